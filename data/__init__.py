@@ -1,0 +1,1 @@
+"""Built-in scene descriptions and camera paths."""

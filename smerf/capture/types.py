@@ -1,0 +1,86 @@
+"""What a posed capture is: cameras, frames, and the similarity that ties them to the source.
+
+Letters: R rays, H W image. Camera axes are OpenGL (x right, y up, z backward) and pixel (0, 0) covers the square
+from (0, 0) to (1, 1), so the centre of the first pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Camera", "Capture", "Frame", "Intrinsics", "Similarity"]
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """One lens: size and focal length in pixels, and its distortion.
+
+    ``model`` is ``PINHOLE``, ``OPENCV`` (k1 k2 p1 p2), ``FULL_OPENCV`` (k1 k2 p1 p2 k3 k4 k5 k6) or
+    ``OPENCV_FISHEYE`` (k1 k2 k3 k4); ``distortion`` holds the coefficients in that order.
+    """
+
+    model: str
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A lens at a place. ``world_from_cam`` is 3x4 float64, OpenGL axes, in training space."""
+
+    intrinsics: Intrinsics
+    world_from_cam: np.ndarray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One photo. ``split`` is ``train`` or ``test``; ``exposure`` is shutter seconds x ISO / 1000 where known."""
+
+    name: str
+    image_path: Path
+    camera: Camera
+    split: str
+    mask_path: Path | None = None
+    depth_path: Path | None = None
+    exposure: float | None = None
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """``training = scale * rotation @ source + translation``; rotation 3x3, translation 3, float64."""
+
+    scale: float = 1.0
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
+    translation: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Posed photos in training space: every camera centre lies in [-1, 1]^3.
+
+    ``near`` and ``far`` bound the rays in training units (``far`` may be infinite). ``background`` is ``white``
+    where images carry alpha (composited over white), else ``None``. ``points`` are sparse points (N, 3) in
+    training space, possibly empty. ``bounded`` says that all content lies within ``near`` .. ``far``.
+    """
+
+    root: Path
+    kind: str
+    frames: tuple[Frame, ...]
+    training_from_source: Similarity
+    near: float
+    far: float
+    bounded: bool
+    background: str | None
+    points: np.ndarray
+
+    def split(self, name: str) -> tuple[Frame, ...]:
+        """Return the frames of one split, in order."""
+        return tuple(frame for frame in self.frames if frame.split == name)

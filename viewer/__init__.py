@@ -1,0 +1,1 @@
+"""The desktop and web viewers and the shaders they share."""
