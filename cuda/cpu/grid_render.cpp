@@ -1,0 +1,265 @@
+// The student on CPUs: read the quantised grids along rays, gate, cull, composite; and the way back.
+//
+// The backward pass is race free and repeats exactly on any number of threads: rays are differentiated in parallel into
+// a list of samples, then ten tasks add the list to the grids, each owning the vertices of one parity.
+#include <omp.h>
+
+#include <vector>
+
+#include "smerf/grid.h"
+
+namespace {
+
+using namespace smerf;
+
+constexpr int kFeatures = 14;        // seven gated ("fine") and seven voxel ("coarse") channels
+constexpr int kMaxSamples = 256;     // intervals of one ray
+constexpr int kRecord = 32;          // floats of a vertex: gradient 8, parameter 8, moments 8 + 8
+constexpr float kOpaque = 1e-4f;     // light below which the rest of a ray is skipped
+constexpr float kMaxExponent = 15.0f;
+
+// What the backward pass needs of a sample.
+struct Sample {
+  Vec3 s;
+  int index;
+  float v[kChannels], t[kChannels];
+  float fine[kFeatures / 2], coarse[kFeatures / 2];
+  float depth, weight;
+};
+
+struct SampleGradient {
+  Vec3 s;
+  float v[kChannels], t[kChannels];
+};
+
+// Evaluates one ray. weights and features must be zeroed; returns the number of samples kept.
+int trace(const GridView& grid, const float* o, const float* d, const float* edges, int samples, float tau, float step,
+          float* features, float* weights, Sample* kept) {
+  float light = 1.0f;
+  int count = 0;
+  const Vec3 direction = viewer_axes(d[0], d[1], d[2]);
+  for (int i = 0; i < samples && light > kOpaque; ++i) {
+    const float dt = edges[i + 1] - edges[i];
+    if (!(dt > 0.0f)) continue;
+    const float t = frustum_mean(edges[i], edges[i + 1]);
+    const Vec3 p = to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]);
+    Sample& sample = kept[count];
+    sample.s = contract(p);
+    Stencil stencil;
+    if (!find_stencil(grid, sample.s, &stencil)) continue;
+    read_grid(grid, stencil, sample.v, sample.t);
+    const float gate = sample.v[kGate];
+    const float sigma = expf(fminf(gate * sample.t[0] + sample.v[0] - 1.0f, kMaxExponent));
+    const float world_step = step / (grid.scale * fmaxf(contraction_speed(p, direction), 1e-12f));
+    if (tau > 0.0f && sigma * world_step < -logf(1.0f - tau)) continue;
+    sample.depth = sigma * dt;
+    const float passed = expf(-sample.depth);
+    sample.weight = light * (1.0f - passed);
+    sample.index = i;
+    light *= passed;
+    for (int c = 0; c < kFeatures / 2; ++c) {
+      sample.fine[c] = sigmoid(gate * sample.t[c + 1] + sample.v[c + 1]);
+      sample.coarse[c] = sigmoid(sample.v[c + 1]);
+      features[c] += sample.weight * sample.fine[c];
+      features[c + kFeatures / 2] += sample.weight * sample.coarse[c];
+    }
+    weights[i] = sample.weight;
+    ++count;
+  }
+  return count;
+}
+
+// Turns the gradients of a ray's features and weights into gradients of its samples' grid values.
+void differentiate(const Sample* kept, int count, const float* up_features, const float* up_weights,
+                   std::vector<SampleGradient>& list) {
+  float after = 0.0f;  // sum of gradient * weight over later samples
+  float light_after[kMaxSamples + 1];
+  float light = 1.0f;
+  for (int i = 0; i < count; ++i) light_after[i] = light = light * expf(-kept[i].depth);
+  const size_t first = list.size();
+  list.resize(first + count);
+  for (int i = count - 1; i >= 0; --i) {
+    const Sample& sample = kept[i];
+    SampleGradient& out = list[first + i];
+    out.s = sample.s;
+    const float gate = sample.v[kGate];
+    float up = up_weights[sample.index];
+    for (int c = 0; c < kFeatures / 2; ++c)
+      up += up_features[c] * sample.fine[c] + up_features[c + kFeatures / 2] * sample.coarse[c];
+    const float density = (up * light_after[i] - after) * sample.depth;
+    after += up * sample.weight;
+    out.v[0] = density;
+    out.t[0] = gate * density;
+    float gate_gradient = density * sample.t[0];
+    for (int c = 0; c < kFeatures / 2; ++c) {
+      const float fine = up_features[c] * sample.weight * sample.fine[c] * (1.0f - sample.fine[c]);
+      const float coarse = up_features[c + kFeatures / 2] * sample.weight * sample.coarse[c] * (1.0f - sample.coarse[c]);
+      out.v[c + 1] = fine + coarse;
+      out.t[c + 1] = gate * fine;
+      gate_gradient += fine * sample.t[c + 1];
+    }
+    out.v[kGate] += gate_gradient;
+  }
+}
+
+typedef float Row __attribute__((vector_size(32), aligned(4)));
+
+void add_row(float* records, uint8_t* touched, int64_t vertex, const float* gradient, float weight) {
+  float* target = records + vertex * kRecord;
+  *(Row*)target += *(const Row*)gradient * weight;
+  touched[vertex] = 1;
+}
+
+// Adds the listed gradients to the voxels whose first two indices have the given parities.
+void scatter_voxels(const GridView& grid, const std::vector<SampleGradient>& list, int parity_a, int parity_b,
+                    float* records, uint8_t* touched) {
+  for (const SampleGradient& sample : list) {
+    int low[3], high[3];
+    float f[3];
+    split(sample.s.x, grid.voxel_resolution, &low[0], &high[0], &f[0]);
+    split(sample.s.y, grid.voxel_resolution, &low[1], &high[1], &f[1]);
+    split(sample.s.z, grid.voxel_resolution, &low[2], &high[2], &f[2]);
+    for (int corner = 0; corner < 8; ++corner) {
+      const int a = corner & 4 ? high[0] : low[0], b = corner & 2 ? high[1] : low[1], c = corner & 1 ? high[2] : low[2];
+      if ((a & 1) != parity_a || (b & 1) != parity_b) continue;
+      const int64_t vertex = voxel_address(grid, a, b, c);
+      const float weight =
+          (corner & 4 ? f[0] : 1.0f - f[0]) * (corner & 2 ? f[1] : 1.0f - f[1]) * (corner & 1 ? f[2] : 1.0f - f[2]);
+      if (vertex >= 0) add_row(records, touched, vertex, sample.v, weight);
+    }
+  }
+}
+
+// Adds the listed gradients to the texels of one plane whose first index has the given parity.
+void scatter_plane(const GridView& grid, const std::vector<SampleGradient>& list, int plane, int parity, float* records,
+                   uint8_t* touched) {
+  const int64_t r = grid.plane_resolution;
+  for (const SampleGradient& sample : list) {
+    int low[2], high[2];
+    float f[2];
+    split(plane == 0 ? sample.s.y : sample.s.x, grid.plane_resolution, &low[0], &high[0], &f[0]);
+    split(plane == 2 ? sample.s.y : sample.s.z, grid.plane_resolution, &low[1], &high[1], &f[1]);
+    for (int corner = 0; corner < 4; ++corner) {
+      const int a = corner & 2 ? high[0] : low[0], b = corner & 1 ? high[1] : low[1];
+      if ((a & 1) != parity) continue;
+      const float weight = (corner & 2 ? f[0] : 1.0f - f[0]) * (corner & 1 ? f[1] : 1.0f - f[1]);
+      add_row(records, touched, (plane * r + a) * r + b, sample.t, weight);
+    }
+  }
+}
+
+}  // namespace
+
+// origins, directions: (rays, 3); edges: (rays, samples + 1) metric. step: marching step in contracted space, tau: alpha
+// of such a step below which a sample is dropped. features: (rays, 14); weights: (rays, samples); both written.
+SMERF_API int smerf_grid_render_forward(const void* view, const float* origins, const float* directions,
+                                        const float* edges, int64_t rays, int samples, float tau, float step,
+                                        float* features, float* weights) {
+  if (samples > kMaxSamples) return 1;
+  const GridView& grid = *(const GridView*)view;
+#pragma omp parallel if (rays > 32)
+  {
+    std::vector<Sample> kept(samples + 1);
+#pragma omp for schedule(dynamic, 64)
+    for (int64_t r = 0; r < rays; ++r) {
+      float* ray_features = features + r * kFeatures;
+      float* ray_weights = weights + r * samples;
+      for (int c = 0; c < kFeatures; ++c) ray_features[c] = 0.0f;
+      for (int i = 0; i < samples; ++i) ray_weights[i] = 0.0f;
+      trace(grid, origins + 3 * r, directions + 3 * r, edges + r * (samples + 1), samples, tau, step, ray_features,
+            ray_weights, kept.data());
+    }
+  }
+  return 0;
+}
+
+// Adds dL/d(value) to the first 8 floats of each vertex record (32 floats) and marks the vertices in `touched`.
+SMERF_API int smerf_grid_render_backward(const void* view, const float* origins, const float* directions,
+                                         const float* edges, int64_t rays, int samples, float tau, float step,
+                                         const float* up_features, const float* up_weights, float* voxel_records,
+                                         uint8_t* voxel_touched, float* plane_records, uint8_t* plane_touched) {
+  if (samples > kMaxSamples) return 1;
+  const GridView& grid = *(const GridView*)view;
+  const int64_t chunk = 64, chunks = (rays + chunk - 1) / chunk;
+  std::vector<std::vector<SampleGradient>> lists(chunks);
+#pragma omp parallel if (rays > 32)
+  {
+    std::vector<Sample> kept(samples + 1);
+    std::vector<float> weights(samples);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t k = 0; k < chunks; ++k) {
+      for (int64_t r = k * chunk; r < rays && r < (k + 1) * chunk; ++r) {
+        float features[kFeatures] = {};
+        const int count = trace(grid, origins + 3 * r, directions + 3 * r, edges + r * (samples + 1), samples, tau,
+                                step, features, weights.data(), kept.data());
+        differentiate(kept.data(), count, up_features + r * kFeatures, up_weights + r * samples, lists[k]);
+      }
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int task = 0; task < 10; ++task)
+      for (const auto& list : lists) {
+        if (task < 4)
+          scatter_voxels(grid, list, task & 1, task >> 1, voxel_records, voxel_touched);
+        else
+          scatter_plane(grid, list, (task - 4) >> 1, task & 1, plane_records, plane_touched);
+      }
+  }
+  return 0;
+}
+
+// Marks every vertex that the rays' samples read (no culling): what a parameterisation has to provide.
+SMERF_API int smerf_grid_mark(const void* view, const float* origins, const float* directions, const float* edges,
+                              int64_t rays, int samples, uint8_t* voxel_touched, uint8_t* plane_touched) {
+  const GridView& grid = *(const GridView*)view;
+#pragma omp parallel for schedule(dynamic, 64) if (rays > 32)
+  for (int64_t r = 0; r < rays; ++r) {
+    const float *o = origins + 3 * r, *d = directions + 3 * r, *edge = edges + r * (samples + 1);
+    for (int i = 0; i < samples; ++i) {
+      const float t = frustum_mean(edge[i], edge[i + 1]);
+      Stencil stencil;
+      if (!find_stencil(grid, contract(to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])), &stencil))
+        continue;
+      for (int corner = 0; corner < 8; ++corner)
+        if (stencil.voxel[corner] >= 0) voxel_touched[stencil.voxel[corner]] = 1;
+      for (int corner = 0; corner < 12; ++corner) plane_touched[stencil.texel[corner]] = 1;
+    }
+  }
+  return 0;
+}
+
+// Reads the grids at contracted points on viewer axes: v and t are (count, 8); alive is 0 where no block is.
+SMERF_API int smerf_grid_read(const void* view, const float* points, int64_t count, float* v, float* t, uint8_t* alive) {
+  const GridView& grid = *(const GridView*)view;
+#pragma omp parallel for schedule(static) if (count > 1024)
+  for (int64_t i = 0; i < count; ++i) {
+    Stencil stencil;
+    alive[i] = find_stencil(grid, {points[3 * i], points[3 * i + 1], points[3 * i + 2]}, &stencil);
+    if (alive[i]) read_grid(grid, stencil, v + i * kChannels, t + i * kChannels);
+  }
+  return 0;
+}
+
+// Adam on the touched vertices: records hold gradient, parameter z and two moments; bytes hold round(255 sigmoid(z)).
+// Gradients are with respect to the dequantised value; touched flags and gradients are cleared.
+SMERF_API int smerf_grid_adam(float* records, uint8_t* bytes, uint8_t* touched, int64_t vertices, float density_range,
+                              float feature_range, float lr, float beta1, float beta2, float eps, float correction1,
+                              float correction2) {
+  const float inv1 = 1.0f / correction1, inv2 = 1.0f / correction2;
+#pragma omp parallel for schedule(dynamic, 16384)
+  for (int64_t vertex = 0; vertex < vertices; ++vertex) {
+    if (!touched[vertex]) continue;
+    touched[vertex] = 0;
+    float *g = records + vertex * kRecord, *z = g + 8, *m1 = g + 16, *m2 = g + 24;
+    uint8_t* q = bytes + vertex * kChannels;
+    for (int c = 0; c < kChannels; ++c) {
+      const float u = 1.0f / (1.0f + expf(-z[c]));
+      const float slope = g[c] * (c == 0 ? density_range : feature_range) * u * (1.0f - u);
+      m1[c] = beta1 * m1[c] + (1.0f - beta1) * slope;
+      m2[c] = beta2 * m2[c] + (1.0f - beta2) * slope * slope;
+      z[c] -= lr * (m1[c] * inv1) / (sqrtf(m2[c] * inv2) + eps);
+      q[c] = (uint8_t)lrintf(255.0f / (1.0f + expf(-z[c])));
+      g[c] = 0.0f;
+    }
+  }
+  return 0;
+}

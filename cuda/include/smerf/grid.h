@@ -1,0 +1,129 @@
+// One submodel of the student: a block-sparse voxel grid and three planes of 8-bit values, and how they are read.
+//
+// A value is eight bytes: density, red, green, blue, four view features; the last feature of the voxel grid is also
+// the gate (SMERF, arXiv 2312.07541). Bytes are dequantised to a range and interpolated before any activation. Grid
+// axes are the viewer's: (x, y, z) of training space become (-x, z, y).
+#pragma once
+
+#include "smerf/contraction.h"
+
+namespace smerf {
+
+constexpr int kChannels = 8;
+constexpr int kBlockEdge = 8;
+constexpr int kBlockVoxels = kBlockEdge * kBlockEdge * kBlockEdge;
+constexpr int kGate = 7;
+
+struct GridView {
+  const uint8_t* voxels;       // (blocks * 512, 8), voxel order inside a block: first axis slowest
+  const int32_t* block_index;  // (R_v / 8)^3, number of the block or -1 where there is none
+  const uint8_t* planes;       // (3, R_t, R_t, 8), plane i is indexed by the two other axes in order
+  int32_t voxel_resolution;    // R_v, a multiple of 8
+  int32_t plane_resolution;    // R_t
+  float centre[3];             // submodel centre in training space
+  float scale;                 // training units to submodel units
+  float density_low, density_high;    // range of channel 0
+  float feature_low, feature_high;    // range of channels 1 to 7
+};
+
+// Where a sample reads: eight voxels (-1: outside every block) and twelve texels, with their weights.
+struct Stencil {
+  int64_t voxel[8];
+  float voxel_weight[8];
+  int64_t texel[12];
+  float texel_weight[12];
+};
+
+SMERF_FN Vec3 viewer_axes(float x, float y, float z) { return {-x, z, y}; }
+
+SMERF_FN Vec3 to_submodel(const GridView& grid, float x, float y, float z) {
+  return viewer_axes((x - grid.centre[0]) * grid.scale, (y - grid.centre[1]) * grid.scale, (z - grid.centre[2]) * grid.scale);
+}
+
+SMERF_FN void split(float s, int resolution, int* low, int* high, float* fraction) {
+  const float g = (s + 2.0f) * (0.25f * (float)resolution) - 0.5f;
+  const float base = floorf(g);
+  *fraction = g - base;
+  *low = clampi((int)base, 0, resolution - 1);
+  *high = clampi((int)base + 1, 0, resolution - 1);
+}
+
+SMERF_FN int64_t voxel_address(const GridView& grid, int a, int b, int c) {
+  const int blocks = grid.voxel_resolution / kBlockEdge;
+  const int32_t block = grid.block_index[((int64_t)(a >> 3) * blocks + (b >> 3)) * blocks + (c >> 3)];
+  if (block < 0) return -1;
+  return (int64_t)block * kBlockVoxels + ((a & 7) * kBlockEdge + (b & 7)) * kBlockEdge + (c & 7);
+}
+
+// Finds what the contracted point s reads. Returns false where the block that holds the lowest corner is missing: the
+// baked scene has no data there, so the sample is empty.
+SMERF_FN bool find_stencil(const GridView& grid, const Vec3& s, Stencil* stencil) {
+  int low[3], high[3];
+  float f[3];
+  split(s.x, grid.voxel_resolution, &low[0], &high[0], &f[0]);
+  split(s.y, grid.voxel_resolution, &low[1], &high[1], &f[1]);
+  split(s.z, grid.voxel_resolution, &low[2], &high[2], &f[2]);
+  if (voxel_address(grid, low[0], low[1], low[2]) < 0) return false;
+  for (int corner = 0; corner < 8; ++corner) {
+    const int a = corner & 4 ? high[0] : low[0], b = corner & 2 ? high[1] : low[1], c = corner & 1 ? high[2] : low[2];
+    stencil->voxel[corner] = voxel_address(grid, a, b, c);
+    stencil->voxel_weight[corner] =
+        (corner & 4 ? f[0] : 1.0f - f[0]) * (corner & 2 ? f[1] : 1.0f - f[1]) * (corner & 1 ? f[2] : 1.0f - f[2]);
+  }
+  split(s.x, grid.plane_resolution, &low[0], &high[0], &f[0]);
+  split(s.y, grid.plane_resolution, &low[1], &high[1], &f[1]);
+  split(s.z, grid.plane_resolution, &low[2], &high[2], &f[2]);
+  const int64_t r = grid.plane_resolution;
+  for (int plane = 0; plane < 3; ++plane) {
+    const int first = plane == 0 ? 1 : 0, second = plane == 2 ? 1 : 2;
+    for (int corner = 0; corner < 4; ++corner) {
+      const int a = corner & 2 ? high[first] : low[first], b = corner & 1 ? high[second] : low[second];
+      stencil->texel[4 * plane + corner] = (plane * r + a) * r + b;
+      stencil->texel_weight[4 * plane + corner] =
+          (corner & 2 ? f[first] : 1.0f - f[first]) * (corner & 1 ? f[second] : 1.0f - f[second]);
+    }
+  }
+  return true;
+}
+
+// Byte of an absent voxel: no density, and the byte next to zero for every feature.
+SMERF_FN float absent_byte(int channel) { return channel == 0 ? 0.0f : 128.0f; }
+
+SMERF_FN void dequantise(const GridView& grid, float sum_of_bytes, float weight, int channel, float* value) {
+  const float low = channel == 0 ? grid.density_low : grid.feature_low;
+  const float high = channel == 0 ? grid.density_high : grid.feature_high;
+  *value = weight * low + (high - low) * (sum_of_bytes * (1.0f / 255.0f));
+}
+
+// Interpolates the voxel grid (v) and the sum of the three planes (t), both dequantised, eight channels each.
+SMERF_FN void read_grid(const GridView& grid, const Stencil& stencil, float* v, float* t) {
+  float voxel_bytes[kChannels], plane_bytes[kChannels];
+  for (int c = 0; c < kChannels; ++c) voxel_bytes[c] = plane_bytes[c] = 0.0f;
+  for (int corner = 0; corner < 8; ++corner) {
+    const float w = stencil.voxel_weight[corner];
+    if (stencil.voxel[corner] < 0) {
+      for (int c = 0; c < kChannels; ++c) voxel_bytes[c] += w * absent_byte(c);
+    } else {
+      const uint8_t* bytes = grid.voxels + stencil.voxel[corner] * kChannels;
+      for (int c = 0; c < kChannels; ++c) voxel_bytes[c] += w * (float)bytes[c];
+    }
+  }
+  for (int corner = 0; corner < 12; ++corner) {
+    const uint8_t* bytes = grid.planes + stencil.texel[corner] * kChannels;
+    for (int c = 0; c < kChannels; ++c) plane_bytes[c] += stencil.texel_weight[corner] * (float)bytes[c];
+  }
+  for (int c = 0; c < kChannels; ++c) {
+    dequantise(grid, voxel_bytes[c], 1.0f, c, v + c);
+    dequantise(grid, plane_bytes[c], 3.0f, c, t + c);
+  }
+}
+
+SMERF_FN float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+// Distance inside [t0, t1] of a conical frustum's centre of mass (mip-NeRF, arXiv 2103.13415).
+SMERF_FN float frustum_mean(float t0, float t1) {
+  const float sum = t0 + t1, width = t1 - t0;
+  return sum * (0.5f + width * width / fmaxf(1e-20f, 3.0f * sum * sum + width * width));
+}
+
+}  // namespace smerf

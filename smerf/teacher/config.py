@@ -1,0 +1,104 @@
+"""Presets of the teacher field and its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from smerf.kernels.hash_encoding import HashSpec
+
+__all__ = ["PRESETS", "FieldConfig", "TeacherConfig"]
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """A hash grid with its networks (``colour_width`` 0 makes a density-only proposal field)."""
+
+    grid: HashSpec
+    """Resolution levels over contracted space."""
+    width: int
+    """Hidden width of the density network."""
+    geometry: int = 16
+    """Outputs of the density network that the colour network reads, density included."""
+    colour_width: int = 0
+    """Hidden width of the colour network."""
+    colour_layers: int = 1
+    """Hidden layers of the colour network."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Everything that training the teacher depends on."""
+
+    field: FieldConfig = field(
+        default_factory=lambda: FieldConfig(HashSpec(8, 4, 17, 16, 1024), width=32, colour_width=64)
+    )
+    """The radiance field."""
+    proposal: FieldConfig = field(default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16))
+    """The proposal field that places the samples."""
+    proposal_samples: int = 64
+    """Intervals in which the proposal field is evaluated."""
+    samples: int = 32
+    """Intervals of the radiance field."""
+    scene_scale: float = 2.5
+    """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube."""
+    rays: int = 4096
+    """Rays a step."""
+    steps: int = 2000
+    """Optimiser steps."""
+    table_lr: float = 1e-2
+    """Learning rate of the hash tables at the start."""
+    network_lr: float = 4e-3
+    """Learning rate of the networks at the start."""
+    final_lr: float = 0.03
+    """Share of the learning rates that is left at the end (log-linear)."""
+    warmup_steps: int = 20
+    """Steps over which the learning rates rise."""
+    mix_start: float = 0.6
+    """Share of final samples spread evenly at the start: keeps early proposals from going blind."""
+    mix_end: float = 0.05
+    """The same at the end."""
+    mix_fraction: float = 0.25
+    """Share of the training over which the mix falls."""
+    anneal_fraction: float = 0.2
+    """Share of the training over which proposal weights gain their full contrast."""
+    proposal_every: int = 4
+    """The proposal field learns every n-th step once the first tenth of the training is over."""
+    interlevel_weight: float = 1.0
+    """Weight of the proposal loss."""
+    distortion_weight: float = 0.01
+    """Weight of the distortion loss."""
+    hash_decay: float = 1e-8
+    """Pull of touched table entries towards zero."""
+    near_gradient: float = 4.0
+    """Gradients of samples closer than this many near distances fall off with the square of the distance."""
+    seed: int = 0
+    """Seed of every random draw."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints."""
+
+
+PRESETS: dict[str, TeacherConfig] = {
+    "tiny": TeacherConfig(
+        field=FieldConfig(HashSpec(4, 2, 13, 16, 128), width=32, colour_width=32),
+        proposal=FieldConfig(HashSpec(4, 1, 12, 16, 64), width=16),
+        proposal_samples=24,
+        samples=16,
+        rays=512,
+        steps=400,
+    ),
+    "preview": TeacherConfig(),
+    "standard": TeacherConfig(
+        field=FieldConfig(HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2),
+        proposal=FieldConfig(HashSpec(6, 2, 17, 16, 512), width=16),
+        proposal_samples=96,
+        rays=16384,
+        steps=20000,
+    ),
+    "paper": TeacherConfig(
+        field=FieldConfig(HashSpec(10, 4, 21, 16, 8192), width=64, geometry=32, colour_width=128, colour_layers=3),
+        proposal=FieldConfig(HashSpec(8, 2, 21, 16, 2048), width=32),
+        proposal_samples=128,
+        rays=32768,
+        steps=50000,
+    ),
+}

@@ -1,0 +1,132 @@
+"""The teacher: a radiance field whose samples are placed by a proposal field, and the interface that others use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from smerf.capture.types import Camera
+from smerf.fields.directions import spherical_harmonics
+from smerf.fields.hash_field import DensityField, RadianceField
+from smerf.fields.ray_bank import camera_rays
+from smerf.fields.rays import Rays, Spacing
+from smerf.fields.rendering import render_weights
+from smerf.fields.sampling import resample, uniform_edges
+from smerf.kernels import ray_points
+from smerf.teacher.config import TeacherConfig
+
+__all__ = ["HashTeacher", "Teacher", "TeacherAnswer"]
+
+
+@dataclass(frozen=True)
+class TeacherAnswer:
+    """What a ray looks like to the teacher.
+
+    ``edges`` (R, S + 1) are metric distances, ``weights`` (R, S) sum to the opacity, and ``colour`` (R, 3) is
+    composited over black. ``proposal`` holds the proposal's (s edges, weights) while training.
+    """
+
+    edges: Tensor
+    weights: Tensor
+    colour: Tensor
+    s_edges: Tensor | None = None
+    proposal: tuple[Tensor, Tensor] | None = None
+
+
+class Teacher(Protocol):
+    """Anything that can be distilled."""
+
+    samples: int
+    spacing: Spacing
+    scene_scale: float
+    background: float
+
+    def query(self, rays: Rays) -> TeacherAnswer:
+        """Answer rays without randomness or gradient."""
+
+    def density(self, points: Tensor) -> Tensor:
+        """Return densities (N,) at points (N, 3) in training space."""
+
+    def colour(self, points: Tensor, directions: Tensor) -> Tensor:
+        """Return colours (N, 3) in [0, 1] at points seen along unit directions (N, 3)."""
+
+
+class HashTeacher(nn.Module):
+    """The built-in teacher: one proposal round, one radiance field."""
+
+    def __init__(self, config: TeacherConfig, spacing: Spacing, background: float) -> None:
+        """Build an untrained teacher; ``background`` is the grey level behind the scene when rendering."""
+        super().__init__()
+        self.config, self.spacing, self.background = config, spacing, background
+        self.samples, self.scene_scale = config.samples, config.scene_scale
+        generator = torch.Generator().manual_seed(config.seed)
+        field, proposal = config.field, config.proposal
+        self.proposal = DensityField(proposal.grid, proposal.width, generator)
+        self.field = RadianceField(
+            field.grid, field.width, field.geometry, field.colour_width, field.colour_layers, generator
+        )
+
+    def propose(self, rays: Rays, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Evaluate the proposal field in evenly spaced intervals: s edges (R, N + 1) and weights (R, N)."""
+        s_edges = uniform_edges(len(rays), self.config.proposal_samples, generator, rays.origins)
+        edges = self.spacing.t_from_s(s_edges)
+        x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
+        density = self.proposal(x, sigma).view(len(rays), -1)
+        return s_edges, render_weights(density, edges)
+
+    def march(
+        self, rays: Rays, s_edges: Tensor, density_hook: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate the radiance field in intervals s_edges (R, S + 1).
+
+        ``density_hook`` (R, S) scales the gradient of each sample. Returns metric edges, weights and the colour over
+        black.
+        """
+        edges = self.spacing.t_from_s(s_edges)
+        x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
+        density, colour = self.field(x, sigma, spherical_harmonics(rays.directions))
+        if density_hook is not None and density.requires_grad:
+            scale = density_hook.reshape(-1)
+            density.register_hook(lambda grad: grad * scale)
+            colour.register_hook(lambda grad: grad * scale[:, None])
+        weights = render_weights(density.view(len(rays), -1), edges)
+        return edges, weights, torch.einsum("rs,rsc->rc", weights, colour.view(len(rays), -1, 3))
+
+    @torch.no_grad()
+    def query(self, rays: Rays) -> TeacherAnswer:
+        """Answer rays without randomness or gradient."""
+        s_edges, weights = self.propose(rays, None)
+        s_edges = resample(s_edges, weights, self.samples, None, self.config.mix_end)
+        edges, weights, colour = self.march(rays, s_edges)
+        return TeacherAnswer(edges, weights, colour, s_edges)
+
+    def _unit_cube(self, points: Tensor) -> Tensor:
+        """Map points (N, 3) in training space to the unit cube of the grids."""
+        zero = torch.zeros(points.shape[0], 2, dtype=points.dtype, device=points.device)
+        x, _ = ray_points(points, torch.zeros_like(points), zero, zero[:, 0].contiguous(), self.scene_scale)
+        return x
+
+    @torch.no_grad()
+    def density(self, points: Tensor) -> Tensor:
+        """Return densities (N,) at points (N, 3) in training space."""
+        return self.field.density(self._unit_cube(points))
+
+    @torch.no_grad()
+    def colour(self, points: Tensor, directions: Tensor) -> Tensor:
+        """Return colours (N, 3) at points (N, 3) seen along unit directions (N, 3)."""
+        return self.field(self._unit_cube(points), None, spherical_harmonics(directions))[1]
+
+    def render_image(self, camera: Camera, chunk: int = 8192) -> np.ndarray:
+        """Render a camera: (H, W, 3) float32 in [0, 1]."""
+        rays = camera_rays(camera)
+        parts = []
+        for start in range(0, len(rays), chunk):
+            answer = self.query(rays[start : start + chunk])
+            rest = (1.0 - answer.weights.sum(-1, keepdim=True)).clamp_min(0.0)
+            parts.append(answer.colour + rest * self.background)
+        image = torch.cat(parts).clamp(0.0, 1.0)
+        return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).numpy()
