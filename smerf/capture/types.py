@@ -42,7 +42,11 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One photo. ``split`` is ``train`` or ``test``; ``exposure`` is shutter seconds x ISO / 1000 where known."""
+    """One photo. ``split`` is ``train`` or ``test``; ``exposure`` is shutter seconds x ISO / 1000 where known.
+
+    ``downscale`` is the whole number of file pixels that are averaged into one pixel of ``camera``, and
+    ``depth_scale`` turns a stored depth value into training units.
+    """
 
     name: str
     image_path: Path
@@ -51,6 +55,8 @@ class Frame:
     mask_path: Path | None = None
     depth_path: Path | None = None
     exposure: float | None = None
+    downscale: int = 1
+    depth_scale: float = 1.0e-3
 
 
 @dataclass(frozen=True)
