@@ -1,9 +1,9 @@
 """Near and far of a capture in training units.
 
-Stated bounds win (scaled). Otherwise far is infinite and near is, in this order: half the first percentile of the
-depths at which cameras see sparse points, or of the stated depth bounds; 0.2 of the median distance of the cameras
-from the focus; 0.05. It is kept within [0.005, 0.5]: a larger near plane removes floaters at the lens, a plane
-beyond the content would cut it.
+Stated bounds win (scaled). Otherwise far is infinite and near is, in this order: half the first percentile of
+the depths at which cameras see sparse points, or of the stated depth bounds; 0.2 of the median distance of
+the cameras from the focus; 0.05. It is kept within [0.005, 0.5]: a larger near plane removes floaters at the
+lens, a plane beyond the content would cut it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def choose_near(
         cameras: Posed in training space.
         method: The normalisation that was used; with ``focus`` the origin is the focus.
         points: Sparse points (M, 3) in training space, possibly none.
-        depth_bounds: Nearest and farthest depth of each photo (N, 2) in training units, where the data states them.
+        depth_bounds: Nearest and farthest depth of each photo (N, 2) in training units, where the data states
+            them.
     """
     near = _DEFAULT_NEAR
     depths = visible_depths(cameras, points)
@@ -58,7 +59,8 @@ def visible_depths(cameras: list[Camera], points: np.ndarray) -> np.ndarray:
         size = (camera.intrinsics.width, camera.intrinsics.height)
         with np.errstate(invalid="ignore"):
             inside = np.all((pixels >= 0) & (pixels <= size), axis=1) & (depth > 0)
-        # Far outside the image a polynomial lens model folds back into it; a generous cone keeps such points out.
+        # Far outside the image a polynomial lens model folds back into it; a generous cone keeps such points
+        # out.
         local = (points - camera.world_from_cam[:, 3]) @ camera.world_from_cam[:, :3]
         reach = np.hypot(size[0] / camera.intrinsics.fx, size[1] / camera.intrinsics.fy)
         if camera.intrinsics.model != "OPENCV_FISHEYE":

@@ -1,8 +1,8 @@
 """Lens models: camera-space directions to image points and back.
 
-Camera axes here are OpenCV's (x right, y down, z forward) and image points are in pixels with (0, 0) at the outer
-corner of the first pixel. Everything is float64; N counts points. Formulas: OpenCV's calibration model as used by
-COLMAP, with the inverse found by a damped Newton iteration.
+Camera axes here are OpenCV's (x right, y down, z forward) and image points are in pixels with (0, 0) at the
+outer corner of the first pixel. Everything is float64; N counts points. Formulas: OpenCV's calibration model
+as used by COLMAP, with the inverse found by a damped Newton iteration.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _distort(coefficients: tuple[float, ...], plane: np.ndarray) -> tuple[np.nda
 
 
 def _undistort(coefficients: tuple[float, ...], target: np.ndarray) -> np.ndarray:
-    """Invert ``_distort`` by Newton's method, halving a point's step whenever it would increase the residual."""
+    """Invert ``_distort`` by Newton's method, halving a point's step where it would raise the residual."""
     x = target.copy()
     value, jacobian = _distort(coefficients, x)
     residual = value - target

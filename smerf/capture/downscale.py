@@ -1,14 +1,14 @@
 """Which file serves each frame at the wanted size, and the lens at that size.
 
-A capture may carry reduced copies of its photos in ``images_2``, ``images_4`` ... beside ``images``. What a folder
-is worth is found from real file sizes, not from its name: folders of old data sets differ from their name's factor
-by a fraction of a pixel, and some files state the size of a reduced folder. K is scaled by the real ratio.
+A capture may carry reduced copies of its photos in ``images_2``, ``images_4`` ... beside ``images``. What a
+folder is worth is found from real file sizes, not from its name: folders of old data sets differ from their
+name's factor by a fraction of a pixel, and some files state the size of a reduced folder. K is scaled by the
+real ratio.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _LOG = logging.getLogger("smerf")
 
 @dataclass(frozen=True)
 class Photo:
-    """The file that serves a frame: its lens at the final size, and by how much reading it reduces the file."""
+    """The file that serves a frame, the lens at the final size, and by how much reading reduces the file."""
 
     path: Path
     intrinsics: Intrinsics
@@ -69,7 +69,7 @@ def choose_photos(
 def scale_intrinsics(
     intrinsics: Intrinsics, width: int, height: int, scale: tuple[float, float]
 ) -> Intrinsics:
-    """Return the lens for an image of ``width`` x ``height`` whose pixels are ``1 / scale`` as wide and high."""
+    """Return the lens for an image of ``width`` x ``height``, focal length and centre times ``scale``."""
     x, y = scale
     return replace(
         intrinsics,
@@ -83,7 +83,7 @@ def scale_intrinsics(
 
 
 def _folder(image_path: Path, root: Path) -> Path:
-    """Return the folder of images that holds a photo: the first one below the root that is called like one."""
+    """Return the folder of images that holds a photo: the one below the root that is called like one."""
     try:
         first = image_path.relative_to(root).parts[0]
     except ValueError:
@@ -181,8 +181,8 @@ def _photo(frame: SourceFrame, path: Path, factor: int, rest: int, stated_in: Pa
     if not is_right:
         expected = f"{lens.width}x{lens.height}" + (f" reduced {factor} times" if factor > 1 else "")
         raise InvalidDataError(
-            f"{path}: the image is {width}x{height}, but {stated_in} states {expected}; restore photos of that size, "
-            "put reduced copies into images_2, images_4 ..., or correct the camera"
+            f"{path}: the image is {width}x{height}, but {stated_in} states {expected}; restore photos "
+            "of that size, put reduced copies into images_2, images_4 ..., or correct the camera"
         )
     if rest > min(width, height):
         raise UsageError(f"{path}: cannot reduce {width}x{height} by {rest}")

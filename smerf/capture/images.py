@@ -1,8 +1,8 @@
 """Pixels of a capture: which file serves which size, and reading photos, masks and depth.
 
-Photos keep their sRGB encoding and are never turned by EXIF tags: poses belong to the pixels as stored. Reducing
-averages whole blocks of file pixels (weighted by alpha where there is one); columns and rows that do not fill a
-block at the right and lower edge are cut. Shapes: H W image.
+Photos keep their sRGB encoding and are never turned by EXIF tags: poses belong to the pixels as stored.
+Reducing averages whole blocks of file pixels (weighted by alpha where there is one); columns and rows that do
+not fill a block at the right and lower edge are cut. Shapes: H W image.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _EXIF_IFD, _EXPOSURE_TIME, _ISO = 0x8769, 33434, 34855
 
 
 def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
-    """Return (width, height), whether there is alpha, and the exposure (shutter seconds x ISO / 1000) if tagged.
+    """Return (width, height), whether there is alpha, and the exposure where it is tagged.
 
-    Reads the header only.
+    Reads the header only. Exposure is shutter seconds x ISO / 1000.
 
     Raises:
         InvalidDataError: If the file is not an image.
@@ -39,7 +39,9 @@ def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
 
 
 def load_image(frame: Frame) -> np.ndarray:
-    """Return the photo of a frame, uint8, shape (H, W, 3), or (H, W, 4) with straight alpha, at the camera's size.
+    """Return the photo of a frame at its camera's size, uint8, shape (H, W, 3) or (H, W, 4).
+
+    A fourth channel is straight alpha.
 
     Raises:
         InvalidDataError: If the file is damaged or its size does not fit the camera.
@@ -51,8 +53,8 @@ def load_image(frame: Frame) -> np.ndarray:
 def load_mask(frame: Frame) -> np.ndarray | None:
     """Return which pixels may be used, bool (H, W), or ``None`` where the frame has no mask.
 
-    White is used and black ignored, as in nerfstudio; files called ``dynamic_mask_*`` have instant-ngp's opposite
-    polarity. A reduced pixel counts only if everything it covers does.
+    White is used and black ignored, as in nerfstudio; files called ``dynamic_mask_*`` have instant-ngp's
+    opposite polarity. A reduced pixel counts only if everything it covers does.
 
     Raises:
         InvalidDataError: If the file is damaged or its size does not fit the camera.
@@ -72,7 +74,7 @@ def load_mask(frame: Frame) -> np.ndarray | None:
 
 
 def load_depth(frame: Frame) -> np.ndarray | None:
-    """Return the depth along the optical axis in training units, float32 (H, W), or ``None`` without a depth file.
+    """Return depths along the optical axis in training units, float32 (H, W), or ``None`` without a file.
 
     0 means unknown. Reducing picks one file pixel a block, as averages across an edge are depths of nothing.
 
@@ -163,14 +165,14 @@ def _fit(pixels: np.ndarray, frame: Frame, path: Path) -> np.ndarray:
     expected = (frame.camera.intrinsics.height, frame.camera.intrinsics.width)
     if pixels.shape[:2] != expected:
         raise InvalidDataError(
-            f"{path}: is {pixels.shape[1]}x{pixels.shape[0]} (reduced by {frame.downscale}), but its camera is "
-            f"{expected[1]}x{expected[0]}; the file changed since the capture was loaded"
+            f"{path}: is {pixels.shape[1]}x{pixels.shape[0]} (reduced by {frame.downscale}), but its camera "
+            f"is {expected[1]}x{expected[0]}; the file changed since the capture was loaded"
         )
     return np.ascontiguousarray(pixels)
 
 
 def _cover(stored: np.ndarray, frame: Frame, path: Path) -> tuple[np.ndarray, int | None]:
-    """Cut a mask or depth map to what its photo shows; also return the whole factor between them, if it is one."""
+    """Cut a mask or depth map to what its photo shows; also return the factor between them if it is whole."""
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     for factor in (frame.downscale, round(stored.shape[1] / width)):
         if factor >= 1 and (stored.shape[0] // factor, stored.shape[1] // factor) == (height, width):
@@ -180,8 +182,8 @@ def _cover(stored: np.ndarray, frame: Frame, path: Path) -> tuple[np.ndarray, in
     if ratio >= 1 and abs(stored.shape[0] - ratio * height) <= ratio + 1:
         return stored, None
     raise InvalidDataError(
-        f"{path}: is {stored.shape[1]}x{stored.shape[0]}, which is no multiple of its photo's {width}x{height}; "
-        "make it the size of the photo"
+        f"{path}: is {stored.shape[1]}x{stored.shape[0]}, which is no multiple of its photo's "
+        f"{width}x{height}; make it the size of the photo"
     )
 
 

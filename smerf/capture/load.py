@@ -35,15 +35,17 @@ def load_capture(
 ) -> Capture:
     """Load posed photos of any known layout.
 
-    Known are NeRF-synthetic (``transforms_train.json``), nerfstudio and instant-ngp (``transforms.json``), COLMAP
-    (``sparse/0``) and LLFF (``poses_bounds.npy``). A split that the data names is kept; otherwise every 8th frame
-    by name, the first included, is for testing. Frames without a photo are left out with one warning.
+    Known are NeRF-synthetic (``transforms_train.json``), nerfstudio and instant-ngp (``transforms.json``),
+    COLMAP (``sparse/0``) and LLFF (``poses_bounds.npy``). A split that the data names is kept; otherwise
+    every 8th frame by name, the first included, is for testing. Frames without a photo are left out with one
+    warning.
 
     Args:
         path: The folder, or its transforms or poses file.
-        max_side: Longest side wanted, in pixels: photos are reduced by the smallest whole factor that reaches it.
-        downscale: The whole factor itself; not together with ``max_side``. Reduced copies in ``images_2`` ... are
-            used where they exist.
+        max_side: Longest side wanted, in pixels: photos are reduced by the smallest whole factor that reaches
+            it.
+        downscale: The whole factor itself; not together with ``max_side``. Reduced copies in ``images_2`` ...
+            are used where they exist.
         normalise: How training space is laid: ``auto``, ``focus``, ``pca``, ``up`` or ``scale``
             (see ``smerf.capture.normalise``).
 
@@ -105,9 +107,9 @@ def load_capture(
 
 
 def fingerprint(capture: Capture) -> str:
-    """Return a SHA-256 that changes when anything that training sees does: files, sizes, poses, lenses, split.
+    """Return a SHA-256 that changes when anything that training sees does.
 
-    File times and the folder's own place do not count, so that a copied capture still resumes.
+    That is: files and their sizes, masks, depth, poses, lenses, exposure, split, near and far. File times and the folder's own place do not count, so that a copied capture still resumes.
     """
     digest = hashlib.sha256()
     for frame in capture.frames:
@@ -168,9 +170,10 @@ def _with_photos(source: Source, photos: dict[str, Photo]) -> list[SourceFrame]:
 def _without_outliers(frames: list[SourceFrame], is_far: np.ndarray, source: Source) -> list[SourceFrame]:
     if not is_far.any():
         return frames
+    names = [frame.name for frame, far in zip(frames, is_far) if far]
     _LOG.warning(
         "%s: %d cameras lie far from all others, probably wrong registrations, and are left out: %s",
-        source.stated_in, int(is_far.sum()), _listing([frame.name for frame, far in zip(frames, is_far) if far]),
+        source.stated_in, len(names), _listing(names),
     )  # fmt: skip
     return [frame for frame, far in zip(frames, is_far) if not far]
 
@@ -206,6 +209,7 @@ def _bounds(
         near = choose_near([frame.camera for frame in frames], method, points, depth_bounds)
     if not 0 <= near < far:
         raise InvalidDataError(
-            f"{source.stated_in}: near ({source.near}) and far ({source.far}) must satisfy 0 <= near < far; correct them"
+            f"{source.stated_in}: near is {source.near} and far is {source.far}, but 0 <= near < far must hold; "
+            "correct them"
         )
     return float(near), float(far)

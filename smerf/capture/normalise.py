@@ -1,14 +1,14 @@
-"""Where a capture sits in training space: the similarity that puts its cameras into [-1, 1]^3, and near and far.
+"""Where a capture sits in training space: the similarity that puts its cameras into [-1, 1]^3.
 
 Methods
-- ``focus``: origin at the point nearest to all optical axes, z along the mean camera up vector. For captures that
-  look at something.
-- ``pca``: origin at the mean camera centre, axes along the principal directions of the centres, z along the least.
-  For walks and views from inside out.
+- ``focus``: origin at the point nearest to all optical axes, z along the mean camera up vector. For captures
+  that look at something.
+- ``pca``: origin at the mean camera centre, axes along the principal directions of the centres, z along the
+  least. For walks and views from inside out.
 - ``up``: origin at the mean camera centre, z along the mean camera up vector.
 - ``scale``: origin and axes as they are.
-- ``auto``: ``scale`` for rendered sets; else ``focus`` where a focus exists in front of the cameras, else ``pca``
-  where its z agrees with the cameras' up vectors, else ``up``.
+- ``auto``: ``scale`` for rendered sets; else ``focus`` where a focus exists in front of the cameras, else
+  ``pca`` where its z agrees with the cameras' up vectors, else ``up``.
 
 Source: Zip-NeRF (arXiv 2304.06706), ``camera_utils.transform_poses_pca`` and ``transform_poses_focus``.
 N counts cameras; poses are (N, 3, 4), camera-to-world, OpenGL camera axes, source space.
@@ -24,7 +24,8 @@ __all__ = ["METHODS", "apply_similarity", "choose_similarity", "find_outliers", 
 
 METHODS = ("auto", "focus", "pca", "up", "scale")
 
-# Mean squared sine between optical axes below which their common point is mostly noise along the viewing direction.
+# Mean squared sine between optical axes below which their common point is mostly noise along the viewing
+# direction.
 _MIN_FOCUS_CONDITION = 0.01
 _MAX_FOCUS_DISTANCE = 3.0  # in camera spreads (root mean square distance from the mean centre)
 _MIN_FACING = 0.75  # part of the cameras that must have the focus in front of them
@@ -45,8 +46,8 @@ def choose_similarity(
         points: Sparse points (M, 3) in source space; they set the scale where the cameras cannot.
 
     Returns:
-        The similarity, under which every camera centre has coordinates of magnitude at most 1 (and the largest is
-        1 unless the cameras share one place), and the method that was used.
+        The similarity, under which every camera centre has coordinates of magnitude at most 1 (and the
+        largest is 1 unless the cameras share one place), and the method that was used.
 
     Raises:
         ValueError: If ``method`` is unknown.
@@ -84,8 +85,8 @@ def focus_point(poses: np.ndarray) -> tuple[np.ndarray, float]:
 def find_outliers(similarity: Similarity, poses: np.ndarray) -> np.ndarray:
     """Return which cameras (N,) lie so far from all others that they are probably wrong registrations.
 
-    True where the largest coordinate, seen from the median camera, is above three times the 98th percentile of
-    all cameras. Such a camera would shrink the rest of the scene to a dot.
+    True where the largest coordinate, seen from the median camera, is above three times the 98th percentile
+    of all cameras. Such a camera would shrink the rest of the scene to a dot.
     """
     centres = similarity.scale * poses[:, :, 3] @ similarity.rotation.T
     reach = np.abs(centres - np.median(centres, axis=0)).max(axis=1)

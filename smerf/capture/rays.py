@@ -1,7 +1,8 @@
 """Rays through pixels, and points back into pixels.
 
-World space is whatever space the camera is posed in; camera axes are OpenGL (x right, y up, z backward). N counts
-rays or points. Source: Zip-NeRF (arXiv 2304.06706), ``camera_utils.pixels_to_rays`` of its published code.
+World space is whatever space the camera is posed in; camera axes are OpenGL (x right, y up, z backward). N
+counts rays or points. Source: Zip-NeRF (arXiv 2304.06706), ``camera_utils.pixels_to_rays`` of its published
+code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from smerf.capture.types import Camera
 __all__ = ["pixel_rays", "project"]
 
 _GL_FROM_CV = np.array([1.0, -1.0, -1.0])
-# The radius of a disc whose variance along each axis is that of a pixel-wide box, 1/12, is 2/sqrt(12) / 2 * width.
+# The radius of a disc whose variance along each axis is that of a pixel-wide box, 1/12, is 2/sqrt(12) / 2 *
+# width.
 _RADIUS_OF_PIXEL = 2.0 / np.sqrt(12.0)
 
 
@@ -65,9 +67,9 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         points: Shape (N, 3), in the camera's world space.
 
     Returns:
-        Image points (N, 2) in pixels with (0, 0) at the outer corner of the first pixel, and depths (N,), both
-        float64. Depth is the t of ``pixel_rays``: along the optical axis (negative behind the camera), for
-        fisheye lenses the distance. Image points are NaN where the lens cannot see the point.
+        Image points (N, 2) in pixels with (0, 0) at the outer corner of the first pixel, and depths (N,),
+        both float64. Depth is the t of ``pixel_rays``: along the optical axis (negative behind the camera),
+        for fisheye lenses the distance. Image points are NaN where the lens cannot see the point.
     """
     rotation, centre = camera.world_from_cam[:3, :3], camera.world_from_cam[:3, 3]
     local = ((np.asarray(points, np.float64).reshape(-1, 3) - centre) @ rotation) * _GL_FROM_CV

@@ -1,6 +1,7 @@
 """What a posed capture is: cameras, frames, and the similarity that ties them to the source.
 
-Letters: R rays, H W image. Camera axes are OpenGL (x right, y up, z backward) and pixel (0, 0) covers the square
+Letters: R rays, H W image. Camera axes are OpenGL (x right, y up, z backward) and pixel (0, 0) covers the
+    square
 from (0, 0) to (1, 1), so the centre of the first pixel is (0.5, 0.5).
 """
 
@@ -42,9 +43,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One photo. ``split`` is ``train`` or ``test``; ``exposure`` is shutter seconds x ISO / 1000 where known.
+    """One photo. ``split`` is ``train`` or ``test``.
 
-    ``downscale`` is the whole number of file pixels that are averaged into one pixel of ``camera``, and
+    ``exposure`` is shutter seconds x ISO / 1000 where known, ``downscale`` the whole number of file pixels
+    that are averaged into one pixel of ``camera`` along each axis, and
     ``depth_scale`` turns a stored depth value into training units.
     """
 
@@ -72,9 +74,10 @@ class Similarity:
 class Capture:
     """Posed photos in training space: every camera centre lies in [-1, 1]^3.
 
-    ``near`` and ``far`` bound the rays in training units (``far`` may be infinite). ``background`` is ``white``
-    where images carry alpha (composited over white), else ``None``. ``points`` are sparse points (N, 3) in
-    training space, possibly empty. ``bounded`` says that all content lies within ``near`` .. ``far``.
+    ``near`` and ``far`` bound the rays in training units (``far`` may be infinite). ``background`` is
+    ``white`` where images carry alpha (composited over white), else ``None``. ``points`` are sparse points
+    (N, 3) in training space, possibly empty. ``bounded`` says that all content lies within ``near`` ..
+    ``far``.
     """
 
     root: Path

@@ -26,11 +26,11 @@ _DISTORTION = {
 
 
 def save_transforms(capture: Capture, path: str | os.PathLike[str]) -> None:
-    """Write a capture as ``transforms.json``, with cameras, bounds and depth units mapped back to source space.
+    """Write a capture as ``transforms.json``, everything mapped back to source space.
 
-    Images are not copied: files are named relative to the JSON. Lenses are written for the files as they are, so
-    that photos which the capture reduces in memory keep their own size. Sparse points go to ``sparse_pc.ply``
-    beside it. The file is written aside and renamed.
+    Images are not copied: files are named relative to the JSON. Lenses are written for the files as they are,
+    so that photos which the capture reduces in memory keep their own size. Sparse points go to
+    ``sparse_pc.ply`` beside it. The file is written aside and renamed.
 
     Raises:
         ValueError: If frames of different camera models are mixed, which the format cannot hold.

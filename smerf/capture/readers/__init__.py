@@ -40,6 +40,6 @@ def read_source(path: Path) -> Source:
     if (path / "poses_bounds.npy").is_file():
         return read_llff(path / "poses_bounds.npy")
     raise InvalidDataError(
-        f"{path}: no capture found; expected transforms_train.json, transforms.json, sparse/0 or poses_bounds.npy. "
-        "For photos without poses run `smerf prepare` first"
+        f"{path}: no capture found; expected transforms_train.json, transforms.json, sparse/0 or "
+        "poses_bounds.npy. For photos without poses run `smerf prepare` first"
     )

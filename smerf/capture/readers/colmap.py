@@ -22,8 +22,9 @@ __all__ = ["find_model", "read_cameras", "read_colmap", "read_images", "read_poi
 
 # name, number of parameters; the position in the list is the model's number in binary files
 _MODELS = [
-    ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8), ("OPENCV_FISHEYE", 8),
-    ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4), ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
+    ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8), ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
     ("RAD_TAN_THIN_PRISM_FISHEYE", 16), ("SIMPLE_DIVISION", 4), ("DIVISION", 5), ("SIMPLE_FISHEYE", 3),
     ("FISHEYE", 4), ("EUCM", 6), ("EQUIRECTANGULAR", 2),
 ]  # fmt: skip
@@ -51,8 +52,8 @@ def read_colmap(root: Path, model: Path) -> Source:
     """Read a sparse model and name the photos it poses.
 
     Raises:
-        InvalidDataError: If a file of the model is missing, truncated, contradictory or of an unsupported camera
-            model.
+        InvalidDataError: If a file of the model is missing, truncated, contradictory or of an unsupported
+            camera model.
     """
     cameras = read_cameras(model)
     images = sorted(read_images(model), key=lambda image: image.name)
@@ -63,8 +64,8 @@ def read_colmap(root: Path, model: Path) -> Source:
     for image in images:
         if image.camera_id not in cameras:
             raise InvalidDataError(
-                f"{stated_in}: image {image.name} names camera {image.camera_id}, which {_file(model, 'cameras').name} "
-                "does not hold; export the model again"
+                f"{stated_in}: image {image.name} names camera {image.camera_id}, which "
+                f"{_file(model, 'cameras').name} does not hold; export the model again"
             )
         path = folder / image.name
         frames.append(
@@ -97,8 +98,8 @@ def read_cameras(model: Path) -> dict[int, Intrinsics]:
         number, model_number, width, height = reader.take("IiQQ")
         if not 0 <= model_number < len(_MODELS):
             raise InvalidDataError(
-                f"{path}: camera {number} has the unknown model number {model_number}; undistort the images with "
-                "COLMAP's image_undistorter first"
+                f"{path}: camera {number} has the unknown model number {model_number}; undistort the images "
+                "with COLMAP's image_undistorter first"
             )
         name, count = _MODELS[model_number]
         cameras[number] = _lens(name, (width, height), list(reader.take(f"{count}d")), path)
@@ -151,7 +152,7 @@ def read_points(model: Path) -> np.ndarray:
 
 
 def _photos(root: Path) -> Path:
-    """Return the folder that image names are relative to; ``images`` also where only reduced copies of it exist."""
+    """Return the folder that image names are relative to; ``images`` also where only reduced copies exist."""
     named = any(path.is_dir() and image_folder(path.name) for path in root.iterdir())
     return root / "images" if named else root
 
@@ -171,7 +172,7 @@ def _world_from_cam(image: _Image, path: Path) -> np.ndarray:
     length = np.linalg.norm(quaternion)
     if not (np.isfinite(length) and length > 1e-6):
         raise InvalidDataError(
-            f"{path}: the quaternion of {image.name} is {image.quaternion}; remove the image or export the model again"
+            f"{path}: the quaternion of {image.name} is {image.quaternion}; export the model again"
         )
     w, x, y, z = quaternion / length
     cam_from_world = np.array(
@@ -189,13 +190,14 @@ def _world_from_cam(image: _Image, path: Path) -> np.ndarray:
 def _lens(name: str, size: tuple[int, int], params: list[float], path: Path) -> Intrinsics:
     if name not in _SUPPORTED:
         raise InvalidDataError(
-            f"{path}: camera model {name} is not supported (only {', '.join(_SUPPORTED)}); undistort the images with "
-            "COLMAP's image_undistorter first"
+            f"{path}: camera model {name} is not supported (only {', '.join(_SUPPORTED)}); undistort "
+            "the images with COLMAP's image_undistorter first"
         )
     expected = dict(_MODELS)[name]
     if len(params) != expected:
         raise InvalidDataError(
-            f"{path}: camera model {name} needs {expected} parameters, found {len(params)}; export the model again"
+            f"{path}: camera model {name} needs {expected} parameters, found {len(params)}; "
+            "export the model again"
         )
     if name in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
         params = [params[0], *params]
@@ -250,7 +252,7 @@ class _Binary:
         self.position += count
         if self.position > len(self.data):
             raise InvalidDataError(
-                f"{self.path}: the file ends early ({len(self.data)} bytes); copy it again or export the model again"
+                f"{self.path}: the file ends early ({len(self.data)} bytes); copy or export it again"
             )
 
     def text(self) -> str:

@@ -1,7 +1,8 @@
 """LLFF captures: ``poses_bounds.npy`` beside a folder of images.
 
-Each row of the (N, 17) array is a row-major 3x5 matrix ``[R | t | (height, width, focal)]``, camera-to-world with
-camera axes (down, right, backward), then the nearest and farthest depth. Row i belongs to the i-th image by name.
+Each row of the (N, 17) array is a row-major 3x5 matrix ``[R | t | (height, width, focal)]``, camera-to-world
+with camera axes (down, right, backward), then the nearest and farthest depth. Row i belongs to the i-th image
+by name.
 Source: github.com/Fyusion/LLFF (README, "Using your own poses").
 """
 
@@ -41,7 +42,8 @@ def read_llff(path: Path) -> Source:
     folder, images = _images(root)
     if len(images) != len(table):
         raise InvalidDataError(
-            f"{path}: holds {len(table)} poses, but {folder} holds {len(images)} images; each pose needs its image"
+            f"{path}: holds {len(table)} poses, but {folder} holds {len(images)} images; "
+            "each pose needs its image"
         )
     frames = []
     for row, image_path in zip(table.astype(np.float64), images):

@@ -1,12 +1,12 @@
 """``transforms.json`` of nerfstudio and instant-ngp.
 
-Poses are camera-to-world with OpenGL camera axes: used as they stand. Focal lengths and centres are in pixels with
-(0, 0) at the outer corner of the first pixel. Source space is the space of the file; an ``applied_transform`` that
-a converter recorded is not undone.
+Poses are camera-to-world with OpenGL camera axes: used as they stand. Focal lengths and centres are in pixels
+with (0, 0) at the outer corner of the first pixel. Source space is the space of the file; an
+``applied_transform`` that a converter recorded is not undone.
 
-Beside the keys of those two programs, the top level may carry ``near`` and ``far`` (source units), ``bounded``
-(all content lies between them) and ``depth_unit_scale_factor`` (source units per stored depth value, 0.001 unless
-given); a frame may carry ``exposure`` (shutter seconds x ISO / 1000).
+Beside the keys of those two programs, the top level may carry ``near`` and ``far`` (source units),
+``bounded`` (all content lies between them) and ``depth_unit_scale_factor`` (source units per stored depth
+value, 0.001 unless given); a frame may carry ``exposure`` (shutter seconds x ISO / 1000).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def read_nerfstudio(path: Path) -> Source:
     """Read a ``transforms.json``.
 
     Raises:
-        InvalidDataError: If the file is not valid JSON, lacks a needed key, holds a bad pose, or names a camera
-            model that this package cannot invert.
+        InvalidDataError: If the file is not valid JSON, lacks a needed key, holds a bad pose, or names a
+            camera model that this package cannot invert.
     """
     content = read_json(path)
     frames = parse_frames(content, path, _splits(content, path))
@@ -137,7 +137,8 @@ def _splits(content: dict[str, Any], path: Path) -> Callable[[str], str | None]:
     def split_of(name: str) -> str | None:
         if _plain(name) in test:
             return "test"
-        # Frames that no list names are left out, as nerfstudio does; without a train list the rest is for training.
+        # Frames that no list names are left out, as nerfstudio does; without a train list the rest is for
+        # training.
         return "train" if not named["train"] or _plain(name) in named["train"] else "unused"
 
     return split_of
@@ -222,8 +223,8 @@ def _distortion(
         return model, tuple(given[key] for key in ("k1", "k2", "k3", "k4"))
     if model not in _PERSPECTIVE:
         raise InvalidDataError(
-            f"{path}: camera_model {model} is not supported (only {', '.join(_PERSPECTIVE)} and OPENCV_FISHEYE); "
-            "undistort the images to a pinhole camera first"
+            f"{path}: camera_model {model} is not supported (only {', '.join(_PERSPECTIVE)} and "
+            "OPENCV_FISHEYE); undistort the images to a pinhole camera first"
         )
     if model == "FULL_OPENCV":
         return model, tuple(given[key] for key in ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"))

@@ -21,7 +21,8 @@ def read_ply_points(path: Path) -> np.ndarray:
     """Return the vertex positions of a PLY file (text or binary), shape (N, 3), float64.
 
     Raises:
-        InvalidDataError: If the file is not a PLY, ends early, or does not begin with vertices that have x, y, z.
+        InvalidDataError: If the file is not a PLY, ends early, or does not begin with vertices that have x,
+            y, z.
     """
 
     def fault(what: str) -> InvalidDataError:

@@ -36,7 +36,8 @@ TEST_EVERY = 8
 class SourceFrame:
     """One photo as its file states it. ``world_from_cam`` is 3x4, OpenGL camera axes, source space.
 
-    ``split`` is ``None`` where the data names none; ``depth_unit`` turns a stored depth value into source units.
+    ``split`` is ``None`` where the data names none; ``depth_unit`` turns a stored depth value into source
+    units.
     """
 
     name: str
@@ -52,7 +53,7 @@ class SourceFrame:
 
 @dataclass(frozen=True)
 class Source:
-    """A whole capture in source space. ``near`` and ``far`` are in source units where the data states them."""
+    """A whole capture in source space; ``near`` and ``far`` in source units where the data states them."""
 
     root: Path
     kind: str
@@ -65,7 +66,7 @@ class Source:
     background: str | None = None
     depth_bounds: np.ndarray | None = None
     is_posed_by_design: bool = False
-    """True where origin and axes already mean something (rendered sets), so that only the scale is changed."""
+    """True where origin and axes already mean something (rendered sets): only the scale is changed."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InvalidDataError(
-            f"{path}: not valid JSON (line {error.lineno}: {error.msg}); write the file again or restore a copy"
+            f"{path}: not valid JSON (line {error.lineno}: {error.msg}); restore a good copy"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidDataError(f"{path}: cannot be read ({error}); restore the file") from error
@@ -84,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_pose(matrix: Any, path: Path, name: str) -> np.ndarray:
-    """Return a camera-to-world 3x4 float64 with an exactly orthonormal rotation, or raise ``InvalidDataError``."""
+    """Return a camera-to-world 3x4 with an exactly orthonormal rotation, or raise ``InvalidDataError``."""
     where = f"{path}: the pose of {name}"
     mend = "remove the frame or export the poses again"
     try:
@@ -116,12 +117,12 @@ def lens(
     distortion: tuple[float, ...],
     path: Path,
 ) -> Intrinsics:
-    """Build intrinsics, with the plainest model that holds the coefficients, or raise ``InvalidDataError``."""
+    """Build intrinsics with the plainest model that holds the coefficients, or raise ``InvalidDataError``."""
     values = (*focal, *centre, *distortion)
     if not np.all(np.isfinite(values)) or min(focal) <= 0 or min(size) <= 0:
         raise InvalidDataError(
-            f"{path}: a camera has size {size[0]}x{size[1]}, focal length {focal}, centre {centre} and distortion "
-            f"{distortion}; sizes and focal lengths must be positive and all values finite; correct the camera"
+            f"{path}: a camera has size {size[0]}x{size[1]}, focal length {focal}, centre {centre} and "
+            f"distortion {distortion}; sizes and focal lengths must be positive, all values finite"
         )
     if model != "OPENCV_FISHEYE" and not any(distortion):
         model, distortion = "PINHOLE", ()
@@ -144,7 +145,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def find_mask(root: Path, name: str, image_path: Path) -> Path | None:
-    """Find the mask of an image: ``masks/NAME``, ``masks/NAME.png``, ``masks/STEM.png`` or ``dynamic_mask_STEM.png``."""
+    """Find the mask of an image in ``masks/``, or instant-ngp's ``dynamic_mask_STEM.png`` beside it."""
     stem = Path(name).with_suffix("")
     candidates = [root / "masks" / f"{name}.png", root / "masks" / f"{stem}.png", root / "masks" / name]
     candidates.append(image_path.parent / f"dynamic_mask_{image_path.stem}.png")
