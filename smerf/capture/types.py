@@ -1,6 +1,7 @@
 """What a posed capture is: cameras, frames, and the similarity that ties them to the source.
 
-Letters: R rays, H W image. Camera axes are OpenGL (x right, y up, z backward) and pixel (0, 0) covers the square
+Letters: R rays, H W image. Camera axes are OpenGL (x right, y up, z backward) and pixel (0, 0) covers the
+    square
 from (0, 0) to (1, 1), so the centre of the first pixel is (0.5, 0.5).
 """
 
@@ -42,7 +43,12 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One photo. ``split`` is ``train`` or ``test``; ``exposure`` is shutter seconds x ISO / 1000 where known."""
+    """One photo. ``split`` is ``train`` or ``test``.
+
+    ``exposure`` is shutter seconds x ISO / 1000 where known, ``downscale`` the whole number of file pixels
+    that are averaged into one pixel of ``camera`` along each axis, and
+    ``depth_scale`` turns a stored depth value into training units.
+    """
 
     name: str
     image_path: Path
@@ -51,6 +57,8 @@ class Frame:
     mask_path: Path | None = None
     depth_path: Path | None = None
     exposure: float | None = None
+    downscale: int = 1
+    depth_scale: float = 1.0e-3
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,10 @@ class Similarity:
 class Capture:
     """Posed photos in training space: every camera centre lies in [-1, 1]^3.
 
-    ``near`` and ``far`` bound the rays in training units (``far`` may be infinite). ``background`` is ``white``
-    where images carry alpha (composited over white), else ``None``. ``points`` are sparse points (N, 3) in
-    training space, possibly empty. ``bounded`` says that all content lies within ``near`` .. ``far``.
+    ``near`` and ``far`` bound the rays in training units (``far`` may be infinite). ``background`` is
+    ``white`` where images carry alpha (composited over white), else ``None``. ``points`` are sparse points
+    (N, 3) in training space, possibly empty. ``bounded`` says that all content lies within ``near`` ..
+    ``far``.
     """
 
     root: Path

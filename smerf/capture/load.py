@@ -1,0 +1,215 @@
+"""From a folder of posed photos to a ``Capture``: the one entrance for every layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from smerf.capture.bounds import choose_near
+from smerf.capture.downscale import Photo, choose_photos
+from smerf.capture.normalise import METHODS, apply_similarity, choose_similarity, find_outliers
+from smerf.capture.readers import Source, SourceFrame, read_source
+from smerf.capture.readers.source import default_split
+from smerf.capture.types import Camera, Capture, Frame
+from smerf.errors import InvalidDataError, UsageError
+
+__all__ = ["fingerprint", "load_capture"]
+
+_LOG = logging.getLogger("smerf")
+_NAMES_SHOWN = 5
+
+
+def load_capture(
+    path: str | os.PathLike[str],
+    *,
+    max_side: int | None = None,
+    downscale: int | None = None,
+    normalise: str = "auto",
+) -> Capture:
+    """Load posed photos of any known layout.
+
+    Known are NeRF-synthetic (``transforms_train.json``), nerfstudio and instant-ngp (``transforms.json``),
+    COLMAP (``sparse/0``) and LLFF (``poses_bounds.npy``). A split that the data names is kept; otherwise
+    every 8th frame by name, the first included, is for testing. Frames without a photo are left out with one
+    warning.
+
+    Args:
+        path: The folder, or its transforms or poses file.
+        max_side: Longest side wanted, in pixels: photos are reduced by the smallest whole factor that reaches
+            it.
+        downscale: The whole factor itself; not together with ``max_side``. Reduced copies in ``images_2`` ...
+            are used where they exist.
+        normalise: How training space is laid: ``auto``, ``focus``, ``pca``, ``up`` or ``scale``
+            (see ``smerf.capture.normalise``).
+
+    Returns:
+        The capture. Its cameras are already those of the reduced photos; no pixels are read yet.
+
+    Raises:
+        InvalidDataError: If the files are damaged, incomplete or contradict each other.
+        UsageError: If an option makes no sense.
+
+    Example:
+        >>> capture = load_capture("captures/garden", max_side=1600)  # doctest: +SKIP
+        >>> len(capture.split("train")), len(capture.split("test"))  # doctest: +SKIP
+        (161, 24)
+    """
+    if normalise not in METHODS:
+        raise UsageError(f"normalise: expected one of {', '.join(METHODS)}, got {normalise!r}")
+    source = read_source(Path(path))
+    _check_names(source)
+    photos = choose_photos(source, max_side=max_side, downscale=downscale)
+    frames = default_split(_with_photos(source, photos))
+    frames = [frame for frame in frames if frame.split != "unused"]
+    if not any(frame.split == "train" for frame in frames):
+        if len(frames) > 1 or not frames or frames[0].split is None:
+            raise InvalidDataError(
+                f"{source.stated_in}: no frame is left for training; correct the split that the data names"
+            )
+        frames = [replace(frames[0], split="train")]
+    method = "scale" if normalise == "auto" and source.is_posed_by_design else normalise
+    poses = np.stack([frame.world_from_cam for frame in frames])
+    similarity, used = choose_similarity(poses, method, source.points)
+    if not source.is_posed_by_design:
+        kept = _without_outliers(frames, find_outliers(similarity, poses), source)
+        if len(kept) < len(frames):
+            frames, poses = kept, np.stack([frame.world_from_cam for frame in kept])
+            similarity, used = choose_similarity(poses, method, source.points)
+    _LOG.info("training space: %s, scale %.6g", used, similarity.scale)
+    if any(frame.mask_path for frame in frames):
+        _LOG.info("masks: white pixels are used, black ones ignored (dynamic_mask_* files: the opposite)")
+
+    loaded = tuple(
+        _frame(frame, photos[frame.name], pose, similarity.scale)
+        for frame, pose in zip(frames, apply_similarity(similarity, poses))
+    )
+    points = similarity.scale * source.points @ similarity.rotation.T + similarity.translation
+    near, far = _bounds(source, loaded, used, similarity.scale, points)
+    has_alpha = any(photos[frame.name].has_alpha for frame in frames)
+    return Capture(
+        root=source.root,
+        kind=source.kind,
+        frames=loaded,
+        training_from_source=similarity,
+        near=near,
+        far=far,
+        bounded=source.bounded,
+        background=source.background or ("white" if has_alpha else None),
+        points=points,
+    )
+
+
+def fingerprint(capture: Capture) -> str:
+    """Return a SHA-256 that changes when anything that training sees does.
+
+    That is: files and their sizes, masks, depth, poses, lenses, exposure, split, near and far. File times and the folder's own place do not count, so that a copied capture still resumes.
+    """
+    digest = hashlib.sha256()
+    for frame in capture.frames:
+        lens = frame.camera.intrinsics
+        files = [
+            [
+                Path(os.path.relpath(path, capture.root)).as_posix(),
+                path.stat().st_size if path.is_file() else None,
+            ]
+            for path in (frame.image_path, frame.mask_path, frame.depth_path)
+            if path is not None
+        ]
+        numbers = [lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion, frame.depth_scale, frame.exposure]
+        pose = np.round(frame.camera.world_from_cam, 9) + 0.0  # below this, linear algebra differs by machine
+        stated = [
+            frame.name,
+            frame.split,
+            files,
+            lens.model,
+            lens.width,
+            lens.height,
+            frame.downscale,
+            numbers,
+        ]
+        digest.update(json.dumps([stated, pose.tolist()]).encode())
+    bounds = [capture.near, capture.far, capture.bounded, capture.background]
+    digest.update(json.dumps(bounds).encode())
+    return digest.hexdigest()
+
+
+def _check_names(source: Source) -> None:
+    counts = Counter(frame.name for frame in source.frames)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise InvalidDataError(
+            f"{source.stated_in}: {_listing(repeated)} listed more than once; each photo needs one frame"
+        )
+    if not source.frames:
+        raise InvalidDataError(f"{source.stated_in}: holds no posed images; run the reconstruction again")
+
+
+def _with_photos(source: Source, photos: dict[str, Photo]) -> list[SourceFrame]:
+    missing = [frame.name for frame in source.frames if frame.name not in photos]
+    if len(missing) == len(source.frames):
+        expected = source.frames[0].image_path
+        raise InvalidDataError(
+            f"{source.stated_in}: none of its {len(missing)} images exists (the first should be {expected}); "
+            "put the photos there"
+        )
+    if missing:
+        _LOG.warning(
+            "%s: %d of %d images are missing and left out: %s",
+            source.stated_in, len(missing), len(source.frames), _listing(missing),
+        )  # fmt: skip
+    return [frame for frame in source.frames if frame.name in photos]
+
+
+def _without_outliers(frames: list[SourceFrame], is_far: np.ndarray, source: Source) -> list[SourceFrame]:
+    if not is_far.any():
+        return frames
+    names = [frame.name for frame, far in zip(frames, is_far) if far]
+    _LOG.warning(
+        "%s: %d cameras lie far from all others, probably wrong registrations, and are left out: %s",
+        source.stated_in, len(names), _listing(names),
+    )  # fmt: skip
+    return [frame for frame, far in zip(frames, is_far) if not far]
+
+
+def _listing(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+
+
+def _frame(frame: SourceFrame, photo: Photo, pose: np.ndarray, scale: float) -> Frame:
+    return Frame(
+        name=frame.name,
+        image_path=photo.path,
+        camera=Camera(photo.intrinsics, pose),
+        split=frame.split,
+        mask_path=frame.mask_path,
+        depth_path=frame.depth_path,
+        exposure=photo.exposure,
+        downscale=photo.downscale,
+        depth_scale=frame.depth_unit * scale,
+    )
+
+
+def _bounds(
+    source: Source, frames: tuple[Frame, ...], method: str, scale: float, points: np.ndarray
+) -> tuple[float, float]:
+    """Return near and far in training units; stated bounds win."""
+    far = np.inf if source.far is None else source.far * scale
+    if source.near is not None:
+        near = source.near * scale
+    else:
+        depth_bounds = None if source.depth_bounds is None else source.depth_bounds * scale
+        near = choose_near([frame.camera for frame in frames], method, points, depth_bounds)
+    if not 0 <= near < far:
+        raise InvalidDataError(
+            f"{source.stated_in}: near is {source.near} and far is {source.far}, but 0 <= near < far must hold; "
+            "correct them"
+        )
+    return float(near), float(far)

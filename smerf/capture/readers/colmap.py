@@ -1,0 +1,263 @@
+"""COLMAP sparse models, binary and text, with their photos beside them.
+
+Poses on file are world-to-camera with OpenCV camera axes; the first pixel's outer corner is (0, 0). Layout:
+``images/`` (and ``images_2`` ...) beside ``sparse/0``, ``colmap/sparse/0`` or ``sparse``.
+Source: the file formats documented by COLMAP (colmap.github.io/format.html).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smerf.capture.readers.source import Source, SourceFrame, check_pose, find_mask, image_folder, lens
+from smerf.capture.types import Intrinsics
+from smerf.errors import InvalidDataError
+
+__all__ = ["find_model", "read_cameras", "read_colmap", "read_images", "read_points"]
+
+# name, number of parameters; the position in the list is the model's number in binary files
+_MODELS = [
+    ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8), ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
+    ("RAD_TAN_THIN_PRISM_FISHEYE", 16), ("SIMPLE_DIVISION", 4), ("DIVISION", 5), ("SIMPLE_FISHEYE", 3),
+    ("FISHEYE", 4), ("EUCM", 6), ("EQUIRECTANGULAR", 2),
+]  # fmt: skip
+_SUPPORTED = [name for name, _ in _MODELS[:7]]
+_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
+
+
+@dataclass(frozen=True)
+class _Image:
+    name: str
+    camera_id: int
+    quaternion: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+def find_model(root: Path) -> Path | None:
+    """Return the folder of the sparse model below ``root``, or ``None``."""
+    for folder in _FOLDERS:
+        if any((root / folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
+            return root / folder
+    return None
+
+
+def read_colmap(root: Path, model: Path) -> Source:
+    """Read a sparse model and name the photos it poses.
+
+    Raises:
+        InvalidDataError: If a file of the model is missing, truncated, contradictory or of an unsupported
+            camera model.
+    """
+    cameras = read_cameras(model)
+    images = sorted(read_images(model), key=lambda image: image.name)
+    stated_in = _file(model, "images")
+    folder = _photos(root)
+    splits = _splits(root, model)
+    frames = []
+    for image in images:
+        if image.camera_id not in cameras:
+            raise InvalidDataError(
+                f"{stated_in}: image {image.name} names camera {image.camera_id}, which "
+                f"{_file(model, 'cameras').name} does not hold; export the model again"
+            )
+        path = folder / image.name
+        frames.append(
+            SourceFrame(
+                name=image.name,
+                image_path=path,
+                intrinsics=cameras[image.camera_id],
+                world_from_cam=_world_from_cam(image, stated_in),
+                split=None if splits is None else ("test" if splits(image.name) else "train"),
+                mask_path=find_mask(root, image.name, path),
+            )
+        )
+    return Source(root, "colmap", stated_in, tuple(frames), points=read_points(model))
+
+
+def read_cameras(model: Path) -> dict[int, Intrinsics]:
+    """Return the lenses of a sparse model by camera number."""
+    path = _file(model, "cameras")
+    cameras = {}
+    if path.suffix == ".txt":
+        for line in _lines(path):
+            words = line.split()
+            with _faults(path, line):
+                cameras[int(words[0])] = _lens(
+                    words[1], (int(words[2]), int(words[3])), [float(word) for word in words[4:]], path
+                )
+        return cameras
+    reader = _Binary(path)
+    for _ in range(reader.take("Q")[0]):
+        number, model_number, width, height = reader.take("IiQQ")
+        if not 0 <= model_number < len(_MODELS):
+            raise InvalidDataError(
+                f"{path}: camera {number} has the unknown model number {model_number}; undistort the images "
+                "with COLMAP's image_undistorter first"
+            )
+        name, count = _MODELS[model_number]
+        cameras[number] = _lens(name, (width, height), list(reader.take(f"{count}d")), path)
+    return cameras
+
+
+def read_images(model: Path) -> list[_Image]:
+    """Return name, camera number, quaternion (w, x, y, z) and translation (world to camera) of each image."""
+    path = _file(model, "images")
+    images = []
+    if path.suffix == ".txt":
+        # Two lines an image; the second lists observations and may be empty.
+        lines = _lines(path, keep_empty=True)
+        for line in lines:
+            if not line.strip():
+                continue
+            words = line.split(maxsplit=9)
+            with _faults(path, line):
+                numbers = tuple(float(word) for word in words[1:8])
+                images.append(_Image(words[9].strip(), int(words[8]), numbers[:4], numbers[4:]))
+            next(lines, None)
+        return images
+    reader = _Binary(path)
+    for _ in range(reader.take("Q")[0]):
+        values = reader.take("I7dI")
+        name = reader.text()
+        reader.skip(24 * reader.take("Q")[0])
+        images.append(_Image(name, values[8], values[1:5], values[5:8]))
+    return images
+
+
+def read_points(model: Path) -> np.ndarray:
+    """Return the sparse points (N, 3) in source space; none where the model carries no points file."""
+    if not any((model / f"points3D{suffix}").is_file() for suffix in (".bin", ".txt")):
+        return np.zeros((0, 3))
+    path = _file(model, "points3D")
+    points = []
+    if path.suffix == ".txt":
+        for line in _lines(path):
+            with _faults(path, line):
+                points.append([float(word) for word in line.split()[1:4]])
+    else:
+        reader = _Binary(path)
+        for _ in range(reader.take("Q")[0]):
+            values = reader.take("Q3d3BdQ")
+            reader.skip(8 * values[8])
+            points.append(values[1:4])
+    array = np.asarray(points, np.float64).reshape(-1, 3)
+    return array[np.all(np.isfinite(array), axis=1)]
+
+
+def _photos(root: Path) -> Path:
+    """Return the folder that image names are relative to; ``images`` also where only reduced copies exist."""
+    named = any(path.is_dir() and image_folder(path.name) for path in root.iterdir())
+    return root / "images" if named else root
+
+
+def _splits(root: Path, model: Path) -> Callable[[str], bool] | None:
+    """Return a function name -> is test, from ``test.txt`` in the model or ``test_list.txt`` beside it."""
+    for path in (model / "test.txt", root / "test_list.txt"):
+        if path.is_file():
+            names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+            stems = {Path(name).with_suffix("").as_posix() for name in names}
+            return lambda name: name in names or Path(name).with_suffix("").as_posix() in stems
+    return None
+
+
+def _world_from_cam(image: _Image, path: Path) -> np.ndarray:
+    quaternion = np.asarray(image.quaternion)
+    length = np.linalg.norm(quaternion)
+    if not (np.isfinite(length) and length > 1e-6):
+        raise InvalidDataError(
+            f"{path}: the quaternion of {image.name} is {image.quaternion}; export the model again"
+        )
+    w, x, y, z = quaternion / length
+    cam_from_world = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    centre = -cam_from_world.T @ np.asarray(image.translation)
+    pose = np.concatenate([cam_from_world.T * (1.0, -1.0, -1.0), centre[:, None]], axis=1)
+    return check_pose(pose, path, image.name)
+
+
+def _lens(name: str, size: tuple[int, int], params: list[float], path: Path) -> Intrinsics:
+    if name not in _SUPPORTED:
+        raise InvalidDataError(
+            f"{path}: camera model {name} is not supported (only {', '.join(_SUPPORTED)}); undistort "
+            "the images with COLMAP's image_undistorter first"
+        )
+    expected = dict(_MODELS)[name]
+    if len(params) != expected:
+        raise InvalidDataError(
+            f"{path}: camera model {name} needs {expected} parameters, found {len(params)}; "
+            "export the model again"
+        )
+    if name in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
+        params = [params[0], *params]
+    distortion = tuple(params[4:])
+    if name in ("SIMPLE_RADIAL", "RADIAL"):
+        distortion = (*distortion, *(0.0,) * (4 - len(distortion)))
+        name = "OPENCV"
+    return lens(name, size, (params[0], params[1]), (params[2], params[3]), distortion, path)
+
+
+def _file(model: Path, stem: str) -> Path:
+    for suffix in (".bin", ".txt"):
+        if (model / f"{stem}{suffix}").is_file():
+            return model / f"{stem}{suffix}"
+    raise InvalidDataError(f"{model}: {stem}.bin or {stem}.txt is missing; copy the whole sparse model")
+
+
+def _lines(path: Path, keep_empty: bool = False) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return (line for line in text.splitlines() if not line.startswith("#") and (keep_empty or line.strip()))
+
+
+class _faults:  # noqa: N801 - reads as a word in a with statement
+    """Turn a line that does not parse into an error that shows it."""
+
+    def __init__(self, path: Path, line: str) -> None:
+        self.path, self.line = path, line
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind in (ValueError, IndexError):
+            raise InvalidDataError(
+                f"{self.path}: cannot read the line {self.line[:80]!r}; export the model again"
+            ) from error
+
+
+class _Binary:
+    """A little-endian file read front to back; running off its end is an error that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.data, self.position = path, path.read_bytes(), 0
+
+    def take(self, layout: str) -> tuple:
+        layout = "<" + layout
+        start = self.position
+        self.skip(struct.calcsize(layout))
+        return struct.unpack_from(layout, self.data, start)
+
+    def skip(self, count: int) -> None:
+        self.position += count
+        if self.position > len(self.data):
+            raise InvalidDataError(
+                f"{self.path}: the file ends early ({len(self.data)} bytes); copy or export it again"
+            )
+
+    def text(self) -> str:
+        end = self.data.find(b"\0", self.position)
+        start, self.position = self.position, end + 1
+        if end < 0:
+            self.skip(len(self.data) + 1)
+        return self.data[start:end].decode("utf-8", errors="replace")

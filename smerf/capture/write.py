@@ -1,0 +1,109 @@
+"""Writing a capture as a nerfstudio ``transforms.json``, in the source space it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smerf.capture.downscale import scale_intrinsics
+from smerf.capture.images import image_header
+from smerf.capture.normalise import invert_pose
+from smerf.capture.readers.ply import write_ply_points
+from smerf.capture.types import Capture, Frame, Intrinsics
+
+__all__ = ["save_transforms"]
+
+_POINTS = "sparse_pc.ply"
+_DISTORTION = {
+    "OPENCV": ("k1", "k2", "p1", "p2"),
+    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+}
+
+
+def save_transforms(capture: Capture, path: str | os.PathLike[str]) -> None:
+    """Write a capture as ``transforms.json``, everything mapped back to source space.
+
+    Images are not copied: files are named relative to the JSON. Lenses are written for the files as they are,
+    so that photos which the capture reduces in memory keep their own size. Sparse points go to
+    ``sparse_pc.ply`` beside it. The file is written aside and renamed.
+
+    Raises:
+        ValueError: If frames of different camera models are mixed, which the format cannot hold.
+    """
+    path = Path(path)
+    similarity = capture.training_from_source
+    lenses = [_file_lens(frame) for frame in capture.frames]
+    models = {"PINHOLE" if not any(lens.distortion) else lens.model for lens in lenses}
+    models = models - {"PINHOLE"} or models
+    if len(models) > 1:
+        raise ValueError(f"capture: expected one camera model, got {', '.join(sorted(models))}")
+    model = models.pop()
+    content: dict[str, Any] = {"camera_model": model}
+    keys = [_lens_keys(lens, model) for lens in lenses]
+    is_shared = all(entry == keys[0] for entry in keys)
+    if is_shared:
+        content |= keys[0]
+    content |= {"near": capture.near / similarity.scale, "bounded": capture.bounded}
+    if np.isfinite(capture.far):
+        content["far"] = capture.far / similarity.scale
+    if any(frame.depth_path for frame in capture.frames):
+        content["depth_unit_scale_factor"] = capture.frames[0].depth_scale / similarity.scale
+    if len(capture.points):
+        points = (capture.points - similarity.translation) @ similarity.rotation / similarity.scale
+        write_ply_points(path.with_name(_POINTS), points)
+        content["ply_file_path"] = _POINTS
+    content["frames"] = [
+        _entry(
+            frame,
+            invert_pose(similarity, frame.camera.world_from_cam),
+            path.parent,
+            {} if is_shared else lens,
+        )
+        for frame, lens in zip(capture.frames, keys)
+    ]
+    for split in ("train", "test"):
+        names = [_relative(frame.image_path, path.parent) for frame in capture.split(split)]
+        if names:
+            content[f"{split}_filenames"] = names
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _file_lens(frame: Frame) -> Intrinsics:
+    lens = frame.camera.intrinsics
+    if frame.downscale == 1:
+        return lens
+    (width, height), _, _ = image_header(frame.image_path)
+    return scale_intrinsics(lens, width, height, (frame.downscale, frame.downscale))
+
+
+def _lens_keys(lens: Intrinsics, model: str) -> dict[str, float]:
+    names = _DISTORTION.get(model, ())
+    values = tuple(lens.distortion) + (0.0,) * (len(names) - len(lens.distortion))
+    size = {"w": lens.width, "h": lens.height, "fl_x": lens.fx, "fl_y": lens.fy, "cx": lens.cx, "cy": lens.cy}
+    return size | dict(zip(names, values))
+
+
+def _entry(frame: Frame, pose: np.ndarray, folder: Path, lens: dict[str, float]) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "file_path": _relative(frame.image_path, folder),
+        "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
+        **lens,
+    }
+    if frame.mask_path is not None:
+        entry["mask_path"] = _relative(frame.mask_path, folder)
+    if frame.depth_path is not None:
+        entry["depth_file_path"] = _relative(frame.depth_path, folder)
+    if frame.exposure is not None:
+        entry["exposure"] = frame.exposure
+    return entry
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
