@@ -12,6 +12,17 @@ from smerf.kernels import HashSpec, hash_encode, initial_params, mlp, radiance_h
 __all__ = ["DensityField", "RadianceField"]
 
 
+# Raw density of an untrained field: exp(-3 - 1) per unit is thin enough that no fog is left where few rays pass.
+_INITIAL_RAW_DENSITY = -3.0
+
+
+def _initial_network(dims: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw a network whose output 0, the raw density, starts low."""
+    params = initial_params(dims, generator)
+    params[-dims[-1]] = _INITIAL_RAW_DENSITY
+    return params
+
+
 def _initial_table(grid: HashSpec, generator: torch.Generator) -> Tensor:
     return (torch.rand(grid.entry_count, grid.features, generator=generator) * 2.0 - 1.0) * 1e-4
 
@@ -24,7 +35,7 @@ class DensityField(nn.Module):
         self.grid = grid
         self.dims = (grid.width, width, 1)
         self.table = nn.Parameter(_initial_table(grid, generator))
-        self.network = nn.Parameter(initial_params(self.dims, generator))
+        self.network = nn.Parameter(_initial_network(self.dims, generator))
 
     def forward(self, x: Tensor, sigma: Tensor | None) -> Tensor:
         """Return densities (N,) at points (N, 3) in [0, 1]^3 with footprints (N,)."""
@@ -49,7 +60,7 @@ class RadianceField(nn.Module):
         self.density_dims = (grid.width, width, geometry)
         self.colour_dims = (geometry + SPHERICAL_WIDTH, *[colour_width] * colour_layers, 3)
         self.table = nn.Parameter(_initial_table(grid, generator))
-        self.density_network = nn.Parameter(initial_params(self.density_dims, generator))
+        self.density_network = nn.Parameter(_initial_network(self.density_dims, generator))
         self.colour_network = nn.Parameter(initial_params(self.colour_dims, generator))
 
     def forward(self, x: Tensor, sigma: Tensor | None, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 from smerf.kernels.hash_encoding import HashSpec
 
@@ -29,11 +30,11 @@ class FieldConfig:
 class TeacherConfig:
     """Everything that training the teacher depends on."""
 
-    field: FieldConfig = field(
+    field: FieldConfig = dataclasses.field(
         default_factory=lambda: FieldConfig(HashSpec(8, 4, 17, 16, 1024), width=32, colour_width=64)
     )
     """The radiance field."""
-    proposal: FieldConfig = field(default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16))
+    proposal: FieldConfig = dataclasses.field(default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16))
     """The proposal field that places the samples."""
     proposal_samples: int = 64
     """Intervals in which the proposal field is evaluated."""
