@@ -214,6 +214,21 @@ def test_written_transforms_load_as_the_same_capture(tmp_path):
     np.testing.assert_allclose(np.array(source[3]["transform_matrix"])[:3], poses()[3], atol=1e-12)
 
 
+def test_transforms_written_elsewhere_keep_names_split_and_reduced_folders(tmp_path):
+    root = write_colmap(tmp_path / "a")
+    (root / "images_2").mkdir()
+    for name in NAMES:
+        Image.new("RGB", (WIDTH // 2, HEIGHT // 2)).save(root / "images_2" / f"{name}.png")
+    capture = load_capture(root)
+    (tmp_path / "run").mkdir()
+    save_transforms(capture, tmp_path / "run" / "capture.json")
+    again = load_capture(tmp_path / "run" / "capture.json", downscale=2)
+    assert [(frame.name, frame.split) for frame in again.frames] == [
+        (frame.name, frame.split) for frame in capture.frames
+    ]
+    assert {frame.image_path.parent.name for frame in again.frames} == {"images_2"}
+
+
 def test_missing_photos_are_left_out_with_one_warning(tmp_path, caplog):
     root = write_nerfstudio(tmp_path)
     for name in NAMES[1:8]:
