@@ -83,7 +83,7 @@ def scale_intrinsics(
 
 
 def _folder(image_path: Path, root: Path) -> Path:
-    """Return the folder of images that holds a photo: the nearest above it, below the root, called like one."""
+    """Return the folder of images that holds a photo: the nearest one called so between it and the root."""
     for parent in image_path.parents:
         if parent == root:
             return root
