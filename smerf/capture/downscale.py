@@ -83,12 +83,13 @@ def scale_intrinsics(
 
 
 def _folder(image_path: Path, root: Path) -> Path:
-    """Return the folder of images that holds a photo: the one below the root that is called like one."""
-    try:
-        first = image_path.relative_to(root).parts[0]
-    except ValueError:
-        return image_path.parent
-    return root / first if image_folder(first) else root
+    """Return the folder of images that holds a photo: the nearest one called so between it and the root."""
+    for parent in image_path.parents:
+        if parent == root:
+            return root
+        if image_folder(parent.name):
+            return parent
+    return image_path.parent
 
 
 def _serve(

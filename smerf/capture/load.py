@@ -109,7 +109,8 @@ def load_capture(
 def fingerprint(capture: Capture) -> str:
     """Return a SHA-256 that changes when anything that training sees does.
 
-    That is: files and their sizes, masks, depth, poses, lenses, exposure, split, near and far. File times and the folder's own place do not count, so that a copied capture still resumes.
+    That is: files and their sizes, masks, depth, poses, lenses, exposure, split, near and far. Times of files
+    and the folder's own place do not count, so that a copied capture still resumes.
     """
     digest = hashlib.sha256()
     for frame in capture.frames:
@@ -209,7 +210,7 @@ def _bounds(
         near = choose_near([frame.camera for frame in frames], method, points, depth_bounds)
     if not 0 <= near < far:
         raise InvalidDataError(
-            f"{source.stated_in}: near is {source.near} and far is {source.far}, but 0 <= near < far must hold; "
-            "correct them"
+            f"{source.stated_in}: near is {source.near} and far is {source.far}; correct "
+            "them so that 0 <= near < far"
         )
     return float(near), float(far)

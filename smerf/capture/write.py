@@ -93,6 +93,7 @@ def _lens_keys(lens: Intrinsics, model: str) -> dict[str, float]:
 def _entry(frame: Frame, pose: np.ndarray, folder: Path, lens: dict[str, float]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "file_path": _relative(frame.image_path, folder),
+        "name": frame.name,
         "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
         **lens,
     }

@@ -6,7 +6,8 @@ with (0, 0) at the outer corner of the first pixel. Source space is the space of
 
 Beside the keys of those two programs, the top level may carry ``near`` and ``far`` (source units),
 ``bounded`` (all content lies between them) and ``depth_unit_scale_factor`` (source units per stored depth
-value, 0.001 unless given); a frame may carry ``exposure`` (shutter seconds x ISO / 1000).
+value, 0.001 unless given); a frame may carry ``exposure`` (shutter seconds x ISO / 1000) and ``name`` (else
+made from its path).
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def parse_frames(
                 )
         stated = str(entry["file_path"]).replace("\\", "/")
         image_path = _with_suffix(path.parent / stated)
-        name = _name(stated, image_path)
+        name = str(entry.get("name") or _name(stated, image_path))
         frames.append(
             SourceFrame(
                 name=name,

@@ -139,8 +139,12 @@ def image_folder(name: str) -> tuple[str, int | None] | None:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the images below a folder, sorted by relative path."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    """Return the images below a folder, sorted by relative path; hidden files are no photos."""
+    found = (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
