@@ -1,6 +1,4 @@
 // Small ReLU networks on CPUs: one plain network, and the radiance head (density net, then colour net).
-#include <omp.h>
-
 #include <algorithm>
 
 #include "mlp_tile.h"
@@ -18,7 +16,12 @@ void copy_columns(const float* from, int64_t ld_from, float* to, int64_t ld_to, 
   for (int r = 0; r < rows; ++r) memcpy(to + r * ld_to, from + r * ld_from, sizeof(float) * width);
 }
 
-// The per-thread gradients are added in thread order, so a fixed number of threads repeats its sums exactly.
+// Gradients are summed over a fixed number of row ranges and then over the ranges in order: the result is the same on
+// any number of threads.
+constexpr int kRanges = 16;
+
+int64_t range_start(int64_t tiles, int range) { return tiles * range / kRanges; }
+
 void reduce(const Mlp& net, const std::vector<Mlp::Gradient>& parts, float* params) {
   for (const auto& part : parts) net.add_gradient(part, params);
 }
@@ -43,7 +46,7 @@ SMERF_API int smerf_mlp_forward(const int32_t* dims, int layers, const float* pa
 #pragma omp parallel if (rows > 2048)
   {
     Mlp::Tile tile(net);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 8)
     for (int64_t t = 0; t < tile_count(rows); ++t) {
       const int here = tile_rows(rows, t);
       net.forward(x + t * kTile * in, in, here, tile);
@@ -58,13 +61,13 @@ SMERF_API int smerf_mlp_backward(const int32_t* dims, int layers, const float* p
                                  const float* upstream, float* grad_params, float* grad_x) {
   const Mlp net(dims, layers, params);
   const int in = dims[0], result = dims[layers], result_pad = net.padded(layers);
-  std::vector<Mlp::Gradient> parts(omp_get_max_threads(), Mlp::Gradient(net));
-#pragma omp parallel if (rows > 2048)
-  {
+  std::vector<Mlp::Gradient> parts(kRanges, Mlp::Gradient(net));
+  const int64_t tiles = tile_count(rows);
+#pragma omp parallel for schedule(dynamic, 1) if (rows > 2048)
+  for (int range = 0; range < kRanges; ++range) {
     Mlp::Tile tile(net);
-    Mlp::Gradient& total = parts[omp_get_thread_num()];
-#pragma omp for schedule(static)
-    for (int64_t t = 0; t < tile_count(rows); ++t) {
+    Mlp::Gradient& total = parts[range];
+    for (int64_t t = range_start(tiles, range); t < range_start(tiles, range + 1); ++t) {
       const int here = tile_rows(rows, t);
       const float* input = x + t * kTile * in;
       net.forward(input, in, here, tile);
@@ -90,7 +93,7 @@ SMERF_API int smerf_radiance_head_forward(const int32_t* density_dims, int densi
   {
     Mlp::Tile first(density), second(colour);
     std::vector<float> input((size_t)kTile * width);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 8)
     for (int64_t t = 0; t < tile_count(rows); ++t) {
       const int here = tile_rows(rows, t);
       const int64_t row = t * kTile;
@@ -114,15 +117,14 @@ SMERF_API int smerf_radiance_head_backward(const int32_t* density_dims, int dens
   const Mlp density(density_dims, density_layers, density_params), colour(colour_dims, colour_layers, colour_params);
   const int in = density_dims[0], geometry = density_dims[density_layers], width = colour_dims[0];
   const int geometry_pad = density.padded(density_layers), colour_pad = colour.padded(colour_layers);
-  const int threads = omp_get_max_threads();
-  std::vector<Mlp::Gradient> density_parts(threads, Mlp::Gradient(density)), colour_parts(threads, Mlp::Gradient(colour));
-#pragma omp parallel if (rows > 2048)
-  {
+  std::vector<Mlp::Gradient> density_parts(kRanges, Mlp::Gradient(density)), colour_parts(kRanges, Mlp::Gradient(colour));
+  const int64_t tiles = tile_count(rows);
+#pragma omp parallel for schedule(dynamic, 1) if (rows > 2048)
+  for (int range = 0; range < kRanges; ++range) {
     Mlp::Tile first(density), second(colour);
     std::vector<float> input((size_t)kTile * width);
-    Mlp::Gradient &density_total = density_parts[omp_get_thread_num()], &colour_total = colour_parts[omp_get_thread_num()];
-#pragma omp for schedule(static)
-    for (int64_t t = 0; t < tile_count(rows); ++t) {
+    Mlp::Gradient &density_total = density_parts[range], &colour_total = colour_parts[range];
+    for (int64_t t = range_start(tiles, range); t < range_start(tiles, range + 1); ++t) {
       const int here = tile_rows(rows, t);
       const int64_t row = t * kTile;
       density.forward(features + row * in, in, here, first);

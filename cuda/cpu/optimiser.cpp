@@ -9,7 +9,7 @@ SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, 
                                 int width, float lr, float beta1, float beta2, float eps, float correction1,
                                 float correction2, float decay) {
   const float inv1 = 1.0f / correction1, inv2 = 1.0f / correction2;
-#pragma omp parallel for schedule(static, 4096) if (records > 4096)
+#pragma omp parallel for schedule(dynamic, 16384) if (records > 4096)
   for (int64_t record = 0; record < records; ++record) {
     float* g = gradient + record * width;
     float size = 0.0f;

@@ -4,7 +4,7 @@
 // sigma: (rays * samples). The point of an interval is its midpoint.
 SMERF_API int smerf_ray_points(const float* origins, const float* directions, const float* edges, const float* radii,
                                float scale, int64_t rays, int samples, float* x, float* sigma) {
-#pragma omp parallel for schedule(static) if (rays > 64)
+#pragma omp parallel for schedule(dynamic, 256) if (rays > 64)
   for (int64_t r = 0; r < rays; ++r)
     for (int s = 0; s < samples; ++s) {
       const float* edge = edges + r * (samples + 1) + s;

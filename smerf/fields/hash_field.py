@@ -12,8 +12,8 @@ from smerf.kernels import HashSpec, hash_encode, initial_params, mlp, radiance_h
 __all__ = ["DensityField", "RadianceField"]
 
 
-# Raw density of an untrained field: exp(-3 - 1) per unit is thin enough that no fog is left where few rays pass.
-_INITIAL_RAW_DENSITY = -3.0
+# Raw density of an untrained field: about one opacity over the reach of the cameras, so that surfaces form early.
+_INITIAL_RAW_DENSITY = 2.0
 
 
 def _initial_network(dims: tuple[int, ...], generator: torch.Generator) -> Tensor:
