@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = ["STAGES", "RunFolder", "Stage", "describe_differences", "flatten", "s
 
 STAGES = ("teacher", "student", "baked", "site")
 """The stages that own a folder, in the order of the flow."""
+_OWN = frozenset((".lock", "log.txt", "progress.jsonl", "capture.json", "environment.json"))
 _log = logging.getLogger(__name__)
 
 
@@ -84,7 +85,11 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path}: is a file; give a folder with -o")
-        if self.path.is_dir() and not self.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+        if (
+            self.path.is_dir()
+            and not self.exists()
+            and any(path.name not in _OWN for path in self.path.iterdir())
+        ):
             raise UsageError(f"{self.path}: holds other files and is not a run; give an empty folder with -o")
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
@@ -129,42 +134,54 @@ class RunFolder:
         record = self.stage(name)
         return record is not None and record.key == key
 
-    def begin(self, name: str, key: str) -> Path:
+    def begin(self, name: str, key: str, resumes: bool = True) -> Path:
         """Prepare the folder of a stage and return it.
 
-        Work under the same key stays, to be resumed; anything else in the folder is deleted.
+        Work under the same key stays, to be resumed; anything else in the folder is deleted. With
+        ``resumes`` off everything is deleted and the folder does not exist: for stages that write it as a
+        whole.
         """
         folder = self.folder(name)
         if folder.is_symlink():
             raise UsageError(f"{folder}: is a link; smerf writes only into folders of its own")
-        started = folder / "started.json"
-        if folder.exists() and not (started.is_file() and read_json(started).get("key") == key):
+        started = self._started(name)
+        is_ours = resumes and started.is_file() and read_json(started).get("key") == key
+        if folder.exists() and not is_ours:
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "done.json").unlink(missing_ok=True)
-        if not started.is_file():
-            write_json(started, {"key": key, "seconds": 0.0})
+        if resumes:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "done.json").unlink(missing_ok=True)
+            if not started.is_file():
+                write_json(started, {"key": key, "seconds": 0.0})
         return folder
 
-    def pause(self, name: str, seconds: float) -> None:
-        """Add the time of an unfinished sitting to the stage."""
-        started = self.folder(name) / "started.json"
-        record = read_json(started)
-        write_json(started, record | {"seconds": record["seconds"] + seconds})
+    def pause(self, name: str, key: str, seconds: float) -> None:
+        """Add the time of an unfinished sitting to a stage that will be resumed."""
+        if self._started(name).is_file():
+            write_json(self._started(name), {"key": key, "seconds": self._seconds(name, key) + seconds})
 
-    def finish(self, name: str, seconds: float, peak_memory_mb: float | None = None) -> Stage:
+    def finish(self, name: str, key: str, seconds: float, peak_memory_mb: float | None = None) -> Stage:
         """Mark a begun stage as finished; ``seconds`` is the time of this sitting."""
-        started = read_json(self.folder(name) / "started.json")
         record = Stage(
             name=name,
-            key=started["key"],
+            key=key,
             digest=secrets.token_hex(16),
-            seconds=round(started["seconds"] + seconds, 3),
+            seconds=round(self._seconds(name, key) + seconds, 3),
             peak_memory_mb=peak_memory_mb,
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
-        write_json(self.folder(name) / "done.json", record.__dict__)
+        write_json(self.folder(name) / "done.json", asdict(record))
         return record
+
+    def _started(self, name: str) -> Path:
+        return self.folder(name) / "started.json"
+
+    def _seconds(self, name: str, key: str) -> float:
+        """Return the time already spent on this work."""
+        if not self._started(name).is_file():
+            return 0.0
+        record = read_json(self._started(name))
+        return float(record.get("seconds", 0.0)) if record.get("key") == key else 0.0
 
     def forget(self, name: str) -> None:
         """Drop a stage and every stage after it, with their files."""

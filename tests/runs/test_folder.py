@@ -52,7 +52,7 @@ def test_a_stage_is_done_only_after_finish_and_only_under_its_key(tmp_path):
     assert not run.is_done("teacher", "k")
     run.begin("teacher", "k")
     assert not run.is_done("teacher", "k")
-    run.finish("teacher", 2.0, 100.0)
+    run.finish("teacher", "k", 2.0, 100.0)
     assert run.is_done("teacher", "k") and not run.is_done("teacher", "other")
     assert run.stage("teacher").seconds == 2.0
 
@@ -67,24 +67,24 @@ def test_work_under_the_same_key_stays_and_other_work_goes(tmp_path):
 def test_time_adds_up_over_sittings(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("teacher", "k")
-    run.pause("teacher", 5.0)
+    run.pause("teacher", "k", 5.0)
     run.begin("teacher", "k")
-    assert run.finish("teacher", 1.5).seconds == 6.5
+    assert run.finish("teacher", "k", 1.5).seconds == 6.5
 
 
 def test_redoing_a_stage_puts_the_next_one_out_of_date(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("teacher", "k")
-    first = run.finish("teacher", 1.0).digest
+    first = run.finish("teacher", "k", 1.0).digest
     run.begin("teacher", "k")
-    assert run.finish("teacher", 1.0).digest != first
+    assert run.finish("teacher", "k", 1.0).digest != first
 
 
 def test_forget_drops_the_stage_and_what_follows(tmp_path):
     run = RunFolder(tmp_path)
     for name in ("teacher", "student", "baked", "site"):
         run.begin(name, "k")
-        run.finish(name, 1.0)
+        run.finish(name, "k", 1.0)
     run.forget("student")
     assert run.is_done("teacher", "k")
     assert not any(run.folder(name).exists() for name in ("student", "baked", "site"))
@@ -93,7 +93,7 @@ def test_forget_drops_the_stage_and_what_follows(tmp_path):
 def test_a_damaged_record_is_named(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("teacher", "k")
-    run.finish("teacher", 1.0)
+    run.finish("teacher", "k", 1.0)
     (tmp_path / "teacher" / "done.json").write_text("{")
     with pytest.raises(InvalidDataError, match=r"done\.json"):
         run.is_done("teacher", "k")

@@ -1,0 +1,73 @@
+"""Print results as plain aligned tables on stdout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smerf.runs.folder import RunFolder
+from smerf.runs.progress import format_seconds
+
+__all__ = ["format_bytes", "format_table", "print_metrics", "print_summary"]
+
+COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "lpips": ("LPIPS", 4), "flip": ("FLIP", 4)}
+"""Figures shown, where a stage has them: heading and decimals."""
+
+
+def print_summary(run: RunFolder, stages: dict[str, dict[str, Any]]) -> None:
+    """Print what the run came to: quality, time and memory of each stage, and where the page is."""
+    print_metrics(stages)
+    rows = []
+    for name, command in (
+        ("teacher", "train"),
+        ("student", "distill"),
+        ("baked", "bake"),
+        ("site", "export"),
+    ):
+        stage = run.stage(name)
+        if stage is not None:
+            memory = format_bytes(stage.peak_memory_mb * 2**20) if stage.peak_memory_mb else "unknown"
+            rows.append([command, format_seconds(stage.seconds), memory])
+    print(format_table(["stage", "time", "peak memory"], rows))
+    print()
+    size = sum(path.stat().st_size for path in run.folder("site").rglob("*") if path.is_file())
+    print(f"page:   {run.folder('site') / 'index.html'} ({format_bytes(size)})")
+    if run.report.is_file():
+        print(f"report: {run.report}")
+    print(f"open:   smerf serve {run.path}")
+
+
+def print_metrics(stages: dict[str, dict[str, Any]]) -> None:
+    """Print the held-out quality of the stages side by side."""
+    if not stages:
+        print("The capture has no test photos, so nothing was measured.\n")
+        return
+    results = {stage: summary.get("results", {}) for stage, summary in stages.items()}
+    shown = [key for key in COLUMNS if any(isinstance(r.get(key), (int, float)) for r in results.values())]
+    rows = [
+        [stage, *(f"{result[key]:.{COLUMNS[key][1]}f}" if key in result else "-" for key in shown)]
+        for stage, result in results.items()
+    ]
+    protocol = next(iter(stages.values())).get("protocol", {})
+    split = protocol.get("split", "")
+    print(f"Held-out quality{f' ({split})' if isinstance(split, str) and split else ''}")
+    print(format_table(["stage", *(COLUMNS[key][0] for key in shown)], rows))
+    print()
+
+
+def format_table(header: list[str], rows: list[list[str]]) -> str:
+    """Align a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def format_bytes(count: float) -> str:
+    """Format a size for people: ``812 B``, ``34.5 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
