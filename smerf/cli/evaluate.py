@@ -63,7 +63,7 @@ def evaluate(
             for index, frame in enumerate(frames):
                 views[frame.name] = _measure(run, stage, frame, render, job.capture)
                 progress.update(position * len(frames) + index + 1, psnr=views[frame.name]["psnr"])
-            record["stages"][stage] = summarise(views, **_protocol(job.capture))
+            record["stages"][stage] = summarise(views, _protocol(job.capture))
     record["digests"] = {stage: digests[stage] for stage in record["stages"]}
     return _publish(job, record)
 

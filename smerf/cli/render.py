@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "read_camera_path", "run"]
 
-_VIDEO = (".mp4", ".mov", ".mkv", ".webm")
+_VIDEO = (".mp4", ".mov", ".mkv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ def read_camera_path(path: Path, width: int | None = None) -> tuple[list[Camera]
     """Read a camera path in nerfstudio's JSON.
 
     Args:
-        path: File with ``camera_path``: ``camera_to_world`` (16 numbers, rows, OpenGL axes, training space) and
-            ``fov`` (vertical, degrees) for each frame; ``render_width``, ``render_height`` and ``fps``.
+        path: File with ``camera_path``: ``camera_to_world`` (16 numbers, rows, OpenGL axes, training space)
+            and ``fov`` (vertical, degrees) for each frame; ``render_width``, ``render_height`` and ``fps``.
         width: Width of the frames in pixels in place of the file's; the shape of the frame stays.
 
     Returns:

@@ -50,9 +50,9 @@ def write_report(
 
     Args:
         run_dir: The run; pictures are taken from ``report/photo``, ``report/STAGE`` and
-            ``report/STAGE_error`` (JPEG, as ``save_pictures`` leaves them) and embedded. Missing ones show as
-            a dash.
-        stages: Per stage a summary: ``results`` (figures), ``per_image`` (figures by view name), ``protocol``.
+            ``report/STAGE_error`` (JPEG, as ``save_pictures`` leaves them) and embedded. Missing ones are
+            dashes.
+        stages: Per stage a summary: ``results`` (figures), ``per_image`` (figures by view), ``protocol``.
         views: File name to name of the views, in order.
         context: The rest.
     """
@@ -130,8 +130,8 @@ def _legend() -> str:
     steps = colour_map(np.linspace(0.0, 1.0, 9))
     stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in steps)
     return (
-        "<p class=legend>Error maps show the absolute difference from the photo, averaged over red, green and "
-        f"blue (white is 1): <span>0</span><i style='background: linear-gradient(90deg, {stops})'></i>"
+        "<p class=legend>Error maps show the absolute difference from the photo, averaged over red, green "
+        f"and blue (white is 1): <span>0</span><i style='background: linear-gradient(90deg, {stops})'></i>"
         f"<span>{ERROR_RANGE:g} and more</span></p>"
     )
 
