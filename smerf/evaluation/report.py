@@ -114,14 +114,16 @@ def _headline(stages: dict[str, dict[str, Any]]) -> str:
 def _views(stages: dict[str, dict[str, Any]], views: dict[str, str], pictures: Path) -> str:
     rows = []
     for file, name in views.items():
-        cells = [_picture(pictures / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")]
+        photo = _picture(pictures / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")
+        cells = [f"<div>{photo}</div>"]
         for stage, summary in stages.items():
             figures = summary.get("per_image", {}).get(name, {})
             keys = [key for key in ("psnr", "ssim") if _is_number(figures.get(key))]
             text = ", ".join(f"{_HEADINGS[key][0]} {_figure(key, figures)}" for key in keys)
-            cells.append(_picture(pictures / stage / f"{file}.jpg", stage, f"{stage}, {name}", text))
+            rendered = _picture(pictures / stage / f"{file}.jpg", stage, f"{stage}, {name}", text)
             error = pictures / f"{stage}_error" / f"{file}.jpg"
-            cells.append(_picture(error, f"{stage} error", f"error of {stage}, {name}", ""))
+            difference = _picture(error, f"{stage} error", f"error of {stage}, {name}", "")
+            cells.append(f"<div>{rendered}{difference}</div>")
         rows.append(f"<article><h3>{escape(name)}</h3><div class=row>{''.join(cells)}</div></article>")
     return f"<section><h2>Views</h2>{_legend()}{''.join(rows)}</section>"
 
@@ -131,8 +133,8 @@ def _legend() -> str:
     stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in steps)
     return (
         "<p class=legend>Error maps show the absolute difference from the photo, averaged over red, green "
-        f"and blue (white is 1): <span>0</span><i style='background: linear-gradient(90deg, {stops})'></i>"
-        f"<span>{ERROR_RANGE:g} and more</span></p>"
+        f"and blue (white is 1): <span>0 <i style='background: linear-gradient(90deg, {stops})'></i> "
+        f"{ERROR_RANGE:g} and more</span></p>"
     )
 
 
