@@ -31,7 +31,7 @@ class Options(Common):
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     set: Settings = ()
-    """Change one setting, such as student.lr=5e-3; may be repeated."""
+    """Change one setting, such as student.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
     """Accept a changed config; what the change touches is redone."""
 

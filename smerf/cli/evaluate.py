@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def evaluate(
         UsageError: If a stage is not done or the capture holds no test photos.
         SmerfError: If a picture holds values that are not numbers.
     """
-    from smerf.evaluation.summary import summarise
+    from smerf.evaluation.summary import hash_images, summarise
 
     run, frames = job.run, job.capture.split("test")
     if not frames:
@@ -56,14 +56,16 @@ def evaluate(
             raise UsageError(f"{run.path}: the stage {stage} is not done, so it cannot be measured")
     record = _kept_record(run, digests, stages)
     total = len(stages) * len(frames)
+    truth_mark = hash_images(truth_of(frame, job.capture) for frame in frames)
     with Progress("eval", total, "views", run, number=number, stops=True, quiet=job.quiet) as progress:
         for position, stage in enumerate(stages):
-            render = _renderer(run, stage)
             views: dict[str, dict[str, float]] = {}
-            for index, frame in enumerate(frames):
-                views[frame.name] = _measure(run, stage, frame, render, job.capture)
-                progress.update(position * len(frames) + index + 1, psnr=views[frame.name]["psnr"])
-            record["stages"][stage] = summarise(views, _protocol(job.capture))
+            done = position * len(frames)
+            # Hashed as they come, so that one picture is in memory at a time.
+            mark = hash_images(_measured(job, stage, frames, views, progress, done))
+            record["stages"][stage] = summarise(
+                views, _protocol(job.capture), predictions_sha=mark, ground_truth_sha=truth_mark
+            )
     record["digests"] = {stage: digests[stage] for stage in record["stages"]}
     return _publish(job, record)
 
@@ -81,9 +83,25 @@ def truth_of(frame: Frame, capture: Capture) -> np.ndarray:
     return photo
 
 
+def _measured(
+    job: Job,
+    stage: str,
+    frames: tuple[Frame, ...],
+    views: dict[str, dict[str, float]],
+    progress: Progress,
+    done: int,
+) -> Iterator[np.ndarray]:
+    """Yield the stage's picture of each frame, once its figures are in ``views``."""
+    render = _renderer(job.run, stage)
+    for index, frame in enumerate(frames):
+        prediction, views[frame.name] = _measure(job.run, stage, frame, render, job.capture)
+        progress.update(done + index + 1, psnr=views[frame.name]["psnr"])
+        yield prediction
+
+
 def _measure(
     run: RunFolder, stage: str, frame: Frame, render: Callable[[Camera], np.ndarray], capture: Capture
-) -> dict[str, float]:
+) -> tuple[np.ndarray, dict[str, float]]:
     """Render one view, compare it with its photo, and keep small pictures for the report."""
     import numpy as np
 
@@ -99,7 +117,7 @@ def _measure(
         )
     truth, mask = truth_of(frame, capture), load_mask(frame)
     save_pictures(run.path / "report", stage, view_file(frame.name), prediction, truth)
-    return image_metrics(prediction, truth, mask)
+    return prediction, image_metrics(prediction, truth, mask)
 
 
 def view_file(name: str) -> str:
@@ -123,8 +141,11 @@ def _renderer(run: RunFolder, stage: str) -> Callable[[Camera], np.ndarray]:
 
 
 def _protocol(capture: Capture) -> dict[str, Any]:
+    from smerf.evaluation.metrics import METRIC_PROTOCOL
+
     sizes = {(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in capture.split("test")}
     return {
+        **METRIC_PROTOCOL,
         "scene": capture.root.name,
         "resolution": sorted(f"{width}x{height}" for width, height in sizes),
         "split": f"{len(capture.split('test'))} test photos of {len(capture.frames)}",

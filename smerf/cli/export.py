@@ -15,18 +15,21 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Write the web page of a baked scene: a folder that any static host serves.
+    """Write the web page of a baked scene: a folder that any static host serves, or one offline file.
 
-    Example:
+    Examples:
       smerf export runs/tabletop -o site
+      smerf export runs/tabletop -o tabletop.html --single-file
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
     """Run folder or baked scene."""
     output: Output
-    """Folder to write."""
+    """Folder to write, or with --single-file the HTML file."""
+    single_file: Switch[bool] = False
+    """Put everything into one HTML file that works without a server."""
     overwrite: Switch[bool] = False
-    """Write into a folder that is not empty."""
+    """Replace a page that is there."""
 
 
 def run(options: Options) -> int:
@@ -34,7 +37,9 @@ def run(options: Options) -> int:
     from smerf.scene.site import export_site
 
     scene = scene_folder(options.scene)
-    refuse_non_empty(options.output, options.overwrite, "folder")
-    export_site(scene, options.output)
-    print(f"page: {options.output / 'index.html'}\nopen: smerf serve {options.output}")
+    refuse_non_empty(options.output, options.overwrite, "place")
+    page = export_site(scene, options.output, single_file=options.single_file)
+    print(f"page: {page}")
+    if not options.single_file:
+        print(f"open: smerf serve {options.output}")
     return 0

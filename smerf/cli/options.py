@@ -30,9 +30,8 @@ __all__ = [
 ]
 
 Device = Literal["auto", "cpu", "cuda"]
-Preset = Annotated[
-    Literal["preview", "standard", "paper"] | None, tyro.conf.arg(metavar="preview|standard|paper")
-]
+# A plain word: the config knows the presets, and names the nearest one to a misspelling.
+Preset = Annotated[str | None, tyro.conf.arg(metavar="preview|standard|paper")]
 Positional = tyro.conf.Positional
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
 RunOutput = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")]
@@ -98,5 +97,7 @@ def scene_folder(path: Path) -> Path:
 
 def refuse_non_empty(path: Path, overwrite: bool, what: str) -> None:
     """Raise UsageError if ``path`` holds something and the user did not allow replacing it."""
-    if path.is_dir() and not overwrite and any(os.scandir(path)):
-        raise UsageError(f"{path}: is not empty; give another {what} with -o, or --overwrite")
+    if overwrite or not path.exists():
+        return
+    if not path.is_dir() or any(os.scandir(path)):
+        raise UsageError(f"{path}: is there already; give another {what} with -o, or --overwrite")

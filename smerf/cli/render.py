@@ -57,10 +57,9 @@ def run(options: Options) -> int:
     if (options.path is None) == (options.split is None):
         raise UsageError("give either --path FILE or --split test")
     is_video = options.output.suffix.lower() in _VIDEO
-    if is_video and options.output.exists() and not options.overwrite:
-        raise UsageError(f"{options.output}: exists; give another file with -o, or --overwrite")
-    if not is_video:
-        refuse_non_empty(options.output, options.overwrite, "folder")
+    refuse_non_empty(options.output, options.overwrite, "place")
+    if not is_video and options.output.is_file():
+        raise UsageError(f"{options.output}: is a file; frames need a folder, a video a name ending in .mp4")
     scene = load_scene(scene_folder(options.scene))
     if options.path is not None:
         cameras, fps = read_camera_path(options.path, options.width)

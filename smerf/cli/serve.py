@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,14 +34,8 @@ class Options(Common):
 def run(options: Options) -> int:
     """Serve the page until Ctrl-C."""
     from smerf.scene.serve import serve
-    from smerf.scene.site import export_site
 
-    with tempfile.TemporaryDirectory(prefix="smerf-") as temporary:
-        site = next(
-            (p for p in (options.scene, options.scene / "site") if (p / "index.html").is_file()), None
-        )
-        if site is None:
-            site = Path(temporary) / "site"
-            export_site(scene_folder(options.scene), site)
-        serve(site, options.host, options.port, options.browser)
+    pages = (options.scene, options.scene / "site")
+    page = next((folder for folder in pages if (folder / "index.html").is_file()), None)
+    serve(page or scene_folder(options.scene), options.host, options.port, options.browser)
     return 0

@@ -9,7 +9,13 @@ from smerf.runs.progress import format_seconds
 
 __all__ = ["format_bytes", "format_table", "print_metrics", "print_summary"]
 
-COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "lpips": ("LPIPS", 4), "flip": ("FLIP", 4)}
+COLUMNS = {
+    "psnr": ("PSNR", 2),
+    "masked_psnr": ("masked PSNR", 2),
+    "ssim": ("SSIM", 4),
+    "lpips_vgg": ("LPIPS", 4),
+    "flip": ("FLIP", 4),
+}
 """Figures shown, where a stage has them: heading and decimals."""
 
 

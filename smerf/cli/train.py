@@ -43,7 +43,7 @@ class Options(Common):
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Seed of every stage."""
     set: Settings = ()
-    """Change one setting, such as max_side=800 or teacher.lr=5e-3; may be repeated."""
+    """Change one setting, such as max_side=800 or teacher.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
     """Accept a changed config or capture; what the change touches is redone."""
 

@@ -20,8 +20,9 @@ __all__ = ["ReportContext", "write_report"]
 _STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 _HEADINGS = {
     "psnr": ("PSNR", "dB", 2, max),
+    "masked_psnr": ("masked PSNR", "dB", 2, max),
+    "cc_psnr": ("colour-corrected PSNR", "dB", 2, max),
     "ssim": ("SSIM", "", 4, max),
-    "lpips": ("LPIPS", "", 4, min),
     "lpips_vgg": ("LPIPS (VGG)", "", 4, min),
     "lpips_alex": ("LPIPS (Alex)", "", 4, min),
     "flip": ("FLIP", "", 4, min),

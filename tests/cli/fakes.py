@@ -148,11 +148,15 @@ def load_scene(path):
     return Model(0.3)
 
 
-def export_site(scene_dir, site_dir):
+def export_site(scene_dir, site_dir, *, single_file=False, title=None):
+    if single_file:
+        site_dir.write_text("<!doctype html>")
+        return site_dir
     assert not site_dir.exists() or not any(site_dir.iterdir())
     note(site_dir, "site")
     site_dir.mkdir(parents=True, exist_ok=True)
     (site_dir / "index.html").write_text("<!doctype html>")
+    return site_dir / "index.html"
 
 
 def render_capture(scene, output, *, views=None, width=400, height=300, seed=0, progress=None):
@@ -166,13 +170,21 @@ def image_metrics(pred, truth, mask=None):
     return {"psnr": float(-10 * np.log10(np.mean((pred - truth) ** 2) + 1e-6)), "ssim": 0.5}
 
 
-def summarise(per_image, protocol):
+def hash_images(images):
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
+
+
+def summarise(per_image, protocol, *, predictions_sha=None, ground_truth_sha=None):
+    assert predictions_sha and ground_truth_sha and per_image
     means = {k: float(np.mean([m[k] for m in per_image.values()])) for k in ("psnr", "ssim")}
     return {"results": means, "per_image": per_image, "protocol": protocol}
 
 
 def serve(directory, host, port, open_browser):
-    print(f"serving {(Path(directory) / 'index.html').is_file()} {host} {port} {open_browser}")
+    print(f"serving {directory} {host} {port} {open_browser}")
 
 
 def modules() -> dict[str, types.ModuleType]:
@@ -204,8 +216,8 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.scene": {"load_scene": load_scene},
         "smerf.scene.site": {"export_site": export_site},
         "smerf.scene.serve": {"serve": serve},
-        "smerf.evaluation.metrics": {"image_metrics": image_metrics},
-        "smerf.evaluation.summary": {"summarise": summarise},
+        "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
+        "smerf.evaluation.summary": {"summarise": summarise, "hash_images": hash_images},
     }
     return {name: module(name, **content) for name, content in contents.items()}
 

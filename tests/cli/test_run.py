@@ -275,11 +275,14 @@ def test_info_says_how_far_an_unfinished_stage_is(smerf, data, tmp_path):
 def test_synth_export_serve_and_render(smerf, tmp_path):
     assert smerf("synth", "tabletop", "-o", "capture", "--views", "5")[0] == 0
     code, _, err = smerf("synth", "tabletop", "-o", "capture")
-    assert code == 2 and "not empty" in err
+    assert code == 2 and "is there already" in err
     assert smerf("run", "capture", "-o", "run")[0] == 0
     assert smerf("export", "run", "-o", "site")[0] == 0 and (tmp_path / "site" / "index.html").is_file()
-    assert smerf("serve", "run", "--port", "9", "--no-browser")[1] == "serving True 127.0.0.1 9 False\n"
-    assert smerf("serve", "run/baked", "--no-browser")[1] == "serving True 127.0.0.1 8080 False\n"
+    assert smerf("export", "run", "-o", "site")[0] == 2
+    code, out, _ = smerf("export", "run", "-o", "page.html", "--single-file")
+    assert code == 0 and out == "page: page.html\n"
+    assert smerf("serve", "run", "--port", "9", "--no-browser")[1] == "serving run/site 127.0.0.1 9 False\n"
+    assert smerf("serve", "run/baked", "--no-browser")[1] == "serving run/baked 127.0.0.1 8080 False\n"
     assert smerf("render", "run", "--split", "test", "-o", "frames")[0] == 0
     assert len(list((tmp_path / "frames").glob("*.png"))) == 2
     assert smerf("render", "run", "-o", "frames")[0] == 2
