@@ -22,8 +22,8 @@ ORDER = [
     "evaluation",
     "cli",
 ]
-# A baked scene is data: baking writes it through scene, and scene draws itself through render.
-ALLOWED = {("baking", "scene"), ("scene", "render")}
+# Rays are made from a capture's cameras; baking writes a scene, and a scene draws itself through render.
+ALLOWED = {("fields", "capture"), ("baking", "scene"), ("scene", "render")}
 COMMON = {"errors", "runs", "config", "__init__", "__main__"}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 TEXT = sorted(
