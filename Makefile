@@ -64,8 +64,8 @@ system:
 	@touch $@
 
 demo: setup
-	@test -f demo/capture/transforms.json || $(BIN)/smerf synth tabletop -o demo/capture --overwrite
-	@$(BIN)/smerf run demo/capture -o demo/run --preset preview
+	@test -f demo/tabletop/transforms.json || $(BIN)/smerf synth tabletop -o demo/tabletop --overwrite
+	@$(BIN)/smerf run demo/tabletop -o demo/run --preset preview
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

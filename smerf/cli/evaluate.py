@@ -148,7 +148,7 @@ def _protocol(capture: Capture) -> dict[str, Any]:
         **METRIC_PROTOCOL,
         "scene": capture.root.name,
         "resolution": sorted(f"{width}x{height}" for width, height in sizes),
-        "split": f"{len(capture.split('test'))} test photos of {len(capture.frames)}",
+        "split": f"{len(capture.split('test'))} of {len(capture.frames)} photos held out",
         "background": capture.background or "none",
     }
 
@@ -181,7 +181,11 @@ def _publish(job: Job, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     stages = {stage: record["stages"][stage] for stage in order}
     last = stages[order[-1]]
     timings = {
-        name: {"seconds": stage.seconds, "peak_memory_mb": stage.peak_memory_mb}
+        name: {
+            "seconds": stage.seconds,
+            "peak_memory_mb": stage.peak_memory_mb,
+            "peak_gpu_mb": stage.peak_gpu_mb,
+        }
         for name in ("teacher", "student", "baked", "site")
         if (stage := run.stage(name)) is not None
     }
@@ -189,8 +193,7 @@ def _publish(job: Job, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "experiment_name": run.path.resolve().name,
         "method_name": "smerf",
         "checkpoint": order[-1],
-        "results": last.get("results", {}),
-        "protocol": last.get("protocol", {}),
+        **last,
         "stages": stages,
         "timings": timings,
         "digests": record["digests"],

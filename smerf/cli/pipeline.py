@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from smerf.config import RunConfig, apply_overrides, load_config, make_config, save_config, to_dict
 from smerf.errors import InvalidDataError, UsageError
-from smerf.runs.environment import describe_environment, peak_memory_mb, reset_peak_memory
+from smerf.runs.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
 from smerf.runs.files import read_json, write_json
 from smerf.runs.folder import RunFolder, Stage, describe_differences, stage_key
 from smerf.runs.progress import Progress, format_seconds
@@ -246,7 +246,7 @@ def _stage(
     except BaseException:
         run.pause(name, key, time.monotonic() - began)
         raise
-    stage = run.finish(name, key, time.monotonic() - began, peak_memory_mb())
+    stage = run.finish(name, key, time.monotonic() - began, peak_memory_mb(), peak_gpu_mb())
     _log.info("%s: done in %.1f s", command, stage.seconds)
     raise_if_stopped()
     return stage

@@ -156,7 +156,8 @@ def _write_frames(folder: Path, names: list[str], frames: Iterable[np.ndarray]) 
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in zip(names, frames):
+    # The frames come first, so that the last turn lets their generator finish.
+    for frame, name in zip(frames, names):
         Image.fromarray(frame).save(folder / f"{name}.png")
 
 

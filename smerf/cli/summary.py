@@ -31,9 +31,14 @@ def print_summary(run: RunFolder, stages: dict[str, dict[str, Any]]) -> None:
     ):
         stage = run.stage(name)
         if stage is not None:
-            memory = format_bytes(stage.peak_memory_mb * 2**20) if stage.peak_memory_mb else "unknown"
-            rows.append([command, format_seconds(stage.seconds), memory])
-    print(format_table(["stage", "time", "peak memory"], rows))
+            memory = [
+                format_bytes(peak * 2**20) if peak else "-"
+                for peak in (stage.peak_memory_mb, stage.peak_gpu_mb)
+            ]
+            rows.append([command, format_seconds(stage.seconds), *memory])
+    has_gpu = any(row[3] != "-" for row in rows)
+    header = ["stage", "time", "peak memory", "peak GPU memory"]
+    print(format_table(header[: 3 + has_gpu], [row[: 3 + has_gpu] for row in rows]))
     print()
     size = sum(path.stat().st_size for path in run.folder("site").rglob("*") if path.is_file())
     print(f"page:   {run.folder('site') / 'index.html'} ({format_bytes(size)})")
@@ -55,7 +60,7 @@ def print_metrics(stages: dict[str, dict[str, Any]]) -> None:
     ]
     protocol = next(iter(stages.values())).get("protocol", {})
     split = protocol.get("split", "")
-    print(f"Held-out quality{f' ({split})' if isinstance(split, str) and split else ''}")
+    print(f"Held-out quality ({split})" if split else "Held-out quality")
     print(format_table(["stage", *(COLUMNS[key][0] for key in shown)], rows))
     print()
 

@@ -156,6 +156,8 @@ def _timings(timings: dict[str, dict[str, Any]]) -> str:
     for stage, record in timings.items():
         memory = record.get("peak_memory_mb")
         shown = f"{memory / 1024:.2f} GiB" if memory else "unknown"
+        if record.get("peak_gpu_mb"):
+            shown += f", GPU {record['peak_gpu_mb'] / 1024:.2f} GiB"
         rows.append(
             f"<tr><th scope=row>{_COMMANDS.get(stage, escape(stage))}</th>"
             f"<td>{format_seconds(record['seconds'])}</td><td>{shown}</td></tr>"

@@ -11,7 +11,7 @@ from typing import Any
 
 import smerf
 
-__all__ = ["describe_environment", "peak_memory_mb", "reset_peak_memory"]
+__all__ = ["describe_environment", "peak_gpu_mb", "peak_memory_mb", "reset_peak_memory"]
 
 _PACKAGES = (
     "torch",
@@ -71,6 +71,14 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+def peak_gpu_mb() -> float | None:
+    """Return the most GPU memory held since the last reset in MiB, or ``None`` if no GPU was used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return round(torch.cuda.max_memory_allocated() / 2**20, 1)
 
 
 def _version(name: str) -> str | None:

@@ -41,6 +41,7 @@ class Stage:
     seconds: float
     peak_memory_mb: float | None
     finished: str
+    peak_gpu_mb: float | None = None
 
 
 class RunFolder:
@@ -160,7 +161,14 @@ class RunFolder:
         if self._started(name).is_file():
             write_json(self._started(name), {"key": key, "seconds": self._seconds(name, key) + seconds})
 
-    def finish(self, name: str, key: str, seconds: float, peak_memory_mb: float | None = None) -> Stage:
+    def finish(
+        self,
+        name: str,
+        key: str,
+        seconds: float,
+        peak_memory_mb: float | None = None,
+        peak_gpu_mb: float | None = None,
+    ) -> Stage:
         """Mark a begun stage as finished; ``seconds`` is the time of this sitting."""
         record = Stage(
             name=name,
@@ -169,6 +177,7 @@ class RunFolder:
             seconds=round(self._seconds(name, key) + seconds, 3),
             peak_memory_mb=peak_memory_mb,
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            peak_gpu_mb=peak_gpu_mb,
         )
         write_json(self.folder(name) / "done.json", asdict(record))
         return record
