@@ -1,0 +1,45 @@
+"""``smerf export``: the web page of a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from smerf.cli.options import Common, Output, Positional, Switch, refuse_non_empty, scene_folder
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """Write the web page of a baked scene: a folder that any static host serves, or one offline file.
+
+    Examples:
+      smerf export runs/tabletop -o site
+      smerf export runs/tabletop -o tabletop.html --single-file
+    """
+
+    scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
+    """Run folder or baked scene."""
+    output: Output
+    """Folder to write, or with --single-file the HTML file."""
+    single_file: Switch[bool] = False
+    """Put everything into one HTML file that works without a server."""
+    overwrite: Switch[bool] = False
+    """Replace a page that is there."""
+
+
+def run(options: Options) -> int:
+    """Write the page and say where it is."""
+    from smerf.scene.site import export_site
+
+    scene = scene_folder(options.scene)
+    refuse_non_empty(options.output, options.overwrite, "place")
+    page = export_site(scene, options.output, single_file=options.single_file)
+    print(f"page: {page}")
+    if not options.single_file:
+        print(f"open: smerf serve {options.output}")
+    return 0

@@ -1,0 +1,152 @@
+"""The program ``smerf``: finds the command, parses its options, and turns errors into one line and an exit
+code.
+
+Only the chosen command's module is imported, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import logging
+import sys
+import traceback
+from typing import Any
+
+from smerf import __version__
+from smerf.errors import SmerfError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "run": "photos in, page out: every stage that is not done yet",
+    "synth": "render a built-in scene to a capture with exact poses",
+    "train": "train the teacher of a run",
+    "distill": "distil the teacher into a student",
+    "bake": "bake the student into streamable assets",
+    "export": "write the web page of a baked scene",
+    "serve": "open a scene in the web viewer, from this machine",
+    "render": "render frames or a video of a baked scene",
+    "eval": "measure the stages of a run and write its report",
+    "info": "say what a run, a capture or a baked scene holds",
+    "doctor": "say what this machine can do, and how to mend the rest",
+}
+"""Every command with its line of help. Each is a module of ``smerf.cli`` with ``Options`` and ``run``."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: The words after ``smerf``; those of this process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:] and words[0] == "help":
+            return main([words[1], "--help"])
+        print(_help())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"smerf {__version__}")
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        return _unknown(command)
+    options_end = rest.index("--") if "--" in rest else len(rest)
+    is_verbose = any(word in ("-v", "--verbose") for word in rest[:options_end])
+    _start_logging(is_verbose)
+    try:
+        return _dispatch(command, rest)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
+    except BrokenPipeError:
+        # The reader of our output went away (``smerf info X | head``): not a failure worth a message.
+        sys.stderr.close()
+        return 1
+    except BaseException as error:
+        if is_verbose:
+            traceback.print_exc()
+        message, code = describe_error(error)
+        print(f"smerf {command}: {message}", file=sys.stderr)
+        return code
+
+
+def describe_error(error: BaseException) -> tuple[str, int]:
+    """Return the one-line message of an error and its exit code."""
+    if isinstance(error, SmerfError):
+        return " ".join(str(error).split()), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        code = getattr(error, "exit_code", 130)
+        return "stopped; the same command continues from here", code
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").split(".")[0]
+        mend = "this install lacks it" if name == "smerf" else f"pip install {name}"
+        return f"the module {error.name} is missing: {mend}", 3
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory: give a smaller --max-side or the preset preview, or use another device", 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", 1
+    text = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {text} (--verbose shows where)", 1
+
+
+def _dispatch(command: str, words: list[str]) -> int:
+    import tyro
+
+    module: Any = importlib.import_module(f"smerf.cli.{command}")
+    # Given as it stands: tyro's own reading of a docstring leaves the examples out.
+    description = inspect.getdoc(module.Options)
+    options = tyro.cli(module.Options, prog=f"smerf {command}", description=description, args=words)
+    return int(module.run(options) or 0)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: smerf COMMAND [OPTIONS]",
+            "",
+            "Turn photos into a place you can walk through, on a page that opens anywhere.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "example:",
+            "  smerf synth tabletop -o captures/tabletop",
+            "  smerf run captures/tabletop -o runs/tabletop",
+            "",
+            "smerf COMMAND --help tells more; smerf --version prints the version.",
+        ]
+    )
+
+
+def _unknown(command: str) -> int:
+    close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+    print(f"smerf: there is no command {command!r}; {hint}", file=sys.stderr)
+    return 2
+
+
+class _Handler(logging.StreamHandler):
+    """Writes to the stderr of the moment, which tests and progress bars replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _start_logging(is_verbose: bool) -> None:
+    logger = logging.getLogger("smerf")
+    logger.setLevel(logging.INFO)
+    for handler in [h for h in logger.handlers if isinstance(h, _Handler)]:
+        logger.removeHandler(handler)
+    handler = _Handler()
+    handler.setLevel(logging.INFO if is_verbose else logging.WARNING)
+    handler.setFormatter(logging.Formatter("smerf: %(levelname)s: %(message)s"))
+    logger.addHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What the commands' options share: common flags, spellings, and finding what a path holds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from smerf.errors import MissingPartError, UsageError
+from smerf.runs.folder import RunFolder
+
+__all__ = [
+    "Common",
+    "Device",
+    "Json",
+    "Output",
+    "Positional",
+    "Preset",
+    "RunOutput",
+    "Settings",
+    "Switch",
+    "default_run",
+    "refuse_non_empty",
+    "require_capture",
+    "resolve_device",
+    "scene_folder",
+]
+
+Device = Literal["auto", "cpu", "cuda"]
+# A plain word: the config knows the presets, and names the nearest one to a misspelling.
+Preset = Annotated[str | None, tyro.conf.arg(metavar="preview|standard|paper")]
+Positional = tyro.conf.Positional
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
+RunOutput = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")]
+Settings = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
+Switch = tyro.conf.FlagCreatePairsOff
+Json = Switch[bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Flags of every command."""
+
+    verbose: Annotated[Switch[bool], tyro.conf.arg(aliases=["-v"])] = False
+    """Log more, and show the traceback of an error."""
+    quiet: Annotated[Switch[bool], tyro.conf.arg(aliases=["-q"])] = False
+    """Show no progress."""
+
+
+def default_run(data: Path) -> Path:
+    """Return where the run of a capture goes when the user does not say."""
+    return Path("runs") / (data.resolve().name or "scene")
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``auto`` into ``cuda`` or ``cpu``.
+
+    Raises:
+        MissingPartError: If ``cuda`` is asked for and there is none.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        built = "this torch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
+        raise MissingPartError(f"--device cuda: {built}; smerf doctor says more, --device cpu works without")
+    return "cpu"
+
+
+def require_capture(path: Path) -> None:
+    """Raise UsageError if there is nothing at ``path``, before a run folder is made for it."""
+    if not path.exists():
+        raise UsageError(f"{path}: does not exist; give the folder of a posed capture")
+
+
+def scene_folder(path: Path) -> Path:
+    """Return the baked scene at ``path``: a run's ``baked/``, or the folder itself.
+
+    Raises:
+        UsageError: If there is neither.
+    """
+    run = RunFolder(path)
+    if run.exists():
+        if run.stage("baked") is None:
+            raise UsageError(f"{path}: nothing is baked yet; smerf bake {path} does it")
+        return run.folder("baked")
+    if not path.is_dir():
+        raise UsageError(f"{path}: {'is not a folder' if path.exists() else 'does not exist'}")
+    return path
+
+
+def refuse_non_empty(path: Path, overwrite: bool, what: str) -> None:
+    """Raise UsageError if ``path`` holds something and the user did not allow replacing it."""
+    if overwrite or not path.exists():
+        return
+    if not path.is_dir() or any(os.scandir(path)):
+        raise UsageError(f"{path}: is there already; give another {what} with -o, or --overwrite")

@@ -1,0 +1,105 @@
+"""Record what a run was made with: versions, machine, command; and measure time and memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import smerf
+
+__all__ = ["describe_environment", "peak_gpu_mb", "peak_memory_mb", "reset_peak_memory"]
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "imageio",
+    "pillow",
+    "scipy",
+    "trimesh",
+    "safetensors",
+    "nerfacc",
+    "tinycudann",
+)
+
+
+def describe_environment(command: list[str] | None = None, device: str = "cpu") -> dict[str, Any]:
+    """Return versions, machine and command as JSON values; imports nothing that is not loaded yet."""
+    record: dict[str, Any] = {
+        "smerf": smerf.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_mb": _memory_mb(),
+        "device": device,
+        "command": command or [],
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
+        record["gpu"] = torch.cuda.get_device_name()
+        record["cuda"] = torch.version.cuda
+    return record
+
+
+def reset_peak_memory() -> None:
+    """Start measuring peak memory anew, where the system can; the GPU's as well."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most resident memory since the last reset or the start in MiB; ``None`` if unknown."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+def peak_gpu_mb() -> float | None:
+    """Return the most GPU memory held since the last reset in MiB, or ``None`` if no GPU was used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_mb() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (AttributeError, ValueError, OSError):
+        return None

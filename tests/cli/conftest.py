@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))
+
+import fakes  # noqa: E402
+
+
+@pytest.fixture
+def smerf(monkeypatch, capsys, tmp_path):
+    """Run a command line in this process on the fake stages; return (exit code, stdout, stderr)."""
+    from smerf.cli.main import main
+
+    for name, module in fakes.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        code = main([str(word) for word in words])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path):
+    return fakes.make_data(tmp_path / "data")
+
+
+@pytest.fixture
+def start():
+    """Start a command line on the fake stages in a process of its own."""
+    processes = []
+
+    def call(*words):
+        process = subprocess.Popen(
+            [sys.executable, str(FOLDER / "fakes.py"), *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=FOLDER.parents[1],
+            env={"PYTHONPATH": str(FOLDER.parents[1]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        )
+        processes.append(process)
+        return process
+
+    yield call
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
