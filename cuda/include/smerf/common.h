@@ -1,0 +1,33 @@
+// Macros and small helpers shared by every kernel, on CPUs (g++) and GPUs (nvcc).
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define SMERF_FN __host__ __device__ __forceinline__
+#else
+#define SMERF_FN static inline __attribute__((always_inline))
+#endif
+
+#define SMERF_API extern "C" __attribute__((visibility("default")))
+
+// Bumped whenever an exported signature changes; the loader refuses another number.
+#define SMERF_ABI 1
+
+namespace smerf {
+
+SMERF_FN float clampf(float x, float lo, float hi) { return x < lo ? lo : (x > hi ? hi : x); }
+SMERF_FN int clampi(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
+
+// On a CPU each writer owns its range; on a GPU many threads add to one address.
+SMERF_FN void add_to(float* address, float value) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(address, value);
+#else
+  *address += value;
+#endif
+}
+
+}  // namespace smerf

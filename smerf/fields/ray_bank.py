@@ -1,0 +1,96 @@
+"""All pixels of a set of photos as a source of rays: colours stay bytes, rays are made on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smerf.capture import load_image, load_mask, pixel_rays
+from smerf.capture.types import Camera, Frame
+from smerf.errors import InvalidDataError
+from smerf.fields.rays import Rays
+
+__all__ = ["RayBank", "RayBatch", "camera_rays"]
+
+
+@dataclass(frozen=True)
+class RayBatch:
+    """Rays with the photo's colour: ``colours`` (R, 3) and ``alpha`` (R, 1) in [0, 1], ``frames`` (R,) indices."""
+
+    rays: Rays
+    colours: Tensor
+    alpha: Tensor
+    frames: Tensor
+
+
+def camera_rays(camera: Camera) -> Rays:
+    """Return the rays of all pixels of a camera, row by row, with unit directions."""
+    origins, directions, radii = (torch.from_numpy(np.ascontiguousarray(a)) for a in pixel_rays(camera))
+    length = directions.norm(dim=-1, keepdim=True)
+    return Rays(origins, directions / length, radii.reshape(-1) / length[:, 0])
+
+
+class RayBank:
+    """Draw random pixels of training photos, uniformly over all unmasked pixels."""
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        """Load the photos.
+
+        Raises:
+            InvalidDataError: If there is no frame, or no pixel is left by the masks.
+        """
+        if not frames:
+            raise InvalidDataError("the capture has no training photo: at least one is needed")
+        self.centres = torch.tensor(np.stack([f.camera.world_from_cam[:, 3] for f in frames]), dtype=torch.float32)
+        rotations = np.stack([f.camera.world_from_cam[:, :3] for f in frames])
+        self.rotations = torch.tensor(rotations, dtype=torch.float32)
+        self._lenses: list[Rays] = []
+        lens_of: dict[object, int] = {}
+        colours, pixels, owners = [], [], []
+        for index, frame in enumerate(frames):
+            lens = frame.camera.intrinsics
+            if lens not in lens_of:
+                lens_of[lens] = len(self._lenses)
+                identity = np.concatenate([np.eye(3), np.zeros((3, 1))], 1)
+                self._lenses.append(camera_rays(replace(frame.camera, world_from_cam=identity)))
+            image = load_image(frame)
+            mask = load_mask(frame)
+            keep = np.arange(lens.width * lens.height) if mask is None else np.flatnonzero(mask)
+            colours.append(image.reshape(-1, image.shape[-1])[keep])
+            pixels.append(keep.astype(np.int32))
+            owners.append(np.full(len(keep), index, np.int32))
+        if not sum(len(p) for p in pixels):
+            raise InvalidDataError(f"{frames[0].image_path}: the masks leave no pixel to train on")
+        channels = {c.shape[-1] for c in colours}
+        if channels == {3, 4}:
+            colours = [c if c.shape[-1] == 4 else np.pad(c, ((0, 0), (0, 1)), constant_values=255) for c in colours]
+        self._colours = torch.from_numpy(np.concatenate(colours))
+        self._pixels = torch.from_numpy(np.concatenate(pixels))
+        self._owners = torch.from_numpy(np.concatenate(owners))
+        self._lens = torch.tensor([lens_of[f.camera.intrinsics] for f in frames])
+
+    def __len__(self) -> int:
+        return self._pixels.shape[0]
+
+    def sample(self, count: int, generator: torch.Generator) -> RayBatch:
+        """Draw ``count`` random pixels."""
+        return self.gather(torch.randint(len(self), (count,), generator=generator))
+
+    def gather(self, index: Tensor) -> RayBatch:
+        """Return the rays of chosen pixels: indices (R,) in [0, len(self))."""
+        frames, pixels = self._owners[index].long(), self._pixels[index].long()
+        if len(self._lenses) == 1:
+            local, radii = self._lenses[0].directions[pixels], self._lenses[0].radii[pixels]
+        else:
+            local, radii = torch.empty(len(index), 3), torch.empty(len(index))
+            for number, lens in enumerate(self._lenses):
+                here = self._lens[frames] == number
+                local[here], radii[here] = lens.directions[pixels[here]], lens.radii[pixels[here]]
+        directions = torch.einsum("rij,rj->ri", self.rotations[frames], local)
+        colours = self._colours[index].float() / 255.0
+        alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones(len(index), 1)
+        return RayBatch(Rays(self.centres[frames], directions, radii), colours[:, :3], alpha, frames)

@@ -1,0 +1,163 @@
+"""Small ReLU networks: checks, dispatch and gradients.
+
+Parameters are one flat float32 vector: for each layer the weights (in, out) row-major, then the bias (out).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+from smerf.kernels.reference import mlp as reference
+
+__all__ = ["initial_params", "mlp", "param_count", "radiance_head"]
+
+
+def param_count(dims: Sequence[int]) -> int:
+    """Return the number of parameters of a network with these layer widths."""
+    return sum(width * out + out for width, out in zip(dims[:-1], dims[1:]))
+
+
+def initial_params(dims: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Draw He-uniform weights and zero biases as one flat vector."""
+    parts = []
+    for width, out in zip(dims[:-1], dims[1:]):
+        limit = (6.0 / width) ** 0.5
+        parts.append((torch.rand(width * out, generator=generator) * 2.0 - 1.0) * limit)
+        parts.append(torch.zeros(out))
+    return torch.cat(parts)
+
+
+def _dims(dims: Sequence[int]) -> np.ndarray:
+    return np.asarray(dims, np.int32)
+
+
+def mlp(x: Tensor, params: Tensor, dims: Sequence[int]) -> Tensor:
+    """Evaluate a ReLU network with a linear last layer.
+
+    Args:
+        x: Rows (N, dims[0]) float32.
+        params: Flat parameters (param_count(dims),) float32.
+        dims: Layer widths, input first.
+
+    Returns:
+        (N, dims[-1]). Gradients flow to ``x`` and ``params``.
+
+    Raises:
+        ValueError: If a shape or dtype is not as stated.
+    """
+    native.check("x", x, torch.float32, (None, dims[0]))
+    native.check("params", params, torch.float32, (param_count(dims),))
+    if native.load_cpu() is None or x.device.type != "cpu":
+        return reference.mlp(x, params, dims)
+    return _Mlp.apply(x.contiguous(), params.contiguous(), tuple(dims))
+
+
+class _Mlp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, params, dims):
+        out = x.new_empty(x.shape[0], dims[-1])
+        widths = _dims(dims)
+        native.load_cpu().smerf_mlp_forward(
+            native.pointer(widths), len(dims) - 1, native.pointer(params), native.pointer(x),
+            ctypes.c_int64(x.shape[0]), native.pointer(out),
+        )  # fmt: skip
+        ctx.save_for_backward(x, params)
+        ctx.dims = dims
+        return out
+
+    @staticmethod
+    def backward(ctx, upstream):
+        x, params = ctx.saved_tensors
+        grad_params = torch.zeros_like(params)
+        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        widths, upstream = _dims(ctx.dims), upstream.contiguous()
+        native.load_cpu().smerf_mlp_backward(
+            native.pointer(widths), len(ctx.dims) - 1, native.pointer(params), native.pointer(x),
+            ctypes.c_int64(x.shape[0]), native.pointer(upstream), native.pointer(grad_params), native.pointer(grad_x),
+        )  # fmt: skip
+        return grad_x, grad_params, None
+
+
+def radiance_head(
+    features: Tensor,
+    directions: Tensor,
+    density_params: Tensor,
+    density_dims: Sequence[int],
+    colour_params: Tensor,
+    colour_dims: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Evaluate a density net, then a colour net that reads its outputs and the ray's direction encoding.
+
+    Args:
+        features: Encoded samples (R * S, density_dims[0]) float32, the S samples of a ray in a row.
+        directions: Per-ray inputs of the colour net (R, D) float32, constant for the gradient.
+        density_params: Flat parameters of the density net.
+        density_dims: Its widths; output 0 is the raw density.
+        colour_params: Flat parameters of the colour net.
+        colour_dims: Its widths; ``colour_dims[0] == density_dims[-1] + D`` and ``colour_dims[-1] == 3``.
+
+    Returns:
+        Raw density (R * S,) and raw colour (R * S, 3). Gradients flow to ``features`` and both parameter vectors.
+
+    Raises:
+        ValueError: If a shape or dtype is not as stated.
+    """
+    native.check("features", features, torch.float32, (None, density_dims[0]))
+    native.check("directions", directions, torch.float32, (None, colour_dims[0] - density_dims[-1]))
+    native.check("density_params", density_params, torch.float32, (param_count(density_dims),))
+    native.check("colour_params", colour_params, torch.float32, (param_count(colour_dims),))
+    rays = max(1, directions.shape[0])
+    if features.shape[0] % rays:
+        raise ValueError(f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}")
+    args = (features, directions, density_params, tuple(density_dims), colour_params, tuple(colour_dims))
+    if native.load_cpu() is None or features.device.type != "cpu":
+        return reference.radiance_head(*args)
+    return _RadianceHead.apply(*(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args))
+
+
+class _RadianceHead(torch.autograd.Function):
+    @staticmethod
+    def _common(features, directions, density_params, density_dims, colour_params, colour_dims):
+        rows = features.shape[0]
+        samples = max(1, rows // max(1, directions.shape[0]))
+        density_widths, colour_widths = _dims(density_dims), _dims(colour_dims)
+        keep = (density_widths, colour_widths)
+        return keep, (
+            native.pointer(density_widths), len(density_dims) - 1, native.pointer(density_params),
+            native.pointer(colour_widths), len(colour_dims) - 1, native.pointer(colour_params),
+            native.pointer(features), native.pointer(directions), samples, ctypes.c_int64(rows),
+        )  # fmt: skip
+
+    @staticmethod
+    def forward(ctx, features, directions, density_params, density_dims, colour_params, colour_dims):
+        rows = features.shape[0]
+        density, colour = features.new_empty(rows), features.new_empty(rows, 3)
+        keep, common = _RadianceHead._common(
+            features, directions, density_params, density_dims, colour_params, colour_dims
+        )
+        native.load_cpu().smerf_radiance_head_forward(*common, native.pointer(density), native.pointer(colour))
+        del keep
+        ctx.save_for_backward(features, directions, density_params, colour_params)
+        ctx.dims = density_dims, colour_dims
+        return density, colour
+
+    @staticmethod
+    def backward(ctx, up_density, up_colour):
+        features, directions, density_params, colour_params = ctx.saved_tensors
+        density_dims, colour_dims = ctx.dims
+        up_density, up_colour = up_density.contiguous(), up_colour.contiguous()
+        grads = [torch.zeros_like(density_params), torch.zeros_like(colour_params), torch.empty_like(features)]
+        keep, common = _RadianceHead._common(
+            features, directions, density_params, density_dims, colour_params, colour_dims
+        )
+        native.load_cpu().smerf_radiance_head_backward(
+            *common, native.pointer(up_density), native.pointer(up_colour), *(native.pointer(g) for g in grads)
+        )
+        del keep
+        return grads[2], None, grads[0], None, grads[1], None

@@ -1,0 +1,61 @@
+"""Adam for sparse tables: only records with a gradient move, and their gradient is cleared."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+
+__all__ = ["sparse_adam_"]
+
+
+def sparse_adam_(
+    values: Tensor,
+    gradient: Tensor,
+    moment1: Tensor,
+    moment2: Tensor,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-15,
+    decay: float = 0.0,
+) -> None:
+    """Update the records (rows) whose gradient is not zero, in place, and zero the gradient.
+
+    Args:
+        values: Parameters (N, F) float32.
+        gradient: (N, F). Rows with a NaN are cleared and skipped.
+        moment1: First moments (N, F).
+        moment2: Second moments (N, F).
+        step: Number of this update, from 1, for the bias correction (one count for all rows).
+        lr: Learning rate.
+        betas: Decay of the moments.
+        eps: Added to the denominator.
+        decay: Adds ``decay * values`` to the gradient of the touched rows.
+
+    Raises:
+        ValueError: If a shape or dtype is not as stated.
+    """
+    for name, tensor in (("values", values), ("gradient", gradient), ("moment1", moment1), ("moment2", moment2)):
+        native.check(name, tensor, torch.float32, values.shape[:1] + (values.shape[1],))
+    correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step
+    library = native.load_cpu()
+    if library is not None and values.device.type == "cpu":
+        f = ctypes.c_float
+        library.smerf_sparse_adam(
+            native.pointer(values), native.pointer(gradient), native.pointer(moment1), native.pointer(moment2),
+            ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]), f(betas[1]), f(eps),
+            f(correction[0]), f(correction[1]), f(decay),
+        )  # fmt: skip
+        return
+    rows = torch.nonzero(gradient.abs().sum(-1) > 0).squeeze(-1)
+    slope = gradient[rows] + decay * values[rows]
+    moment1[rows] = betas[0] * moment1[rows] + (1.0 - betas[0]) * slope
+    moment2[rows] = betas[1] * moment2[rows] + (1.0 - betas[1]) * slope**2
+    root = (moment2[rows] / correction[1]).sqrt() + eps
+    values[rows] -= lr * (moment1[rows] / correction[0]) / root
+    gradient.zero_()
