@@ -150,8 +150,8 @@ def _submodel_arrays(
             pieces = 1 if grid.shape[2] <= 256 else 8
             if grid.shape[2] % pieces:
                 raise InvalidDataError(
-                    f"submodel {submodel.index}: {kind}[{size}] has {grid.shape[2]} cells, expected a multiple of 8 "
-                    "above 256"
+                    f"submodel {submodel.index}: {kind}[{size}] has {grid.shape[2]} cells; "
+                    "above 256 their number must be a multiple of 8"
                 )
             for j, piece in enumerate(np.split(grid, pieces, axis=2)):
                 yield f"{kind}_grid_{size}_{j:03d}", piece[..., None]
