@@ -49,9 +49,8 @@ def main() -> int:
     parser.add_argument("--save", type=Path, help="write rendered frames here")
     args = parser.parse_args()
     records = []
-    print(
-        f"{'scene':10} {'frame':14} {'renderer':10} {'<=1/255':>8} {'<=2/255':>8} {'max':>4} {'mean':>6} {'s':>6}"
-    )
+    titles = ("<=1/255", "<=2/255", "max", "mean", "s")
+    print(f"{'scene':10} {'frame':14} {'renderer':10} " + " ".join(f"{title:>8}" for title in titles))
     for folder in sorted(path.parent for path in args.data.glob("*/cameras.json")):
         scene = load_scene(folder / "baked")
         for entry in json.loads((folder / "cameras.json").read_text())["frames"]:
