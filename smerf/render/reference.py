@@ -179,7 +179,7 @@ def sample_assets(
     grid_position = (positions + 2.0) / params.sparse_grid_voxel_size - 0.5
     block = (grid_position / edge).floor()
     index = block.long().clamp(0, blocks.shape[0] - 1)
-    slot = _lookup(blocks, index)
+    slot = _lookup(blocks, index).long()
     is_alive = slot[:, 0] != 255
     local = (grid_position - edge * block).clamp(0.0, float(edge))
     where = local + (edge + 1) * torch.where(is_alive[:, None], slot, 0)

@@ -16,6 +16,9 @@ _MAX_SLOTS = 254
 _MAX_ATLAS_EDGE = 2048
 """Largest 3-D texture edge that every WebGL2 device offers."""
 
+_ATLAS_WASTE = 0.03
+"""Share of unused slots that is accepted for an atlas without extremely long edges."""
+
 
 def max_pool(occupied: np.ndarray, factor: int) -> np.ndarray:
     """Pool bool (N, N, N) by ``factor`` with "any": (ceil(N/factor),) * 3 bool. A ragged border counts as
@@ -67,23 +70,20 @@ def distance_grid(occupied: np.ndarray) -> np.ndarray:
 
 
 def _slots_per_axis(count: int, edge: int) -> tuple[int, int, int]:
-    """Choose ax >= ay >= az with ax * ay * az >= count minimal, then with the smallest az (fewest slices)."""
+    """Choose ax >= ay >= az with room for ``count`` blocks: nearly the least volume, and of those the most
+    compact.
+    """
     most = min(_MAX_SLOTS, _MAX_ATLAS_EDGE // edge)
     if count > most**3:
         raise ValueError(f"blocks: {count} do not fit an atlas of at most {most}^3 slots; bake with fewer")
-    best: tuple[int, tuple[int, int, int]] | None = None
-    ax = np.arange(1, most + 1)
-    for ay in range(1, most + 1):
-        az = -(-count // (ax * ay))
-        volume = np.where(az <= most, ax * ay * az, np.iinfo(np.int64).max)
-        i = int(volume.argmin())
-        shape = tuple(sorted((int(ax[i]), ay, int(az[i])), reverse=True))
-        candidate = (int(volume[i]), (shape[2], shape[1], shape[0]))
-        if volume[i] < np.iinfo(np.int64).max and (best is None or candidate < best):
-            best = candidate
-    assert best is not None
-    az_, ay_, ax_ = best[1]
-    return ax_, ay_, az_
+    ax, ay = np.meshgrid(np.arange(1, most + 1), np.arange(1, most + 1), indexing="ij")
+    az = -(-count // (ax * ay))
+    is_sorted = (ax >= ay) & (ay >= az)
+    shapes = np.stack([ax, ay, az], -1)[is_sorted]
+    volume = shapes.prod(-1)
+    shapes = shapes[volume <= volume.min() * (1.0 + _ATLAS_WASTE)]
+    best = shapes[np.lexsort((shapes.prod(-1), shapes.sum(-1)))[0]]
+    return int(best[0]), int(best[1]), int(best[2])
 
 
 def build_atlas(blocks: np.ndarray, coords: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:

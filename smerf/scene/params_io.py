@@ -152,8 +152,9 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
     )
     atlas = tuple(read.whole(f"atlas_{axis}") for axis in ("width", "height", "depth"))
     slices = read.whole("num_slices")
-    if any(size % (block + 1) for size in atlas):
-        raise read.fail(f"atlas {atlas} must have edges that are multiples of {block + 1}")
+    for axis, size in zip(("width", "height", "depth"), atlas):
+        if size % (block + 1):
+            raise read.fail(f"'atlas_{axis}' {size} is not a multiple of {block + 1}")
     if atlas[2] % slices:
         raise read.fail(f"'num_slices' {slices} does not divide 'atlas_depth' {atlas[2]}")
     layout = Layout(
