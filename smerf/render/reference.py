@@ -104,7 +104,9 @@ def _enter_region(
 
 def _box_span(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Return where lines (R, 3) enter and leave boxes (R, 3)."""
-    inverse = 1.0 / direction
+    # A component of exactly 0 on a cell border would give 0 * inf.
+    tiny = torch.copysign(torch.full_like(direction, 1e-9), direction)
+    inverse = 1.0 / torch.where(direction.abs() < 1e-9, tiny, direction)
     a, b = (low - origin) * inverse, (high - origin) * inverse
     return torch.minimum(a, b).amax(-1), torch.maximum(a, b).amin(-1)
 
@@ -439,7 +441,7 @@ def render_rays(
             f"rays: expected (R, 3) and (1, 3) or (R, 3), got {directions.shape} and {origins.shape}"
         )
     o, d = to_submodel(params, k, origins, directions)
-    o = np.ascontiguousarray(np.broadcast_to(o, d.shape))
+    o = np.broadcast_to(o, d.shape).copy()
     channels, visibility = march(submodel, params, torch.from_numpy(o), torch.from_numpy(d), near, options)
     result = torch.zeros(len(d), 3)
     centres, which = np.unique(origins, axis=0, return_inverse=True)

@@ -18,17 +18,18 @@ from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, BakedSubmodel, S
 
 __all__ = ["example_camera", "example_scene"]
 
-# Centre and half size in training axes, then a colour.
-# Floor, ceiling, three walls, furniture, and a tower outside.
+# Centre and half size in training axes, a colour, and the greatest density before activation.
+# Floor, ceiling, three walls, two pieces of furniture, a cloud, and a tower outside.
 _BOXES = (
-    ((0.0, 0.0, -0.7), (1.0, 1.0, 0.08), (0.55, 0.45, 0.35)),
-    ((0.0, 0.0, 0.8), (1.0, 1.0, 0.08), (0.9, 0.9, 0.85)),
-    ((0.95, 0.0, 0.05), (0.08, 1.0, 0.7), (0.8, 0.7, 0.6)),
-    ((-0.95, 0.0, 0.05), (0.08, 1.0, 0.7), (0.6, 0.75, 0.8)),
-    ((0.0, -0.95, 0.05), (1.0, 0.08, 0.7), (0.75, 0.8, 0.7)),
-    ((0.35, 0.3, -0.4), (0.2, 0.25, 0.25), (0.85, 0.15, 0.1)),
-    ((-0.4, 0.45, -0.45), (0.15, 0.15, 0.2), (0.15, 0.3, 0.9)),
-    ((-0.1, 2.8, 0.0), (1.2, 0.4, 1.6), (0.2, 0.7, 0.25)),
+    ((0.0, 0.0, -0.7), (1.0, 1.0, 0.08), (0.55, 0.45, 0.35), 14.0),
+    ((0.0, 0.0, 0.8), (1.0, 1.0, 0.08), (0.9, 0.9, 0.85), 14.0),
+    ((0.95, 0.0, 0.05), (0.08, 1.0, 0.7), (0.8, 0.7, 0.6), 14.0),
+    ((-0.95, 0.0, 0.05), (0.08, 1.0, 0.7), (0.6, 0.75, 0.8), 14.0),
+    ((0.0, -0.95, 0.05), (1.0, 0.08, 0.7), (0.75, 0.8, 0.7), 14.0),
+    ((0.35, 0.3, -0.4), (0.2, 0.25, 0.25), (0.85, 0.15, 0.1), 14.0),
+    ((-0.4, 0.45, -0.45), (0.15, 0.15, 0.2), (0.15, 0.3, 0.9), 14.0),
+    ((-0.35, 0.5, 0.25), (0.2, 0.25, 0.15), (0.95, 0.85, 0.2), 2.4),
+    ((-0.1, 2.8, 0.0), (1.2, 0.4, 1.6), (0.2, 0.7, 0.25), 14.0),
 )
 _ALIVE = -4.0
 """Density before activation under which a step's opacity stays below 0.25/255 near the cameras."""
@@ -116,12 +117,13 @@ def _density(params: SceneParams, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Return the density before activation (...,) and the nearest box (...,) at world points (..., 3)."""
     nearest = np.full(x.shape[:-1], np.inf, np.float32)
     which = np.zeros(x.shape[:-1], np.int64)
-    for i, (centre, half, _) in enumerate(_BOXES):
+    for i, (centre, half, _, _) in enumerate(_BOXES):
         distance = (np.abs(x - np.float32(centre)) - np.float32(half)).max(-1)
         which = np.where(distance < nearest, i, which)
         nearest = np.minimum(nearest, distance)
     slope = 11.0 * params.submodel_scale / params.sparse_grid_voxel_size
-    return np.clip(6.0 - slope * nearest, *params.range_density), which
+    peak = np.array([box[3] for box in _BOXES], np.float32)[which]
+    return np.clip(np.minimum(6.0 - slope * nearest, peak), *params.range_density), which
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
