@@ -1,0 +1,210 @@
+"""March rays through a baked submodel natively: the face of ``cuda/include/smerf/march.h``.
+
+Works on numpy arrays and plain numbers, so that viewers and other stages can use it without torch. The plain
+twin is ``smerf.render.reference``; ``smerf.render.native`` chooses between the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from smerf.kernels import native
+
+__all__ = ["MAX_HIDDEN", "MarchSettings", "is_available", "march_rays", "sample_assets"]
+
+MAX_HIDDEN = 64
+"""Widest hidden layer of the appearance network that the kernel takes."""
+
+_POINTERS = ("atlas", "planes", "blocks", "distance", "occupancy")
+_WHOLE = (
+    *("atlas_x", "atlas_y", "atlas_z", "texels", "num_blocks", "block_size", "cells"),
+    *(
+        "hidden0",
+        "hidden1",
+        "is_gated",
+        "has_coarse",
+        "is_relu",
+        "is_vfr",
+        "is_exposed",
+        "is_enlarging",
+        "max_steps",
+    ),
+)
+_REAL = (
+    *(
+        "voxel",
+        "sparse_voxel",
+        "step",
+        "near",
+        "density_low",
+        "density_scale",
+        "feature_low",
+        "feature_scale",
+    ),
+    *("inv_submodel_scale", "visibility_delay", "log_exposure", "red", "green", "blue"),
+)
+
+
+class _Scene(ctypes.Structure):
+    """``smerf::MarchScene``, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+        ("kernels", ctypes.c_void_p * 3),
+        ("biases", ctypes.c_void_p * 3),
+        *((name, ctypes.c_int32) for name in _WHOLE),
+        *((name, ctypes.c_float) for name in _REAL),
+    ]
+
+
+@dataclass(frozen=True)
+class MarchSettings:
+    """What the kernel needs besides arrays; the names are those of ``SceneParams`` and ``MarchOptions``."""
+
+    triplane_resolution: int
+    sparse_grid_resolution: int
+    data_block_size: int
+    range_features: tuple[float, float]
+    range_density: tuple[float, float]
+    submodel_scale: float
+    feature_gating: bool = True
+    has_coarse: bool = True
+    is_relu: bool = False
+    is_vfr: bool = False
+    exposure: float | None = None
+    background: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    near: float = 1.0
+    step_multiplier: int = 1
+    enlarge_steps_when_occluded: bool = False
+    visibility_delay: float = 0.99
+
+
+def is_available() -> bool:
+    """Return whether the native marcher is built and loads here."""
+    library = native.load_cpu()
+    return library is not None and hasattr(library, "smerf_march")
+
+
+def _library() -> ctypes.CDLL:
+    library = native.load_cpu()
+    if library is None or not hasattr(library, "smerf_march"):
+        raise OSError("the native marcher is not built: reinstall with `pip install -e .`")
+    return library
+
+
+def _scene(
+    settings: MarchSettings, submodel: Any, network: Mapping[str, np.ndarray] | None
+) -> tuple[_Scene, list]:
+    """Describe a submodel to the kernel. Returns the struct and the arrays that must outlive its use."""
+    texels, block = settings.triplane_resolution, settings.data_block_size
+    cells, blocks = -(-texels // 8), settings.sparse_grid_resolution // block
+    arrays = {
+        "atlas": (submodel.atlas, (None, None, None, 8)),
+        "planes": (submodel.planes, (3, texels, texels, 8)),
+        "blocks": (submodel.block_indices, (blocks, blocks, blocks, 3)),
+        "distance": (submodel.distance[8], (cells, cells, cells)),
+        "occupancy": (submodel.occupancy[8], (cells, cells, cells)),
+    }
+    scene, kept = _Scene(), []
+    for name, (array, shape) in arrays.items():
+        native.check(name, array, np.uint8, shape)
+        kept.append(np.ascontiguousarray(array))
+        setattr(scene, name, kept[-1].ctypes.data)
+    scene.atlas_x, scene.atlas_y, scene.atlas_z = submodel.atlas.shape[:3]
+    scene.texels, scene.num_blocks, scene.block_size, scene.cells = texels, blocks, block, cells
+    scene.is_gated, scene.has_coarse = settings.feature_gating, settings.has_coarse
+    scene.is_relu, scene.is_vfr = settings.is_relu, settings.is_vfr
+    scene.is_enlarging = settings.enlarge_steps_when_occluded
+    scene.max_steps = settings.step_multiplier * math.ceil(math.sqrt(2.0) * texels)
+    scene.voxel, scene.sparse_voxel = 4.0 / texels, 4.0 / settings.sparse_grid_resolution
+    scene.step, scene.near = 4.0 / texels / settings.step_multiplier, settings.near
+    for kind, (low, high) in (("density", settings.range_density), ("feature", settings.range_features)):
+        setattr(scene, f"{kind}_low", low)
+        setattr(scene, f"{kind}_scale", (high - low) / 255.0)
+    scene.inv_submodel_scale = 1.0 / settings.submodel_scale
+    scene.visibility_delay = settings.visibility_delay
+    scene.is_exposed = bool(settings.exposure)
+    scene.log_exposure = math.log(settings.exposure) if settings.exposure else 0.0
+    scene.red, scene.green, scene.blue = settings.background
+    if network is not None:
+        _add_network(scene, kept, network, 41 if settings.has_coarse else 34)
+    return scene, kept
+
+
+def _add_network(scene: _Scene, kept: list, network: Mapping[str, np.ndarray], width: int) -> None:
+    for i in range(3):
+        kernel, bias = network[f"ResampleDense_{i}/kernel"], network[f"ResampleDense_{i}/bias"]
+        out = 3 if i == 2 else bias.shape[0]
+        native.check(f"layer {i} kernel", kernel, np.float32, (width, out))
+        native.check(f"layer {i} bias", bias, np.float32, (out,))
+        if out > MAX_HIDDEN:
+            raise ValueError(f"layer {i}: {out} units, the native marcher takes at most {MAX_HIDDEN}")
+        kept += [np.ascontiguousarray(kernel), np.ascontiguousarray(bias)]
+        scene.kernels[i], scene.biases[i] = kept[-2].ctypes.data, kept[-1].ctypes.data
+        width = out
+    scene.hidden0, scene.hidden1 = (network[f"ResampleDense_{i}/bias"].shape[0] for i in (0, 1))
+
+
+def march_rays(
+    settings: MarchSettings,
+    submodel: Any,
+    network: Mapping[str, np.ndarray],
+    origins: np.ndarray,
+    directions: np.ndarray,
+) -> np.ndarray:
+    """Render rays through one submodel.
+
+    Args:
+        settings: The scene's parameters and the choices of the march.
+        submodel: An object with the arrays of ``smerf.scene.BakedSubmodel``.
+        network: The six float32 arrays of the appearance network without lattice axes.
+        origins: (R, 3) or (1, 3) float32, submodel frame, viewer axes.
+        directions: (R, 3) float32, same frame; t = 1 is the near plane. Not zero.
+
+    Returns:
+        Colours (R, 3) float32, not clamped.
+
+    Raises:
+        ValueError: If a shape or dtype is not as stated.
+        OSError: If the native library is not there.
+    """
+    count = len(directions)
+    native.check("directions", directions, np.float32, (count, 3))
+    native.check("origins", origins, np.float32, (1 if len(origins) == 1 else count, 3))
+    scene, kept = _scene(settings, submodel, network)
+    origins, directions = np.ascontiguousarray(origins), np.ascontiguousarray(directions)
+    rgb = np.empty((count, 3), np.float32)
+    _library().smerf_march(
+        ctypes.byref(scene), native.pointer(origins), ctypes.c_int(len(origins) == 1),
+        native.pointer(directions), ctypes.c_int64(count), native.pointer(rgb),
+    )  # fmt: skip
+    del kept
+    return rgb
+
+
+def sample_assets(
+    settings: MarchSettings, submodel: Any, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a submodel's arrays at contracted points, before any activation.
+
+    The same as ``smerf.render.reference.sample_assets``: density (N,), fine (N, 7) and coarse (N, 7) from
+    points (N, 3) float32; density is -inf and the rest 0 in empty macroblocks.
+    """
+    count = len(points)
+    native.check("points", points, np.float32, (count, 3))
+    scene, kept = _scene(settings, submodel, None)
+    points = np.ascontiguousarray(points)
+    fine, coarse = np.empty((count, 8), np.float32), np.empty((count, 8), np.float32)
+    alive = np.empty(count, np.uint8)
+    _library().smerf_sample_assets(
+        ctypes.byref(scene), native.pointer(points), ctypes.c_int64(count), native.pointer(fine),
+        native.pointer(coarse), native.pointer(alive),
+    )  # fmt: skip
+    del kept
+    return np.where(alive, fine[:, 0], np.float32(-np.inf)), fine[:, 1:], coarse[:, 1:]

@@ -1,0 +1,313 @@
+"""``manifest.json``: what a baked scene is, where it starts, and a hash of every file. Other readers ignore
+it.
+
+Schema, version 1 (all keys optional unless marked)::
+
+    format: "smerf-baked" (needed)     version: 1 (needed)      generator: "smerf 0.1.0"
+    units: "normalised"                up_axis: "z"             required_features: [str]
+    training_from_source: {scale: float, rotation: [[3] * 3], translation: [3]}
+    start: {world_from_cam: [[4] * 3], fov_degrees: float}      training axes, OpenGL camera, vertical field
+    of view near: float                        background: [r, g, b] | null
+    cameras: [{name, split, world_from_cam, intrinsics: {model, width, height, fx, fy, cx, cy, distortion}}]
+    files: {"sm_000/plane_rgb_0.png": {"sha256": hex, "bytes": int}}
+    extra: {}
+
+A reader refuses a version it does not know and any entry of ``required_features`` it does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smerf.capture.types import Camera, Intrinsics, Similarity
+from smerf.errors import InvalidDataError
+
+__all__ = [
+    "MANIFEST_NAME",
+    "Manifest",
+    "SceneCamera",
+    "StartCamera",
+    "read_json",
+    "read_manifest",
+    "verify_manifest",
+]
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = "smerf-baked"
+VERSION = 1
+KNOWN_FEATURES: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class StartCamera:
+    """Where a viewer opens: ``world_from_cam`` 3x4 (training axes, OpenGL camera), vertical field of view in
+    degrees.
+    """
+
+    world_from_cam: np.ndarray
+    fov_degrees: float = 60.0
+
+
+@dataclass(frozen=True)
+class SceneCamera:
+    """One photo's camera, kept with the scene for verification and for jumping to views."""
+
+    name: str
+    split: str
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest in memory. ``files`` maps paths relative to the scene folder to (sha256 hex, bytes).
+
+    ``near`` is the near plane in training units; ``None`` leaves the choice to the viewer.
+    """
+
+    generator: str = "smerf"
+    units: str = "normalised"
+    up_axis: str = "z"
+    training_from_source: Similarity = field(default_factory=Similarity)
+    required_features: tuple[str, ...] = ()
+    start: StartCamera | None = None
+    near: float | None = None
+    background: tuple[float, float, float] | None = None
+    cameras: tuple[SceneCamera, ...] = ()
+    files: dict[str, tuple[str, int]] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of the module's schema. Raises ValueError for a number that is not
+        finite.
+        """
+        start = self.start and {
+            "world_from_cam": _plain(self.start.world_from_cam),
+            "fov_degrees": float(self.start.fov_degrees),
+        }
+        value = {
+            "format": FORMAT,
+            "version": VERSION,
+            "generator": self.generator,
+            "units": self.units,
+            "up_axis": self.up_axis,
+            "required_features": list(self.required_features),
+            "training_from_source": {
+                "scale": float(self.training_from_source.scale),
+                "rotation": _plain(self.training_from_source.rotation),
+                "translation": _plain(self.training_from_source.translation),
+            },
+            "start": start,
+            "near": self.near,
+            "background": self.background and [float(c) for c in self.background],
+            "cameras": [
+                {
+                    "name": entry.name,
+                    "split": entry.split,
+                    "world_from_cam": _plain(entry.camera.world_from_cam),
+                    "intrinsics": asdict(entry.camera.intrinsics),
+                }
+                for entry in self.cameras
+            ],
+            "files": {
+                name: {"sha256": digest, "bytes": size} for name, (digest, size) in sorted(self.files.items())
+            },
+            "extra": self.extra,
+        }
+        json.dumps(value, allow_nan=False)
+        return value
+
+
+def _plain(array: np.ndarray) -> list[Any]:
+    return np.asarray(array, np.float64).tolist()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a strict JSON object, plain or from ``path`` + ``.gz``.
+
+    Raises InvalidDataError if the file is missing, is not JSON, holds NaN or Infinity, or is not an object.
+    """
+    import gzip
+    import zlib
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is not JSON")
+
+    packed = path.with_name(path.name + ".gz")
+    try:
+        data = (
+            path.read_bytes()
+            if path.is_file() or not packed.is_file()
+            else gzip.decompress(packed.read_bytes())
+        )
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error}); is this a baked scene?") from error
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InvalidDataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+class _Fields:
+    """Typed access to a JSON object; every complaint names the file and the key."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise InvalidDataError(f"{where}: expected an object, got {type(value).__name__}")
+        self.value, self.where = value, where
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.value.get(key, default)
+        if not isinstance(value, str):
+            raise InvalidDataError(f"{self.where}: {key!r} must be a string, got {value!r}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.value.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InvalidDataError(f"{self.where}: {key!r} must be a finite number, got {value!r}")
+        return value
+
+    def array(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            array = np.array(self.value.get(key), np.float64)
+        except (TypeError, ValueError):
+            array = np.zeros(0)
+        if array.shape != shape or not np.isfinite(array).all():
+            raise InvalidDataError(f"{self.where}: {key!r} must be finite numbers of shape {shape}")
+        return array
+
+
+def _parse_camera(value: Any, where: str) -> SceneCamera:
+    entry = _Fields(value, where)
+    lens = _Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
+    width, height = lens.number("width"), lens.number("height")
+    if width != int(width) or height != int(height) or min(width, height) < 1:
+        raise InvalidDataError(f"{where}: 'width' and 'height' must be whole and positive")
+    distortion = lens.value.get("distortion", [])
+    count = len(distortion) if isinstance(distortion, list) else 0
+    intrinsics = Intrinsics(
+        model=lens.text("model"),
+        width=int(width),
+        height=int(height),
+        **{key: float(lens.number(key)) for key in ("fx", "fy", "cx", "cy")},
+        distortion=tuple(lens.array("distortion", (count,)).tolist()) if count else (),
+    )
+    return SceneCamera(
+        entry.text("name"),
+        entry.text("split", "train"),
+        Camera(intrinsics, entry.array("world_from_cam", (3, 4))),
+    )
+
+
+def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
+    """Turn a JSON object into a Manifest. Raises InvalidDataError, prefixed with ``where``, for anything
+    malformed.
+    """
+    fields = _Fields(value, where)
+    if value.get("format") != FORMAT:
+        raise InvalidDataError(f"{where}: 'format' is {value.get('format')!r}, expected {FORMAT!r}")
+    if type(value.get("version")) is not int or value["version"] != VERSION:
+        raise InvalidDataError(
+            f"{where}: version {value.get('version')!r} is unknown; smerf reads {VERSION}: update smerf"
+        )
+    features = value.get("required_features", [])
+    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+        raise InvalidDataError(f"{where}: 'required_features' must be a list of strings")
+    unknown = sorted(set(features) - KNOWN_FEATURES)
+    if unknown:
+        raise InvalidDataError(
+            f"{where}: the scene needs {', '.join(unknown)}, which this smerf lacks; update it"
+        )
+    similarity = Similarity()
+    if "training_from_source" in value:
+        entry = _Fields(value["training_from_source"], f"{where}: 'training_from_source'")
+        similarity = Similarity(
+            float(entry.number("scale")), entry.array("rotation", (3, 3)), entry.array("translation", (3,))
+        )
+    start = None
+    if value.get("start") is not None:
+        entry = _Fields(value["start"], f"{where}: 'start'")
+        start = StartCamera(entry.array("world_from_cam", (3, 4)), float(entry.number("fov_degrees")))
+    near = None if value.get("near") is None else float(fields.number("near"))
+    if near is not None and near <= 0:
+        raise InvalidDataError(f"{where}: 'near' must be positive, got {near}")
+    background = None
+    if value.get("background") is not None:
+        background = tuple(fields.array("background", (3,)).tolist())
+    cameras = value.get("cameras", [])
+    extra = value.get("extra", {})
+    files = value.get("files", {})
+    if not isinstance(cameras, list) or not isinstance(extra, dict) or not isinstance(files, dict):
+        raise InvalidDataError(f"{where}: 'cameras' must be a list, 'extra' and 'files' must be objects")
+    return Manifest(
+        generator=fields.text("generator", "unknown"),
+        units=fields.text("units", "normalised"),
+        up_axis=fields.text("up_axis", "z"),
+        training_from_source=similarity,
+        required_features=tuple(features),
+        start=start,
+        near=near,
+        background=background,
+        cameras=tuple(_parse_camera(item, f"{where}: camera {i}") for i, item in enumerate(cameras)),
+        files={name: _parse_file(name, item, where) for name, item in files.items()},
+        extra=extra,
+    )
+
+
+def _parse_file(name: str, value: Any, where: str) -> tuple[str, int]:
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts or not parts:
+        raise InvalidDataError(f"{where}: file {name!r} lies outside the scene folder")
+    entry = _Fields(value, f"{where}: file {name!r}")
+    return entry.text("sha256"), int(entry.number("bytes"))
+
+
+def read_manifest(scene_dir: Path) -> Manifest:
+    """Read ``manifest.json`` of a scene folder. Raises InvalidDataError if it is missing or malformed."""
+    path = Path(scene_dir) / MANIFEST_NAME
+    return parse_manifest(read_json(path), str(path))
+
+
+def hash_file(path: Path) -> tuple[str, int]:
+    """Return (sha256 hex, bytes) of a file, reading it in pieces."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
+
+
+def verify_manifest(scene_dir: Path | str) -> list[str]:
+    """Compare every file of a baked scene with its manifest.
+
+    Returns one line per file that is missing, differs, or is not listed; an empty list means that all is
+    well. Raises InvalidDataError if the manifest itself is missing or malformed.
+    """
+    root = Path(scene_dir)
+    manifest = read_manifest(root)
+    problems = []
+    for name, (digest, size) in sorted(manifest.files.items()):
+        path = root / name
+        if not path.is_file():
+            problems.append(f"{name}: missing")
+        elif path.stat().st_size != size:
+            problems.append(f"{name}: {path.stat().st_size} bytes, expected {size}")
+        elif hash_file(path)[0] != digest:
+            problems.append(f"{name}: contents changed (sha256 differs)")
+    for folder in sorted(root.glob("sm_*")):
+        for path in sorted(folder.iterdir()):
+            name = path.relative_to(root).as_posix()
+            if path.is_file() and name not in manifest.files:
+                problems.append(f"{name}: not listed in {MANIFEST_NAME}")
+    return problems

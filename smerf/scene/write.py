@@ -1,0 +1,231 @@
+"""Write a baked scene: aside, synced, checked, and only then moved into place.
+
+Layout: ``SCENE/manifest.json`` and one folder ``SCENE/sm_XXX`` per submodel in the official format
+(separate storage, unpadded grids, the complete network in every folder). The official viewer's ``dir``
+points at one of the ``sm_XXX`` folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.scene.arrays import ARRAY_FORMATS, encode_array
+from smerf.scene.manifest import MANIFEST_NAME, Manifest, verify_manifest
+from smerf.scene.params_io import check_mlp, mlp_to_json, params_to_json, sm_folder
+from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
+
+__all__ = ["check_submodel", "write_scene"]
+
+_SLICE_BYTES = 12 << 20
+"""Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an
+image.
+"""
+
+
+def write_scene(
+    scene_dir: Path | str,
+    params: SceneParams,
+    mlp: dict[str, np.ndarray],
+    submodels: Iterable[BakedSubmodel],
+    manifest: Manifest | None = None,
+    array_format: str = "png",
+) -> BakedScene:
+    """Write a scene folder and return it re-opened from disk.
+
+    Submodels are taken one at a time, so memory is bounded by one of them. The default ``png`` opens from
+    any static host in every reader; see ``smerf.scene.arrays`` for ``raw`` and ``raw.gz``.
+    ``manifest.files`` is filled in here. An existing scene at ``scene_dir`` is replaced once the new one is
+    complete; until then it stays as it was.
+
+    Raises UsageError if ``scene_dir`` holds something else or the format is unknown, InvalidDataError if
+    arrays do not fit ``params`` or a region's submodel is missing or repeated.
+    """
+    from smerf.scene.read import load_scene
+
+    if array_format not in ARRAY_FORMATS:
+        raise UsageError(f"array format {array_format!r}: choose one of {', '.join(ARRAY_FORMATS)}")
+    target = Path(scene_dir)
+    if target.exists() and not _is_replaceable(target):
+        raise UsageError(f"{target}: not empty and not a baked scene; choose another folder")
+    check_mlp(params, mlp, "network")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        aside.mkdir()
+        files: dict[str, tuple[str, int]] = {}
+        network = mlp_to_json(mlp)
+        for submodel in submodels:
+            _write_submodel(aside, params, submodel, network, array_format, files)
+        missing = [sm_folder(r) for r in params.params_to_sm if not (aside / sm_folder(r)).is_dir()]
+        if missing:
+            raise InvalidDataError(f"{target}: submodels {', '.join(missing)} were not given")
+        manifest = replace(manifest or Manifest(), files=files)
+        text = json.dumps(manifest.to_json(), indent=1, allow_nan=False)
+        _write_file(aside / MANIFEST_NAME, text.encode())
+        _check_written(aside)
+        _swap(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return load_scene(target)
+
+
+def check_submodel(params: SceneParams, submodel: BakedSubmodel) -> None:
+    """Check that a submodel's arrays fit ``params`` and each other. Raises InvalidDataError saying what does
+    not.
+    """
+    name = f"submodel {submodel.index}"
+    if submodel.index not in params.params_to_sm:
+        raise InvalidDataError(f"{name}: its region is not in params_to_sm {params.params_to_sm}")
+    edge, texels = params.data_block_size + 1, params.triplane_resolution
+    blocks = params.sparse_grid_resolution // params.data_block_size
+    expected = {"block_indices": (blocks,) * 3 + (3,), "planes": (3, texels, texels, 8)}
+    arrays = {"atlas": submodel.atlas, "block_indices": submodel.block_indices, "planes": submodel.planes}
+    for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
+        if 8 not in grids:
+            raise InvalidDataError(f"{name}: {kind} lacks block size 8")
+        for size, grid in grids.items():
+            expected[f"{kind}[{size}]"] = (-(-texels // size),) * 3
+            arrays[f"{kind}[{size}]"] = grid
+    for key, array in arrays.items():
+        if array.dtype != np.uint8:
+            raise InvalidDataError(f"{name}: {key} must be uint8, got {array.dtype}")
+        if key in expected and array.shape != expected[key]:
+            raise InvalidDataError(f"{name}: {key} has shape {array.shape}, expected {expected[key]}")
+    shape = submodel.atlas.shape
+    if len(shape) != 4 or shape[3] != 8 or any(size % edge or not 0 < size <= 2048 for size in shape[:3]):
+        raise InvalidDataError(
+            f"{name}: atlas {shape} must be (W, H, D, 8), edges multiples of {edge} up to 2048"
+        )
+    alive = submodel.block_indices[submodel.block_indices[..., 0] != 255]
+    slots = np.array(shape[:3]) // edge
+    if alive.size and (alive >= slots).any():
+        raise InvalidDataError(f"{name}: block_indices point outside the atlas of {tuple(slots)} slots")
+
+
+def _is_replaceable(target: Path) -> bool:
+    if not target.is_dir():
+        return False
+    return (target / MANIFEST_NAME).is_file() or not any(target.iterdir())
+
+
+def _slice_count(atlas_shape: tuple[int, ...], block_edge: int) -> int:
+    """Fewest slices that divide the depth into whole block layers and stay below ``_SLICE_BYTES`` each."""
+    layers = atlas_shape[2] // block_edge
+    for count in range(1, layers + 1):
+        if (
+            layers % count == 0
+            and 3 * atlas_shape[0] * atlas_shape[1] * (atlas_shape[2] // count) <= _SLICE_BYTES
+        ):
+            return count
+    return layers
+
+
+def _submodel_arrays(
+    params: SceneParams, submodel: BakedSubmodel, slices: int
+) -> Iterable[tuple[str, np.ndarray]]:
+    """Yield (name, array) of every array file of one submodel; channels as in section "separate storage"."""
+    depth = submodel.atlas.shape[2] // slices
+    for i in range(slices):
+        part = submodel.atlas[:, :, i * depth : (i + 1) * depth]
+        yield f"sparse_grid_rgb_{i:03d}", part[..., 1:4]
+        yield f"sparse_grid_features_{i:03d}", part[..., 4:7]
+        yield f"sparse_grid_density_{i:03d}", part[..., [0, 7]]
+    yield "sparse_grid_block_indices", submodel.block_indices
+    for i in range(3):
+        yield f"plane_rgb_{i}", submodel.planes[i][..., 1:4]
+        yield f"plane_features_{i}", submodel.planes[i][..., 4:8]
+        yield f"plane_density_{i}", submodel.planes[i][..., :1]
+    for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
+        for size, grid in sorted(grids.items()):
+            pieces = 1 if grid.shape[2] <= 256 else 8
+            if grid.shape[2] % pieces:
+                raise InvalidDataError(
+                    f"submodel {submodel.index}: {kind}[{size}] has {grid.shape[2]} cells; "
+                    "above 256 their number must be a multiple of 8"
+                )
+            for j, piece in enumerate(np.split(grid, pieces, axis=2)):
+                yield f"{kind}_grid_{size}_{j:03d}", piece[..., None]
+
+
+def _write_submodel(
+    root: Path,
+    params: SceneParams,
+    submodel: BakedSubmodel,
+    network: bytes,
+    array_format: str,
+    files: dict[str, tuple[str, int]],
+) -> None:
+    check_submodel(params, submodel)
+    folder = root / sm_folder(submodel.index)
+    if folder.exists():
+        raise InvalidDataError(f"submodel {submodel.index}: given twice")
+    folder.mkdir()
+    slices = _slice_count(submodel.atlas.shape, params.data_block_size + 1)
+    value = params_to_json(params, submodel.index, submodel.atlas.shape[:3], slices, array_format)
+
+    def put(name: str, data: bytes) -> None:
+        _write_file(folder / name, data)
+        files[f"{folder.name}/{name}"] = (hashlib.sha256(data).hexdigest(), len(data))
+
+    put("scene_params.json", json.dumps(value, indent=1, allow_nan=False).encode())
+    put("deferred_mlp.json", network)
+    for name, array in _submodel_arrays(params, submodel, slices):
+        put(f"{name}.{array_format}", encode_array(array, array_format))
+    _sync_folder(folder)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_written(folder: Path) -> None:
+    """Read back what was written, one submodel at a time."""
+    from smerf.scene.read import load_scene
+
+    problems = verify_manifest(folder)
+    if problems:
+        raise SmerfError(
+            f"{folder}: the disk returned other bytes than were written: {'; '.join(problems[:3])}"
+        )
+    scene = load_scene(folder)
+    for k in range(len(scene.params.params_to_sm)):
+        check_submodel(scene.params, scene.load(k))
+
+
+def _swap(aside: Path, target: Path) -> None:
+    """Move ``aside`` to ``target``; a scene that was there disappears only after the new one is in place."""
+    _sync_folder(aside)
+    old = None
+    if target.exists():
+        old = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
+        target.rename(old)
+    try:
+        aside.rename(target)
+    except OSError:
+        if old is not None:
+            old.rename(target)
+        raise
+    _sync_folder(target.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

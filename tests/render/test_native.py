@@ -1,0 +1,134 @@
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from smerf.kernels import march
+from smerf.render import native, reference
+from smerf.render.options import MarchOptions
+from smerf.scene import BakedScene
+from smerf.scene.example import example_camera, example_scene
+
+
+def test_the_native_marcher_is_built_wherever_there_is_a_compiler():
+    assert march.is_available() or shutil.which("g++") is None
+
+
+def assert_same_picture(scene: BakedScene, camera, **arguments) -> np.ndarray:
+    ours = native.render_camera(scene, camera, **arguments)
+    theirs = reference.render_camera(scene, camera, **arguments)
+    assert ours.shape == theirs.shape and ours.dtype == np.float32 and np.isfinite(ours).all()
+    difference = np.abs(ours - theirs).max(-1)
+    # A ray that grazes a cell border may take the other cell: rounding decides.
+    assert (difference <= 1 / 255).mean() >= 0.999, f"worst {255 * difference.max():.1f}/255"
+    return ours
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"feature_gating": False},
+        {"activation": "relu"},
+        {"deferred_rendering_mode": "vfr", "background": (0.1, 0.5, 0.9)},
+        {"merge_features_combine_op": "sum"},
+        {"default_exposure": 0.3},
+        {"range_features": (-5.0, 6.0), "range_density": (-12.0, 13.0)},
+    ],
+)
+def test_every_kind_of_scene_looks_as_the_reference_draws_it(values):
+    scene = example_scene(64, **values)
+    for turn in (0.0, 2.0):
+        picture = assert_same_picture(scene, example_camera(40, 30, turn=turn))
+        assert picture.std() > 0.005
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MarchOptions(enlarge_steps_when_occluded=True, visibility_delay=0.8),
+        MarchOptions(step_multiplier=3),
+        MarchOptions(exposure=4.0),
+    ],
+)
+def test_every_option_acts_as_in_the_reference(options):
+    scene, camera = example_scene(64), example_camera(40, 30)
+    picture = assert_same_picture(scene, camera, options=options)
+    assert not np.array_equal(picture, native.render_camera(scene, camera))
+
+
+def test_several_submodels_and_atlases_of_many_slots():
+    scene = example_scene(64, 2, (1, 2, 5), lattice=3)
+    camera = example_camera(40, 30)
+    pictures = [assert_same_picture(scene, camera, k=k) for k in range(3)]
+    chosen = scene.params.choose_submodel(camera.world_from_cam[:, 3])
+    assert np.array_equal(pictures[chosen], scene.render(camera))
+    assert_same_picture(example_scene(256), example_camera(40, 30))
+
+
+@pytest.mark.parametrize("hidden", [4, 32, 80])
+def test_networks_of_any_width(hidden):
+    scene = example_scene(32)
+    rng = np.random.default_rng(0)
+    widths = (41, hidden, hidden, 3)
+    for i in range(3):
+        lattice = scene.mlp[f"ResampleDense_{i}/bias"].shape[:4]
+        kernel = rng.normal(0, widths[i] ** -0.5, (*lattice, widths[i], widths[i + 1]))
+        scene.mlp[f"ResampleDense_{i}/kernel"] = kernel.astype(np.float32)
+        scene.mlp[f"ResampleDense_{i}/bias"] = np.zeros((*lattice, widths[i + 1]), np.float32)
+    assert_same_picture(scene, example_camera(16, 12))
+
+
+def test_near_plane_and_background_arguments():
+    scene, camera = example_scene(64), example_camera(40, 30)
+    far = assert_same_picture(scene, camera, near=0.6, background=(1.0, 0.0, 0.0))
+    assert np.abs(far - native.render_camera(scene, camera)).max() > 0.05
+
+
+def test_cameras_outside_the_unit_cube_and_rays_along_axes():
+    scene = example_scene(64)
+    directions = np.concatenate([np.eye(3), -np.eye(3), [[1, 1, 0], [1, -1, 1], [1e-20, 1, 0]]]).astype(
+        np.float32
+    )
+    for origin in ([0.0, 0.0, 0.0], [3.0, -2.0, 1.5], [1.0, 1.0, 1.0], [0.0, 5.0, 0.0]):
+        ours = native.render_rays(scene, 0, origin, 0.1 * directions)
+        theirs = reference.render_rays(scene, 0, np.array([origin]), 0.1 * directions).numpy()
+        assert np.isfinite(ours).all() and np.isfinite(theirs).all()
+        assert np.mean(np.abs(ours - theirs).max(-1) <= 1 / 255) >= 0.8
+
+
+def test_samples_equal_the_reference():
+    scene = example_scene(128)
+    points = np.random.default_rng(0).uniform(-2, 2, (4000, 3)).astype(np.float32)
+    found = march.sample_assets(native.march_settings(scene.params), scene.submodel(0), points)
+    wanted = reference.sample_assets(scene.submodel(0), scene.params, torch.from_numpy(points))
+    alive = wanted[0].numpy() > -math.inf
+    assert 0.05 < alive.mean() < 0.95
+    # At a block's border rounding may pick the neighbour, which holds the same values unless it is empty.
+    assert (np.isfinite(found[0]) == alive).mean() > 0.998
+    both = alive & np.isfinite(found[0])
+    for a, b in zip(found, wanted):
+        assert np.allclose(a[both], b.numpy()[both], atol=2e-4)
+
+
+def test_no_rays_give_no_colours():
+    assert native.render_rays(example_scene(32), 0, np.zeros(3), np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_arrays_of_the_wrong_shape_are_refused():
+    scene = example_scene(32)
+    settings, submodel = native.march_settings(scene.params), scene.submodel(0)
+    with pytest.raises(ValueError, match="points"):
+        march.sample_assets(settings, submodel, np.zeros((4, 2), np.float32))
+    broken = type(submodel)(**{**vars(submodel), "planes": submodel.planes[:, :16]})
+    with pytest.raises(ValueError, match="planes"):
+        march.sample_assets(settings, broken, np.zeros((4, 3), np.float32))
+
+
+def test_without_the_library_the_reference_draws(monkeypatch):
+    scene, camera = example_scene(32), example_camera(8, 6)
+    expected = reference.render_camera(scene, camera)
+    monkeypatch.setattr(march.native, "load_cpu", lambda: None)
+    assert np.array_equal(native.render_camera(scene, camera), expected)
