@@ -1,0 +1,262 @@
+"""Rendering the student's 8-bit grids along given intervals, forward and backward, and their optimiser.
+
+A submodel's grids hold eight channels a vertex: density, red, green, blue and four view features, of which the last
+of the voxel grid is the gate. All axes are the viewer's. Every vertex has a record of 32 floats, gradient (8),
+parameter z (8) and two moments (8 + 8), and eight bytes round(255 sigmoid(z)), which are all that rendering reads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+
+__all__ = ["BLOCK", "FEATURES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
+
+BLOCK = 8
+"""Edge of a voxel block."""
+FEATURES = 14
+"""Composited channels: seven gated and seven of the voxel grid alone."""
+_RECORD = 32
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """Sizes, place and value ranges of one submodel's grids.
+
+    ``voxel_resolution`` (a multiple of 8) and ``plane_resolution`` divide contracted space [-2, 2]; ``centre`` and
+    ``scale`` take training space to submodel space.
+    """
+
+    voxel_resolution: int
+    plane_resolution: int
+    scale: float
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    density_range: tuple[float, float] = (-14.0, 14.0)
+    feature_range: tuple[float, float] = (-7.0, 7.0)
+
+    @property
+    def step(self) -> float:
+        """Return the marching step in contracted space."""
+        return 4.0 / self.plane_resolution
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of voxel blocks per axis."""
+        return self.voxel_resolution // BLOCK
+
+
+@dataclass
+class Grids:
+    """One submodel's grids.
+
+    ``block_index`` (B, B, B) int32 is the number of each voxel block, -1 where there is none. ``voxels`` (N * 512, 8)
+    and ``planes`` (3 * T * T, 8) are bytes; the records (.., 32) float32 and touched flags (..,) go with them.
+    """
+
+    spec: GridSpec
+    block_index: Tensor
+    voxels: Tensor
+    planes: Tensor
+    voxel_records: Tensor = field(repr=False)
+    plane_records: Tensor = field(repr=False)
+    voxel_touched: Tensor = field(repr=False)
+    plane_touched: Tensor = field(repr=False)
+
+    @classmethod
+    def allocate(cls, spec: GridSpec, block_index: Tensor) -> Grids:
+        """Return grids whose every parameter is zero (the byte next above zero)."""
+        voxels = int(block_index.max().item() + 1) * BLOCK**3
+        texels = 3 * spec.plane_resolution**2
+        return cls(
+            spec,
+            block_index.to(torch.int32).contiguous(),
+            torch.full((voxels, 8), 128, dtype=torch.uint8),
+            torch.full((texels, 8), 128, dtype=torch.uint8),
+            torch.zeros(voxels, _RECORD),
+            torch.zeros(texels, _RECORD),
+            torch.zeros(voxels, dtype=torch.uint8),
+            torch.zeros(texels, dtype=torch.uint8),
+        )
+
+    def requantise(self) -> None:
+        """Refresh the bytes from the parameters."""
+        for records, values in ((self.voxel_records, self.voxels), (self.plane_records, self.planes)):
+            values.copy_(torch.round(255.0 * torch.sigmoid(records[:, 8:16])).to(torch.uint8))
+
+
+class _View(ctypes.Structure):
+    _fields_ = [
+        ("voxels", ctypes.c_void_p),
+        ("block_index", ctypes.c_void_p),
+        ("planes", ctypes.c_void_p),
+        ("voxel_resolution", ctypes.c_int32),
+        ("plane_resolution", ctypes.c_int32),
+        ("centre", ctypes.c_float * 3),
+        ("scale", ctypes.c_float),
+        ("density_low", ctypes.c_float),
+        ("density_high", ctypes.c_float),
+        ("feature_low", ctypes.c_float),
+        ("feature_high", ctypes.c_float),
+    ]
+
+
+def _view(grids: Grids) -> _View:
+    spec = grids.spec
+    return _View(
+        grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(), spec.voxel_resolution,
+        spec.plane_resolution, (ctypes.c_float * 3)(*spec.centre), spec.scale, *spec.density_range, *spec.feature_range,
+    )  # fmt: skip
+
+
+def _check_rays(origins: Tensor, directions: Tensor, edges: Tensor) -> None:
+    rays = edges.shape[0]
+    native.check("origins", origins, torch.float32, (rays, 3))
+    native.check("directions", directions, torch.float32, (rays, 3))
+    native.check("edges", edges, torch.float32, (rays, None))
+
+
+def _reference():
+    from smerf.kernels.reference import grid_render
+
+    return grid_render
+
+
+def grid_render(
+    grids: Grids, anchor: Tensor, origins: Tensor, directions: Tensor, edges: Tensor, tau: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Composite the grids' features over the intervals of rays.
+
+    Args:
+        grids: What is rendered. The backward pass adds to the gradient part of its records and marks the vertices.
+        anchor: Any tensor that requires a gradient, so that the backward pass runs; its own gradient is zero.
+        origins: (R, 3) float32, training space.
+        directions: Unit directions (R, 3).
+        edges: Metric interval ends (R, S + 1), ascending.
+        tau: Samples whose alpha over one marching step is below this are dropped.
+
+    Returns:
+        Features (R, 14), the activated channels weighted and summed (seven gated, seven of the voxels alone), and
+        weights (R, S). Nothing lies outside the voxel blocks.
+
+    Raises:
+        ValueError: If a shape or dtype is not as stated.
+    """
+    _check_rays(origins, directions, edges)
+    if native.load_cpu() is None or edges.device.type != "cpu":
+        return _reference().grid_render(grids, anchor, origins, directions, edges, tau)
+    return _GridRender.apply(anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau)
+
+
+class _GridRender(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, anchor, grids, origins, directions, edges, tau):
+        rays, samples = edges.shape[0], edges.shape[1] - 1
+        features, weights = edges.new_empty(rays, FEATURES), edges.new_empty(rays, samples)
+        view = _view(grids)
+        native.load_cpu().smerf_grid_render_forward(
+            ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+            ctypes.c_int64(rays), samples, ctypes.c_float(tau), ctypes.c_float(grids.spec.step),
+            native.pointer(features), native.pointer(weights),
+        )  # fmt: skip
+        ctx.save_for_backward(anchor, origins, directions, edges)
+        ctx.grids, ctx.tau = grids, tau
+        return features, weights
+
+    @staticmethod
+    def backward(ctx, up_features, up_weights):
+        anchor, origins, directions, edges = ctx.saved_tensors
+        grids, rays, samples = ctx.grids, edges.shape[0], edges.shape[1] - 1
+        up_features, up_weights = up_features.contiguous(), up_weights.contiguous()
+        view = _view(grids)
+        native.load_cpu().smerf_grid_render_backward(
+            ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+            ctypes.c_int64(rays), samples, ctypes.c_float(ctx.tau), ctypes.c_float(grids.spec.step),
+            native.pointer(up_features), native.pointer(up_weights),
+            native.pointer(grids.voxel_records), native.pointer(grids.voxel_touched),
+            native.pointer(grids.plane_records), native.pointer(grids.plane_touched),
+        )  # fmt: skip
+        return torch.zeros_like(anchor), None, None, None, None, None
+
+
+def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) -> None:
+    """Set the touched flag of every vertex that the intervals' samples read (arguments as in ``grid_render``)."""
+    _check_rays(origins, directions, edges)
+    if native.load_cpu() is None or edges.device.type != "cpu":
+        _reference().grid_mark(grids, origins, directions, edges)
+        return
+    origins, directions, edges = origins.contiguous(), directions.contiguous(), edges.contiguous()
+    view = _view(grids)
+    native.load_cpu().smerf_grid_mark(
+        ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+        ctypes.c_int64(edges.shape[0]), edges.shape[1] - 1,
+        native.pointer(grids.voxel_touched), native.pointer(grids.plane_touched),
+    )  # fmt: skip
+
+
+def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Interpolate the grids at points.
+
+    Args:
+        grids: What is read.
+        points: Contracted points (N, 3) float32 on viewer axes.
+
+    Returns:
+        Dequantised voxel values (N, 8), the sum of the planes' values (N, 8), and whether a block is there (N,) bool
+        (values are zero where not).
+    """
+    native.check("points", points, torch.float32, (None, 3))
+    if native.load_cpu() is None or points.device.type != "cpu":
+        return _reference().grid_read(grids, points)
+    points, count = points.contiguous(), points.shape[0]
+    voxels, planes = torch.zeros(count, 8), torch.zeros(count, 8)
+    alive = torch.zeros(count, dtype=torch.uint8)
+    view = _view(grids)
+    native.load_cpu().smerf_grid_read(
+        ctypes.byref(view), native.pointer(points), ctypes.c_int64(count), native.pointer(voxels),
+        native.pointer(planes), native.pointer(alive),
+    )  # fmt: skip
+    return voxels, planes, alive.bool()
+
+
+def grid_adam_(
+    grids: Grids,
+    *,
+    step: int,
+    lr: float,
+    plane_lr: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-15,
+) -> None:
+    """Update the touched vertices from their gradients, requantise them, and clear gradients and flags.
+
+    Args:
+        grids: Updated in place.
+        step: Number of this update, from 1, for the bias correction (one count for all vertices).
+        lr: Learning rate of z, the logit of a byte.
+        plane_lr: The same for the planes; ``lr`` if not given.
+        betas: Decay of the moments.
+        eps: Added to the denominator.
+    """
+    library = native.load_cpu()
+    if library is None or grids.voxels.device.type != "cpu":
+        _reference().grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
+        return
+    spec, f = grids.spec, ctypes.c_float
+    ranges = f(spec.density_range[1] - spec.density_range[0]), f(spec.feature_range[1] - spec.feature_range[0])
+    parts = (
+        (grids.voxel_records, grids.voxels, grids.voxel_touched, lr),
+        (grids.plane_records, grids.planes, grids.plane_touched, lr if plane_lr is None else plane_lr),
+    )
+    for records, values, touched, rate in parts:
+        library.smerf_grid_adam(
+            native.pointer(records), native.pointer(values), native.pointer(touched),
+            ctypes.c_int64(values.shape[0]), *ranges, f(rate), f(betas[0]), f(betas[1]), f(eps),
+            f(1.0 - betas[0] ** step), f(1.0 - betas[1] ** step),
+        )  # fmt: skip
+
+
