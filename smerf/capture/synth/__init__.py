@@ -1,0 +1,92 @@
+"""Built-in captures: small scenes described in YAML and rendered here, with exact poses, depth and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["built_in_scenes", "render_capture"]
+
+
+def built_in_scenes() -> tuple[str, ...]:
+    """Return the names of the scenes that come with smerf."""
+    from smerf.capture.synth import describe
+
+    return describe.built_in_scenes()
+
+
+def render_capture(
+    scene: str | Path,
+    output: Path,
+    *,
+    views: int | None = None,
+    width: int = 400,
+    height: int = 300,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render a scene to a capture folder and return ``output``.
+
+    Writes ``transforms.json`` (nerfstudio, PINHOLE, OpenGL camera-to-world, z up, metres), ``images/``, ``depth/``
+    (16-bit, millimetres along the optical axis, 0 unknown), ``instances/`` (8-bit ids, 0 background) and
+    ``paths/*.json``. The same arguments give the same bytes. ``transforms.json`` comes last, so a folder that has
+    one is complete.
+
+    Args:
+        scene: A built-in name (``tabletop``, ``courtyard``, ``flat``) or the path of a YAML description.
+        output: Folder to write; made if needed.
+        views: Number of photos, at least 2; the scene's own default if None.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        seed: Seeds all sampling.
+        progress: Called as ``progress(done, total)`` from the calling thread, first with ``(0, total)`` when the
+            light is ready.
+
+    Raises:
+        InvalidDataError: If the scene is unknown or its description malformed.
+        UsageError: If the sizes make no sense.
+        MissingPartError: If embreex is not installed.
+    """
+    import os
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    import numpy as np
+
+    from smerf.capture.synth import describe, render, rigs, write
+    from smerf.errors import UsageError
+
+    spec = describe.load_scene_spec(scene)
+    count = spec.rig.views if views is None else views
+    if count < 2:
+        raise UsageError(f"--views {count}: a capture needs at least 2 views, one to train and one to test")
+    if width < 8 or height < 8:
+        raise UsageError(f"--width {width} --height {height}: images need at least 8 x 8 pixels")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    poses = rigs.rig_poses(spec.rig, count)
+    lens = render.Lens.from_fov(width, height, spec.rig.fov)
+    workers = min(os.cpu_count() or 1, 16)
+    # Pictures of a few pixels need no fine lighting.
+    small = width * height < 100 * 100
+    lit = render.light_scene(
+        spec, seed, workers, rays=16 if small else 100, cell_scale=4.0 if small else 1.0
+    )
+
+    def shoot(index: int) -> None:
+        rng = np.random.default_rng([seed, index])
+        write.write_view(output, index, render.render_view(lit, poses[index], lens, rng))
+
+    if progress:
+        progress(0, count)
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(shoot, index) for index in range(count)]
+        try:
+            for done, job in enumerate(as_completed(jobs), start=1):
+                job.result()
+                if progress:
+                    progress(done, count)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    write.write_transforms(output, spec, lit.world.instances, poses, lens, seed)
+    return output
