@@ -47,12 +47,7 @@ def render_capture(
         UsageError: If the sizes make no sense.
         MissingPartError: If embreex is not installed.
     """
-    import os
-    from concurrent.futures import ThreadPoolExecutor, as_completed
-
-    import numpy as np
-
-    from smerf.capture.synth import describe, render, rigs, write
+    from smerf.capture.synth import describe, render, rigs, worker, write
     from smerf.errors import UsageError
 
     spec = describe.load_scene_spec(scene)
@@ -63,30 +58,8 @@ def render_capture(
         raise UsageError(f"--width {width} --height {height}: images need at least 8 x 8 pixels")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    poses = rigs.rig_poses(spec.rig, count)
+    (output / "transforms.json").unlink(missing_ok=True)
+    lit = worker.render_job(worker.Job(str(scene), str(output), count, width, height, seed), progress)
     lens = render.Lens.from_fov(width, height, spec.rig.fov)
-    workers = min(os.cpu_count() or 1, 16)
-    # Pictures of a few pixels need no fine lighting.
-    small = width * height < 100 * 100
-    lit = render.light_scene(
-        spec, seed, workers, rays=16 if small else 100, cell_scale=4.0 if small else 1.0
-    )
-
-    def shoot(index: int) -> None:
-        rng = np.random.default_rng([seed, index])
-        write.write_view(output, index, render.render_view(lit, poses[index], lens, rng))
-
-    if progress:
-        progress(0, count)
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(shoot, index) for index in range(count)]
-        try:
-            for done, job in enumerate(as_completed(jobs), start=1):
-                job.result()
-                if progress:
-                    progress(done, count)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    write.write_transforms(output, spec, lit.world.instances, poses, lens, seed)
+    write.write_transforms(output, spec, lit.world.instances, rigs.rig_poses(spec.rig, count), lens, seed)
     return output

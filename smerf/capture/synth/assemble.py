@@ -11,7 +11,7 @@ from smerf.capture.synth.shapes import make_shape
 from smerf.capture.synth.textures import PATTERNS
 from smerf.errors import InvalidDataError
 
-__all__ = ["World", "build_world", "euler_matrix"]
+__all__ = ["World", "build_world", "euler_matrix", "light_frame", "sun_direction"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,15 @@ def light_frame(light: Light) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     right = np.cross(helper, facing)
     right /= np.linalg.norm(right)
     return right, np.cross(facing, right), facing
+
+
+def sun_direction(lights: tuple[Light, ...]) -> np.ndarray | None:
+    """Return the unit direction (3,) towards the first sun of a scene, or None."""
+    for light in lights:
+        if light.kind == "sun":
+            direction = np.asarray(light.direction, np.float32)
+            return direction / np.linalg.norm(direction)
+    return None
 
 
 def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:

@@ -12,23 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from scipy import sparse
 
-from smerf.capture.synth.assemble import World, light_frame
+from smerf.capture.synth.assemble import World, light_frame, sun_direction
 from smerf.capture.synth.describe import Light, SceneSpec
 from smerf.capture.synth.textures import albedo
 from smerf.capture.synth.tracer import Caster, sky_radiance
 
-__all__ = ["bake_irradiance", "sun_direction"]
+__all__ = ["bake_irradiance"]
 
 CHUNK = 4096
-
-
-def sun_direction(spec: SceneSpec) -> np.ndarray | None:
-    """Return the unit direction (3,) towards the first sun of a scene, or None."""
-    for light in spec.lights:
-        if light.kind == "sun":
-            direction = np.asarray(light.direction, np.float32)
-            return direction / np.linalg.norm(direction)
-    return None
 
 
 def bake_irradiance(
@@ -45,7 +36,7 @@ def bake_irradiance(
     points += world.normals * np.float32(epsilon)
     corners = world.vertices[world.faces]
     face_normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(np.float32)
-    suns = sun_direction(spec)
+    sun = sun_direction(spec.lights)
     count = len(points)
     direct, sky = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32)
     seen = np.full((count, side * side), -1, np.int32)
@@ -63,7 +54,7 @@ def bake_irradiance(
         missed = np.flatnonzero(hits.face < 0)
         if len(missed):
             light = np.zeros((len(directions), 3), np.float32)
-            light[missed] = sky_radiance(spec.sky, directions[missed], suns)
+            light[missed] = sky_radiance(spec.sky, directions[missed], sun)
             sky[part] = light.reshape(-1, side * side, 3).mean(1)
         seen[part] = hits.face.reshape(-1, side * side)
         behind = (np.einsum("ij,ij->i", face_normal[hits.face], directions) > 0) & (hits.face >= 0)

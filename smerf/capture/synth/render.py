@@ -8,10 +8,10 @@ import numpy as np
 
 from smerf.capture.synth.assemble import World, build_world
 from smerf.capture.synth.describe import SceneSpec
-from smerf.capture.synth.lighting import bake_irradiance, sun_direction
+from smerf.capture.synth.lighting import bake_irradiance
 from smerf.capture.synth.tracer import Caster, Shader
 
-__all__ = ["Lens", "LitScene", "View", "light_scene", "render_view"]
+__all__ = ["Lens", "LitScene", "View", "light_scene", "relight_scene", "render_view"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class LitScene:
     spec: SceneSpec
     world: World
     caster: Caster
+    irradiance: np.ndarray
     shader: Shader
 
 
@@ -62,7 +63,17 @@ def light_scene(spec: SceneSpec, seed: int = 0, workers: int = 2, rays: int = 10
     world = build_world(spec, cell_scale)
     caster = Caster(world.vertices, world.faces)
     irradiance = bake_irradiance(spec, world, caster, seed, rays=rays, workers=workers)
-    return LitScene(spec, world, caster, Shader(world, caster, irradiance, spec.sky, sun_direction(spec)))
+    return _lit(spec, world, caster, irradiance)
+
+
+def relight_scene(spec: SceneSpec, irradiance: np.ndarray, cell_scale: float = 1.0) -> LitScene:
+    """Put together again what :func:`light_scene` made, from its ``irradiance`` (V, 3)."""
+    world = build_world(spec, cell_scale)
+    return _lit(spec, world, Caster(world.vertices, world.faces), irradiance)
+
+
+def _lit(spec: SceneSpec, world: World, caster: Caster, irradiance: np.ndarray) -> LitScene:
+    return LitScene(spec, world, caster, irradiance, Shader(world, caster, irradiance, spec.sky, spec.lights))
 
 
 def render_view(scene: LitScene, pose: np.ndarray, lens: Lens, rng: np.random.Generator, samples: int = 2) -> View:
@@ -76,7 +87,7 @@ def render_view(scene: LitScene, pose: np.ndarray, lens: Lens, rng: np.random.Ge
         jitter = rng.random((4, len(x)))
         dx, dy = (k % samples + jitter[0]) / samples, (k // samples + jitter[1]) / samples
         directions = lens.directions(pose, x + dx, y + dy)
-        angle, radius = 2 * np.pi * (k + jitter[2]) / strata, np.sqrt(jitter[3])
+        angle, radius = 2 * np.pi * (k + jitter[2]) / strata, np.sqrt(((3 * k + 1) % strata + jitter[3]) / strata)
         wobble = np.stack([radius * np.cos(angle), radius * np.sin(angle), jitter[2] - 0.5], 1).astype(np.float32)
         total += tone_curve(scene.shader.radiance(origin, directions, wobble) * np.float32(scene.spec.exposure))
     rgb = encode_srgb(total / strata).reshape(height, width, 3)

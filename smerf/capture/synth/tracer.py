@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smerf.capture.synth.assemble import World
-from smerf.capture.synth.describe import Sky
+from smerf.capture.synth.assemble import World, light_frame, sun_direction
+from smerf.capture.synth.describe import Light, Sky
 from smerf.capture.synth.textures import albedo, fbm
 from smerf.errors import MissingPartError
 
@@ -80,9 +80,15 @@ def sky_radiance(sky: Sky, directions: np.ndarray, sun: np.ndarray | None = None
 class Shader:
     """Colour of rays in a world whose diffuse light is already baked."""
 
-    def __init__(self, world: World, caster: Caster, irradiance: np.ndarray, sky: Sky, sun: np.ndarray | None):
+    def __init__(
+        self, world: World, caster: Caster, irradiance: np.ndarray, sky: Sky, lights: tuple[Light, ...]
+    ) -> None:
         """Take ``irradiance`` (V, 3): outgoing diffuse radiance is texture x irradiance."""
-        self.world, self.caster, self.sky, self.sun = world, caster, sky, sun
+        self.world, self.caster, self.sky, self.sun = world, caster, sky, sun_direction(lights)
+        self._lights = [light for light in lights if light.kind == "rect" and light.visible]
+        # The faces of lights come last, so face numbers are the same without them.
+        kept = world.faces[~world.face_light]
+        self._without_lights = Caster(world.vertices, kept) if self._lights else caster
         self._attributes = np.concatenate([irradiance, world.normals, world.local, world.uv], 1).astype(np.float32)
         self._epsilon = np.float32(1e-4 * max(1.0, float(np.abs(world.vertices).max()) / 50))
 
@@ -103,19 +109,21 @@ class Shader:
         ray, normal, rough, metal = index[glossy], normal[glossy], rough[glossy], metal[glossy]
         view = unit[ray]
         cosine = np.clip(-np.einsum("ij,ij->i", view, normal), 0, 1)
-        bent = normal + (rough * rough)[:, None] * wobble[ray]
-        bent /= np.linalg.norm(bent, axis=1, keepdims=True)
-        mirrored = view - 2 * np.einsum("ij,ij->i", view, bent)[:, None] * bent
+        mirrored = _reflect(view, normal)
+        bounced = _reflect(view, normal + (rough * rough)[:, None] * wobble[ray])
         # A bent normal may send the ray below the surface: lift it back above.
-        below = np.minimum(np.einsum("ij,ij->i", mirrored, normal) - 0.02, 0)
-        mirrored -= below[:, None] * normal
-        mirrored /= np.linalg.norm(mirrored, axis=1, keepdims=True)
+        bounced -= np.minimum(np.einsum("ij,ij->i", bounced, normal) - 0.02, 0)[:, None] * normal
+        bounced /= np.linalg.norm(bounced, axis=1, keepdims=True)
         f0 = np.where(metal[:, None], base[glossy], specular[glossy][:, None])
         grazing = np.maximum(1 - rough[:, None], f0)
         fresnel = f0 + (grazing - f0) * ((1 - cosine) ** 5)[:, None]
         start = origins if origins.ndim == 1 else origins[ray]
         point = start + directions[ray] * hits.distance[ray][:, None] + normal * self._epsilon
-        reflected, _ = self._shade(self.caster.cast(point, mirrored), mirrored)
+        met = self._without_lights.cast(point, bounced)
+        reflected, _ = self._shade(met, bounced)
+        for light in self._lights:
+            share = _light_share(light, point, mirrored, rough, met.distance)[:, None]
+            reflected += share * (np.asarray(light.color, np.float32) * np.float32(light.strength) - reflected)
         color[ray] = np.where(metal[:, None], 0, color[ray] * (1 - fresnel)) + fresnel * reflected
         return color
 
@@ -150,3 +158,30 @@ class Shader:
         normal = np.where(facing[:, None] > 0, -normal, normal)
         color[index] = out
         return color, (index, normal, base, material)
+
+
+def _reflect(view: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Mirror unit directions (N, 3) at normals (N, 3) of any length."""
+    normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    return view - 2 * np.einsum("ij,ij->i", view, normal)[:, None] * normal
+
+
+def _light_share(
+    light: Light, point: np.ndarray, mirrored: np.ndarray, rough: np.ndarray, distance: np.ndarray
+) -> np.ndarray:
+    """Return how much (N,) of a glossy lobe a rectangular light fills, 0 where a surface at ``distance`` hides it.
+
+    Bright lights reflected by random rays would sparkle; their blurred outline in closed form does not.
+    """
+    right, up, facing = (axis.astype(np.float32) for axis in light_frame(light))
+    offset = np.asarray(light.center, np.float32) - point
+    slope = mirrored @ facing
+    reach = np.einsum("ij,j->i", offset, facing) / np.where(slope < -1e-4, slope, np.inf)
+    seen = (reach > 0) & (distance > reach)
+    where = mirrored * reach[:, None] - offset
+    blur = np.maximum(2 * rough * rough, 0.004) * reach + 1e-6
+    share = seen.astype(np.float32)
+    for axis, size in ((right, light.size[0]), (up, light.size[1])):
+        t = np.clip(0.5 + (0.5 * size - np.abs(where @ axis)) / (2 * blur), 0, 1)
+        share = share * (t * t * (3 - 2 * t))
+    return share.astype(np.float32)
