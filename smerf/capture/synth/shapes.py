@@ -184,10 +184,12 @@ def sphere(radius: float, cell: float) -> Mesh:
     return Mesh(mesh.vertices, mesh.faces, mesh.vertices / np.linalg.norm(mesh.vertices, axis=1)[:, None], mesh.uv)
 
 
-def cylinder(radius: float, height: float, cell: float, top: float | None = None) -> Mesh:
+def cylinder(
+    radius: float, height: float, cell: float, top: float | None = None, segments: int | None = None
+) -> Mesh:
     """Return a cylinder, or a truncated cone with ``top`` radius, that stands on z = 0."""
     upper = radius if top is None else top
-    return lathe([[0, 0], [radius, 0], [upper, height], [0, height]], cell, smooth=False)
+    return lathe([[0, 0], [radius, 0], [upper, height], [0, height]], cell, smooth=False, segments=segments)
 
 
 def torus(radius: float, thickness: float, cell: float) -> Mesh:
