@@ -27,10 +27,10 @@ def render_capture(
 ) -> Path:
     """Render a scene to a capture folder and return ``output``.
 
-    Writes ``transforms.json`` (nerfstudio, PINHOLE, OpenGL camera-to-world, z up, metres), ``images/``, ``depth/``
-    (16-bit, millimetres along the optical axis, 0 unknown), ``instances/`` (8-bit ids, 0 background) and
-    ``paths/*.json``. The same arguments give the same bytes. ``transforms.json`` comes last, so a folder that has
-    one is complete.
+    Writes ``transforms.json`` (nerfstudio, PINHOLE, OpenGL camera-to-world, z up, metres), ``images/``,
+    ``depth/`` (16-bit, millimetres along the optical axis, 0 unknown), ``instances/`` (8-bit ids, 0 the
+    background) and ``paths/*.json``. The same arguments give the same bytes. ``transforms.json`` comes last, so a folder
+    that has one is complete. Pictures of less than 10,000 pixels are rendered from a coarser mesh.
 
     Args:
         scene: A built-in name (``tabletop``, ``courtyard``, ``flat``) or the path of a YAML description.
@@ -39,8 +39,8 @@ def render_capture(
         width: Image width in pixels.
         height: Image height in pixels.
         seed: Seeds all sampling.
-        progress: Called as ``progress(done, total)`` from the calling thread, first with ``(0, total)`` when the
-            light is ready.
+        progress: Called as ``progress(done, total)`` from the calling thread, first with ``(0, total)`` when
+            the light is ready.
 
     Raises:
         InvalidDataError: If the scene is unknown or its description malformed.

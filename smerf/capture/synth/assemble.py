@@ -18,9 +18,10 @@ __all__ = ["World", "build_world", "euler_matrix", "light_frame", "sun_direction
 class World:
     """All surfaces of a scene. V vertices, F faces, metres, z up.
 
-    ``vertices``, ``normals``, ``local`` (V, 3) and ``uv`` (V, 2) float32; ``faces`` (F, 3) int32 counter-clockwise
-    from outside; ``face_material`` (F,) indexes ``materials``; ``face_instance`` (F,) uint8 mask ids, 0 for the
-    background; ``face_light`` (F,) marks the surfaces of lights; ``instances`` names the ids from 1.
+    ``vertices``, ``normals``, ``local`` (V, 3) and ``uv`` (V, 2) float32; ``faces`` (F, 3) int32
+    counter-clockwise from outside; ``face_material`` (F,) indexes ``materials``; ``face_instance`` (F,) uint8
+    mask ids, 0 for the background; ``face_light`` (F,) marks the surfaces of lights; ``instances`` names the
+    ids from 1.
     """
 
     vertices: np.ndarray
@@ -79,7 +80,7 @@ def sun_direction(lights: tuple[Light, ...]) -> np.ndarray | None:
 
 
 def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:
-    """Mesh every object of a description; ``cell_scale`` above 1 coarsens the lighting mesh (for quick looks).
+    """Mesh every object of a description; ``cell_scale`` above 1 coarsens the mesh, for small pictures.
 
     Raises:
         InvalidDataError: If a shape or texture is unknown or malformed, or there are more than 255 instances.
@@ -88,10 +89,9 @@ def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:
     materials = [spec.materials[name] for name in names]
     for name, material in zip(names, materials):
         if material.texture.kind not in PATTERNS:
+            where = f"scene '{spec.name}', material '{name}'"
             known = ", ".join(sorted(PATTERNS))
-            raise InvalidDataError(
-                f"scene '{spec.name}', material '{name}': unknown texture '{material.texture.kind}'; known: {known}"
-            )
+            raise InvalidDataError(f"{where}: unknown texture '{material.texture.kind}'; known: {known}")
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("v", "f", "n", "l", "uv", "m", "i", "light")}
     count = 0
 
@@ -116,7 +116,8 @@ def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:
         outer = _placements(entry)
         for part in entry.parts:
             where = f"scene '{spec.name}', object '{entry.name}'"
-            mesh = make_shape(part.shape, spec.cell * cell_scale / (part.scale * entry.scale), where)
+            cell = part.shape.get("cell", spec.cell / (part.scale * entry.scale))
+            mesh = make_shape({**part.shape, "cell": cell * cell_scale}, where)
             for inner in _placements(part):
                 for place in outer:
                     add(mesh, place @ inner, names.index(part.material), instance, False)
@@ -130,7 +131,7 @@ def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:
             texture = Texture(colors=(light.color,), grain=0.0)
             materials.append(Material(texture=texture, emission=light.strength))
             shape = {"kind": "plane", "size": light.size, "cell": max(light.size)}
-            add(make_shape(shape, spec.cell, "light"), matrix, len(materials) - 1, 0, True)
+            add(make_shape(shape, "light"), matrix, len(materials) - 1, 0, True)
         elif light.kind not in ("rect", "sun"):
             raise InvalidDataError(f"scene '{spec.name}': unknown light '{light.kind}'; known: rect, sun")
     return World(

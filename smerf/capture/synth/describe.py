@@ -1,7 +1,7 @@
-"""Scene descriptions: what a YAML file of ``data/scenes`` may say, as frozen dataclasses, and the strict loader.
+"""Scene descriptions: what a file of ``data/scenes`` may say, as frozen dataclasses, and the strict loader.
 
-Lengths are metres, angles degrees, z points up, colours are sRGB hex strings such as ``"#d8c8b0"`` (held as linear
-RGB). Unknown keys are errors that name the file, the place and the nearest valid key.
+Lengths are metres, angles degrees, z points up, colours are sRGB hex strings such as ``"#d8c8b0"`` (held as
+linear RGB). Unknown keys are errors that name the file, the place and the nearest valid key.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ Rgb = tuple[float, float, float]
 class Texture:
     """A procedural pattern: ``kind`` names a function of ``textures.py``, ``scale`` is the size of a feature.
 
-    ``stretch`` divides the coordinates per axis; ``axes`` picks two local coordinates (``xy``, ``xz``, ``yz``)
-    in place of the surface's own uv; ``grain`` is the contrast of a fine noise that keeps every surface textured.
+    ``stretch`` divides the coordinates per axis; ``axes`` picks two local coordinates (``xy``, ``xz``,
+    ``yz``) in place of the surface's own uv; ``grain`` is the contrast of a fine noise that keeps every
+    surface textured.
     """
 
     kind: str = "plain"
@@ -50,7 +51,8 @@ class Texture:
 class Material:
     """How a surface answers light: ``specular`` is the reflectance at normal incidence, 0 for fully matt.
 
-    ``metal`` tints the reflection with the texture and drops the diffuse part; ``emission`` multiplies the texture.
+    ``metal`` tints the reflection with the texture and drops the diffuse part; ``emission`` multiplies the
+    texture.
     """
 
     texture: Texture = field(default_factory=Texture)
@@ -62,7 +64,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Copies of a part, each ``step`` further on and turned ``turn`` degrees about z at the parent's origin."""
+    """Copies of a part, each ``step`` further on and ``turn`` degrees more about the parent's z axis."""
 
     count: int
     step: Vector = (0.0, 0.0, 0.0)
@@ -71,7 +73,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Part:
-    """One shape with one material; ``rotate`` holds degrees about x, y, z in that order, ``turn`` adds to z."""
+    """One shape with one material; ``rotate`` is degrees about x, y, z in that order, ``turn`` adds to z."""
 
     shape: Mapping[str, Any]
     material: str
@@ -84,7 +86,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ObjectSpec:
-    """A thing of the scene: one shape, or the parts of a prefab (``use``). ``instance: false`` means mask id 0."""
+    """A thing of the scene: one shape, or the parts of a prefab. ``instance: false`` means mask id 0."""
 
     name: str
     parts: tuple[Part, ...]
@@ -98,7 +100,7 @@ class ObjectSpec:
 
 @dataclass(frozen=True)
 class Light:
-    """A rectangle (``center``, ``look_at``, ``size``) or a sun (``direction`` towards it, ``angle`` its radius)."""
+    """A ``rect`` (``center``, ``look_at``, ``size``) or a ``sun`` (``direction`` towards it, ``angle``)."""
 
     kind: str
     color: Rgb = (1.0, 1.0, 1.0)
@@ -113,7 +115,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Sky:
-    """Light from beyond all surfaces: a gradient from ``horizon`` to ``zenith`` with clouds, ``ground`` below."""
+    """Light from beyond all surfaces: from ``horizon`` to ``zenith`` with clouds, ``ground`` below."""
 
     zenith: Rgb = (0.0, 0.0, 0.0)
     horizon: Rgb = (0.0, 0.0, 0.0)
@@ -124,7 +126,7 @@ class Sky:
 
 @dataclass(frozen=True)
 class Rig:
-    """Where the cameras stand. ``kind`` is ``orbit`` (a spiral around ``center``) or ``walk`` (along ``points``).
+    """Where the cameras stand: an ``orbit`` (a spiral around ``center``) or a ``walk`` along ``points``.
 
     orbit: ``radius`` and ``elevation`` are [first, last], ``turns`` the number of rounds.
     walk: ``points`` are waypoints at eye height, the view turns by ``yaw_step`` from one frame to the next
@@ -148,7 +150,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """A whole scene. ``cell`` is the edge length of the lighting mesh, ``near`` and ``far`` bound camera rays."""
+    """A whole scene. ``cell`` is the edge of the lighting mesh, ``near`` and ``far`` bound camera rays."""
 
     name: str
     title: str
@@ -167,7 +169,7 @@ class SceneSpec:
 
 
 def scene_folder() -> Path:
-    """Return the folder of the built-in descriptions: installed as ``smerf.data``, or the checkout's ``data``."""
+    """Return the folder of the built-in descriptions: in ``smerf.data``, or the checkout's ``data``."""
     checkout = Path(__file__).resolve().parents[3] / "data" / "scenes"
     try:
         installed = Path(str(resources.files("smerf.data"))) / "scenes"
@@ -185,7 +187,8 @@ def load_scene_spec(scene: str | Path) -> SceneSpec:
     """Read a built-in scene by name, or a description from a ``.yaml`` or ``.json`` file.
 
     Raises:
-        InvalidDataError: If there is no such scene or the description is malformed; the message names the key.
+        InvalidDataError: If there is no such scene or the description is malformed; the message names the
+        key.
     """
     path = Path(scene)
     if path.suffix not in (".yaml", ".yml", ".json"):
@@ -226,9 +229,7 @@ def parse_scene_spec(document: Any, name: str, where: str) -> SceneSpec:
     paths = _mapping(values.get("paths", {}), f"{where}: paths")
     values["paths"] = {key: _record(Rig, entry, f"{where}: paths.{key}") for key, entry in paths.items()}
     lights = _list(values.get("lights", []), f"{where}: lights")
-    values["lights"] = tuple(
-        _record(Light, light, f"{where}: lights[{i}]") for i, light in enumerate(lights)
-    )
+    values["lights"] = tuple(_record(Light, light, f"{where}: lights[{i}]") for i, light in enumerate(lights))
     values["sky"] = _record(Sky, values.get("sky", {}), f"{where}: sky")
     for key in ("near", "far", "cell", "exposure"):
         if key in values and not (isinstance(values[key], int | float) and values[key] > 0):
@@ -239,7 +240,9 @@ def parse_scene_spec(document: Any, name: str, where: str) -> SceneSpec:
 def _object(entry: Any, prefabs: Mapping, materials: Mapping, where: str) -> ObjectSpec:
     values = dict(_mapping(entry, where))
     part_keys = ["shape", "material", "use"]
-    _check_keys(values, part_keys + [f.name for f in dataclasses.fields(ObjectSpec) if f.name != "parts"], where)
+    _check_keys(
+        values, part_keys + [f.name for f in dataclasses.fields(ObjectSpec) if f.name != "parts"], where
+    )
     if ("use" in values) == ("shape" in values):
         raise InvalidDataError(f"{where}: give either 'shape' with 'material', or 'use' with a prefab's name")
     if "use" in values:
@@ -311,7 +314,7 @@ def linear_rgb(color: Any, where: str) -> Rgb:
     except ValueError:
         encoded = []
     if not encoded:
-        raise InvalidDataError(f"{where}: colours are written \"#rrggbb\", found {color!r}")
+        raise InvalidDataError(f'{where}: colours are written "#rrggbb", found {color!r}')
     return tuple(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in encoded)  # type: ignore
 
 

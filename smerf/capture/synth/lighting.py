@@ -1,7 +1,7 @@
 """Diffuse light baked to the vertices: area lights, sun, sky and several bounces, once per scene.
 
-Diffuse light does not depend on the camera, so it is computed once with many rays per vertex and looked up by every
-view: no noise from frame to frame, soft shadows and colour bleeding at no cost per frame.
+Diffuse light does not depend on the camera, so it is computed once with many rays per vertex and looked up by
+every view: no noise from frame to frame, soft shadows and colour bleeding at no cost per frame.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CHUNK = 4096
 def bake_irradiance(
     spec: SceneSpec, world: World, caster: Caster, seed: int, rays: int = 100, workers: int = 2
 ) -> np.ndarray:
-    """Return the irradiance over pi (V, 3) float32 at every vertex; a white surface there has this radiance.
+    """Return the irradiance over pi (V, 3) float32 at every vertex, the radiance of a white surface there.
 
-    ``rays`` (a square number) is spent on the hemisphere of each vertex, and 16 on each light. Vertices inside
-    other objects are recognised by the back faces around them and take the light of their neighbours.
+    ``rays`` (a square number) is spent on the hemisphere of each vertex, and 16 on each light. Vertices
+    inside other objects are recognised by the back faces around them and take the light of their neighbours.
     """
-    side = int(round(rays**0.5))
+    side = round(rays**0.5)
     points = _inset_vertices(world)
     epsilon = 2e-4 * max(1.0, float(np.abs(world.vertices).max()) / 50)
     points += world.normals * np.float32(epsilon)
@@ -70,7 +70,9 @@ def bake_irradiance(
         radiosity = color * (direct + indirect) + emitted
         leaving = radiosity[world.faces].mean(1)
         leaving[world.face_light] = 0  # sampled as lights already
-        leaving = np.concatenate([leaving, np.zeros((1, 3), np.float32)])  # the last row serves misses, face -1
+        leaving = np.concatenate(
+            [leaving, np.zeros((1, 3), np.float32)]
+        )  # the last row serves misses, face -1
         gathered = np.empty_like(direct)
 
         def gather(start: int, leaving: np.ndarray = leaving, gathered: np.ndarray = gathered) -> None:
@@ -88,7 +90,7 @@ def _parallel(work: Callable[[int], None], items: Iterable[int], workers: int) -
 
 
 def _inset_vertices(world: World) -> np.ndarray:
-    """Move every vertex a quarter of the way to the middle of its faces, off the edges it may share with walls."""
+    """Move vertices a quarter of the way to the middle of their faces, off their edges."""
     centroid = world.vertices[world.faces].mean(1)
     total = np.zeros((len(world.vertices), 3), np.float64)
     count = np.zeros(len(world.vertices))
@@ -96,7 +98,9 @@ def _inset_vertices(world: World) -> np.ndarray:
         np.add.at(total, world.faces[:, k], centroid)
         np.add.at(count, world.faces[:, k], 1)
     middle = total / np.maximum(count, 1)[:, None]
-    return np.where(count[:, None] > 0, 0.75 * world.vertices + 0.25 * middle, world.vertices).astype(np.float32)
+    return np.where(count[:, None] > 0, 0.75 * world.vertices + 0.25 * middle, world.vertices).astype(
+        np.float32
+    )
 
 
 def _basis(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +111,7 @@ def _basis(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strata(side: int, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``side``^2 stratified points of the unit square for each of ``count`` places; two (count, side^2)."""
+    """Return ``side``^2 stratified points of the unit square for ``count`` places; two (count, side^2)."""
     i, j = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
     jitter = rng.random((2, count, side * side), dtype=np.float32)
     return (i.ravel() + jitter[0]) / np.float32(side), (j.ravel() + jitter[1]) / np.float32(side)
@@ -127,7 +131,12 @@ def _hemisphere(normal: np.ndarray, side: int, rng: np.random.Generator) -> np.n
 
 
 def _direct(
-    light: Light, caster: Caster, position: np.ndarray, normal: np.ndarray, rng: np.random.Generator, side: int = 4
+    light: Light,
+    caster: Caster,
+    position: np.ndarray,
+    normal: np.ndarray,
+    rng: np.random.Generator,
+    side: int = 4,
 ) -> np.ndarray:
     """Return the direct irradiance over pi (N, 3) from one light with ``side``^2 shadow rays per place."""
     s, t = _strata(side, len(position), rng)
@@ -136,7 +145,11 @@ def _direct(
         toward = toward / np.linalg.norm(toward)
         tangent, bitangent = _basis(toward[None])
         radius, angle = np.sqrt(s) * np.float32(np.tan(np.radians(light.angle))), np.float32(2 * np.pi) * t
-        rays = toward + (radius * np.cos(angle))[..., None] * tangent + (radius * np.sin(angle))[..., None] * bitangent
+        rays = (
+            toward
+            + (radius * np.cos(angle))[..., None] * tangent
+            + (radius * np.sin(angle))[..., None] * bitangent
+        )
         weight = np.clip(np.einsum("nki,ni->nk", rays, normal), 0, None)
         reach = 1e5
     else:
@@ -150,13 +163,31 @@ def _direct(
         cosines = np.clip(np.einsum("nki,ni->nk", rays, normal), 0, None) * np.clip(-(rays @ facing), 0, None)
         weight = cosines / (square * square) * np.float32(light.size[0] * light.size[1] / np.pi)
         reach = 0.999
-    lit = np.flatnonzero(weight.ravel() > 1e-6)
-    origins = position[lit // (side * side)]
-    blocked = caster.occluded(origins, rays.reshape(-1, 3)[lit], reach)
-    weight = weight.ravel().astype(np.float32)
-    weight[lit[blocked]] = 0
+    weight = weight.astype(np.float32)
+    weight[weight.max(1) * light.strength < 1e-3] = 0
+    # Four spread rays first: a light that none of them reaches counts as hidden. Indoors most lights are.
+    probe = np.zeros(side * side, bool)
+    probe[[1, side + 3, 2 * side, 3 * side + 2]] = True
+    _hide_blocked(weight, rays, position, probe, caster, reach)
+    weight[~(weight[:, probe] > 0).any(1)] = 0
+    _hide_blocked(weight, rays, position, ~probe, caster, reach)
     amount = weight.reshape(-1, side * side).mean(1)
     return amount[:, None] * (np.asarray(light.color, np.float32) * np.float32(light.strength))
+
+
+def _hide_blocked(
+    weight: np.ndarray,
+    rays: np.ndarray,
+    position: np.ndarray,
+    columns: np.ndarray,
+    caster: Caster,
+    reach: float,
+) -> None:
+    """Set to 0 the ``weight`` (N, K) of those rays (N, K, 3) in ``columns`` (K,) that meet a surface."""
+    row, column = np.nonzero((weight > 0) & columns)
+    if len(row):
+        blocked = caster.occluded(position[row], rays[row, column], reach)
+        weight[row[blocked], column[blocked]] = 0
 
 
 def _adjacency(world: World) -> sparse.csr_matrix:

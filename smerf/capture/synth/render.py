@@ -48,7 +48,7 @@ class LitScene:
 
 @dataclass(frozen=True)
 class View:
-    """``rgb`` (H, W, 3) uint8 sRGB, ``depth`` (H, W) float32 metres along the optical axis (0 where nothing is hit).
+    """``rgb`` (H, W, 3) uint8 sRGB, ``depth`` (H, W) float32 metres along the optical axis, 0 for the sky.
 
     ``instances`` (H, W) uint8. Depth and instances belong to the pixel's centre.
     """
@@ -58,7 +58,9 @@ class View:
     instances: np.ndarray
 
 
-def light_scene(spec: SceneSpec, seed: int = 0, workers: int = 2, rays: int = 100, cell_scale: float = 1.0) -> LitScene:
+def light_scene(
+    spec: SceneSpec, seed: int = 0, workers: int = 2, rays: int = 100, cell_scale: float = 1.0
+) -> LitScene:
     """Mesh a scene and bake its light; see :func:`bake_irradiance` for ``rays``."""
     world = build_world(spec, cell_scale)
     caster = Caster(world.vertices, world.faces)
@@ -76,7 +78,9 @@ def _lit(spec: SceneSpec, world: World, caster: Caster, irradiance: np.ndarray) 
     return LitScene(spec, world, caster, irradiance, Shader(world, caster, irradiance, spec.sky, spec.lights))
 
 
-def render_view(scene: LitScene, pose: np.ndarray, lens: Lens, rng: np.random.Generator, samples: int = 2) -> View:
+def render_view(
+    scene: LitScene, pose: np.ndarray, lens: Lens, rng: np.random.Generator, samples: int = 2
+) -> View:
     """Render one camera with ``samples`` x ``samples`` stratified rays per pixel; ``pose`` is 4x4 OpenGL."""
     width, height = lens.width, lens.height
     y, x = (grid.ravel().astype(np.float64) for grid in np.mgrid[0:height, 0:width])
@@ -87,9 +91,16 @@ def render_view(scene: LitScene, pose: np.ndarray, lens: Lens, rng: np.random.Ge
         jitter = rng.random((4, len(x)))
         dx, dy = (k % samples + jitter[0]) / samples, (k // samples + jitter[1]) / samples
         directions = lens.directions(pose, x + dx, y + dy)
-        angle, radius = 2 * np.pi * (k + jitter[2]) / strata, np.sqrt(((3 * k + 1) % strata + jitter[3]) / strata)
-        wobble = np.stack([radius * np.cos(angle), radius * np.sin(angle), jitter[2] - 0.5], 1).astype(np.float32)
-        total += tone_curve(scene.shader.radiance(origin, directions, wobble) * np.float32(scene.spec.exposure))
+        angle, radius = (
+            2 * np.pi * (k + jitter[2]) / strata,
+            np.sqrt(((3 * k + 1) % strata + jitter[3]) / strata),
+        )
+        wobble = np.stack([radius * np.cos(angle), radius * np.sin(angle), jitter[2] - 0.5], 1).astype(
+            np.float32
+        )
+        total += tone_curve(
+            scene.shader.radiance(origin, directions, wobble) * np.float32(scene.spec.exposure)
+        )
     rgb = encode_srgb(total / strata).reshape(height, width, 3)
     hits = scene.caster.cast(origin, lens.directions(pose, x + 0.5, y + 0.5))
     hit = hits.face >= 0

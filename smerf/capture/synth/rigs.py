@@ -1,4 +1,4 @@
-"""Camera rigs: orbits and walks as OpenGL camera-to-world matrices (x right, y up, z backward), world z up."""
+"""Camera rigs: orbits and walks as camera-to-world matrices, OpenGL axes (x right, y up, z backward)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def rig_poses(rig: Rig, views: int) -> np.ndarray:
-    """Return the poses (views, 4, 4) float64 of a rig, in shooting order; neighbours see overlapping parts."""
+    """Return the poses (views, 4, 4) float64 of a rig, in shooting order."""
     if rig.kind == "orbit":
         return _orbit(rig, views)
     if rig.kind == "walk":
@@ -59,7 +59,9 @@ def _walk(rig: Rig, views: int) -> np.ndarray:
     # The heading looks at the path a little further on, so that it turns before the corner.
     ahead = np.minimum(s + 0.5, length[-1]) if not rig.closed else np.mod(s + 0.5, length[-1])
     behind = np.maximum(s - 0.3, 0)
-    heading = np.stack([np.interp(ahead, length, curve[:, k]) - np.interp(behind, length, curve[:, k]) for k in (0, 1)])
+    heading = np.stack(
+        [np.interp(ahead, length, curve[:, k]) - np.interp(behind, length, curve[:, k]) for k in (0, 1)]
+    )
     yaw = np.unwrap(np.arctan2(heading[1], heading[0]))
     poses = []
     for index, eye in enumerate(eyes):
@@ -73,7 +75,7 @@ def _walk(rig: Rig, views: int) -> np.ndarray:
 
 
 def _rounded(points: np.ndarray, passes: int = 3) -> np.ndarray:
-    """Cut the corners of a polyline (Chaikin): the curve stays inside the corners, so it never enters a wall."""
+    """Cut the corners of a polyline (Chaikin): the curve stays inside them, so it never enters a wall."""
     curve = points
     for _ in range(passes):
         a, b = curve[:-1], curve[1:]

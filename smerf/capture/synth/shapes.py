@@ -1,7 +1,7 @@
 """Primitives as triangle meshes fine enough to carry lighting at their vertices.
 
-Every function takes sizes in metres and ``cell``, the longest edge wanted, and returns a :class:`Mesh` whose faces
-turn outwards. Sharp edges have their vertices doubled, so normals and uv are per vertex everywhere.
+Every function takes sizes in metres and ``cell``, the longest edge wanted, and returns a :class:`Mesh` whose
+faces turn outwards. Sharp edges have their vertices doubled, so normals and uv are per vertex everywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ Points = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Mesh:
-    """``vertices`` (V, 3), ``faces`` (F, 3) int, unit ``normals`` (V, 3), ``uv`` (V, 2) in metres; float64."""
+    """``vertices``, unit ``normals`` (V, 3) and ``uv`` (V, 2) in metres, float64; ``faces`` (F, 3) int."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -31,8 +32,8 @@ class Mesh:
     uv: np.ndarray
 
 
-def make_shape(shape: Mapping[str, Any], cell: float, where: str) -> Mesh:
-    """Build the mesh of a description such as ``{kind: box, size: [1, 1, 1]}``.
+def make_shape(shape: Mapping[str, Any], where: str) -> Mesh:
+    """Build the mesh of a description such as ``{kind: box, size: [1, 1, 1], cell: 0.1}``.
 
     Raises:
         InvalidDataError: If the kind is unknown or its parameters are; the message starts with ``where``.
@@ -48,7 +49,7 @@ def make_shape(shape: Mapping[str, Any], cell: float, where: str) -> Mesh:
             known = ", ".join(name for name in parameters)
             raise InvalidDataError(f"{where}: shape '{kind}' has no key '{key}'; known: {known}")
     try:
-        return function(**{"cell": cell, **values})
+        return function(**values)
     except (TypeError, ValueError) as error:
         raise InvalidDataError(f"{where}: shape '{kind}': {error}") from error
 
@@ -65,7 +66,7 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def _grid_faces(rows: int, columns: int) -> np.ndarray:
-    """Two triangles for each square of a ``rows`` x ``columns`` vertex grid, counter-clockwise in (column, row)."""
+    """Two triangles for each square of a ``rows`` x ``columns`` grid, counter-clockwise in (column, row)."""
     r, c = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing="ij")
     a = (r * columns + c).ravel()
     b, d, e = a + 1, a + columns, a + columns + 1
@@ -126,17 +127,17 @@ def _catmull_rom(points: np.ndarray, cell: float, closed: bool = False) -> np.nd
 
 def _linear(points: np.ndarray, cell: float) -> np.ndarray:
     pieces = []
-    for a, b in zip(points, points[1:]):
+    for a, b in pairwise(points):
         n = max(1, int(np.ceil(np.linalg.norm(b - a) / cell)))
         pieces.append(a + (b - a) * np.linspace(0, 1, n, endpoint=False)[:, None])
     return np.concatenate([*pieces, points[-1:]])
 
 
 def lathe(profile: Points, cell: float, smooth: bool = True, segments: int | None = None) -> Mesh:
-    """Return a surface of revolution about z from a profile of [radius, z], walked with the solid on its left.
+    """Return a surface of revolution about z; the profile of [radius, z] has the solid on its left.
 
-    That is from the bottom's centre outwards and up. A repeated point makes a sharp edge; ``smooth: false`` makes
-    every point one.
+    That is from the bottom's centre outwards and up. A repeated point makes a sharp edge; ``smooth: false``
+    makes every point one.
     """
     points = np.asarray(profile, float).reshape(-1, 2)
     runs, start = [], 0
@@ -181,7 +182,9 @@ def sphere(radius: float, cell: float) -> Mesh:
     angle = np.linspace(-np.pi / 2, np.pi / 2, n + 1)
     profile = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     mesh = lathe(profile, cell=np.pi * radius / n * 1.01)
-    return Mesh(mesh.vertices, mesh.faces, mesh.vertices / np.linalg.norm(mesh.vertices, axis=1)[:, None], mesh.uv)
+    return Mesh(
+        mesh.vertices, mesh.faces, mesh.vertices / np.linalg.norm(mesh.vertices, axis=1)[:, None], mesh.uv
+    )
 
 
 def cylinder(
@@ -207,13 +210,20 @@ def disc(radius: float, cell: float, growth: float = 0.0, height: float = 0.0) -
     n = int(np.clip(2 * np.pi * radius / (cell + growth * radius), 24, 360))
     angle = np.linspace(0, 2 * np.pi, n + 1)
     vertices = np.stack(
-        [rings[:, None] * np.cos(angle), rings[:, None] * np.sin(angle), np.full((len(rings), n + 1), height)], -1
+        [
+            rings[:, None] * np.cos(angle),
+            rings[:, None] * np.sin(angle),
+            np.full((len(rings), n + 1), height),
+        ],
+        -1,
     ).reshape(-1, 3)
     faces = _drop_degenerate(vertices, _grid_faces(len(rings), n + 1))[:, ::-1]
     return Mesh(vertices, faces, np.tile([0.0, 0, 1], (len(vertices), 1)), vertices[:, :2].copy())
 
 
-def tube(points: Points, radius: float | Sequence[float], cell: float, closed: bool = False, sides: int = 14) -> Mesh:
+def tube(
+    points: Points, radius: float | Sequence[float], cell: float, closed: bool = False, sides: int = 14
+) -> Mesh:
     """Return a tube swept along a smooth curve through ``points``; ``radius`` may be given per point."""
     p = np.asarray(points, float)
     radii = np.broadcast_to(np.asarray(radius, float), (len(p),))
@@ -273,12 +283,14 @@ def cushion(size: Sequence[float], cell: float, roundness: float = 0.35) -> Mesh
             vertices = p * half
             uv = vertices[:, [i for i in range(3) if i != axis]]
             normals = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
-            pieces.append(Mesh(vertices + [0, 0, half[2]], faces if sign > 0 else faces[:, ::-1], normals, uv))
+            pieces.append(
+                Mesh(vertices + [0, 0, half[2]], faces if sign > 0 else faces[:, ::-1], normals, uv)
+            )
     return join(pieces)
 
 
 def blob(radius: float, cell: float, roughness: float = 0.2, seed: int = 0, feature: float = 0.5) -> Mesh:
-    """Return a sphere with noisy bumps (foliage, rocks, clouds of leaves); ``feature`` is relative to radius."""
+    """Return a sphere with noisy bumps, for foliage and rocks; ``feature`` is relative to the radius."""
     import trimesh
 
     levels = int(np.clip(np.ceil(np.log2(1.1 * radius / cell)), 2, 6))
@@ -292,7 +304,7 @@ def blob(radius: float, cell: float, roughness: float = 0.2, seed: int = 0, feat
 
 
 def wall(length: float, height: float, thickness: float, cell: float, openings: Points = ()) -> Mesh:
-    """Return a wall along x from 0 to ``length``, ``thickness`` around y = 0, with [x0, x1, z0, z1] openings."""
+    """Return a wall along x from 0, ``thickness`` around y = 0, with ``openings`` [x0, x1, z0, z1]."""
     holes = sorted([float(v) for v in hole] for hole in openings)
     pieces, x = [], 0.0
     for x0, x1, z0, z1 in holes:
@@ -315,13 +327,15 @@ def wall(length: float, height: float, thickness: float, cell: float, openings: 
 
 
 def _strip(lower: np.ndarray, upper: np.ndarray, normals: np.ndarray, cell: float) -> Mesh:
-    """Return the surface between two curves of equally many points; ``normals`` (N, 3) belong to the points."""
+    """Return the surface between two curves of N points each; ``normals`` (N, 3) belong to the points."""
     n = max(1, int(np.ceil(np.linalg.norm(upper - lower, axis=1).max() / cell)))
     t = np.linspace(0, 1, n + 1)[:, None, None]
     vertices = (lower + t * (upper - lower)).reshape(-1, 3)
     normal = np.broadcast_to(normals, (n + 1, *normals.shape)).reshape(-1, 3)
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(lower, axis=0), axis=1))])
-    uv = np.stack(np.broadcast_arrays(along[None], t[:, :, 0] * np.linalg.norm(upper - lower, axis=1).mean()), -1)
+    uv = np.stack(
+        np.broadcast_arrays(along[None], t[:, :, 0] * np.linalg.norm(upper - lower, axis=1).mean()), -1
+    )
     faces = _drop_degenerate(vertices, _grid_faces(n + 1, len(lower)))
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     if np.einsum("ij,ij->", np.cross(b - a, c - a), normal[faces[:, 0]]) < 0:
@@ -330,7 +344,7 @@ def _strip(lower: np.ndarray, upper: np.ndarray, normals: np.ndarray, cell: floa
 
 
 def arch(width: float, height: float, thickness: float, radius: float, spring: float, cell: float) -> Mesh:
-    """Return a wall panel along x, centred, with a round-headed opening ``2 radius`` wide springing at ``spring``."""
+    """Return a wall panel along x with a round arch in its middle, ``spring`` is where the arch begins."""
     angle = np.linspace(0, np.pi, max(17, int(np.pi * radius / cell) | 1))
     curve = np.stack([radius * np.cos(angle), spring + radius * np.sin(angle)], 1)
     outline = _project_to_frame(curve, angle, width / 2, height, spring)
@@ -347,7 +361,10 @@ def arch(width: float, height: float, thickness: float, radius: float, spring: f
                 pieces.append(_rect((x0, y, 0), (x1 - x0, 0, 0), (0, 0, spring), cell))
             else:
                 pieces.append(_rect((x0, y, 0), (0, 0, spring), (x1 - x0, 0, 0), cell))
-    inner = [np.stack([curve[:, 0], np.full(len(curve), y), curve[:, 1]], 1) for y in (-thickness / 2, thickness / 2)]
+    inner = [
+        np.stack([curve[:, 0], np.full(len(curve), y), curve[:, 1]], 1)
+        for y in (-thickness / 2, thickness / 2)
+    ]
     toward = np.stack([-np.cos(angle), np.zeros_like(angle), -np.sin(angle)], 1)
     pieces.append(_strip(inner[0], inner[1], toward, cell))
     depth, up, t = np.array([0, thickness, 0.0]), np.array([0, 0, float(spring)]), thickness / 2
@@ -393,7 +410,13 @@ def prism(size: Sequence[float], cell: float) -> Mesh:
 
 
 def hills(
-    inner: float, outer: float, height: float, cell: float, seed: int = 0, feature: float = 60.0, segments: int = 240
+    inner: float,
+    outer: float,
+    height: float,
+    cell: float,
+    seed: int = 0,
+    feature: float = 60.0,
+    segments: int = 240,
 ) -> Mesh:
     """Return a ring of hills from radius ``inner`` (height 0) to ``outer``, facing up and inwards."""
     import trimesh
@@ -412,6 +435,7 @@ def hills(
 
 
 SHAPES = {
-    "arch": arch, "blob": blob, "box": box, "cushion": cushion, "cylinder": cylinder, "disc": disc, "hills": hills,
-    "lathe": lathe, "plane": plane, "prism": prism, "sphere": sphere, "torus": torus, "tube": tube, "wall": wall,
+    "arch": arch, "blob": blob, "box": box, "cushion": cushion, "cylinder": cylinder, "disc": disc,
+    "hills": hills, "lathe": lathe, "plane": plane, "prism": prism, "sphere": sphere, "torus": torus,
+    "tube": tube, "wall": wall,
 }  # fmt: skip

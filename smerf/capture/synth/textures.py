@@ -1,7 +1,7 @@
 """Procedural albedo: each function maps surface points to linear RGB.
 
-A pattern gets the local position ``p`` (N, 3) and the surface coordinates ``uv`` (N, 2), both float32 in units of the
-texture's ``scale``, the colours (C, 3), and the texture itself; it returns (N, 3) float32.
+A pattern gets the local position ``p`` (N, 3) and the surface coordinates ``uv`` (N, 2), both float32 in
+units of the texture's ``scale``, the colours (C, 3), and the texture itself; it returns (N, 3) float32.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def fbm(p: np.ndarray, octaves: int = 3) -> np.ndarray:
 
 
 def albedo(texture: Texture, local: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Evaluate a texture at local positions (N, 3) and uv (N, 2), metres; returns linear RGB (N, 3) float32."""
+    """Evaluate a texture at local positions (N, 3) and uv (N, 2), metres: linear RGB (N, 3) float32."""
     if texture.kind not in PATTERNS:
         known = ", ".join(sorted(PATTERNS))
         raise InvalidDataError(f"unknown texture '{texture.kind}'; known: {known}")
@@ -140,7 +140,7 @@ def wood(p, uv, colors, texture):
 
 
 def planks(p, uv, colors, texture):
-    """Boards one unit wide and six long, each with its own tint and grain along u; the last colour is the gap."""
+    """Boards one unit wide and six long, each with its own tint; the last colour is the gap."""
     row = np.floor(uv[:, 1])
     shift = uv[:, 0] / 6 + _hash(row) * 5
     column = np.floor(shift)
@@ -225,6 +225,6 @@ def carpet(p, uv, colors, texture):
 
 PATTERNS: dict[str, Callable[..., np.ndarray]] = {
     f.__name__: f
-    for f in (plain, checker, stripes, bands, noise, marble, wood, planks, brick, tiles, cobbles, woven, rings,
-              painting, carpet)
+    for f in (plain, checker, stripes, bands, noise, marble, wood, planks, brick, tiles, cobbles, woven,
+              rings, painting, carpet)
 }  # fmt: skip

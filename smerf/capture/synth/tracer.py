@@ -16,7 +16,7 @@ __all__ = ["Caster", "Hits", "Shader", "sky_radiance"]
 
 @dataclass(frozen=True)
 class Hits:
-    """Ray hits: ``face`` (N,) int32, -1 for a miss; ``u``, ``v`` (N,) barycentrics; ``distance`` (N,) along the ray.
+    """Ray hits, each (N,): ``face`` int32, -1 for a miss; barycentrics ``u``, ``v``; ``distance``.
 
     ``distance`` counts in lengths of the direction vector; it is infinite for a miss.
     """
@@ -46,7 +46,9 @@ class Caster:
         origins = np.ascontiguousarray(np.broadcast_to(origins, directions.shape), np.float32)
         found = self._scene.run(origins, np.ascontiguousarray(directions, np.float32), output=1)
         face = found["primID"]
-        return Hits(face, found["u"], found["v"], np.where(face >= 0, found["tfar"], np.inf).astype(np.float32))
+        return Hits(
+            face, found["u"], found["v"], np.where(face >= 0, found["tfar"], np.inf).astype(np.float32)
+        )
 
     def occluded(self, origins: np.ndarray, directions: np.ndarray, reach: float) -> np.ndarray:
         """Say which rays (N, 3) meet a surface before ``reach`` lengths of their direction; (N,) bool."""
@@ -89,11 +91,13 @@ class Shader:
         # The faces of lights come last, so face numbers are the same without them.
         kept = world.faces[~world.face_light]
         self._without_lights = Caster(world.vertices, kept) if self._lights else caster
-        self._attributes = np.concatenate([irradiance, world.normals, world.local, world.uv], 1).astype(np.float32)
+        self._attributes = np.concatenate([irradiance, world.normals, world.local, world.uv], 1).astype(
+            np.float32
+        )
         self._epsilon = np.float32(1e-4 * max(1.0, float(np.abs(world.vertices).max()) / 50))
 
     def radiance(self, origins: np.ndarray, directions: np.ndarray, wobble: np.ndarray) -> np.ndarray:
-        """Return linear radiance (N, 3) along rays; ``wobble`` (N, 3) in the unit ball jitters glossy bounces."""
+        """Return linear radiance (N, 3) along rays; ``wobble`` (N, 3), in the unit ball, jitters bounces."""
         hits = self.caster.cast(origins, directions)
         unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         color, surface = self._shade(hits, unit)
@@ -123,12 +127,14 @@ class Shader:
         reflected, _ = self._shade(met, bounced)
         for light in self._lights:
             share = _light_share(light, point, mirrored, rough, met.distance)[:, None]
-            reflected += share * (np.asarray(light.color, np.float32) * np.float32(light.strength) - reflected)
+            reflected += share * (
+                np.asarray(light.color, np.float32) * np.float32(light.strength) - reflected
+            )
         color[ray] = np.where(metal[:, None], 0, color[ray] * (1 - fresnel)) + fresnel * reflected
         return color
 
     def _shade(self, hits: Hits, unit: np.ndarray):
-        """Return diffuse and emitted radiance (N, 3), and (ray, normal, texture, material) of the rays that hit."""
+        """Return matt and emitted radiance (N, 3), and (ray, normal, texture, material) of the hits."""
         world = self.world
         color = np.zeros((len(unit), 3), np.float32)
         hit = hits.face >= 0
@@ -169,7 +175,7 @@ def _reflect(view: np.ndarray, normal: np.ndarray) -> np.ndarray:
 def _light_share(
     light: Light, point: np.ndarray, mirrored: np.ndarray, rough: np.ndarray, distance: np.ndarray
 ) -> np.ndarray:
-    """Return how much (N,) of a glossy lobe a rectangular light fills, 0 where a surface at ``distance`` hides it.
+    """Return the share (N,) of a glossy lobe that a light fills, 0 where a surface at ``distance`` hides it.
 
     Bright lights reflected by random rays would sparkle; their blurred outline in closed form does not.
     """

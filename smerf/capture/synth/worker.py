@@ -1,7 +1,7 @@
-"""Rendering in several processes: ``python -m smerf.capture.synth.worker JOB`` takes every n-th view of a job.
+"""Rendering in several processes: ``python -m smerf.capture.synth.worker`` takes every n-th view of a job.
 
-Threads do not help here, because NumPy holds the interpreter lock while it gathers; and starting a module by name
-works wherever the caller lives (a script without a main guard, a notebook, after threads were started).
+Threads do not help here, because NumPy holds the interpreter lock while it gathers; and starting a module by
+name works wherever the caller lives (a script without a main guard, a notebook, after threads were started).
 """
 
 from __future__ import annotations
@@ -53,10 +53,14 @@ class Job:
         return 4.0 if self.coarse else 1.0
 
 
+def cpu_count() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
 def render_job(job: Job, progress: Callable[[int, int], None] | None) -> LitScene:
-    """Bake the light, write every view, and return the lit scene. Results do not depend on the number of CPUs."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    workers = min(workers, job.views, 32)
+    """Bake the light, write every view, return the lit scene. Results do not depend on the CPU count."""
+    workers = min(cpu_count(), job.views, 32)
     spec = load_scene_spec(job.scene)
     lit = light_scene(spec, job.seed, workers, rays=16 if job.coarse else 81, cell_scale=job.cell_scale)
     if progress:
@@ -124,7 +128,9 @@ def _render_in_processes(
                 process.stderr.close()
 
 
-def _count(finished: SimpleQueue, workers: int, total: int, progress: Callable[[int, int], None] | None) -> None:
+def _count(
+    finished: SimpleQueue, workers: int, total: int, progress: Callable[[int, int], None] | None
+) -> None:
     running, done = workers, 0
     while running:
         if finished.get() is None:
@@ -136,7 +142,7 @@ def _count(finished: SimpleQueue, workers: int, total: int, progress: Callable[[
 
 
 def main(folder: str, first: int, step: int) -> None:
-    """Render views ``first``, ``first + step``, ... of the job in ``folder``, printing each number when done."""
+    """Render views ``first``, ``first + step``, ... of the job in ``folder``, printing each when done."""
     job = Job(**json.loads((Path(folder) / "job.json").read_text(encoding="utf-8")))
     irradiance = np.load(Path(folder) / "irradiance.npy", allow_pickle=False)
     lit = relight_scene(load_scene_spec(job.scene), irradiance, job.cell_scale)

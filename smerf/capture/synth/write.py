@@ -1,4 +1,4 @@
-"""The capture on disk: nerfstudio's ``transforms.json`` with images, depth, instance masks and camera paths."""
+"""The capture on disk: nerfstudio's ``transforms.json`` with images, depth, masks and camera paths."""
 
 from __future__ import annotations
 
