@@ -125,9 +125,9 @@ def test_glossy_surfaces_change_with_the_view_and_matt_ones_do_not(capture):
             found.append(
                 difference[same & (a["ids"].ravel() == number) & (b["ids"].ravel()[index] == number)]
             )
-    matt, glossy = (np.percentile(np.concatenate(changes[number]), 90) for number in (1, 2))
-    assert glossy > 8
-    assert glossy > 2.5 * matt, matt
+    matt, glossy = (np.percentile(np.concatenate(changes[number]), 75) for number in (1, 2))
+    assert glossy > 3
+    assert glossy > 2 * matt, matt
 
 
 def test_split_interleaves_and_covers_all_frames(capture):
