@@ -30,7 +30,7 @@ def render_capture(
     Writes ``transforms.json`` (nerfstudio, PINHOLE, OpenGL camera-to-world, z up, metres), ``images/``,
     ``depth/`` (16-bit, millimetres along the optical axis, 0 unknown), ``instances/`` (8-bit ids, 0 the
     background) and ``paths/*.json``. The same arguments give the same bytes. ``transforms.json`` comes last,
-    so a folder that has one is complete. Pictures of less than 10,000 pixels are rendered from a coarser mesh.
+    so a folder that has one is complete. Pictures below 10,000 pixels are rendered from a coarser mesh.
 
     Args:
         scene: A built-in name (``tabletop``, ``courtyard``, ``flat``) or the path of a YAML description.
