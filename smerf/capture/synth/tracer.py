@@ -183,7 +183,7 @@ def _light_share(
     offset = np.asarray(light.center, np.float32) - point
     slope = mirrored @ facing
     reach = np.einsum("ij,j->i", offset, facing) / np.where(slope < -1e-4, slope, np.inf)
-    # Frames right in front of a light would cut its blurred outline into sparkles again: let it shine past them.
+    # Frames right in front of a light would cut its blurred outline into sparkles: let it shine past them.
     seen = (reach > 0) & (distance > np.float32(0.92) * reach)
     where = mirrored * reach[:, None] - offset
     blur = np.maximum(2 * rough * rough, 0.004) * reach + 1e-6
