@@ -99,7 +99,10 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["smerf", "smerf.*"]), *viewer_packages, "smerf.data"],
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
-    package_data={"": ["*.json", "*.yaml", "*.glsl", "*.frag", "*.vert", "*.js", "*.html", "*.css", "*.md", "*.svg"]},
+    package_data={
+        "smerf.viewer": ["**/*.glsl", "**/*.frag", "**/*.vert", "**/*.js", "**/*.html", "**/*.css", "**/*.svg"],
+        "smerf.data": ["**/*.yaml", "**/*.json"],
+    },
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
