@@ -15,12 +15,14 @@ from torch import Tensor
 
 from smerf.kernels import native
 
-__all__ = ["BLOCK", "FEATURES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
+__all__ = ["BLOCK", "FEATURES", "MAX_SAMPLES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
 
 BLOCK = 8
 """Edge of a voxel block."""
 FEATURES = 14
 """Composited channels: seven gated and seven of the voxel grid alone."""
+MAX_SAMPLES = 256
+"""Most intervals of one ray."""
 _RECORD = 32
 
 
@@ -118,6 +120,8 @@ def _check_rays(origins: Tensor, directions: Tensor, edges: Tensor) -> None:
     native.check("origins", origins, torch.float32, (rays, 3))
     native.check("directions", directions, torch.float32, (rays, 3))
     native.check("edges", edges, torch.float32, (rays, None))
+    if not 1 <= edges.shape[1] <= MAX_SAMPLES + 1:
+        raise ValueError(f"edges: expected 1 to {MAX_SAMPLES + 1} interval ends a ray, got {edges.shape[1]}")
 
 
 def _reference():
