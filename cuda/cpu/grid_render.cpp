@@ -215,6 +215,7 @@ SMERF_API int smerf_grid_mark(const void* view, const float* origins, const floa
   for (int64_t r = 0; r < rays; ++r) {
     const float *o = origins + 3 * r, *d = directions + 3 * r, *edge = edges + r * (samples + 1);
     for (int i = 0; i < samples; ++i) {
+      if (!(edge[i + 1] - edge[i] > 0.0f)) continue;
       const float t = frustum_mean(edge[i], edge[i + 1]);
       Stencil stencil;
       if (!find_stencil(grid, contract(to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])), &stencil))
@@ -240,7 +241,8 @@ SMERF_API int smerf_grid_read(const void* view, const float* points, int64_t cou
 }
 
 // Adam on the touched vertices: records hold gradient, parameter z and two moments; bytes hold round(255 sigmoid(z)).
-// Gradients are with respect to the dequantised value; touched flags and gradients are cleared.
+// Gradients are with respect to the dequantised value; touched flags and gradients are cleared. A vertex whose gradient
+// is not finite is left as it is.
 SMERF_API int smerf_grid_adam(float* records, uint8_t* bytes, uint8_t* touched, int64_t vertices, float density_range,
                               float feature_range, float lr, float beta1, float beta2, float eps, float correction1,
                               float correction2) {
@@ -251,6 +253,12 @@ SMERF_API int smerf_grid_adam(float* records, uint8_t* bytes, uint8_t* touched, 
     touched[vertex] = 0;
     float *g = records + vertex * kRecord, *z = g + 8, *m1 = g + 16, *m2 = g + 24;
     uint8_t* q = bytes + vertex * kChannels;
+    float size = 0.0f;
+    for (int c = 0; c < kChannels; ++c) size += fabsf(g[c]);
+    if (!(size <= 3e38f)) {
+      for (int c = 0; c < kChannels; ++c) g[c] = 0.0f;
+      continue;
+    }
     for (int c = 0; c < kChannels; ++c) {
       const float u = 1.0f / (1.0f + expf(-z[c]));
       const float slope = g[c] * (c == 0 ? density_range : feature_range) * u * (1.0f - u);

@@ -28,7 +28,8 @@ void find_corners(const HashLevel& level, const float* x, const float* sigma, in
                                    : (axis == 0 ? 1u : (axis == 1 ? 19349663u : 83492791u));
     for (int i = 0; i < kGroup; ++i) {
       const float value = i < count ? x[3 * i + axis] : 0.0f;
-      const float g = smerf::clampf(value, 0.0f, 1.0f) * scale - 0.5f;
+      // Written so that what is not a number becomes 0; its weight is cleared below.
+      const float g = (value > 0.0f ? (value < 1.0f ? value : 1.0f) : 0.0f) * scale - 0.5f;
       const float base = floorf(g);
       frac[axis][i] = g - base;
       lo[axis][i] = (uint32_t)smerf::clampi((int)base, 0, n - 1) * factor;
@@ -47,7 +48,10 @@ void find_corners(const HashLevel& level, const float* x, const float* sigma, in
       group.entries[corner][i] = kDense ? cx[i] + cy[i] + cz[i] : (cx[i] ^ cy[i] ^ cz[i]) & level.mask;
     }
   }
-  for (int i = 0; i < kGroup; ++i) group.fade[i] = sigma && i < count ? smerf::level_fade(sigma[i], n) : 1.0f;
+  for (int i = 0; i < kGroup; ++i) {
+    const float fade = sigma && i < count ? smerf::level_fade(sigma[i], n) : 1.0f;
+    group.fade[i] = i < count && smerf::is_point(x + 3 * i) ? fade : 0.0f;
+  }
 }
 
 void find_corners(const HashLevel& level, const float* x, const float* sigma, int count, Group& group) {
@@ -150,7 +154,7 @@ void backward_input(const HashLevel* levels, int level_count, const float* table
 #pragma omp parallel for schedule(static) if (count > 1024)
   for (int64_t i = 0; i < count; ++i) {
     float total[3] = {0.0f, 0.0f, 0.0f};
-    for (int l = 0; l < level_count; ++l) {
+    for (int l = 0; smerf::is_point(x + 3 * i) && l < level_count; ++l) {
       uint32_t entries[8];
       float weights[8], slope[3];
       smerf::level_corners(levels[l], x + 3 * i, entries, weights);

@@ -3,7 +3,7 @@
 
 #include "smerf/common.h"
 
-// One record of `width` floats is skipped when its whole gradient is zero (or not a number).
+// One record of `width` floats is skipped when its whole gradient is zero, or when any of it is not finite.
 // decay adds decay * value to the gradient of the touched records (weight per value).
 SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, float* moment2, int64_t records,
                                 int width, float lr, float beta1, float beta2, float eps, float correction1,
@@ -14,8 +14,9 @@ SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, 
     float* g = gradient + record * width;
     float size = 0.0f;
     for (int i = 0; i < width; ++i) size += fabsf(g[i]);
-    if (!(size > 0.0f)) {
-      if (size != size) for (int i = 0; i < width; ++i) g[i] = 0.0f;
+    if (!(size > 0.0f && size <= 3e38f)) {
+      if (size != 0.0f)
+        for (int i = 0; i < width; ++i) g[i] = 0.0f;
       continue;
     }
     float *v = values + record * width, *m1 = moment1 + record * width, *m2 = moment2 + record * width;

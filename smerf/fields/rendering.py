@@ -38,7 +38,8 @@ def render_weights(density: Tensor, edges: Tensor) -> Tensor:
         Weights (R, S) in [0, 1]; one minus their sum is the light that reaches the background.
     """
     depth = density * (edges[:, 1:] - edges[:, :-1])
-    before = torch.cumsum(depth, -1) - depth
+    # The sum over earlier intervals alone: subtracting a large depth again would lose the small ones before it.
+    before = torch.cumsum(torch.nn.functional.pad(depth, (1, 0)), -1)[:, :-1]
     return torch.exp(-before) * -torch.expm1(-depth)
 
 

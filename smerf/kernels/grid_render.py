@@ -15,12 +15,14 @@ from torch import Tensor
 
 from smerf.kernels import native
 
-__all__ = ["BLOCK", "FEATURES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
+__all__ = ["BLOCK", "FEATURES", "MAX_SAMPLES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
 
 BLOCK = 8
 """Edge of a voxel block."""
 FEATURES = 14
 """Composited channels: seven gated and seven of the voxel grid alone."""
+MAX_SAMPLES = 256
+"""Most intervals of one ray."""
 _RECORD = 32
 
 
@@ -114,10 +116,11 @@ def _view(grids: Grids) -> _View:
 
 
 def _check_rays(origins: Tensor, directions: Tensor, edges: Tensor) -> None:
-    rays = edges.shape[0]
-    native.check("origins", origins, torch.float32, (rays, 3))
-    native.check("directions", directions, torch.float32, (rays, 3))
-    native.check("edges", edges, torch.float32, (rays, None))
+    native.check("edges", edges, torch.float32, (None, None))
+    native.check("origins", origins, torch.float32, (edges.shape[0], 3))
+    native.check("directions", directions, torch.float32, (edges.shape[0], 3))
+    if not 1 <= edges.shape[1] <= MAX_SAMPLES + 1:
+        raise ValueError(f"edges: expected 1 to {MAX_SAMPLES + 1} interval ends a ray, got {edges.shape[1]}")
 
 
 def _reference():

@@ -32,6 +32,17 @@ class HashSpec:
     base: int
     finest: int
 
+    def __post_init__(self) -> None:
+        if self.features not in (1, 2, 4, 8):
+            raise ValueError(f"features: expected 1, 2, 4 or 8, got {self.features}")
+        if self.level_count < 1 or not 1 <= self.base <= self.finest:
+            raise ValueError(
+                f"level_count, base, finest: expected at least one level and 1 <= base <= finest, got "
+                f"{self.level_count}, {self.base}, {self.finest}"
+            )
+        if not 1 <= self.log2_size <= 30:
+            raise ValueError(f"log2_size: expected 1 to 30, got {self.log2_size}")
+
     def resolutions(self) -> tuple[int, ...]:
         """Return the cells per axis of each level."""
         if self.level_count == 1:
@@ -72,7 +83,7 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
     """Encode points with a multi-resolution hash grid.
 
     Args:
-        x: Points (N, 3) float32 in [0, 1]; values outside are clamped.
+        x: Points (N, 3) float32 in [0, 1]; values outside are clamped. A point with a NaN has zero features.
         table: Entries (spec.entry_count, spec.features) float32.
         spec: Level sizes.
         sigma: Optional footprint (N,) float32, standard deviation in the units of ``x``: a level is faded by

@@ -51,6 +51,8 @@ def mlp(x: Tensor, params: Tensor, dims: Sequence[int]) -> Tensor:
     Raises:
         ValueError: If a shape or dtype is not as stated.
     """
+    if len(dims) < 2:
+        raise ValueError(f"dims: expected at least an input and an output width, got {tuple(dims)}")
     native.check("x", x, torch.float32, (None, dims[0]))
     native.check("params", params, torch.float32, (param_count(dims),))
     if native.load_cpu() is None or x.device.type != "cpu":
@@ -112,8 +114,10 @@ def radiance_head(
     native.check("directions", directions, torch.float32, (None, colour_dims[0] - density_dims[-1]))
     native.check("density_params", density_params, torch.float32, (param_count(density_dims),))
     native.check("colour_params", colour_params, torch.float32, (param_count(colour_dims),))
+    if colour_dims[-1] != 3:
+        raise ValueError(f"colour_dims: expected three outputs, got {colour_dims[-1]}")
     rays = max(1, directions.shape[0])
-    if features.shape[0] % rays:
+    if features.shape[0] % rays or (features.shape[0] and not directions.shape[0]):
         raise ValueError(f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}")
     args = (features, directions, density_params, tuple(density_dims), colour_params, tuple(colour_dims))
     if native.load_cpu() is None or features.device.type != "cpu":

@@ -28,7 +28,7 @@ def sparse_adam_(
 
     Args:
         values: Parameters (N, F) float32.
-        gradient: (N, F). Rows with a NaN are cleared and skipped.
+        gradient: (N, F). Rows with a value that is not finite are cleared and skipped.
         moment1: First moments (N, F).
         moment2: Second moments (N, F).
         step: Number of this update, from 1, for the bias correction (one count for all rows).
@@ -38,10 +38,13 @@ def sparse_adam_(
         decay: Adds ``decay * values`` to the gradient of the touched rows.
 
     Raises:
-        ValueError: If a shape or dtype is not as stated.
+        ValueError: If a shape, dtype or memory layout is not as stated.
     """
-    for name, tensor in (("values", values), ("gradient", gradient), ("moment1", moment1), ("moment2", moment2)):
-        native.check(name, tensor, torch.float32, values.shape[:1] + (values.shape[1],))
+    tensors = {"values": values, "gradient": gradient, "moment1": moment1, "moment2": moment2}
+    for name, tensor in tensors.items():
+        native.check(name, tensor, torch.float32, (None, None) if tensor is values else values.shape)
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
     correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step
     library = native.load_cpu()
     if library is not None and values.device.type == "cpu":
@@ -52,7 +55,8 @@ def sparse_adam_(
             f(correction[0]), f(correction[1]), f(decay),
         )  # fmt: skip
         return
-    rows = torch.nonzero(gradient.abs().sum(-1) > 0).squeeze(-1)
+    size = gradient.abs().sum(-1)
+    rows = torch.nonzero((size > 0) & (size <= 3e38)).squeeze(-1)
     slope = gradient[rows] + decay * values[rows]
     moment1[rows] = betas[0] * moment1[rows] + (1.0 - betas[0]) * slope
     moment2[rows] = betas[1] * moment2[rows] + (1.0 - betas[1]) * slope**2

@@ -32,10 +32,12 @@ def ray_points(
     Raises:
         ValueError: If a shape or dtype is not as stated.
     """
+    native.check("edges", edges, torch.float32, (None, None))
     rays, samples = edges.shape[0], edges.shape[1] - 1
+    if samples < 0:
+        raise ValueError("edges: expected at least one distance a ray, got none")
     native.check("origins", origins, torch.float32, (rays, 3))
     native.check("directions", directions, torch.float32, (rays, 3))
-    native.check("edges", edges, torch.float32, (rays, samples + 1))
     native.check("radii", radii, torch.float32, (rays,))
     library = native.load_cpu()
     if library is None or edges.device.type != "cpu":

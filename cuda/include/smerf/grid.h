@@ -56,8 +56,9 @@ SMERF_FN int64_t voxel_address(const GridView& grid, int a, int b, int c) {
 }
 
 // Finds what the contracted point s reads. Returns false where the block that holds the lowest corner is missing: the
-// baked scene has no data there, so the sample is empty.
+// baked scene has no data there, so the sample is empty. A point that is not a number is nowhere.
 SMERF_FN bool find_stencil(const GridView& grid, const Vec3& s, Stencil* stencil) {
+  if (!(s.x == s.x && s.y == s.y && s.z == s.z)) return false;
   int low[3], high[3];
   float f[3];
   split(s.x, grid.voxel_resolution, &low[0], &high[0], &f[0]);

@@ -15,6 +15,9 @@ struct HashLevel {
   uint32_t mask;       // T - 1 when hashed, 0 when dense
 };
 
+// A point with a coordinate that is not a number has no features and no gradient.
+SMERF_FN bool is_point(const float* x) { return x[0] == x[0] && x[1] == x[1] && x[2] == x[2]; }
+
 SMERF_FN uint32_t hash_bucket(uint32_t x, uint32_t y, uint32_t z, uint32_t mask) {
   return (x ^ (y * 19349663u) ^ (z * 83492791u)) & mask;
 }
@@ -36,8 +39,9 @@ SMERF_FN void level_corners(const HashLevel& level, const float* x, uint32_t* en
   const int n = level.resolution;
   uint32_t lo[3], hi[3];
   float f[3];
+  const bool valid = is_point(x);
   for (int axis = 0; axis < 3; ++axis) {
-    const float g = clampf(x[axis], 0.0f, 1.0f) * (float)n - 0.5f;
+    const float g = (valid ? clampf(x[axis], 0.0f, 1.0f) : 0.0f) * (float)n - 0.5f;
     const float base = floorf(g);
     f[axis] = g - base;
     lo[axis] = (uint32_t)clampi((int)base, 0, n - 1);
@@ -47,11 +51,11 @@ SMERF_FN void level_corners(const HashLevel& level, const float* x, uint32_t* en
     const uint32_t cx = corner & 1 ? hi[0] : lo[0], cy = corner & 2 ? hi[1] : lo[1], cz = corner & 4 ? hi[2] : lo[2];
     const float wx = corner & 1 ? f[0] : 1.0f - f[0], wy = corner & 2 ? f[1] : 1.0f - f[1];
     entries[corner] = level_entry(level, cx, cy, cz);
-    weights[corner] = wx * wy * (corner & 4 ? f[2] : 1.0f - f[2]);
+    weights[corner] = valid ? wx * wy * (corner & 4 ? f[2] : 1.0f - f[2]) : 0.0f;
   }
 }
 
-// Gradient of the trilinear weights with respect to x, for one corner: (dw/dx, dw/dy, dw/dz).
+// Gradient of the trilinear weights with respect to x (a point), for one corner: (dw/dx, dw/dy, dw/dz).
 SMERF_FN void corner_gradient(const HashLevel& level, const float* x, int corner, float* gradient) {
   float w[3];
   for (int axis = 0; axis < 3; ++axis) {

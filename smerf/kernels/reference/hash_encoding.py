@@ -1,6 +1,7 @@
 """Multi-resolution hash encoding in plain PyTorch: the specification of the native kernel.
 
-Conventions of Zip-NeRF (arXiv 2304.06706) and instant-ngp (arXiv 2201.05989); see ``cuda/include/smerf/hash_encoding.h``.
+Conventions of Zip-NeRF (arXiv 2304.06706) and instant-ngp (arXiv 2201.05989); see
+``cuda/include/smerf/hash_encoding.h``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def hash_bucket(cells: Tensor, size: int) -> Tensor:
 
 
 def level_fade(sigma: Tensor, resolution: int) -> Tensor:
-    """Return how much of a level with ``resolution`` cells survives a footprint ``sigma``: erf(1 / (sqrt(8) sigma n))."""
+    """Return the share of a level of ``resolution`` cells that outlives a footprint: erf(1 / (sqrt(8) sigma n))."""
     squared = 1.0 / (8.0 * sigma**2 * resolution**2).clamp_min(1e-12)
     return torch.sqrt(1.0 - torch.exp(-4.0 / math.pi * squared))
 
@@ -37,6 +38,8 @@ def level_fade(sigma: Tensor, resolution: int) -> Tensor:
 def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None = None) -> Tensor:
     """Encode points (N, 3) in [0, 1]^3 to features (N, L * F); see ``smerf.kernels.hash_encode``."""
     features = []
+    is_point = ~torch.isnan(x).any(-1, keepdim=True)
+    x = torch.where(is_point, x, 0.0)
     for offset, resolution, size in spec.levels():
         grid = x.clamp(0.0, 1.0) * resolution - 0.5
         base = torch.floor(grid)
@@ -52,6 +55,6 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
             weight = torch.where(bits.bool(), fraction, 1.0 - fraction).prod(-1, keepdim=True)
             total = total + weight * table[offset + entries]
         if sigma is not None:
-            total = total * level_fade(sigma, resolution)[:, None]
-        features.append(total)
+            total = total * level_fade(sigma.detach(), resolution)[:, None]
+        features.append(torch.where(is_point, total, 0.0))
     return torch.cat(features, -1)

@@ -42,6 +42,6 @@ def radiance_head(
     """Return raw density (N,) and raw colour (N, 3); see ``smerf.kernels.radiance_head``."""
     geometry = mlp(features, density_params, density_dims)
     samples = features.shape[0] // max(1, directions.shape[0])
-    repeated = directions.repeat_interleave(samples, 0)
+    repeated = directions.detach().repeat_interleave(samples, 0)
     colour = mlp(torch.cat([geometry, repeated], -1), colour_params, colour_dims)
     return geometry[:, 0], colour

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from smerf.kernels import native
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Choose the kernels that run: ``kernels("reference")``, ``kernels("avx2")``, or ``kernels()`` for the
+    best.
+    """
+
+    def switch(name=None):
+        monkeypatch.delenv("SMERF_ISA", raising=False)
+        monkeypatch.delenv("SMERF_KERNELS", raising=False)
+        if name:
+            monkeypatch.setenv("SMERF_KERNELS" if name == "reference" else "SMERF_ISA", name)
+        native.load_cpu.cache_clear()
+
+    switch()
+    yield switch
+    monkeypatch.undo()
+    native.load_cpu.cache_clear()
+
+
+@pytest.fixture
+def assert_repeats():
+    """Assert that a function's tensors are the same bits on one thread, on two, and again on two."""
+    before = torch.get_num_threads()
+
+    def check(run):
+        results = []
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            results.append(run())
+        for other in results[1:]:
+            for first, second in zip(results[0], other, strict=True):
+                assert torch.equal(first, second)
+
+    yield check
+    torch.set_num_threads(before)
+
+
+def assert_close(got, wanted, rtol=1e-5, atol=1e-6):
+    """Compare tensors or lists of tensors, by the tolerance of each tensor's largest value."""
+    if isinstance(got, torch.Tensor):
+        got, wanted = [got], [wanted]
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        scale = float(theirs.abs().max()) if theirs.numel() else 0.0
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol * max(1.0, scale))
+
+
+@pytest.fixture(name="assert_close")
+def _assert_close():
+    return assert_close

@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from smerf.kernels import HashSpec, hash_encode, native
+
+SCRIPT = """
+import torch
+from smerf.kernels import HashSpec, hash_encode, native
+spec = HashSpec(3, 2, 8, 4, 16)
+x = torch.linspace(0, 1, 30).view(10, 3)
+table = torch.arange(spec.entry_count * 2.0).view(-1, 2).requires_grad_()
+out = hash_encode(x, table, spec)
+out.square().sum().backward()
+used = [row["name"] for row in native.status() if row["state"] == "used"]
+print(used, float(out.double().sum()), float(table.grad.double().sum()))
+"""
+
+
+def run_script(**variables):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SMERF_")}
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={**environment, **variables}, capture_output=True, text=True
+    )
+    return result
+
+
+def test_the_environment_chooses_the_library():
+    results = {}
+    for variables in ({"SMERF_ISA": "baseline"}, {"SMERF_KERNELS": "reference"}):
+        result = run_script(**variables)
+        assert result.returncode == 0, result.stderr
+        used, *sums = result.stdout.rsplit(maxsplit=2)
+        results[used] = [float(value) for value in sums]
+    is_built = (native._FOLDER / "libsmerf_cpu_baseline.so").exists()
+    assert set(results) == ({"['cpu-baseline']", "[]"} if is_built else {"[]"})
+    for sums in results.values():
+        assert sums == pytest.approx(results["[]"], rel=1e-6)
+
+
+def test_an_unknown_instruction_set_is_refused_by_name(kernels):
+    kernels("sse9")
+    if not (native._FOLDER / "libsmerf_cpu_baseline.so").exists():
+        assert native.load_cpu() is None
+        return
+    with pytest.raises(OSError, match="SMERF_ISA=sse9 is unknown: use one of baseline, avx2, avx512"):
+        native.load_cpu()
+    assert all("sse9" in row["reason"] for row in native.status() if row["name"] != "cuda")
+
+
+def test_a_library_of_another_interface_is_refused(kernels, monkeypatch):
+    kernels()
+    if native.load_cpu() is None:
+        return
+    native.load_cpu.cache_clear()
+    monkeypatch.setattr(native, "ABI", native.ABI + 1)
+    with pytest.raises(OSError, match=r"libsmerf_cpu_\w+\.so has interface \d+, expected \d+: reinstall"):
+        native.load_cpu()
+
+
+def test_without_a_library_the_reference_runs(kernels, monkeypatch, tmp_path):
+    kernels()
+    spec = HashSpec(2, 1, 8, 4, 9)
+    x, table = torch.rand(9, 3), torch.rand(spec.entry_count, 1)
+    native_result = hash_encode(x, table, spec)
+    monkeypatch.setattr(native, "_FOLDER", tmp_path)
+    native.load_cpu.cache_clear()
+    assert native.load_cpu() is None
+    assert all(row["state"] == "absent" and row["reason"] for row in native.status())
+    torch.testing.assert_close(hash_encode(x, table, spec), native_result)
