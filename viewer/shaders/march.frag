@@ -76,7 +76,7 @@ void main() {
 
   // The current piece: z = start + s * direction for s in [0, piece_end].
   float t_exit = 1.0, s = 0.0, piece_end = 0.0;
-  vec3 start = contract(origin + ray), direction = vec3(0.0), inverse_direction = vec3(1.0);
+  vec3 start = vec3(0.0), direction = vec3(0.0), inverse_direction = vec3(1.0);
   bool first_piece = true;
   // Answers of the grids hold until the ray leaves the cell they came from.
   float cell_end = 0.0, block_end = 0.0;
@@ -93,8 +93,9 @@ void main() {
       float t_enter = t_exit;
       t_exit = next_exit(origin, ray, t_enter);
       if (t_exit >= NO_EXIT) break;
-      start = contract(origin + t_enter * ray);
-      vec3 piece = contract(origin + t_exit * ray) - start;
+      vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
+      start = contract(origin + t_enter * ray, axis);
+      vec3 piece = contract(origin + t_exit * ray, axis) - start;
       piece_end = length(piece);
       direction = piece / max(piece_end, 1e-9);
       inverse_direction = 1.0 / mix(direction, vec3(1e-9), lessThan(abs(direction), vec3(1e-9)));

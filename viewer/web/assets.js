@@ -21,7 +21,6 @@ export class Assets {
     this.waiting = [];
     this.running = 0;
     this.suffixes = {};
-    this.controllers = new Set();
   }
 
   url(path) {
@@ -32,10 +31,6 @@ export class Assets {
   lists(path) {
     const files = this.embedded ?? this.manifest?.files;
     return files ? path in files : undefined;
-  }
-
-  abort() {
-    for (const controller of this.controllers) controller.abort();
   }
 
   async json(path, progress) {
@@ -49,24 +44,25 @@ export class Assets {
   }
 
   // An array asset without its extension; returns exactly `size` bytes in the memory order of the format.
-  async array(name, extension, size, progress) {
-    const data = await this.#decoded(name, extension, size, progress);
+  async array(name, extension, size, progress, signal) {
+    const data = await this.#decoded(name, extension, size, progress, signal);
+    signal?.throwIfAborted();
     if (data.length !== size) {
       throw new LoadError(`${name}.${extension} holds ${data.length} bytes where the scene needs ${size}.`);
     }
     return data;
   }
 
-  async #decoded(name, extension, size, progress) {
+  async #decoded(name, extension, size, progress, signal) {
     if (extension === "png") {
       try {
-        return (await decodePng(await this.bytes(`${name}.png`, progress, size))).data;
+        return (await decodePng(await this.bytes(`${name}.png`, progress, size, signal))).data;
       } catch (error) {
-        if (error instanceof LoadError) throw error;
+        if (error instanceof LoadError || signal?.aborted) throw error;
         throw new LoadError(`${name}.png ${error.message}.`);
       }
     }
-    const bytes = await this.bytes(await this.#storedName(name, extension), progress, size, name, extension);
+    const bytes = await this.bytes(await this.#storedName(name, extension), progress, size, signal);
     if (bytes.length === size || !isGzip(bytes)) return bytes;
     return inflate(bytes, "gzip");
   }
@@ -83,15 +79,14 @@ export class Assets {
     return `${name}.${await this.suffixes[extension]}`;
   }
 
-  async bytes(path, progress, expected = 0) {
+  async bytes(path, progress, expected = 0, signal = null) {
     if (this.embedded) return fromBase64(this.embedded[path], path);
     const entry = progress?.start(path, this.manifest?.files?.[path]?.bytes ?? 0, expected);
     if (this.running >= PARALLEL_REQUESTS) await new Promise((resolve) => this.waiting.push(resolve));
     this.running++;
-    const controller = new AbortController();
-    this.controllers.add(controller);
     try {
-      const response = await this.#request(path, controller.signal);
+      signal?.throwIfAborted();
+      const response = await this.#request(path, signal);
       const length = Number(response.headers.get("Content-Length")) || 0;
       const encoded = response.headers.get("Content-Encoding");
       entry?.length(length);
@@ -109,7 +104,6 @@ export class Assets {
       entry?.finish(encoded && length ? length : received);
       return join(chunks, received);
     } finally {
-      this.controllers.delete(controller);
       this.running--;
       this.waiting.shift()?.();
     }

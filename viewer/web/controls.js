@@ -15,8 +15,8 @@ const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowR
 
 export class Controls {
   // depthAt(u, v): distance seen at a point of the canvas or null; wake(): asks for a frame; interrupt(): user took over.
-  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion }) {
-    Object.assign(this, { canvas, depthAt, wake, interrupt, reducedMotion });
+  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion, fov }) {
+    Object.assign(this, { canvas, depthAt, wake, interrupt, reducedMotion, fov });
     this.heading = new Heading(up);
     this.mode = "orbit";
     this.distance = 1;
@@ -119,7 +119,7 @@ export class Controls {
   pan(dx, dy) {
     this.#begin();
     const basis = this.heading.basis(this.goal.yaw, this.goal.pitch);
-    const reach = this.goal.distance / this.canvas.clientHeight;
+    const reach = (2 * Math.tan((this.fov() * Math.PI) / 360) * this.goal.distance) / this.canvas.clientHeight;
     this.goal.anchor = add(this.goal.anchor, add(scale(basis.right, -dx * reach), scale(basis.up, dy * reach)));
     this.wake();
   }
@@ -219,7 +219,7 @@ export class Controls {
     if (this.pointers.size === 1) {
       const isPan = (event.buttons & 6) !== 0 || event.shiftKey;
       if (isPan) this.pan(dx, dy);
-      else this.rotate(dx * RADIANS_PER_PIXEL, -dy * RADIANS_PER_PIXEL);
+      else this.rotate(dx * RADIANS_PER_PIXEL, dy * RADIANS_PER_PIXEL);
     } else if (this.pointers.size === 2) {
       // Each of the two fingers contributes half of the common shift.
       const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];

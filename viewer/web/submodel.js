@@ -8,10 +8,10 @@ import { LoadError } from "./assets.js";
 const MAX_GRID_FILE_EDGE = 256;
 const GRID_SLICES = 8;
 
-export async function loadSubmodel(gl, scene, k, progress) {
+export async function loadSubmodel(gl, scene, k, progress, signal) {
   const params = await scene.submodelParams(k, progress);
   checkLimits(gl, params);
-  const loader = new Loader(gl, scene, k, params, progress);
+  const loader = new Loader(gl, scene, k, params, progress, signal);
   try {
     await Promise.all([loader.atlas(), loader.planes(), loader.blocks(), loader.grids()]);
   } catch (error) {
@@ -38,12 +38,12 @@ function checkLimits(gl, params) {
 }
 
 class Loader {
-  constructor(gl, scene, k, params, progress) {
-    Object.assign(this, { gl, params, progress, assets: scene.assets, folder: scene.submodelFolder(k), textures: {}, bytes: 0 });
+  constructor(gl, scene, k, params, progress, signal) {
+    Object.assign(this, { gl, params, progress, signal, assets: scene.assets, folder: scene.submodelFolder(k), textures: {}, bytes: 0 });
   }
 
   array(name, size) {
-    return this.assets.array(this.folder + name, this.params.export_array_format, size, this.progress);
+    return this.assets.array(this.folder + name, this.params.export_array_format, size, this.progress, this.signal);
   }
 
   texture(name, target, format, size, filter) {

@@ -6,12 +6,12 @@ export class Page {
   constructor(isVisible) {
     this.isVisible = isVisible;
     this.canvas = $("view");
-    $("toolbar").hidden = !isVisible;
     this.statisticsShown = false;
   }
 
   // Connects buttons and keys; actions: mode, reset, share, statistics, play.
   connect(actions) {
+    $("toolbar").hidden = !this.isVisible;
     const press = (id, action) =>
       $(id).addEventListener("click", (event) => {
         action();

@@ -1,6 +1,6 @@
 // The loop: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
 
-import { column, length, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract } from "./camera.js";
+import { column, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract } from "./camera.js";
 import { Controls } from "./controls.js";
 import { loadPath } from "./path.js";
 import { Renderer } from "./renderer.js";
@@ -15,12 +15,14 @@ const FIRST_TILE_PIXELS = 65536;
 const RESIDENT_SUBMODELS = 2;
 const DEFAULT_NEAR = 0.2;
 const DEFAULT_FOV = 40;
-// Most rendered pixels at rest, and the smoothing of visibility that enlarges steps behind nearly opaque content.
+// Smoothing of the visibility that enlarges steps behind nearly opaque content; 1 keeps every step at one voxel.
+const OCCLUSION_DELAY = 1;
+// Most rendered pixels at rest.
 const QUALITY = {
-  phone: { pixels: 135e3, occlusionDelay: 0.8 },
-  low: { pixels: 150e3, occlusionDelay: 0.8 },
-  medium: { pixels: 768e3, occlusionDelay: 0.95 },
-  high: { pixels: Infinity, occlusionDelay: 0.99 },
+  phone: { pixels: 135e3 },
+  low: { pixels: 150e3 },
+  medium: { pixels: 768e3 },
+  high: { pixels: Infinity },
 };
 
 export class Viewer {
@@ -38,7 +40,7 @@ export class Viewer {
     this.frameMs = 0;
     this.frameTimes = [];
     this.progress = null;
-    this.generation = 0;
+    this.isWantedShown = false;
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
@@ -58,9 +60,11 @@ export class Viewer {
       wake: () => this.wake(),
       interrupt: () => this.#interrupt(),
       reducedMotion: () => this.reducedMotion.matches,
+      fov: () => this.fov,
     });
     this.controls.rayOf = (u, v) => this.#ray(u, v);
-    this.#setMode(settings.mode);
+    this.controls.mode = settings.mode;
+    this.page.setMode(settings.mode);
     this.reset();
     if (settings.path) await this.#loadPath();
     this.page.connect({
@@ -102,7 +106,7 @@ export class Viewer {
       const from = settings.pos ?? position(matrix);
       target = settings.look ?? null;
       const forward = scale(column(matrix, 2), -1);
-      this.controls.setMatrix(lookAt(from, target ?? add(from, forward), this.settings.up ?? [0, 0, 1]), target);
+      this.controls.setMatrix(lookAt(from, target ?? add(from, forward), settings.up ?? [0, 0, 1]), target);
     } else this.controls.setMatrix(matrix, start?.look_at ?? null);
     this.#changed();
   }
@@ -168,7 +172,7 @@ export class Viewer {
     const { params } = this.scene;
     const background = this.settings.bg ?? cssColour(params.backgroundColor) ?? [0.5, 0.5, 0.5];
     const exposure = params.default_exposure || this.settings.exposure || 0;
-    const occlusionDelay = this.settings.occlusion ?? this.quality.occlusionDelay;
+    const occlusionDelay = this.settings.occlusion ?? OCCLUSION_DELAY;
     this.renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
   }
 
@@ -183,7 +187,7 @@ export class Viewer {
       if (at > 0) {
         this.resident.unshift(...this.resident.splice(at, 1));
         this.isWantedShown = true;
-      } else this.#load(k);
+      } else if (k !== this.failedSubmodel) this.#load(k);
     }
     return this.resident[0] ?? null;
   }
@@ -191,31 +195,35 @@ export class Viewer {
   async #load(k) {
     if (this.loading !== undefined) return;
     this.loading = k;
-    const generation = this.generation;
+    this.loadError = null;
+    this.failedSubmodel = undefined;
+    const abort = (this.abort = new AbortController());
     const isFirst = this.resident.length === 0;
     try {
-      const submodel = await loadSubmodel(this.renderer.gl, this.scene, k, this.progress);
-      if (generation !== this.generation) return;
+      const submodel = await loadSubmodel(this.renderer.gl, this.scene, k, this.progress, abort.signal);
+      this.page.showMessage(null);
       this.resident.unshift(submodel);
       for (const old of this.resident.splice(RESIDENT_SUBMODELS)) old.dispose();
       this.page.hideProgress();
       this.#changed();
     } catch (error) {
-      if (generation !== this.generation) return;
+      if (abort.signal.aborted) return;
       if (isFirst) this.fail(error);
       else this.page.showMessage(error.message);
+      this.loadError = error;
       this.failedSubmodel = k;
+      this.#changed();
     } finally {
-      if (generation === this.generation) this.loading = undefined;
+      if (!abort.signal.aborted) this.loading = undefined;
     }
-    this.wake();
   }
 
   // Frames --------------------------------------------------------------------------------------------------------
 
   whenFinished() {
     if (this.failed) return Promise.reject(this.failed);
-    if (this.finishedVersion === this.version && this.scene) return Promise.resolve();
+    if (this.finishedVersion === this.version && this.isWantedShown) return Promise.resolve();
+    if (this.finishedVersion === this.version && this.loadError) return Promise.reject(this.loadError);
     const promise = new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
     promise.catch(() => {});
     return promise;
@@ -224,7 +232,13 @@ export class Viewer {
   wake() {
     if (this.isAwake || !this.scene) return;
     this.isAwake = true;
-    requestAnimationFrame((now) => this.#tick(now));
+    // Waking from within a frame continues the motion; from outside it begins a new one.
+    if (this.isTicking) this.wasIdle = false;
+    requestAnimationFrame((now) => {
+      this.isTicking = true;
+      this.#tick(now);
+      this.isTicking = false;
+    });
   }
 
   #changed() {
@@ -236,7 +250,8 @@ export class Viewer {
     this.isAwake = false;
     if (this.isLost || this.failed) return;
     // A pause of the loop is not a step of the motion.
-    const dt = Math.min(0.1, Math.max(0.001, (now - this.lastTick) / 1000));
+    const dt = this.wasIdle ? 1 / 60 : Math.min(0.25, Math.max(0.001, (now - this.lastTick) / 1000));
+    this.wasIdle = true;
     this.lastTick = now;
     if (this.controls.update(dt)) this.#moved(now);
     if (this.isPlaying) {
@@ -333,11 +348,9 @@ export class Viewer {
   #finish(version) {
     if (version !== this.version) return;
     this.finishedVersion = version;
-    if (!this.isWantedShown && this.failedSubmodel === undefined) {
-      // The picture of a neighbour stands in until the wanted submodel is here.
-      return;
-    }
-    for (const { resolve } of this.waiting.splice(0)) requestAnimationFrame(() => resolve());
+    // Until the wanted submodel is here the picture of a neighbour stands in, which is not what was promised.
+    if (this.isWantedShown) for (const { resolve } of this.waiting.splice(0)) requestAnimationFrame(() => resolve());
+    else if (this.loadError) for (const { reject } of this.waiting.splice(0)) reject(this.loadError);
   }
 
   #present(target) {
@@ -398,9 +411,8 @@ export class Viewer {
   #lose(event) {
     event.preventDefault();
     this.isLost = true;
-    this.generation++;
+    this.abort?.abort();
     this.loading = undefined;
-    this.scene.assets.abort();
     this.fence = null;
     this.shown = null;
     this.resident = [];
