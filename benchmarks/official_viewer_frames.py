@@ -3,8 +3,8 @@
     python benchmarks/official_viewer_frames.py --data DIR [--json FILE] [--save DIR]
 
 DIR holds one folder per scene with ``baked/sm_XXX/``, ``cameras.json`` (camera-to-world matrices in viewer
-axes) and ``frames/``. Needs Chromium and playwright. The table gives differences per pixel (largest channel) in levels
-of 255.
+axes) and ``frames/``. Needs Chromium and playwright. The table gives differences per pixel (largest channel)
+in levels of 255.
 """
 
 from __future__ import annotations

@@ -131,6 +131,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
 
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (BrokenPipeError, ConnectionResetError):
+            # The browser closed a connection that it no longer needs.
+            self.close_connection = True
+
     def log_message(self, format: str, *args: object) -> None:
         """Stay quiet: the page reports its own errors."""
 
@@ -203,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the first and last byte asked for; ``None`` if there are none. Several ranges mean the whole file."""
+    """Return the first and last byte asked for; ``None`` if there are none. Several ranges: all."""
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
     if match is None or match.groups() == ("", ""):
         return 0, size - 1

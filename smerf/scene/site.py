@@ -1,7 +1,7 @@
 """Turn a baked scene into a web page: a folder for any static host, or one file that opens offline.
 
-A site holds ``index.html``, the viewer's modules in ``viewer/`` and the scene, unchanged, in ``baked/``. It is
-written beside its final place, checked, and only then renamed: an interrupted export leaves the old site alone.
+A site holds ``index.html``, the viewer's modules in ``viewer/`` and the scene, unchanged, in ``baked/``. It
+is written aside, checked, and only then renamed: an interrupted export leaves the old site alone.
 """
 
 from __future__ import annotations

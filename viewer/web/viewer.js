@@ -13,6 +13,9 @@ const TILE_MS = 40;
 const MIN_PREVIEW_PIXELS = 4000;
 const FIRST_TILE_PIXELS = 65536;
 const RESIDENT_SUBMODELS = 2;
+// Browsers slow down animation frames where nothing seems to be watching; the loop then goes on by timer.
+const FRAME_TIMEOUT_MS = 50;
+const POLL_MS = 4;
 const DEFAULT_NEAR = 0.2;
 const DEFAULT_FOV = 40;
 // Smoothing of the visibility that enlarges steps behind nearly opaque content; 1 keeps every step at one voxel.
@@ -234,11 +237,11 @@ export class Viewer {
     this.isAwake = true;
     // Waking from within a frame continues the motion; from outside it begins a new one.
     if (this.isTicking) this.wasIdle = false;
-    requestAnimationFrame((now) => {
+    nextFrame(() => {
       this.isTicking = true;
-      this.#tick(now);
+      this.#tick(performance.now());
       this.isTicking = false;
-    });
+    }, this.fence ? POLL_MS : FRAME_TIMEOUT_MS);
   }
 
   #changed() {
@@ -261,7 +264,7 @@ export class Viewer {
       this.fov = fov;
       this.#moved(now);
     }
-    if (this.#isGpuBusy(now)) return this.wake();
+    if (this.#isGpuBusy()) return this.wake();
     const submodel = this.#submodel();
     if (!submodel) return this.loading === undefined ? this.wake() : undefined;
     if (now - this.lastMove < 1000 * REST_SECONDS) {
@@ -349,12 +352,13 @@ export class Viewer {
     if (version !== this.version) return;
     this.finishedVersion = version;
     // Until the wanted submodel is here the picture of a neighbour stands in, which is not what was promised.
-    if (this.isWantedShown) for (const { resolve } of this.waiting.splice(0)) requestAnimationFrame(() => resolve());
+    if (this.isWantedShown) for (const { resolve } of this.waiting.splice(0)) nextFrame(resolve, FRAME_TIMEOUT_MS);
     else if (this.loadError) for (const { reject } of this.waiting.splice(0)) reject(this.loadError);
   }
 
   #present(target) {
     this.renderer.present(target);
+    this.canvas.classList.remove("empty");
     this.shown = target;
   }
 
@@ -464,6 +468,16 @@ export class Viewer {
     const { width, height, meanMs, cameraMs } = await this.benchmark();
     this.page.showMessage(`Benchmark: ${meanMs.toFixed(2)} ms per frame (${cameraMs.length} cameras, ${width} x ${height}).`);
   }
+}
+
+function nextFrame(callback, timeoutMs) {
+  const once = () => {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
+    callback();
+  };
+  const frame = requestAnimationFrame(once);
+  const timer = setTimeout(once, timeoutMs);
 }
 
 function cssColour(text) {
