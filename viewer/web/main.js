@@ -17,8 +17,7 @@ async function start() {
     const address = settings.dir ?? document.querySelector("meta[name=smerf-scene]").content;
     if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
     const progress = new Progress((state) => page.showProgress(state));
-    const [scene, sources] = await Promise.all([openScene(address, progress), loadShaderSources()]);
-    Object.assign(scene.params, settings.overrides);
+    const [scene, sources] = await Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
     await viewer.open(scene, sources, settings, progress);
   } catch (error) {
     viewer.fail(error);

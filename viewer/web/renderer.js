@@ -172,7 +172,8 @@ function compile(gl, sources, fragment, defines) {
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
     const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
-    throw new Error(`The shaders do not compile on this device. ${logs.join(" ")} ${gl.getProgramInfoLog(program)}`);
+    const reason = `${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500);
+    throw new Error(`The shaders do not compile on this device. ${reason}`);
   }
   const places = new Map();
   const at = (name) => {

@@ -12,15 +12,16 @@ const REQUIRED = [
 ];
 
 // Opens the scene at `address`: a folder with manifest.json, or one submodel folder (then siblings are found by name).
-export async function openScene(address, progress) {
+// `overrides` replace keys of scene_params.json.
+export async function openScene(address, progress, overrides = {}) {
   const base = new URL(address.endsWith("/") ? address : `${address}/`, document.baseURI);
   const name = base.pathname.split("/").filter(Boolean).pop() ?? "";
   if (globalThis.smerfEmbeddedFiles) {
     const assets = new Assets(base);
     if (assets.lists("manifest.json")) assets.manifest = await assets.json("manifest.json");
-    return openFolder(assets, firstFolder(assets.embedded), progress);
+    return openFolder(assets, firstFolder(assets.embedded), progress, overrides);
   }
-  if (/^sm_\d{3}$/.test(name)) return openFolder(new Assets(new URL("../", base)), `${name}/`, progress);
+  if (/^sm_\d{3}$/.test(name)) return openFolder(new Assets(new URL("../", base)), `${name}/`, progress, overrides);
 
   const probe = new Assets(base);
   const response = await fetch(probe.url("manifest.json")).catch(() => null);
@@ -34,9 +35,9 @@ export async function openScene(address, progress) {
     if (manifest.version !== undefined && Number.parseInt(manifest.version, 10) > FORMAT_MAJOR) {
       throw new LoadError(`The scene has format version ${manifest.version}; this viewer reads version ${FORMAT_MAJOR}.`);
     }
-    return openFolder(new Assets(base, manifest), firstFolder(manifest.files ?? {}), progress);
+    return openFolder(new Assets(base, manifest), firstFolder(manifest.files ?? {}), progress, overrides);
   }
-  return openFolder(probe, "", progress);
+  return openFolder(probe, "", progress, overrides);
 }
 
 function firstFolder(files) {
@@ -45,13 +46,13 @@ function firstFolder(files) {
   return entry.slice(0, entry.length - "scene_params.json".length);
 }
 
-async function openFolder(assets, folder, progress) {
-  const params = readParams(await assets.json(`${folder}scene_params.json`, progress), folder);
+async function openFolder(assets, folder, progress, overrides) {
+  const params = readParams({ ...(await assets.json(`${folder}scene_params.json`, progress)), ...overrides }, folder);
   const network = params.export_store_deferred_mlp_separately
     ? await assets.json(`${folder}deferred_mlp.json`, progress)
     : params.deferred_mlp;
   if (!network) throw new LoadError(`${folder}scene_params.json holds no appearance network.`);
-  const scene = new Scene(assets, folder, params, network);
+  const scene = new Scene(assets, folder, params, network, overrides);
   for (const path of Object.keys(assets.manifest?.files ?? {})) {
     if (path.startsWith(folder) && scene.reads(path.slice(folder.length))) progress?.expect(path, assets.manifest.files[path].bytes);
   }
@@ -83,8 +84,9 @@ function readParams(params, folder) {
 }
 
 export class Scene {
-  constructor(assets, folder, params, network) {
+  constructor(assets, folder, params, network, overrides = {}) {
     this.assets = assets;
+    this.overrides = overrides;
     this.folder = folder;
     this.params = params;
     this.count = params.num_local_submodels;
@@ -132,7 +134,8 @@ export class Scene {
   async submodelParams(k, progress) {
     if (k === this.entry) return this.params;
     const folder = this.submodelFolder(k);
-    const params = readParams(await this.assets.json(`${folder}scene_params.json`, progress), folder);
+    const file = await this.assets.json(`${folder}scene_params.json`, progress);
+    const params = readParams({ ...file, ...this.overrides }, folder);
     for (const key of ["triplane_resolution", "sparse_grid_resolution", "data_block_size"]) {
       if (params[key] !== this.params[key]) throw new LoadError(`${folder}scene_params.json: ${key} differs from the first submodel.`);
     }

@@ -58,7 +58,10 @@ export class Page {
 
   toggleHelp() {
     if ($("help").open) $("help").close();
-    else $("help").showModal();
+    else {
+      $("help").showModal();
+      $("help-title").focus();
+    }
   }
 
   toggleStatistics() {
