@@ -17,8 +17,8 @@ class StudentConfig:
     """R_v, voxels per axis of contracted space; a multiple of 8."""
     plane_resolution: int = 1024
     """R_t, texels per axis of a plane; four times R_v in the paper."""
-    submodel_scale: float = 2.5
-    """Factor from training units to the contraction's unit cube (one submodel)."""
+    submodel_scale: float | None = None
+    """Factor from training units to the contraction's unit cube (one submodel); the teacher's if not given."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
     width: int = 16

@@ -33,7 +33,7 @@ class StudentTrainer:
         self.white = capture.background == "white"
         self.bank = RayBank(capture.split("train"))
         self.generator = torch.Generator().manual_seed(config.seed + 2)
-        self.partition = Partition(1, (0,), config.submodel_scale)
+        self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
         self.step = 0
         self.student: Student | None = None
         self.rays = TeacherRays(
@@ -46,6 +46,7 @@ class StudentTrainer:
         )
         self.near = capture.near
         self._debt = 0.0
+        self.mean_square = 1.0
 
     def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
         """Fill the pool, find the voxel blocks and start the grids from the teacher."""
@@ -115,6 +116,7 @@ class StudentTrainer:
             student.alive[submodel].mark(rays, batch.edges, weights.detach(), self.config.alive_weight)
         rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
         truth = batch.colour + rest * background
+        self.mean_square = float((colour.detach() - truth).square().mean())
         losses = {
             "colour": charbonnier(colour - truth),
             "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),
@@ -221,7 +223,7 @@ class StudentTrainer:
         saved = time.monotonic()
         while self.step < self.config.steps:
             losses = self.advance()
-            losses["psnr"] = -20.0 * math.log10(max(losses["colour"], 1e-6))
+            losses["psnr"] = -10.0 * math.log10(max(self.mean_square, 1e-10))
             if report:
                 report(self.step, losses)
             yield self.step

@@ -40,8 +40,8 @@ class TeacherConfig:
     """Intervals in which the proposal field is evaluated."""
     samples: int = 32
     """Intervals of the radiance field."""
-    scene_scale: float = 2.5
-    """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube."""
+    scene_scale: float | None = None
+    """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube; from the cameras if not given."""
     rays: int = 4096
     """Rays a step."""
     steps: int = 2000
