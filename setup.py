@@ -22,7 +22,16 @@ INCLUDE = ROOT / "cuda" / "include"
 ISA_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mfma",
+        "-mf16c",
+        "-mbmi2",
+        "-mprefer-vector-width=512",
+    ],
 }
 CUDA_ARCHITECTURES = ("80", "86", "89", "90")
 
@@ -43,7 +52,10 @@ class BuildKernels(build_ext):
             else:
                 self._build_cpu(target, library.removeprefix("libsmerf_cpu_"))
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"smerf: {library} was not built ({error}); the PyTorch reference is used instead", file=sys.stderr)
+            print(
+                f"smerf: {library} was not built ({error}); the PyTorch reference is used instead",
+                file=sys.stderr,
+            )
 
     def _build_cpu(self, target: Path, isa: str) -> None:
         compiler = os.environ.get("CXX", "g++" if shutil.which("g++") else "c++")
@@ -84,7 +96,9 @@ def kernel_extensions() -> list[Extension]:
     """One optional extension per native library."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     names = [f"libsmerf_cpu_{isa}" for isa in (ISA_FLAGS if is_x86 else ["baseline"])]
-    return [Extension(f"smerf.kernels.{name}", sources=[], optional=True) for name in [*names, "libsmerf_cuda"]]
+    return [
+        Extension(f"smerf.kernels.{name}", sources=[], optional=True) for name in [*names, "libsmerf_cuda"]
+    ]
 
 
 viewer_packages = ["smerf.viewer"] + [f"smerf.viewer.{name}" for name in find_namespace_packages("viewer")]
@@ -99,7 +113,9 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["smerf", "smerf.*"]), *viewer_packages, "smerf.data"],
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
-    package_data={"": ["*.json", "*.yaml", "*.glsl", "*.frag", "*.vert", "*.js", "*.html", "*.css", "*.md", "*.svg"]},
+    package_data={
+        "": ["*.json", "*.yaml", "*.glsl", "*.frag", "*.vert", "*.js", "*.html", "*.css", "*.md", "*.svg"]
+    },
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",

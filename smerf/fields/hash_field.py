@@ -70,7 +70,12 @@ class RadianceField(nn.Module):
         """
         features = hash_encode(x, self.table, self.grid, sigma)
         raw_density, raw_colour = radiance_head(
-            features, directions, self.density_network, self.density_dims, self.colour_network, self.colour_dims
+            features,
+            directions,
+            self.density_network,
+            self.density_dims,
+            self.colour_network,
+            self.colour_dims,
         )
         return density_activation(raw_density), torch.sigmoid(raw_colour)
 

@@ -21,7 +21,9 @@ def uniform_edges(rays: int, samples: int, generator: torch.Generator | None, li
     return torch.cat([edges[:, :1], inner, edges[:, -1:]], -1)
 
 
-def resample(edges: Tensor, weights: Tensor, samples: int, generator: torch.Generator | None, mix: float) -> Tensor:
+def resample(
+    edges: Tensor, weights: Tensor, samples: int, generator: torch.Generator | None, mix: float
+) -> Tensor:
     """Draw new edges by the inverse of the histogram's cumulative distribution.
 
     Args:

@@ -15,7 +15,17 @@ from torch import Tensor
 
 from smerf.kernels import native
 
-__all__ = ["BLOCK", "FEATURES", "MAX_SAMPLES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
+__all__ = [
+    "BLOCK",
+    "FEATURES",
+    "MAX_SAMPLES",
+    "GridSpec",
+    "Grids",
+    "grid_adam_",
+    "grid_mark",
+    "grid_read",
+    "grid_render",
+]
 
 BLOCK = 8
 """Edge of a voxel block."""
@@ -152,7 +162,9 @@ def grid_render(
     _check_rays(origins, directions, edges)
     if native.load_cpu() is None or edges.device.type != "cpu":
         return _reference().grid_render(grids, anchor, origins, directions, edges, tau)
-    return _GridRender.apply(anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau)
+    return _GridRender.apply(
+        anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau
+    )
 
 
 class _GridRender(torch.autograd.Function):
@@ -250,7 +262,10 @@ def grid_adam_(
         _reference().grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
         return
     spec, f = grids.spec, ctypes.c_float
-    ranges = f(spec.density_range[1] - spec.density_range[0]), f(spec.feature_range[1] - spec.feature_range[0])
+    ranges = (
+        f(spec.density_range[1] - spec.density_range[0]),
+        f(spec.feature_range[1] - spec.feature_range[0]),
+    )
     parts = (
         (grids.voxel_records, grids.voxels, grids.voxel_touched, lr),
         (grids.plane_records, grids.planes, grids.plane_touched, lr if plane_lr is None else plane_lr),
@@ -261,5 +276,3 @@ def grid_adam_(
             ctypes.c_int64(values.shape[0]), *ranges, f(rate), f(betas[0]), f(betas[1]), f(eps),
             f(1.0 - betas[0] ** step), f(1.0 - betas[1] ** step),
         )  # fmt: skip
-
-

@@ -102,7 +102,9 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
     library = native.load_cpu()
     if library is None or x.device.type != "cpu":
         return reference.hash_encode(x, table, spec, sigma)
-    return _HashEncode.apply(x.contiguous(), table.contiguous(), spec, None if sigma is None else sigma.contiguous())
+    return _HashEncode.apply(
+        x.contiguous(), table.contiguous(), spec, None if sigma is None else sigma.contiguous()
+    )
 
 
 class _HashEncode(torch.autograd.Function):

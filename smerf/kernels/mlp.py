@@ -118,7 +118,9 @@ def radiance_head(
         raise ValueError(f"colour_dims: expected three outputs, got {colour_dims[-1]}")
     rays = max(1, directions.shape[0])
     if features.shape[0] % rays or (features.shape[0] and not directions.shape[0]):
-        raise ValueError(f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}")
+        raise ValueError(
+            f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}"
+        )
     args = (features, directions, density_params, tuple(density_dims), colour_params, tuple(colour_dims))
     if native.load_cpu() is None or features.device.type != "cpu":
         return reference.radiance_head(*args)
@@ -145,7 +147,9 @@ class _RadianceHead(torch.autograd.Function):
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
-        native.load_cpu().smerf_radiance_head_forward(*common, native.pointer(density), native.pointer(colour))
+        native.load_cpu().smerf_radiance_head_forward(
+            *common, native.pointer(density), native.pointer(colour)
+        )
         del keep
         ctx.save_for_backward(features, directions, density_params, colour_params)
         ctx.dims = density_dims, colour_dims
@@ -156,12 +160,19 @@ class _RadianceHead(torch.autograd.Function):
         features, directions, density_params, colour_params = ctx.saved_tensors
         density_dims, colour_dims = ctx.dims
         up_density, up_colour = up_density.contiguous(), up_colour.contiguous()
-        grads = [torch.zeros_like(density_params), torch.zeros_like(colour_params), torch.empty_like(features)]
+        grads = [
+            torch.zeros_like(density_params),
+            torch.zeros_like(colour_params),
+            torch.empty_like(features),
+        ]
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
         native.load_cpu().smerf_radiance_head_backward(
-            *common, native.pointer(up_density), native.pointer(up_colour), *(native.pointer(g) for g in grads)
+            *common,
+            native.pointer(up_density),
+            native.pointer(up_colour),
+            *(native.pointer(g) for g in grads),
         )
         del keep
         return grads[2], None, grads[0], None, grads[1], None

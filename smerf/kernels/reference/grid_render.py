@@ -205,7 +205,12 @@ class _GridRender(torch.autograd.Function):
         v, t = _clean(stencil, *read(grids, stencil))
         shape = world_step.shape
         features, weights, _ = composite(
-            v.view(*shape, 8), t.view(*shape, 8), edges.diff(dim=-1), world_step, stencil.alive.view(shape), tau
+            v.view(*shape, 8),
+            t.view(*shape, 8),
+            edges.diff(dim=-1),
+            world_step,
+            stencil.alive.view(shape),
+            tau,
         )
         return features, weights
 
