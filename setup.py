@@ -1,7 +1,7 @@
 """Build smerf: the Python packages and the native kernels (plain C ABI, loaded with ctypes).
 
 The CPU library is compiled once per instruction set and the loader picks one at run time, so one wheel serves
-every x86-64 machine. Without a C++ compiler or nvcc the install still succeeds and the PyTorch references run.
+every x86-64 machine. Without a C++ compiler or nvcc the install still succeeds, on PyTorch references.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class BuildKernels(build_ext):
     def _build_cpu(self, target: Path, isa: str) -> None:
         compiler = os.environ.get("CXX", "g++" if shutil.which("g++") else "c++")
         common = [
-            "-std=c++17", "-O3", "-ffast-math", "-fno-finite-math-only", "-fPIC", "-fopenmp", "-fvisibility=hidden",
-            f'-DSMERF_ISA="{isa}"', f"-I{INCLUDE}", *ISA_FLAGS[isa],
+            "-std=c++17", "-O3", "-ffast-math", "-fno-finite-math-only", "-fPIC", "-fopenmp",
+            "-fvisibility=hidden", f'-DSMERF_ISA="{isa}"', f"-I{INCLUDE}", *ISA_FLAGS[isa],
         ]  # fmt: skip
         objects = []
         for source in sorted((ROOT / "cuda" / "cpu").glob("*.cpp")):
@@ -79,8 +79,8 @@ class BuildKernels(build_ext):
         last = CUDA_ARCHITECTURES[-1]
         codes.append(f"-gencode=arch=compute_{last},code=compute_{last}")
         command = [
-            nvcc, "-std=c++17", "-O3", "--use_fast_math", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-shared",
-            "-cudart", "static", *codes, f"-I{INCLUDE}", *sources, "-o", str(target),
+            nvcc, "-std=c++17", "-O3", "--use_fast_math", "-Xcompiler", "-fPIC,-fvisibility=hidden",
+            "-shared", "-cudart", "static", *codes, f"-I{INCLUDE}", *sources, "-o", str(target),
         ]  # fmt: skip
         subprocess.check_call(command)
 

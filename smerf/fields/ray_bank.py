@@ -19,7 +19,10 @@ __all__ = ["RayBank", "RayBatch", "camera_rays"]
 
 @dataclass(frozen=True)
 class RayBatch:
-    """Rays with the photo's colour: ``colours`` (R, 3) and ``alpha`` (R, 1) in [0, 1], ``frames`` (R,) indices."""
+    """Rays with the photo's colour.
+
+    ``colours`` (R, 3) and ``alpha`` (R, 1) are in [0, 1], ``frames`` (R,) are indices.
+    """
 
     rays: Rays
     colours: Tensor
