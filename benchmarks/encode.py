@@ -1,11 +1,10 @@
 """Speed of the native hash encoding, forward and backward, and as a ratio to PyTorch.
 
-    python benchmarks/encode.py [--rays 512] [--samples 32] [--repeats 10] [--json FILE]
+    python benchmarks/encode.py [--rays 2048] [--samples 32] [--repeats 10] [--json FILE]
 
 Points are the samples of rays through a contracted scene, in ray order, at 16 levels of 2 features and 2^19
 entries. The peer is the faster way to write the encoding in PyTorch: one ``embedding_bag`` a level whose
-per-sample weights are the trilinear ones. The tables start small and random, and only they are differentiated,
-as in training.
+per-sample weights are the trilinear ones. Only the tables are differentiated, as in training.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rays", type=int, default=512)
+    parser.add_argument("--rays", type=int, default=2048)
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--json", type=Path)

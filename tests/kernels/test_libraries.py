@@ -16,7 +16,7 @@ table = torch.arange(spec.entry_count * 2.0).view(-1, 2).requires_grad_()
 out = hash_encode(x, table, spec)
 out.square().sum().backward()
 used = [row["name"] for row in native.status() if row["state"] == "used"]
-sums = [float(out.double().sum()), float(table.grad.double().sum())]
+sums = [float(out.detach().double().sum()), float(table.grad.double().sum())]
 """
 
 
