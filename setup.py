@@ -114,7 +114,8 @@ setup(
     packages=[*find_packages(include=["smerf", "smerf.*"]), *viewer_packages, "smerf.data"],
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
     package_data={
-        "": ["*.json", "*.yaml", "*.glsl", "*.frag", "*.vert", "*.js", "*.html", "*.css", "*.md", "*.svg"]
+        "smerf.viewer": [f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg")],
+        "smerf.data": ["**/*.yaml", "**/*.json"],
     },
     install_requires=[
         "torch>=2.4",

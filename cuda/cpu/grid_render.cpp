@@ -22,22 +22,23 @@ constexpr float kMaxExponent = 15.0f;
 struct Sample {
   Vec3 s;
   int index;
-  float v[kChannels], t[kChannels];
-  float fine[kFeatures / 2], coarse[kFeatures / 2];
+  Lanes8 v, t;          // voxel values and the sum of the planes
+  Lanes8 fine, coarse;  // activated; lane 0 is unused
   float depth, weight;
 };
 
 struct SampleGradient {
   Vec3 s;
-  float v[kChannels], t[kChannels];
+  Lanes8 v, t;
 };
 
-// Evaluates one ray. weights and features must be zeroed; returns the number of samples kept.
+// Evaluates one ray. weights must be zeroed; fine and coarse are added to; returns the number of samples kept.
 int trace(const GridView& grid, const float* o, const float* d, const float* edges, int samples, float tau, float step,
-          float* features, float* weights, Sample* kept) {
+          Lanes8* fine, Lanes8* coarse, float* weights, Sample* kept) {
   float light = 1.0f;
   int count = 0;
   const Vec3 direction = viewer_axes(d[0], d[1], d[2]);
+  const float least_depth = -logf(1.0f - tau);
   for (int i = 0; i < samples && light > kOpaque; ++i) {
     const float dt = edges[i + 1] - edges[i];
     if (!(dt > 0.0f)) continue;
@@ -47,72 +48,85 @@ int trace(const GridView& grid, const float* o, const float* d, const float* edg
     sample.s = contract(p);
     Stencil stencil;
     if (!find_stencil(grid, sample.s, &stencil)) continue;
-    read_grid(grid, stencil, sample.v, sample.t);
-    const float gate = sample.v[kGate];
-    const float sigma = expf(fminf(gate * sample.t[0] + sample.v[0] - 1.0f, kMaxExponent));
+    read_grid(grid, stencil, &sample.v, &sample.t);
+    const Lanes8 merged = sample.v + lane(sample.v, kGate) * sample.t;
+    const float sigma = fast_exp(fminf(lane(merged, 0) - 1.0f, kMaxExponent));
     const float world_step = step / (grid.scale * fmaxf(contraction_speed(p, direction), 1e-12f));
-    if (tau > 0.0f && sigma * world_step < -logf(1.0f - tau)) continue;
+    if (tau > 0.0f && sigma * world_step < least_depth) continue;
     sample.depth = sigma * dt;
-    const float passed = expf(-sample.depth);
-    sample.weight = light * (1.0f - passed);
+    // 1 - exp(-x) cancels for small x.
+    const float alpha = sample.depth < 1e-3f ? sample.depth * (1.0f - 0.5f * sample.depth) : 1.0f - fast_exp(-sample.depth);
+    sample.weight = light * alpha;
     sample.index = i;
-    light *= passed;
-    for (int c = 0; c < kFeatures / 2; ++c) {
-      sample.fine[c] = sigmoid(gate * sample.t[c + 1] + sample.v[c + 1]);
-      sample.coarse[c] = sigmoid(sample.v[c + 1]);
-      features[c] += sample.weight * sample.fine[c];
-      features[c + kFeatures / 2] += sample.weight * sample.coarse[c];
-    }
+    light *= 1.0f - alpha;
+    sample.fine = sigmoid(merged);
+    sample.coarse = sigmoid(sample.v);
+    *fine += sample.weight * sample.fine;
+    *coarse += sample.weight * sample.coarse;
     weights[i] = sample.weight;
     ++count;
   }
   return count;
 }
 
+float sum_features(const Lanes8& a) {
+  float total = 0.0f;
+  for (int c = 1; c < kChannels; ++c) total += a[c];
+  return total;
+}
+
 // Turns the gradients of a ray's features and weights into gradients of its samples' grid values.
-void differentiate(const Sample* kept, int count, const float* up_features, const float* up_weights,
+void differentiate(const Sample* kept, int count, const Lanes8& up_fine, const Lanes8& up_coarse, const float* up_weights,
                    std::vector<SampleGradient>& list) {
   float after = 0.0f;  // sum of gradient * weight over later samples
   float light_after[kMaxSamples + 1];
   float light = 1.0f;
-  for (int i = 0; i < count; ++i) light_after[i] = light = light * expf(-kept[i].depth);
+  for (int i = 0; i < count; ++i) light_after[i] = light = light * fast_exp(-kept[i].depth);
   const size_t first = list.size();
   list.resize(first + count);
   for (int i = count - 1; i >= 0; --i) {
     const Sample& sample = kept[i];
     SampleGradient& out = list[first + i];
     out.s = sample.s;
-    const float gate = sample.v[kGate];
-    float up = up_weights[sample.index];
-    for (int c = 0; c < kFeatures / 2; ++c)
-      up += up_features[c] * sample.fine[c] + up_features[c + kFeatures / 2] * sample.coarse[c];
+    const float gate = lane(sample.v, kGate);
+    const float up = up_weights[sample.index] + sum_features(up_fine * sample.fine + up_coarse * sample.coarse);
     const float density = (up * light_after[i] - after) * sample.depth;
     after += up * sample.weight;
-    out.v[0] = density;
-    out.t[0] = gate * density;
-    float gate_gradient = density * sample.t[0];
-    for (int c = 0; c < kFeatures / 2; ++c) {
-      const float fine = up_features[c] * sample.weight * sample.fine[c] * (1.0f - sample.fine[c]);
-      const float coarse = up_features[c + kFeatures / 2] * sample.weight * sample.coarse[c] * (1.0f - sample.coarse[c]);
-      out.v[c + 1] = fine + coarse;
-      out.t[c + 1] = gate * fine;
-      gate_gradient += fine * sample.t[c + 1];
-    }
-    out.v[kGate] += gate_gradient;
+    Lanes8 fine = sample.weight * up_fine * sample.fine * (1.0f - sample.fine);
+    Lanes8 coarse = sample.weight * up_coarse * sample.coarse * (1.0f - sample.coarse);
+    fine[0] = density;
+    coarse[0] = 0.0f;
+    const Lanes8 by_gate = fine * sample.t;
+    out.t = gate * fine;
+    out.v = fine + coarse;
+    out.v[kGate] += sum_features(by_gate) + by_gate[0];
   }
 }
 
-typedef float Row __attribute__((vector_size(32), aligned(4)));
+// One addition to a vertex.
+struct Target {
+  int64_t vertex;
+  float weight;
+  const Lanes8* gradient;
+};
 
-void add_row(float* records, uint8_t* touched, int64_t vertex, const float* gradient, float weight) {
-  float* target = records + vertex * kRecord;
-  *(Row*)target += *(const Row*)gradient * weight;
-  touched[vertex] = 1;
+// Random access to large arrays: the records of later targets are fetched while earlier ones are added to.
+void add_targets(const std::vector<Target>& targets, float* records, uint8_t* touched) {
+  typedef float Row __attribute__((vector_size(32), aligned(4)));
+  constexpr size_t kAhead = 16;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (i + kAhead < targets.size()) {
+      __builtin_prefetch(records + targets[i + kAhead].vertex * kRecord, 1);
+      __builtin_prefetch(touched + targets[i + kAhead].vertex, 1);
+    }
+    *(Row*)(records + targets[i].vertex * kRecord) += *targets[i].gradient * targets[i].weight;
+    touched[targets[i].vertex] = 1;
+  }
 }
 
-// Adds the listed gradients to the voxels whose first two indices have the given parities.
-void scatter_voxels(const GridView& grid, const std::vector<SampleGradient>& list, int parity_a, int parity_b,
-                    float* records, uint8_t* touched) {
+// Lists the voxels of the samples whose first two indices have the given parities.
+void list_voxels(const GridView& grid, const std::vector<SampleGradient>& list, int parity_a, int parity_b,
+                 std::vector<Target>& targets) {
   for (const SampleGradient& sample : list) {
     int low[3], high[3];
     float f[3];
@@ -125,14 +139,14 @@ void scatter_voxels(const GridView& grid, const std::vector<SampleGradient>& lis
       const int64_t vertex = voxel_address(grid, a, b, c);
       const float weight =
           (corner & 4 ? f[0] : 1.0f - f[0]) * (corner & 2 ? f[1] : 1.0f - f[1]) * (corner & 1 ? f[2] : 1.0f - f[2]);
-      if (vertex >= 0) add_row(records, touched, vertex, sample.v, weight);
+      if (vertex >= 0) targets.push_back({vertex, weight, &sample.v});
     }
   }
 }
 
-// Adds the listed gradients to the texels of one plane whose first index has the given parity.
-void scatter_plane(const GridView& grid, const std::vector<SampleGradient>& list, int plane, int parity, float* records,
-                   uint8_t* touched) {
+// Lists the texels of one plane of the samples whose first index has the given parity.
+void list_texels(const GridView& grid, const std::vector<SampleGradient>& list, int plane, int parity,
+                 std::vector<Target>& targets) {
   const int64_t r = grid.plane_resolution;
   for (const SampleGradient& sample : list) {
     int low[2], high[2];
@@ -143,9 +157,21 @@ void scatter_plane(const GridView& grid, const std::vector<SampleGradient>& list
       const int a = corner & 2 ? high[0] : low[0], b = corner & 1 ? high[1] : low[1];
       if ((a & 1) != parity) continue;
       const float weight = (corner & 2 ? f[0] : 1.0f - f[0]) * (corner & 1 ? f[1] : 1.0f - f[1]);
-      add_row(records, touched, (plane * r + a) * r + b, sample.t, weight);
+      targets.push_back({(plane * r + a) * r + b, weight, &sample.t});
     }
   }
+}
+
+Lanes8 load(const float* values) {
+  Lanes8 result;
+  memcpy(&result, values, sizeof(result));
+  return result;
+}
+
+void store(float* values, const Lanes8& lanes) { memcpy(values, &lanes, sizeof(lanes)); }
+
+Lanes8 feature_lanes(const float* features) {
+  return Lanes8{0.0f,        features[0], features[1], features[2], features[3], features[4], features[5], features[6]};
 }
 
 }  // namespace
@@ -164,10 +190,14 @@ SMERF_API int smerf_grid_render_forward(const void* view, const float* origins, 
     for (int64_t r = 0; r < rays; ++r) {
       float* ray_features = features + r * kFeatures;
       float* ray_weights = weights + r * samples;
-      for (int c = 0; c < kFeatures; ++c) ray_features[c] = 0.0f;
+      Lanes8 fine = zero_lanes(), coarse = zero_lanes();
       for (int i = 0; i < samples; ++i) ray_weights[i] = 0.0f;
-      trace(grid, origins + 3 * r, directions + 3 * r, edges + r * (samples + 1), samples, tau, step, ray_features,
+      trace(grid, origins + 3 * r, directions + 3 * r, edges + r * (samples + 1), samples, tau, step, &fine, &coarse,
             ray_weights, kept.data());
+      for (int c = 0; c < kFeatures / 2; ++c) {
+        ray_features[c] = fine[c + 1];
+        ray_features[c + kFeatures / 2] = coarse[c + 1];
+      }
     }
   }
   return 0;
@@ -189,20 +219,28 @@ SMERF_API int smerf_grid_render_backward(const void* view, const float* origins,
 #pragma omp for schedule(dynamic, 1)
     for (int64_t k = 0; k < chunks; ++k) {
       for (int64_t r = k * chunk; r < rays && r < (k + 1) * chunk; ++r) {
-        float features[kFeatures] = {};
+        Lanes8 fine = zero_lanes(), coarse = zero_lanes();
         const int count = trace(grid, origins + 3 * r, directions + 3 * r, edges + r * (samples + 1), samples, tau,
-                                step, features, weights.data(), kept.data());
-        differentiate(kept.data(), count, up_features + r * kFeatures, up_weights + r * samples, lists[k]);
+                                step, &fine, &coarse, weights.data(), kept.data());
+        const float* up = up_features + r * kFeatures;
+        differentiate(kept.data(), count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights + r * samples,
+                      lists[k]);
       }
     }
 #pragma omp for schedule(dynamic, 1)
-    for (int task = 0; task < 10; ++task)
+    for (int task = 0; task < 10; ++task) {
+      std::vector<Target> targets;
       for (const auto& list : lists) {
-        if (task < 4)
-          scatter_voxels(grid, list, task & 1, task >> 1, voxel_records, voxel_touched);
-        else
-          scatter_plane(grid, list, (task - 4) >> 1, task & 1, plane_records, plane_touched);
+        targets.clear();
+        if (task < 4) {
+          list_voxels(grid, list, task & 1, task >> 1, targets);
+          add_targets(targets, voxel_records, voxel_touched);
+        } else {
+          list_texels(grid, list, (task - 4) >> 1, task & 1, targets);
+          add_targets(targets, plane_records, plane_touched);
+        }
       }
+    }
   }
   return 0;
 }
@@ -235,7 +273,13 @@ SMERF_API int smerf_grid_read(const void* view, const float* points, int64_t cou
   for (int64_t i = 0; i < count; ++i) {
     Stencil stencil;
     alive[i] = find_stencil(grid, {points[3 * i], points[3 * i + 1], points[3 * i + 2]}, &stencil);
-    if (alive[i]) read_grid(grid, stencil, v + i * kChannels, t + i * kChannels);
+    if (!alive[i]) continue;
+    Lanes8 voxel, plane;
+    read_grid(grid, stencil, &voxel, &plane);
+    for (int c = 0; c < kChannels; ++c) {
+      v[i * kChannels + c] = voxel[c];
+      t[i * kChannels + c] = plane[c];
+    }
   }
   return 0;
 }
@@ -247,27 +291,30 @@ SMERF_API int smerf_grid_adam(float* records, uint8_t* bytes, uint8_t* touched, 
                               float feature_range, float lr, float beta1, float beta2, float eps, float correction1,
                               float correction2) {
   const float inv1 = 1.0f / correction1, inv2 = 1.0f / correction2;
+  const Lanes8 range = first_and_rest(density_range, feature_range);
 #pragma omp parallel for schedule(dynamic, 16384)
   for (int64_t vertex = 0; vertex < vertices; ++vertex) {
     if (!touched[vertex]) continue;
     touched[vertex] = 0;
     float *g = records + vertex * kRecord, *z = g + 8, *m1 = g + 16, *m2 = g + 24;
     uint8_t* q = bytes + vertex * kChannels;
+    Lanes8 slope = load(g);
     float size = 0.0f;
-    for (int c = 0; c < kChannels; ++c) size += fabsf(g[c]);
-    if (!(size <= 3e38f)) {
-      for (int c = 0; c < kChannels; ++c) g[c] = 0.0f;
-      continue;
-    }
-    for (int c = 0; c < kChannels; ++c) {
-      const float u = 1.0f / (1.0f + expf(-z[c]));
-      const float slope = g[c] * (c == 0 ? density_range : feature_range) * u * (1.0f - u);
-      m1[c] = beta1 * m1[c] + (1.0f - beta1) * slope;
-      m2[c] = beta2 * m2[c] + (1.0f - beta2) * slope * slope;
-      z[c] -= lr * (m1[c] * inv1) / (sqrtf(m2[c] * inv2) + eps);
-      q[c] = (uint8_t)lrintf(255.0f / (1.0f + expf(-z[c])));
-      g[c] = 0.0f;
-    }
+    for (int c = 0; c < kChannels; ++c) size += fabsf(slope[c]);
+    store(g, zero_lanes());
+    if (!(size <= 3e38f)) continue;
+    const Lanes8 u = sigmoid(load(z));
+    slope = slope * range * u * (1.0f - u);
+    const Lanes8 first = beta1 * load(m1) + (1.0f - beta1) * slope;
+    const Lanes8 second = beta2 * load(m2) + (1.0f - beta2) * slope * slope;
+    Lanes8 root;
+    for (int c = 0; c < kChannels; ++c) root[c] = sqrtf(second[c] * inv2);
+    const Lanes8 next = load(z) - lr * inv1 * first / (root + eps);
+    store(m1, first);
+    store(m2, second);
+    store(z, next);
+    const Lanes8 quantised = 255.0f * sigmoid(next);
+    for (int c = 0; c < kChannels; ++c) q[c] = (uint8_t)lrintf(quantised[c]);
   }
   return 0;
 }

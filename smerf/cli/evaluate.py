@@ -133,8 +133,11 @@ def _renderer(run: RunFolder, stage: str) -> Callable[[Camera], np.ndarray]:
         return load_teacher(folder).render_image
     if stage == "student":
         from smerf.student import load_student
+        from smerf.teacher import load_teacher
 
-        return load_student(folder).render_image
+        student = load_student(folder)
+        student.teacher = load_teacher(run.folder("teacher"))
+        return student.render_image
     from smerf.scene import load_scene
 
     return load_scene(folder).render

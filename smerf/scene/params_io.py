@@ -19,6 +19,10 @@ from smerf.scene.types import SceneParams
 __all__ = ["Layout", "check_mlp", "mlp_to_json", "params_to_json", "parse_mlp", "parse_params"]
 
 _LAYERS = (0, 1, 2)
+_MAX_EDGE = 8192
+"""Largest resolution that is believed; beyond it a file is damaged, and allocating for it would exhaust
+memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,17 @@ class _Reader:
     def fail(self, message: str) -> InvalidDataError:
         return InvalidDataError(f"{self.where}: {message}")
 
-    def whole(self, key: str, default: int | None = None, least: int = 1) -> int:
+    def whole(self, key: str, default: int | None = None, least: int = 1, most: int = 1 << 16) -> int:
         value = self.value.get(key, default)
         if value is None:
             raise self.fail(f"key {key!r} is missing")
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
+            or not least <= value <= most
             or value != int(value)
-            or value < least
         ):
-            raise self.fail(f"{key!r} must be a whole number >= {least}, got {value!r}")
+            raise self.fail(f"{key!r} must be a whole number in {least} .. {most}, got {value!r}")
         return int(value)
 
     def number(self, key: str) -> float:
@@ -104,8 +108,8 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
     combination.
     """
     read = _Reader(value, where)
-    triplane = read.whole("triplane_resolution", least=2)
-    sparse = read.whole("sparse_grid_resolution", least=1)
+    triplane = read.whole("triplane_resolution", least=2, most=_MAX_EDGE)
+    sparse = read.whole("sparse_grid_resolution", most=_MAX_EDGE)
     block = read.whole("data_block_size")
     if sparse % block:
         raise read.fail(f"'data_block_size' {block} does not divide 'sparse_grid_resolution' {sparse}")
@@ -150,7 +154,7 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
         default_exposure=exposure or None,
         background=_parse_colour(value.get("backgroundColor"), where),
     )
-    atlas = tuple(read.whole(f"atlas_{axis}") for axis in ("width", "height", "depth"))
+    atlas = tuple(read.whole(f"atlas_{axis}", most=_MAX_EDGE) for axis in ("width", "height", "depth"))
     slices = read.whole("num_slices")
     for axis, size in zip(("width", "height", "depth"), atlas):
         if size % (block + 1):

@@ -185,6 +185,8 @@ def change(folder, key, value):
         ("triplane_resolution", None),
         ("triplane_resolution", "64"),
         ("triplane_resolution", 64.5),
+        ("triplane_resolution", 1e9),
+        ("atlas_height", 9 * 10**6),
         ("range_features", [7, -7]),
         ("range_density", None),
         ("num_slices", 5),

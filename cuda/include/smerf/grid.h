@@ -6,6 +6,7 @@
 #pragma once
 
 #include "smerf/contraction.h"
+#include "smerf/lanes.h"
 
 namespace smerf {
 
@@ -87,39 +88,26 @@ SMERF_FN bool find_stencil(const GridView& grid, const Vec3& s, Stencil* stencil
   return true;
 }
 
-// Byte of an absent voxel: no density, and the byte next to zero for every feature.
-SMERF_FN float absent_byte(int channel) { return channel == 0 ? 0.0f : 128.0f; }
-
-SMERF_FN void dequantise(const GridView& grid, float sum_of_bytes, float weight, int channel, float* value) {
-  const float low = channel == 0 ? grid.density_low : grid.feature_low;
-  const float high = channel == 0 ? grid.density_high : grid.feature_high;
-  *value = weight * low + (high - low) * (sum_of_bytes * (1.0f / 255.0f));
-}
+// Bytes of an absent voxel: no density, and the byte next to zero for every feature.
+SMERF_FN Lanes8 absent_bytes() { return first_and_rest(0.0f, 128.0f); }
 
 // Interpolates the voxel grid (v) and the sum of the three planes (t), both dequantised, eight channels each.
-SMERF_FN void read_grid(const GridView& grid, const Stencil& stencil, float* v, float* t) {
-  float voxel_bytes[kChannels], plane_bytes[kChannels];
-  for (int c = 0; c < kChannels; ++c) voxel_bytes[c] = plane_bytes[c] = 0.0f;
+SMERF_FN void read_grid(const GridView& grid, const Stencil& stencil, Lanes8* v, Lanes8* t) {
+  Lanes8 voxel = zero_lanes(), plane = zero_lanes();
   for (int corner = 0; corner < 8; ++corner) {
-    const float w = stencil.voxel_weight[corner];
-    if (stencil.voxel[corner] < 0) {
-      for (int c = 0; c < kChannels; ++c) voxel_bytes[c] += w * absent_byte(c);
-    } else {
-      const uint8_t* bytes = grid.voxels + stencil.voxel[corner] * kChannels;
-      for (int c = 0; c < kChannels; ++c) voxel_bytes[c] += w * (float)bytes[c];
-    }
+    if (stencil.voxel[corner] < 0)
+      voxel += stencil.voxel_weight[corner] * absent_bytes();
+    else
+      add_bytes(voxel, grid.voxels + stencil.voxel[corner] * kChannels, stencil.voxel_weight[corner]);
   }
-  for (int corner = 0; corner < 12; ++corner) {
-    const uint8_t* bytes = grid.planes + stencil.texel[corner] * kChannels;
-    for (int c = 0; c < kChannels; ++c) plane_bytes[c] += stencil.texel_weight[corner] * (float)bytes[c];
-  }
-  for (int c = 0; c < kChannels; ++c) {
-    dequantise(grid, voxel_bytes[c], 1.0f, c, v + c);
-    dequantise(grid, plane_bytes[c], 3.0f, c, t + c);
-  }
+  for (int corner = 0; corner < 12; ++corner)
+    add_bytes(plane, grid.planes + stencil.texel[corner] * kChannels, stencil.texel_weight[corner]);
+  const Lanes8 low = first_and_rest(grid.density_low, grid.feature_low);
+  const Lanes8 range = first_and_rest((grid.density_high - grid.density_low) * (1.0f / 255.0f),
+                                      (grid.feature_high - grid.feature_low) * (1.0f / 255.0f));
+  *v = low + range * voxel;
+  *t = 3.0f * low + range * plane;
 }
-
-SMERF_FN float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 // Distance inside [t0, t1] of a conical frustum's centre of mass (mip-NeRF, arXiv 2103.13415).
 SMERF_FN float frustum_mean(float t0, float t1) {

@@ -5,7 +5,7 @@
 // sigma (standard deviation in the units of X) a level is faded by omega = erf(1 / (sqrt(8) sigma n)).
 #pragma once
 
-#include "smerf/common.h"
+#include "smerf/lanes.h"
 
 namespace smerf {
 
@@ -31,7 +31,7 @@ SMERF_FN uint32_t level_entry(const HashLevel& level, uint32_t x, uint32_t y, ui
 SMERF_FN float level_fade(float sigma, int resolution) {
   const float denominator = 8.0f * sigma * sigma * (float)resolution * (float)resolution;
   const float z2 = 1.0f / fmaxf(denominator, 1e-12f);
-  return sqrtf(1.0f - expf(-1.27323954f * z2));
+  return sqrtf(1.0f - fast_exp(-1.27323954f * z2));
 }
 
 // The eight corners of a point in a level: entries (within the level) and trilinear weights.

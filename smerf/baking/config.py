@@ -1,0 +1,20 @@
+"""Presets of baking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PRESETS", "BakeConfig"]
+
+
+@dataclass(frozen=True)
+class BakeConfig:
+    """Everything that baking depends on."""
+
+    dilation: int = 1
+    """Cells (four texels wide) by which seen content is grown before it counts as occupied."""
+    array_format: str = "png"
+    """``png``, ``raw`` or ``raw.gz``."""
+
+
+PRESETS: dict[str, BakeConfig] = {name: BakeConfig() for name in ("tiny", "preview", "standard", "paper")}

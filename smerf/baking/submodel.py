@@ -1,0 +1,110 @@
+"""Turning one submodel's grids into the arrays of the asset format (SMERF, arXiv 2312.07541, section 7)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from smerf.kernels import Grids
+from smerf.kernels.grid_render import BLOCK
+from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
+from smerf.scene.types import BakedSubmodel
+from smerf.student.alive import CELL_TEXELS, AliveCells
+
+__all__ = ["alive_blocks", "bake_submodel", "gather_blocks", "used_texels"]
+
+_ABSENT = np.array([0, 128, 128, 128, 128, 128, 128, 128], np.uint8)
+"""An absent voxel: no density, every feature next to zero; as the simulation reads it."""
+
+
+def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
+    """Return the macroblocks (B, B, B) bool that serve an occupied cell and hold data.
+
+    Blocks are sample-centred and cells are not: a cell next to a block's border is served by the block below as well.
+    """
+    spec = grids.spec
+    ratio = spec.voxel_resolution / occupied.shape[0]
+    result = np.zeros((spec.blocks,) * 3, bool)
+    cells = np.argwhere(occupied)
+    low = np.floor((cells * ratio - 0.5) / BLOCK).astype(int).clip(0, spec.blocks - 1)
+    high = np.floor(((cells + 1) * ratio - 0.5 - 1e-6) / BLOCK).astype(int).clip(0, spec.blocks - 1)
+    for corner in np.ndindex(2, 2, 2):
+        result[tuple(np.where(np.array(corner, bool), high, low).T)] = True
+    return result & (grids.block_index.numpy() >= 0)
+
+
+def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
+    """Return the samples (n, 9, 9, 9, 8) of macroblocks (n, 3): their voxels and the next block's first layer."""
+    spec, index = grids.spec, grids.block_index.numpy()
+    voxels = grids.voxels.numpy().reshape(-1, BLOCK, BLOCK, BLOCK, 8)
+    result = np.empty((len(coords), BLOCK + 1, BLOCK + 1, BLOCK + 1, 8), np.uint8)
+    last = spec.blocks - 1
+    for corner in np.ndindex(2, 2, 2):
+        step = np.array(corner)
+        neighbour = np.minimum(coords + step, last)
+        number = index[tuple(neighbour.T)]
+        into = tuple(slice(BLOCK, None) if s else slice(0, BLOCK) for s in corner)
+        # Beyond the last block the grid repeats its last layer, as the simulation does.
+        beyond = (coords + step) > last
+        part = np.broadcast_to(_ABSENT, (len(coords), *(1 if s else BLOCK for s in corner), 8)).copy()
+        have = number >= 0
+        taken = tuple(slice(0, 1) if s else slice(0, BLOCK) for s in corner)
+        part[have] = voxels[number[have]][(slice(None), *taken)]
+        edge = have & beyond.any(-1)
+        for i in np.flatnonzero(edge):
+            where = tuple(
+                (slice(BLOCK - 1, BLOCK) if beyond[i, axis] else slice(0, 1)) if corner[axis] else slice(0, BLOCK)
+                for axis in range(3)
+            )
+            part[i] = voxels[number[i]][where]
+        result[(slice(None), *into)] = part
+    return result
+
+
+def used_texels(blocks: np.ndarray, plane_resolution: int) -> np.ndarray:
+    """Return which texels (3, T, T) bool lie in the shadow of a macroblock, its apron included."""
+    size = blocks.shape[0]
+    width = plane_resolution // size
+    margin = -(-width // BLOCK) + 1
+    result = np.zeros((3, plane_resolution, plane_resolution), bool)
+    for axis in range(3):
+        shadow = blocks.any(axis).repeat(width, 0).repeat(width, 1)
+        result[axis] = binary_dilation(shadow, np.ones((2 * margin + 1, 2 * margin + 1)))
+    return result
+
+
+def bake_submodel(grids: Grids, alive: AliveCells, region: int, dilation: int) -> BakedSubmodel:
+    """Bake the quantised grids of the submodel of a region; cells grown by ``dilation`` are occupied."""
+    spec = grids.spec
+    occupied = alive.grid()
+    if dilation:
+        occupied = binary_dilation(occupied, np.ones((3, 3, 3)), iterations=dilation)
+    blocks = alive_blocks(occupied, grids)
+    coords = np.argwhere(blocks)
+    atlas, block_indices = build_atlas(gather_blocks(grids, coords), coords, spec.blocks)
+    resolution = spec.plane_resolution
+    planes = grids.planes.numpy().reshape(3, resolution, resolution, 8).copy()
+    planes[~used_texels(blocks, resolution)] = 0
+    # A cell without data draws nothing: leaving it empty lets rays pass it quickly.
+    held = grids.block_index.numpy() >= 0
+    cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(int)
+    occupied &= _near(held)[np.ix_(cell_blocks, cell_blocks, cell_blocks)]
+    assert occupied.shape[0] * CELL_TEXELS == resolution
+    return BakedSubmodel(
+        index=region,
+        atlas=atlas,
+        block_indices=block_indices,
+        planes=planes,
+        occupancy={8: pack_bits(occupied)},
+        distance={8: distance_grid(max_pool(occupied, 2))},
+    )
+
+
+def _near(blocks: np.ndarray) -> np.ndarray:
+    """Grow blocks towards higher indices by one: cells just above a block's border are served by it."""
+    grown = blocks.copy()
+    for axis in range(3):
+        shifted = np.roll(grown, 1, axis)
+        shifted[tuple(slice(0, 1) if a == axis else slice(None) for a in range(3))] = False
+        grown |= shifted
+    return grown

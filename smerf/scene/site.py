@@ -1,0 +1,265 @@
+"""Turn a baked scene into a web page: a folder for any static host, or one file that opens offline.
+
+A site holds ``index.html``, the viewer's modules in ``viewer/`` and the scene, unchanged, in ``baked/``. It
+is written aside, checked, and only then renamed: an interrupted export leaves the old site alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import logging
+import re
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from smerf.errors import InvalidDataError, SmerfError, UsageError
+
+__all__ = ["export_site", "viewer_root"]
+
+MARKER = '<meta name="smerf-scene"'
+# Some browsers fail to open larger pages.
+LARGE_PAGE_BYTES = 50_000_000
+VIEWER_READS = re.compile(
+    r"(scene_params|deferred_mlp)\.json(\.gz)?$|(sparse_grid|plane|occupancy_grid_8|distance_grid_8)_[^/]*$"
+)
+
+
+def viewer_root() -> Path:
+    """Return the folder with ``web/`` and ``shaders/``, installed or in the source tree.
+
+    Raises:
+        SmerfError: the installation lacks the viewer.
+    """
+    candidates = [Path(__file__).resolve().parents[2] / "viewer"]
+    try:
+        candidates.insert(0, Path(str(resources.files("smerf.viewer"))))
+    except ModuleNotFoundError:
+        pass
+    for root in candidates:
+        if (root / "web" / "index.html").is_file():
+            return root
+    raise SmerfError(
+        "the viewer's files are not installed; reinstall smerf from its wheel or its source tree"
+    )
+
+
+def export_site(
+    scene_dir: Path, site_dir: Path, *, single_file: bool = False, title: str | None = None
+) -> Path:
+    """Write a web page that shows the baked scene.
+
+    Args:
+        scene_dir: Folder with the submodel folders (and manifest.json), or one submodel folder.
+        site_dir: Folder to write, or with ``single_file`` the HTML file. A previous export is replaced.
+        single_file: Put everything into one HTML file that works offline from ``file://``.
+        title: Title of the page; the scene folder's name by default.
+
+    Returns:
+        The page to open: ``site_dir/index.html`` or the HTML file.
+
+    Raises:
+        InvalidDataError: ``scene_dir`` is not a baked scene, or files do not match its manifest.
+        UsageError: ``site_dir`` exists and is something else than a previous export.
+    """
+    scene_dir, site_dir = Path(scene_dir).absolute(), Path(site_dir).absolute()
+    files, entry = _scene_files(scene_dir)
+    if title is None:
+        name = scene_dir.parent.name if scene_dir.name == "baked" else scene_dir.name
+        title = f"{name or 'scene'} - smerf"
+    if single_file:
+        return _write_single_file(files, site_dir, title)
+    return _write_folder(files, entry, site_dir, title)
+
+
+def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
+    """Return the scene's files by their path below ``baked/``, and the address that the page opens."""
+    if (scene_dir / "scene_params.json").is_file():
+        params = _read_json(scene_dir / "scene_params.json")
+        if params.get("num_local_submodels", 1) > 1:
+            scene_dir = scene_dir.parent
+        else:
+            name = f"sm_{params.get('submodel_idx', 0):03d}"
+            found = {f"{name}/{path.name}": path for path in sorted(scene_dir.iterdir()) if path.is_file()}
+            return found, f"baked/{name}"
+    entries = sorted(scene_dir.glob("sm_*/scene_params.json"))
+    if not entries:
+        raise InvalidDataError(
+            f"{scene_dir}: no baked scene here (no sm_*/scene_params.json); run smerf bake first"
+        )
+    for path in entries:
+        _read_json(path)
+    found = {
+        path.relative_to(scene_dir).as_posix(): path
+        for path in sorted(scene_dir.rglob("*"))
+        if path.is_file()
+    }
+    if "manifest.json" in found:
+        return found, "baked"
+    return found, f"baked/{entries[0].parent.name}"
+
+
+def _write_folder(files: dict[str, Path], entry: str, site_dir: Path, title: str) -> Path:
+    if site_dir.exists() and not _is_site(site_dir):
+        raise UsageError(
+            f"{site_dir}: exists and is not an exported site; choose another folder or remove it"
+        )
+    partial = site_dir.with_name(site_dir.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _copy_viewer(partial, entry, title)
+        for name, source in files.items():
+            target = partial / "baked" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        _check_site(partial, files)
+        _replace(partial, site_dir)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return site_dir / "index.html"
+
+
+def _is_site(site_dir: Path) -> bool:
+    if not site_dir.is_dir():
+        return False
+    page = site_dir / "index.html"
+    return not any(site_dir.iterdir()) or (page.is_file() and MARKER in page.read_text(errors="replace"))
+
+
+def _replace(partial: Path, site_dir: Path) -> None:
+    old = site_dir.with_name(site_dir.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if site_dir.exists():
+        site_dir.rename(old)
+    partial.rename(site_dir)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy_viewer(site: Path, entry: str, title: str) -> None:
+    web = viewer_root() / "web"
+    (site / "viewer").mkdir()
+    for path in sorted(web.iterdir()):
+        if path.suffix in (".js", ".css"):
+            shutil.copyfile(path, site / "viewer" / path.name)
+    (site / "viewer" / "shaders.js").write_text(_shader_module())
+    page = _page(title, entry).replace('"./', '"./viewer/')
+    (site / "index.html").write_text(page)
+
+
+def _page(title: str, entry: str) -> str:
+    page = (viewer_root() / "web" / "index.html").read_text()
+    page = page.replace(f'{MARKER} content="">', f'{MARKER} content="{html.escape(entry)}">')
+    return re.sub(r"<title>.*?</title>", lambda _: f"<title>{html.escape(title)}</title>", page)
+
+
+def _shader_module() -> str:
+    """Return shaders.js with the texts inside: some hosts refuse to serve unknown file types."""
+    root = viewer_root() / "shaders"
+    names = ["prologue_web.glsl", "screen.vert", "march.frag", "shade.frag"]
+    names += [f"chunks/{path.name}" for path in sorted((root / "chunks").glob("*.glsl"))]
+    texts = json.dumps({name: (root / name).read_text() for name in names}, indent=1).replace("</", "<\\/")
+    return f"export async function loadShaderSources() {{\n  return {texts};\n}}\n"
+
+
+def _check_site(site: Path, files: dict[str, Path]) -> None:
+    """Re-open what was written: page, modules, and every asset against the manifest or its source."""
+    page = (site / "index.html").read_text()
+    for name in re.findall(r'(?:src|href)="\./([^"]+)"', page):
+        if not (site / name).is_file():
+            raise SmerfError(f"{site / name}: missing after the export; try again")
+    listed = {}
+    if "manifest.json" in files:
+        listed = _read_json(files["manifest.json"]).get("files", {})
+    for name, record in listed.items():
+        copy = site / "baked" / name
+        if not copy.is_file():
+            raise InvalidDataError(
+                f"{files['manifest.json']}: lists {name}, which is missing; bake the scene again"
+            )
+        if copy.stat().st_size != record.get("bytes", copy.stat().st_size):
+            raise InvalidDataError(f"{copy.name}: size differs from manifest.json; bake the scene again")
+        if "sha256" in record and _sha256(copy) != record["sha256"]:
+            raise InvalidDataError(f"{name}: content differs from manifest.json; bake the scene again")
+    for name, source in files.items():
+        if (site / "baked" / name).stat().st_size != source.stat().st_size:
+            raise SmerfError(f"{name}: copied incompletely; is the disk full?")
+
+
+def _write_single_file(files: dict[str, Path], page: Path, title: str) -> Path:
+    if page.is_dir():
+        page = page / "index.html"
+    if page.exists() and MARKER not in page.read_text(errors="replace"):
+        raise UsageError(f"{page}: exists and is not an exported page; choose another name or remove it")
+    embedded = {
+        name: base64.b64encode(path.read_bytes()).decode()
+        for name, path in files.items()
+        if name == "manifest.json" or VIEWER_READS.search(name)
+    }
+    text = _page(title, "embedded")
+    style = (viewer_root() / "web" / "style.css").read_text()
+    text = text.replace('<link rel="stylesheet" href="./style.css">', f"<style>\n{style}</style>")
+    text = text.replace('<script type="module" src="./main.js"></script>\n', "")
+    scripts = (
+        f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'
+        f"<script>\n{_bundle()}</script>\n</body>"
+    )
+    text = text.replace("</body>", scripts)
+    partial = page.with_name(page.name + ".partial")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(text)
+    partial.replace(page)
+    if page.stat().st_size > LARGE_PAGE_BYTES:
+        logging.getLogger("smerf").warning(
+            "%s has %.0f MB; some browsers fail to open pages above %.0f MB. Export a folder instead.",
+            page, page.stat().st_size / 1e6, LARGE_PAGE_BYTES / 1e6,
+        )  # fmt: skip
+    return page
+
+
+def _bundle() -> str:
+    """Join the viewer's modules into one classic script, which pages opened from ``file://`` may run."""
+    web = viewer_root() / "web"
+    parts: list[str] = []
+    done: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        done.add(name)
+        text = _shader_module() if name == "shaders.js" else (web / name).read_text()
+        imports = re.compile(r'^import (\{[^}]*\}) from "\./([\w.]+)";\n', re.MULTILINE)
+        for match in imports.finditer(text):
+            visit(match.group(2))
+        text = imports.sub(lambda m: f"const {m.group(1)} = module_{Path(m.group(2)).stem};\n", text)
+        pattern = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+        names = [match.group(2) for match in pattern.finditer(text)]
+        text = pattern.sub(r"\1 \2", text)
+        parts.append(
+            f"const module_{Path(name).stem} = (() => {{\n{text}return {{ {', '.join(names)} }};\n}})();\n"
+        )
+
+    visit("main.js")
+    start = (
+        'globalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
+    )
+    return '"use strict";\n' + start + "".join(parts)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidDataError(f"{path}: cannot be read as JSON ({error}); bake the scene again") from error
+    if not isinstance(value, dict):
+        raise InvalidDataError(f"{path}: expected a JSON object; bake the scene again")
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

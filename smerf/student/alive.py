@@ -1,0 +1,48 @@
+"""Which cells of a submodel anybody sees: what baking keeps (SMERF, section 7.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smerf.fields.rays import Rays
+from smerf.kernels import GridSpec
+from smerf.student.initialise import to_contracted
+
+__all__ = ["CELL_TEXELS", "AliveCells"]
+
+CELL_TEXELS = 4
+"""Edge of a cell in texels: the finest occupancy that viewers of the asset format read."""
+
+
+class AliveCells:
+    """A bool grid (C, C, C), C = R_t / 4, on viewer axes, that rendered samples are marked in."""
+
+    def __init__(self, spec: GridSpec, packed: np.ndarray | None = None) -> None:
+        """Start empty, or from what ``packed`` returned."""
+        self.spec = spec
+        self.size = spec.plane_resolution // CELL_TEXELS
+        if packed is None:
+            self._seen = torch.zeros(self.size**3, dtype=torch.bool)
+        else:
+            self._seen = torch.from_numpy(np.unpackbits(packed, count=self.size**3).astype(bool))
+
+    def mark(self, rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> None:
+        """Mark the cells of all samples whose weight (R, S) exceeds the threshold; edges (R, S + 1)."""
+        rows, columns = torch.nonzero(weights > threshold, as_tuple=True)
+        start, end = edges[rows, columns], edges[rows, columns + 1]
+        total, width = start + end, end - start
+        # The conical frustum's mean, where the grids were read.
+        t = total * (0.5 + width**2 / (3.0 * total**2 + width**2).clamp_min(1e-20))
+        points = rays.origins[rows] + t[:, None] * rays.directions[rows]
+        cells = ((to_contracted(points, self.spec) + 2.0) / 4.0 * self.size).long().clamp(0, self.size - 1)
+        self._seen[(cells[:, 0] * self.size + cells[:, 1]) * self.size + cells[:, 2]] = True
+
+    def packed(self) -> np.ndarray:
+        """Return the grid as bits, eight cells a byte."""
+        return np.packbits(self._seen.numpy())
+
+    def grid(self) -> np.ndarray:
+        """Return the grid (C, C, C) bool."""
+        return self._seen.view(self.size, self.size, self.size).numpy()

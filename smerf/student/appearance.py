@@ -1,0 +1,77 @@
+"""The deferred appearance network: composited features and the view direction to a colour residual.
+
+A lattice of P^3 networks per submodel; the parameters are interpolated by the ray's origin (SMERF, arXiv 2312.07541,
+section 4). Tensors are (K, P, P, P, in, out) and (K, P, P, P, out), lattice axes z, y, x of training space.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AppearanceLattice", "encode_inputs"]
+
+_FEATURES = 14
+_INPUTS = 41
+
+
+def encode_inputs(features: Tensor, directions: Tensor) -> Tensor:
+    """Return the network's inputs (R, 41): features (R, 14), directions (R, 3), and sin, cos of 2^k d for k < 4."""
+    scaled = torch.cat([directions * 2.0**k for k in range(4)], -1)
+    return torch.cat([features, directions, torch.sin(scaled), torch.cos(scaled)], -1)
+
+
+class AppearanceLattice(nn.Module):
+    """41 -> width -> width -> 3 with ELU and a final sigmoid, at every lattice vertex."""
+
+    def __init__(self, submodels: int, lattice: int, width: int, generator: torch.Generator) -> None:
+        """Draw He-uniform weights, the same at every vertex; the last bias keeps the residual near zero."""
+        super().__init__()
+        self.lattice = lattice
+        self.dims = (_INPUTS, width, width, 3)
+        self.kernels, self.biases = nn.ParameterList(), nn.ParameterList()
+        for i, (fan_in, out) in enumerate(zip(self.dims[:-1], self.dims[1:])):
+            limit = (6.0 / fan_in) ** 0.5
+            kernel = (torch.rand(fan_in, out, generator=generator) * 2.0 - 1.0) * limit
+            bias = torch.full((out,), -3.0 if i == 2 else 0.0)
+            grid = (submodels, lattice, lattice, lattice)
+            self.kernels.append(nn.Parameter(kernel.expand(*grid, fan_in, out).clone()))
+            self.biases.append(nn.Parameter(bias.expand(*grid, out).clone()))
+
+    def _corners(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lattice vertices (R, 8, 3) as z, y, x and weights (R, 8) for positions (R, 3) in [-1, 1]^3."""
+        where = (positions + 1.0) / 2.0 * self.lattice - 0.5
+        low = torch.floor(where)
+        fraction = where - low
+        bits = torch.tensor([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)], device=positions.device)
+        vertices = (low[:, None] + bits).long().clamp(0, self.lattice - 1)
+        weights = torch.where(bits.bool(), fraction[:, None], 1.0 - fraction[:, None]).prod(-1)
+        return vertices.flip(-1), weights
+
+    def forward(self, features: Tensor, directions: Tensor, positions: Tensor, submodel: int) -> Tensor:
+        """Return the residual colour (R, 3) in (0, 1).
+
+        ``features`` (R, 14), unit ``directions`` (R, 3) in training axes, ray origins ``positions`` (R, 3) relative to
+        the submodel's cell, in [-1, 1]^3.
+        """
+        x = encode_inputs(features, directions)
+        if self.lattice > 1:
+            vertices, weights = self._corners(positions)
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
+            if self.lattice == 1:
+                x = torch.addmm(bias[submodel, 0, 0, 0], x, kernel[submodel, 0, 0, 0])
+            else:
+                z, y, xs = vertices.unbind(-1)
+                mixed = torch.einsum("rv,rvio->rio", weights, kernel[submodel, z, y, xs])
+                offset = torch.einsum("rv,rvo->ro", weights, bias[submodel, z, y, xs])
+                x = torch.einsum("ri,rio->ro", x, mixed) + offset
+            x = torch.nn.functional.elu(x) if i < 2 else torch.sigmoid(x)
+        return x
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Return the parameters under the names of the asset format."""
+        result = {}
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
+            result[f"ResampleDense_{i}/kernel"] = kernel.detach()
+            result[f"ResampleDense_{i}/bias"] = bias.detach()
+        return result

@@ -1,0 +1,95 @@
+"""Presets of the student and its distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PRESETS", "StudentConfig"]
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything that distilling depends on."""
+
+    parameterisation: str = "explicit"
+    """``explicit``: the quantised grid values are the parameters; ``hash``: a hash grid and a decoder produce them."""
+    voxel_resolution: int = 256
+    """R_v, voxels per axis of contracted space; a multiple of 8."""
+    plane_resolution: int = 1024
+    """R_t, texels per axis of a plane; four times R_v in the paper."""
+    submodel_scale: float = 2.5
+    """Factor from training units to the contraction's unit cube (one submodel)."""
+    lattice: int = 1
+    """P, vertices per axis of the lattice of appearance networks."""
+    width: int = 16
+    """Hidden width of the appearance network."""
+    rays: int = 4096
+    """Rays a step."""
+    steps: int = 1400
+    """Optimiser steps."""
+    pool: int = 524288
+    """Teacher rays kept at a time."""
+    uses: float = 2.0
+    """How often a teacher ray is used before a fresh one takes its place."""
+    grid_lr: float = 0.03
+    """Learning rate of the logits of the grid values at the start."""
+    network_lr: float = 5e-3
+    """Learning rate of the appearance network at the start."""
+    final_lr: float = 0.03
+    """Share of the learning rates that is left at the end (log-linear)."""
+    warmup_steps: int = 10
+    """Steps over which the learning rates rise."""
+    geometry_start: float = 0.015
+    """Weight of the geometry loss at the start."""
+    geometry_end: float = 0.001
+    """Weight of the geometry loss at the end."""
+    distortion_weight: float = 0.0
+    """Weight of the distortion loss."""
+    tau_start: float = 0.0005
+    """First culling threshold, in alpha per marching step."""
+    tau_end: float = 0.005
+    """Last culling threshold."""
+    tau_from: float = 0.4
+    """Share of the steps after which culling begins."""
+    tau_until: float = 0.8
+    """Share of the steps after which the threshold stays."""
+    origin_jitter: float = 0.03
+    """Standard deviation of the noise on ray origins, training units."""
+    direction_jitter: float = 0.03
+    """Largest rotation of ray directions, as a share of pi."""
+    initial_gate: float = 0.4
+    """Gate of every voxel at the start."""
+    density_floor: float = 0.02
+    """Teacher weight above which a sample makes its voxel block part of the student."""
+    alive_from: float = 0.7
+    """Share of the steps after which rendered samples mark what baking keeps."""
+    alive_weight: float = 0.002
+    """Weight above which a sample counts as seen."""
+    alive_rays: int = 1048576
+    """Fresh rays that mark the finished student."""
+    seed: int = 0
+    """Seed of every random draw."""
+    checkpoint_seconds: float = 40.0
+    """Time between checkpoints."""
+
+
+PRESETS: dict[str, StudentConfig] = {
+    "tiny": StudentConfig(voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768),
+    "preview": StudentConfig(),
+    "standard": StudentConfig(
+        voxel_resolution=512, plane_resolution=2048, rays=16384, steps=10000, pool=4194304, lattice=5
+    ),
+    "paper": StudentConfig(
+        parameterisation="hash",
+        voxel_resolution=512,
+        plane_resolution=2048,
+        rays=65536,
+        steps=200000,
+        pool=4194304,
+        uses=1.0,
+        grid_lr=1e-2,
+        network_lr=1e-2,
+        distortion_weight=0.01,
+        lattice=5,
+    ),
+}

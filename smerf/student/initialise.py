@@ -1,0 +1,96 @@
+"""Starting the student's grids from the teacher: which voxel blocks exist, and what their values are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation
+from torch import Tensor
+
+from smerf.kernels import Grids, GridSpec
+from smerf.kernels.grid_render import BLOCK
+from smerf.kernels.reference.contraction import contract, uncontract
+from smerf.student.teacher_rays import TeacherBatch
+from smerf.teacher.model import Teacher
+
+__all__ = ["BlockVotes", "initialise_from_teacher", "to_contracted", "to_training", "voxel_positions"]
+
+_CHUNK = 262144
+
+
+def to_contracted(points: Tensor, spec: GridSpec) -> Tensor:
+    """Take points (N, 3) of training space to contracted space on viewer axes."""
+    local = (points - torch.tensor(spec.centre, dtype=points.dtype)) * spec.scale
+    return contract(torch.stack([-local[:, 0], local[:, 2], local[:, 1]], -1))
+
+
+def to_training(points: Tensor, spec: GridSpec) -> Tensor:
+    """Take contracted points (N, 3) on viewer axes to training space."""
+    local = uncontract(points)
+    local = torch.stack([-local[:, 0], local[:, 2], local[:, 1]], -1)
+    return local / spec.scale + torch.tensor(spec.centre, dtype=points.dtype)
+
+
+class BlockVotes:
+    """Collects which voxel blocks of a submodel hold something that a teacher ray saw."""
+
+    def __init__(self, spec: GridSpec, threshold: float) -> None:
+        self.spec, self.threshold = spec, threshold
+        self._seen = torch.zeros(spec.blocks**3, dtype=torch.bool)
+
+    def add(self, batch: TeacherBatch) -> None:
+        """Count the samples of teacher rays whose weight exceeds the threshold."""
+        middle = 0.5 * (batch.edges[:, 1:] + batch.edges[:, :-1])
+        rows, columns = torch.nonzero(batch.weights > self.threshold, as_tuple=True)
+        points = batch.rays.origins[rows] + middle[rows, columns, None] * batch.rays.directions[rows]
+        size = self.spec.blocks
+        cells = ((to_contracted(points, self.spec) + 2.0) / 4.0 * size).long().clamp(0, size - 1)
+        self._seen[(cells[:, 0] * size + cells[:, 1]) * size + cells[:, 2]] = True
+
+    def block_index(self) -> Tensor:
+        """Number the seen blocks and their 26 neighbours: (B, B, B) int32, -1 elsewhere."""
+        size = self.spec.blocks
+        alive = binary_dilation(self._seen.view(size, size, size).numpy(), np.ones((3, 3, 3)))
+        # The shell of contracted space reaches to infinity: the least density there would draw a wall.
+        alive[[0, -1]] = alive[:, [0, -1]] = alive[:, :, [0, -1]] = False
+        index = np.full((size, size, size), -1, np.int32)
+        index[alive] = np.arange(alive.sum(), dtype=np.int32)
+        return torch.from_numpy(index)
+
+
+def voxel_positions(grids: Grids) -> Tensor:
+    """Return the contracted positions (N, 3) of all stored voxels, on viewer axes, in storage order."""
+    blocks = torch.nonzero(grids.block_index >= 0)
+    order = grids.block_index[tuple(blocks.T)].long().argsort()
+    steps = torch.arange(BLOCK)
+    inside = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).view(-1, 3)
+    cells = (blocks[order][:, None] * BLOCK + inside).view(-1, 3)
+    return (cells.float() + 0.5) * (4.0 / grids.spec.voxel_resolution) - 2.0
+
+
+def _logit_of(value: Tensor, low: float, high: float) -> Tensor:
+    share = ((value - low) / (high - low)).clamp(0.5 / 255.0, 254.5 / 255.0)
+    return torch.logit(share)
+
+
+def initialise_from_teacher(
+    grids: Grids, teacher: Teacher, centres: Tensor, gate: float, generator: torch.Generator
+) -> None:
+    """Set the voxels to the teacher's density and colour, view features to zero and planes to neutral.
+
+    ``centres`` (N, 3) are the training cameras: each voxel's colour is the one that a random camera sees.
+    """
+    spec = grids.spec
+    positions = voxel_positions(grids)
+    for start in range(0, len(positions), _CHUNK):
+        points = to_training(positions[start : start + _CHUNK], spec)
+        rows = slice(start, start + len(points))
+        density = torch.log(teacher.density(points).clamp_min(1e-9)) + 1.0
+        eyes = centres[torch.randint(len(centres), (len(points),), generator=generator)]
+        towards = points - eyes
+        colour = teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9))
+        z = grids.voxel_records[rows, 8:16]
+        z[:, 0] = _logit_of(density, *spec.density_range)
+        z[:, 1:4] = _logit_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)
+        z[:, 7] = _logit_of(torch.tensor(gate), *spec.feature_range)
+    grids.requantise()

@@ -1,0 +1,33 @@
+"""Noise on teacher rays, so that the student is right between the photos too (SMERF, section 6.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from smerf.fields.rays import Rays
+
+__all__ = ["jitter", "small_rotations"]
+
+
+def small_rotations(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """Draw rotations (count, 3, 3): a uniform random rotation's axis, and ``share`` of its angle in [0, pi]."""
+    quaternion = torch.randn(count, 4, generator=generator)
+    quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
+    w = quaternion[:, 0].abs().clamp_max(1.0)
+    axis = quaternion[:, 1:] * torch.sign(quaternion[:, :1])
+    axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    angle = 2.0 * torch.acos(w) * share
+    x, y, z = axis.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3)
+    sin, cos = torch.sin(angle)[:, None, None], torch.cos(angle)[:, None, None]
+    return torch.eye(3) + sin * cross + (1.0 - cos) * (cross @ cross)
+
+
+def jitter(rays: Rays, origin_sigma: float, direction_share: float, generator: torch.Generator) -> Rays:
+    """Move origins by Gaussian noise and turn directions by at most ``direction_share`` * pi."""
+    origins = rays.origins + origin_sigma * torch.randn(len(rays), 3, generator=generator)
+    turns = small_rotations(len(rays), direction_share, generator)
+    directions = torch.einsum("rij,rj->ri", turns, rays.directions)
+    return Rays(origins, directions / directions.norm(dim=-1, keepdim=True), rays.radii)

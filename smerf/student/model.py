@@ -1,0 +1,91 @@
+"""The student: for each submodel, quantised grids; for all, a lattice of appearance networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smerf.capture.types import Camera
+from smerf.errors import UsageError
+from smerf.fields.ray_bank import camera_rays
+from smerf.fields.rays import Rays
+from smerf.kernels import Grids, GridSpec, grid_render
+from smerf.student.alive import AliveCells
+from smerf.student.appearance import AppearanceLattice
+from smerf.student.config import StudentConfig
+from smerf.student.partition import Partition
+from smerf.teacher.model import Teacher
+
+__all__ = ["Student", "grid_spec"]
+
+_CHUNK = 16384
+
+
+def grid_spec(config: StudentConfig, partition: Partition, submodel: int) -> GridSpec:
+    """Return the sizes and the place of one submodel's grids."""
+    x, y, z = (float(value) for value in partition.centre(submodel))
+    return GridSpec(config.voxel_resolution, config.plane_resolution, partition.scale, (x, y, z))
+
+
+@dataclass
+class Student:
+    """What distillation produces and baking reads.
+
+    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the appearance network sees behind
+    the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of ``grids[k]``.
+    """
+
+    config: StudentConfig
+    partition: Partition
+    grids: list[Grids]
+    appearance: AppearanceLattice
+    background: tuple[float, float, float]
+    near: float
+    tau: float
+    alive: list[AliveCells]
+    teacher: Teacher | None = None
+
+    def shade(self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int) -> Tensor:
+        """Return colours (R, 3): the diffuse colour plus the appearance network's residual (SMERF, section 2.6).
+
+        ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the network's
+        input alone.
+        """
+        rest = (1.0 - opacity).clamp_min(0.0)
+        behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)
+        positions = self.partition.local(rays.origins, submodel)
+        return features[:, :3] + self.appearance(behind, rays.directions, positions, submodel)
+
+    @torch.no_grad()
+    def render_rays(self, rays: Rays, edges: Tensor, submodel: int | None = None) -> Tensor:
+        """Render rays over given intervals (R, S + 1) with final culling: (R, 3), unclamped."""
+        owner = self.partition.assign(rays.origins) if submodel is None else torch.full((len(rays),), submodel)
+        result = torch.zeros(len(rays), 3)
+        for k in owner.unique().tolist():
+            here = owner == k
+            mine = rays[here]
+            features, weights = grid_render(
+                self.grids[k], torch.zeros(1), mine.origins, mine.directions, edges[here], self.tau
+            )
+            opacity = weights.sum(-1, keepdim=True)
+            result[here] = self.shade(features, opacity, mine, torch.tensor(self.background), k)
+        return result
+
+    def render_image(self, camera: Camera) -> np.ndarray:
+        """Render a camera over the teacher's intervals, as it was distilled: (H, W, 3) float32 in [0, 1].
+
+        Raises:
+            UsageError: If the student was loaded without its teacher.
+        """
+        if self.teacher is None:
+            raise UsageError("the simulated student renders over its teacher's intervals: load it with the teacher")
+        rays = camera_rays(camera)
+        parts = []
+        for start in range(0, len(rays), _CHUNK):
+            chunk = rays[start : start + _CHUNK]
+            parts.append(self.render_rays(chunk, self.teacher.query(chunk).edges))
+        image = torch.cat(parts).clamp(0.0, 1.0)
+        return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).numpy()

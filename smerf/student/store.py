@@ -1,0 +1,81 @@
+"""A student on disk: one tensors file with what rendering and baking read, and what rebuilds it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from smerf.errors import InvalidDataError, UsageError
+from smerf.kernels import Grids
+from smerf.runs.files import publish, temporary_name
+from smerf.student.alive import AliveCells
+from smerf.student.appearance import AppearanceLattice
+from smerf.student.config import StudentConfig
+from smerf.student.model import Student, grid_spec
+from smerf.student.partition import Partition
+
+__all__ = ["load_student", "save_student"]
+
+_FILE = "student.safetensors"
+_FORMAT = "smerf-student-1"
+
+
+def save_student(student: Student, folder: Path) -> None:
+    """Write the student's bytes, network and alive cells to ``folder``."""
+    tensors = {f"appearance.{k}": v.detach() for k, v in student.appearance.state_dict().items()}
+    for k, grids in enumerate(student.grids):
+        tensors[f"grids.{k}.block_index"] = grids.block_index
+        tensors[f"grids.{k}.voxels"] = grids.voxels
+        tensors[f"grids.{k}.planes"] = grids.planes
+        tensors[f"grids.{k}.alive"] = torch.from_numpy(student.alive[k].packed())
+    record = {
+        "config": vars(student.config),
+        "partition": {"edge": student.partition.edge, "cells": student.partition.cells, "scale": student.partition.scale},
+        "background": student.background,
+        "near": student.near,
+        "tau": student.tau,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = temporary_name(folder / _FILE)
+    meta = {"format": _FORMAT, "record": json.dumps(record)}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, aside, metadata=meta)
+    publish(aside, folder / _FILE)
+
+
+def load_student(folder: Path) -> Student:
+    """Read a student for rendering and baking (its grids can't be trained on).
+
+    Raises:
+        UsageError: If the folder holds no finished student.
+        InvalidDataError: If the file is damaged.
+    """
+    path = Path(folder) / _FILE
+    if not path.is_file():
+        raise UsageError(f"{path}: no finished student here; run `smerf distill` first")
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            if meta.get("format") != _FORMAT:
+                raise InvalidDataError(f"{path}: is not a student of this version; distil it again")
+            record = json.loads(meta["record"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
+    config = StudentConfig(**record["config"])
+    partition = Partition(record["partition"]["edge"], tuple(record["partition"]["cells"]), record["partition"]["scale"])
+    grids, alive = [], []
+    empty = torch.zeros(0)
+    for k in range(len(partition.cells)):
+        spec = grid_spec(config, partition, k)
+        arrays = (tensors[f"grids.{k}.{name}"] for name in ("block_index", "voxels", "planes"))
+        grids.append(Grids(spec, *arrays, empty, empty, empty, empty))
+        alive.append(AliveCells(spec, tensors[f"grids.{k}.alive"].numpy()))
+    appearance = AppearanceLattice(len(grids), config.lattice, config.width, torch.Generator())
+    prefix = "appearance."
+    appearance.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    background = tuple(record["background"])
+    return Student(config, partition, grids, appearance, background, record["near"], record["tau"], alive)

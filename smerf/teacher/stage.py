@@ -1,0 +1,58 @@
+"""The training stage: from a capture to a teacher folder, resuming where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from smerf.capture.types import Capture
+from smerf.runs.checkpoint import load_latest, save_checkpoint
+from smerf.runs.signals import stop_requested
+from smerf.teacher.config import TeacherConfig
+from smerf.teacher.model import HashTeacher
+from smerf.teacher.store import save_teacher
+from smerf.teacher.train import TeacherTrainer
+
+__all__ = ["train_teacher"]
+
+
+def train_teacher(
+    capture: Capture,
+    config: TeacherConfig,
+    *,
+    folder: Path,
+    progress: Callable[..., None] | None = None,
+    device: str = "cpu",
+) -> HashTeacher:
+    """Fit a teacher to the training photos of a capture.
+
+    Args:
+        capture: Posed photos.
+        config: Sizes and schedule.
+        folder: Where checkpoints and the teacher are written; an unfinished training there goes on.
+        progress: Called as ``progress(step, steps, **losses)``.
+        device: Where to train.
+
+    Returns:
+        The teacher. When a stop is requested, a checkpoint is written and the unfinished teacher is returned.
+
+    Raises:
+        InvalidDataError: If there is nothing to train on.
+    """
+    trainer = TeacherTrainer(capture, config)
+    saved = load_latest(folder)
+    if saved:
+        trainer.restore(saved[1], saved[2])
+
+    def save() -> None:
+        save_checkpoint(folder, trainer.step, trainer.tensors(), trainer.state())
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        if progress:
+            progress(step, config.steps, **losses)
+
+    for _ in trainer.run(report=report, save=save, stop=stop_requested):
+        pass
+    if trainer.step == config.steps:
+        save_teacher(trainer.model, folder)
+    return trainer.model

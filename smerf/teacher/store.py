@@ -1,0 +1,74 @@
+"""A teacher on disk: its weights and what rebuilds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from smerf.errors import InvalidDataError, UsageError
+from smerf.fields.rays import Spacing
+from smerf.kernels.hash_encoding import HashSpec
+from smerf.runs.files import publish, temporary_name
+from smerf.teacher.config import FieldConfig, TeacherConfig
+from smerf.teacher.model import HashTeacher
+
+__all__ = ["load_teacher", "save_teacher"]
+
+_FILE = "teacher.safetensors"
+_FORMAT = "smerf-teacher-1"
+
+
+def save_teacher(teacher: HashTeacher, folder: Path) -> None:
+    """Write a teacher's weights and configuration to ``folder``."""
+    spacing = teacher.spacing
+    record = {
+        "config": dataclasses.asdict(teacher.config),
+        "near": spacing.near,
+        "far": None if spacing.far == float("inf") else spacing.far,
+        "linear": spacing.linear,
+        "background": teacher.background,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = temporary_name(folder / _FILE)
+    tensors = {name: value.contiguous() for name, value in teacher.state_dict().items()}
+    save_file(tensors, aside, metadata={"format": _FORMAT, "record": json.dumps(record)})
+    publish(aside, folder / _FILE)
+
+
+def _config(record: dict[str, Any]) -> TeacherConfig:
+    fields = dict(record)
+    for name in ("field", "proposal"):
+        part = dict(fields[name])
+        fields[name] = FieldConfig(**{**part, "grid": HashSpec(**part["grid"])})
+    return TeacherConfig(**fields)
+
+
+def load_teacher(folder: Path) -> HashTeacher:
+    """Read a teacher.
+
+    Raises:
+        UsageError: If the folder holds no finished teacher.
+        InvalidDataError: If the file is damaged.
+    """
+    path = Path(folder) / _FILE
+    if not path.is_file():
+        raise UsageError(f"{path}: no finished teacher here; run `smerf train` first")
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            if meta.get("format") != _FORMAT:
+                raise InvalidDataError(f"{path}: is not a teacher of this version; train it again")
+            record = json.loads(meta["record"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidDataError(f"{path}: can't be read ({error}); train it again") from error
+    far = float("inf") if record["far"] is None else record["far"]
+    spacing = Spacing(record["near"], far, record["linear"])
+    teacher = HashTeacher(_config(record["config"]), spacing, record["background"])
+    teacher.load_state_dict(tensors)
+    return teacher.requires_grad_(False)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from smerf.scene.serve import SceneServer
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    assert path, "the viewer's tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One page of the viewer, with everything it reported to the console."""
+
+    def __init__(self, browser, address: str, size=(96, 72), **options):
+        self.size = size
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
+        self.page.set_default_timeout(60_000)
+        self.errors: list[str] = []
+        self.page.on(
+            "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None
+        )
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+
+    def ready(self) -> Visit:
+        self.page.evaluate("smerf.ready")
+        return self
+
+    def wait_until_still(self) -> None:
+        """Wait until damped motion has ended and the last frame is drawn."""
+        last = None
+        while last is None or not np.array_equal(last, self.camera()):
+            last = self.camera()
+            self.page.wait_for_timeout(250)
+            self.ready()
+
+    def set_camera(self, matrix, fov=40, lens=None) -> None:
+        self.page.evaluate(
+            "([m, f, l]) => smerf.setCamera(m, f, l)", [np.asarray(matrix).ravel().tolist(), fov, lens]
+        )
+
+    def camera(self) -> np.ndarray:
+        return np.array(self.page.evaluate("smerf.getCamera().cameraToWorld")).reshape(4, 4)
+
+    def frame(self) -> np.ndarray:
+        url = self.page.evaluate("document.querySelector('canvas').toDataURL()")
+        image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+        return np.asarray(image.convert("RGB"), np.int16)
+
+    def message(self) -> str:
+        return self.page.locator("[role=alert]").inner_text()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a folder (or a file:// address) in the viewer; pages and servers are closed afterwards."""
+    opened, servers = [], []
+
+    def open_page(directory, query="", **options) -> Visit:
+        if isinstance(directory, str):
+            address = directory + (f"?{query}" if query else "")
+        else:
+            servers.append(SceneServer(directory).__enter__())
+            address = f"{servers[-1].url}?dpr=1&{query}"
+        opened.append(Visit(browser, address, **options))
+        return opened[-1]
+
+    yield open_page
+    for each in opened:
+        each.page.close()
+    for server in servers:
+        server.__exit__()

@@ -1,0 +1,196 @@
+// Marches one ray per pixel through the baked submodel and writes the blended inputs of the appearance network.
+//
+// target 0: rgb, visibility    target 1: features 0-3
+// target 2: coarse rgb, depth  target 3 (COARSE_SUM only): coarse features 0-3
+// Depth is d / (1 + d) of the expected distance d from the camera in world units, 0 where nothing was hit.
+//
+// Textures hold two RGBA8 groups so that a sample costs two fetches per grid and plane:
+//   *_density: density, feature 3 (the gate in the sparse grid), feature 0, feature 1
+//   *_colour:  red, green, blue, feature 2
+
+#include "chunks/contract.glsl"
+#include "chunks/regions.glsl"
+
+uniform sampler3D u_atlas_density;
+uniform sampler3D u_atlas_colour;
+uniform sampler2DArray u_planes_density;
+uniform sampler2DArray u_planes_colour;
+uniform usampler3D u_blocks;     // atlas slot x, y, z of a macroblock; x = 255: empty
+uniform usampler3D u_occupancy;  // distance to content in cells, then eight child bits
+
+uniform vec3 u_atlas_size;       // voxels
+uniform mat3 u_camera_rotation;  // viewer axes from camera axes
+uniform vec3 u_camera_position;  // submodel space
+uniform vec4 u_lens;             // 1/fx, 1/fy, cx, cy in pixels of the target, from its lower left corner
+uniform float u_near;            // submodel units
+uniform float u_submodel_scale;  // submodel units per world unit
+uniform float u_occlusion_delay; // smoothing of the visibility that enlarges steps; 1 switches it off
+
+layout(location = 0) out vec4 o_colour;
+layout(location = 1) out vec4 o_features;
+layout(location = 2) out vec4 o_coarse_colour;
+#if COARSE_SUM
+layout(location = 3) out vec4 o_coarse_features;
+#endif
+
+const float STEP = 4.0 / (float(TRIPLANE_RESOLUTION) * float(STEP_MULTIPLIER));
+const float CELL = 32.0 / float(TRIPLANE_RESOLUTION);
+const float SPARSE_VOXEL = 4.0 / float(SPARSE_RESOLUTION);
+const float BLOCK = SPARSE_VOXEL * float(BLOCK_SIZE);
+const float OCCLUSION_STEP = 10.0;
+const float COLOUR_THRESHOLD = 0.25 / 255.0;
+const float VISIBILITY_END = 1.0 / 255.0;
+
+// `count` says how many textures were summed.
+vec4 to_features(vec4 bytes, float count) {
+  return count * RANGE_FEATURES_MIN + bytes * (RANGE_FEATURES_MAX - RANGE_FEATURES_MIN);
+}
+
+float to_density(float bytes, float count) {
+  return count * RANGE_DENSITY_MIN + bytes * (RANGE_DENSITY_MAX - RANGE_DENSITY_MIN);
+}
+
+vec3 sigmoid(vec3 x) {
+  return 1.0 / (1.0 + exp(-x));
+}
+
+vec4 sigmoid(vec4 x) {
+  return 1.0 / (1.0 + exp(-x));
+}
+
+// Distance along the ray to the far faces of the cell [low, low + size] that holds z.
+float distance_to_exit(vec3 z, vec3 low, float size, vec3 inverse_direction) {
+  vec3 face = low + size * step(0.0, inverse_direction);
+  vec3 t = (face - z) * inverse_direction;
+  return max(0.0, min(t.x, min(t.y, t.z)));
+}
+
+void main() {
+  vec2 offset = (gl_FragCoord.xy - u_lens.zw) * u_lens.xy;
+  vec3 origin = u_camera_position;
+  vec3 ray = u_camera_rotation * vec3(offset, -1.0) * u_near;
+
+  vec3 colour = vec3(0.0), coarse_colour = vec3(0.0);
+  vec4 features = vec4(0.0), coarse_features = vec4(0.0);
+  float visibility = 1.0, average_visibility = 1.0, depth = 0.0;
+
+  // The current piece: z = start + s * direction for s in [0, piece_end].
+  float t_exit = 1.0, s = 0.0, piece_end = 0.0;
+  vec3 start = vec3(0.0), direction = vec3(0.0), inverse_direction = vec3(1.0);
+  bool first_piece = true;
+  // Answers of the grids hold until the ray leaves the cell they came from.
+  float cell_end = 0.0, block_end = 0.0;
+  vec3 block_low = vec3(0.0), slot_origin = vec3(0.0);
+  bool block_empty = true;
+
+  for (int i = 0; i < MAX_STEPS; ++i) {
+    if (visibility <= VISIBILITY_END) break;
+    average_visibility = mix(visibility, average_visibility, u_occlusion_delay);
+    float stride = STEP * mix(OCCLUSION_STEP, 1.0, sqrt(min(1.0, average_visibility / 0.8)));
+
+    if (s >= piece_end) {
+      if (max_component(abs(start + piece_end * direction)) >= 2.0 - 0.001) break;
+      float t_enter = t_exit;
+      t_exit = next_exit(origin, ray, t_enter);
+      if (t_exit >= NO_EXIT) break;
+      vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
+      start = contract(origin + t_enter * ray, axis);
+      vec3 piece = contract(origin + t_exit * ray, axis) - start;
+      piece_end = length(piece);
+      direction = piece / max(piece_end, 1e-9);
+      inverse_direction = 1.0 / mix(direction, vec3(1e-9), lessThan(abs(direction), vec3(1e-9)));
+      s = first_piece ? 0.0 : 0.5 * stride;
+      first_piece = false;
+      cell_end = 0.0;
+      block_end = 0.0;
+      continue;
+    }
+
+    vec3 z = start + s * direction;
+    vec3 grid_position = z + 2.0;
+
+    if (s >= cell_end) {
+      ivec3 cell = clamp(ivec3(floor(grid_position / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
+      uvec2 found = texelFetch(u_occupancy, cell, 0).rg;
+      if (found.r > 0u) {
+        s += float(found.r) * CELL;
+        continue;
+      }
+      vec3 child = floor(grid_position / (0.5 * CELL));
+      ivec3 half_of_cell = clamp(ivec3(child) - 2 * cell, ivec3(0), ivec3(1));
+      uint bit = uint(4 * half_of_cell.x + 2 * half_of_cell.y + half_of_cell.z);
+      float child_end = s + distance_to_exit(grid_position, child * 0.5 * CELL, 0.5 * CELL, inverse_direction);
+      if (((found.g >> bit) & 1u) == 0u) {
+        s = child_end + 0.5 * stride;
+        continue;
+      }
+      cell_end = child_end;
+    }
+
+    if (s >= block_end) {
+      vec3 g = grid_position - 0.5 * SPARSE_VOXEL;
+      ivec3 block = clamp(ivec3(floor(g / BLOCK)), ivec3(0), ivec3(SPARSE_RESOLUTION / BLOCK_SIZE - 1));
+      block_low = vec3(block) * BLOCK;
+      uvec3 slot = texelFetch(u_blocks, block, 0).rgb;
+      block_empty = slot.r == 255u;
+      slot_origin = vec3(slot) * float(BLOCK_SIZE + 1) + 0.5;
+      block_end = s + distance_to_exit(g, block_low, BLOCK, inverse_direction);
+    }
+    if (block_empty) {
+      s += stride;
+      continue;
+    }
+
+    vec3 local = (grid_position - 0.5 * SPARSE_VOXEL - block_low) / SPARSE_VOXEL;
+    vec3 atlas = (slot_origin + clamp(local, 0.0, float(BLOCK_SIZE))) / u_atlas_size;
+    vec3 uvw = grid_position * 0.25;
+    vec4 sparse_density = textureLod(u_atlas_density, atlas, 0.0);
+    // Dequantisation is affine, so the bytes of the three planes are summed first.
+    vec4 plane_density = textureLod(u_planes_density, vec3(uvw.yz, 0.0), 0.0) +
+                         textureLod(u_planes_density, vec3(uvw.xz, 1.0), 0.0) +
+                         textureLod(u_planes_density, vec3(uvw.xy, 2.0), 0.0);
+    float gate_feature = to_features(sparse_density.yyyy, 1.0).x;
+#if FEATURE_GATING
+    float gate = gate_feature;
+#else
+    float gate = 1.0;
+#endif
+    float rho = to_density(sparse_density.x, 1.0) + gate * to_density(plane_density.x, 3.0);
+    float sigma = exp(rho - 1.0);
+
+    float s_next = min(s + stride, piece_end);
+    vec3 here = uncontract(z);
+    vec3 there = uncontract(start + s_next * direction);
+    float alpha = 1.0 - exp(-sigma * distance(here, there) / u_submodel_scale);
+
+    if (alpha > COLOUR_THRESHOLD) {
+      float weight = visibility * alpha;
+      vec4 sparse_colour = to_features(textureLod(u_atlas_colour, atlas, 0.0), 1.0);
+      vec4 plane_colour = to_features(textureLod(u_planes_colour, vec3(uvw.yz, 0.0), 0.0) +
+                                      textureLod(u_planes_colour, vec3(uvw.xz, 1.0), 0.0) +
+                                      textureLod(u_planes_colour, vec3(uvw.xy, 2.0), 0.0), 3.0);
+      sparse_density = to_features(sparse_density, 1.0);
+      plane_density = to_features(plane_density, 3.0);
+      vec4 sparse_features = vec4(sparse_density.zw, sparse_colour.w, gate_feature);
+      vec4 plane_features = vec4(plane_density.zw, plane_colour.w, plane_density.y);
+      colour += weight * sigmoid(sparse_colour.rgb + gate * plane_colour.rgb);
+      features += weight * sigmoid(sparse_features + gate * plane_features);
+#if COARSE_SUM
+      coarse_colour += weight * sigmoid(sparse_colour.rgb);
+      coarse_features += weight * sigmoid(sparse_features);
+#endif
+      depth += weight * distance(here, origin) / u_submodel_scale;
+    }
+    visibility *= 1.0 - alpha;
+    s += stride;
+  }
+
+  float opacity = 1.0 - visibility;
+  float distance_seen = opacity > 0.05 ? depth / opacity : 0.0;
+  o_colour = vec4(colour, visibility);
+  o_features = features;
+  o_coarse_colour = vec4(coarse_colour, distance_seen / (1.0 + distance_seen));
+#if COARSE_SUM
+  o_coarse_features = coarse_features;
+#endif
+}

@@ -1,0 +1,195 @@
+// Fetches the files of a scene: byte progress, a few requests at a time, retries, and decoding to plain bytes.
+
+import { decodePng, inflate } from "./png.js";
+
+const PARALLEL_REQUESTS = 6;
+const RETRIES = 4;
+
+export class LoadError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class Assets {
+  // manifest: the parsed manifest.json (or null); root: URL of the folder its paths are relative to.
+  constructor(root, manifest = null) {
+    this.root = root;
+    this.manifest = manifest;
+    this.embedded = globalThis.smerfEmbeddedFiles ?? null;
+    this.waiting = [];
+    this.running = 0;
+    this.suffixes = {};
+  }
+
+  url(path) {
+    return new URL(path, this.root);
+  }
+
+  // Whether the manifest, if there is one, lists the file; undefined when unknown.
+  lists(path) {
+    const files = this.embedded ?? this.manifest?.files;
+    return files ? path in files : undefined;
+  }
+
+  async json(path, progress) {
+    const bytes = await this.bytes(this.lists(path) === false && this.lists(`${path}.gz`) ? `${path}.gz` : path, progress);
+    const text = new TextDecoder().decode(isGzip(bytes) ? await inflate(bytes, "gzip") : bytes);
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw new LoadError(`${path} is not valid JSON.`);
+    }
+  }
+
+  // An array asset without its extension; returns exactly `size` bytes in the memory order of the format.
+  async array(name, extension, size, progress, signal) {
+    const data = await this.#decoded(name, extension, size, progress, signal);
+    signal?.throwIfAborted();
+    if (data.length !== size) {
+      throw new LoadError(`${name}.${extension} holds ${data.length} bytes where the scene needs ${size}.`);
+    }
+    return data;
+  }
+
+  async #decoded(name, extension, size, progress, signal) {
+    if (extension === "png") {
+      try {
+        return (await decodePng(await this.bytes(`${name}.png`, progress, size, signal))).data;
+      } catch (error) {
+        if (error instanceof LoadError || signal?.aborted) throw error;
+        throw new LoadError(`${name}.png ${error.message}.`);
+      }
+    }
+    const bytes = await this.bytes(await this.#storedName(name, extension), progress, size, signal);
+    if (bytes.length === size || !isGzip(bytes)) return bytes;
+    return inflate(bytes, "gzip");
+  }
+
+  // A file of format raw.gz may be stored as name.raw.gz or, uncompressed or mapped by the server, as name.raw.
+  async #storedName(name, extension) {
+    if (extension !== "raw.gz") return `${name}.${extension}`;
+    if (this.lists(`${name}.raw.gz`)) return `${name}.raw.gz`;
+    if (this.lists(`${name}.raw`)) return `${name}.raw`;
+    this.suffixes[extension] ??= (async () => {
+      const response = await fetch(this.url(`${name}.raw.gz`), { method: "HEAD" });
+      return response.ok ? "raw.gz" : "raw";
+    })();
+    return `${name}.${await this.suffixes[extension]}`;
+  }
+
+  async bytes(path, progress, expected = 0, signal = null) {
+    if (this.embedded) return fromBase64(this.embedded[path], path);
+    const entry = progress?.start(path, this.manifest?.files?.[path]?.bytes ?? 0, expected);
+    if (this.running >= PARALLEL_REQUESTS) await new Promise((resolve) => this.waiting.push(resolve));
+    this.running++;
+    try {
+      signal?.throwIfAborted();
+      const response = await this.#request(path, signal);
+      const length = Number(response.headers.get("Content-Length")) || 0;
+      const encoded = response.headers.get("Content-Encoding");
+      entry?.length(length);
+      const chunks = [];
+      let received = 0;
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        chunks.push(value);
+        received += value.length;
+        entry?.advance(received);
+      }
+      if (length && !encoded && received !== length) throw new LoadError(`${path} broke off after ${received} of ${length} bytes.`);
+      entry?.finish(encoded && length ? length : received);
+      return join(chunks, received);
+    } finally {
+      this.running--;
+      this.waiting.shift()?.();
+    }
+  }
+
+  async #request(path, signal) {
+    for (let attempt = 0; ; attempt++) {
+      let reason;
+      let status = 0;
+      try {
+        const response = await fetch(this.url(path), { signal });
+        if (response.ok) return response;
+        status = response.status;
+        reason = `HTTP ${status}`;
+        if (status !== 429 && status < 500) attempt = RETRIES;
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+        reason = "no connection";
+      }
+      if (attempt >= RETRIES) throw new LoadError(`${this.url(path).href} could not be loaded (${reason}).`, status);
+      await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** attempt));
+    }
+  }
+}
+
+// Adds up the bytes of many files. Totals come from the manifest, else from Content-Length, else from the decoded size.
+export class Progress {
+  constructor(onChange) {
+    this.files = new Map();
+    this.onChange = onChange;
+    this.exact = true;
+  }
+
+  // Announces a file before its request, so that the total is known from the start.
+  expect(path, bytes) {
+    if (!this.files.has(path)) this.files.set(path, { loaded: 0, total: bytes });
+  }
+
+  start(path, listed, expected) {
+    const file = { loaded: 0, total: listed || this.files.get(path)?.total || expected };
+    this.files.set(path, file);
+    if (!listed) this.exact = false;
+    const changed = () => this.onChange(this);
+    return {
+      length: (bytes) => {
+        if (!listed && bytes) file.total = bytes;
+      },
+      advance: (bytes) => {
+        file.loaded = Math.min(bytes, file.total || bytes);
+        changed();
+      },
+      finish: (bytes) => {
+        file.loaded = file.total = bytes;
+        changed();
+      },
+    };
+  }
+
+  get loaded() {
+    return [...this.files.values()].reduce((sum, file) => sum + file.loaded, 0);
+  }
+
+  get total() {
+    return [...this.files.values()].reduce((sum, file) => sum + file.total, 0);
+  }
+}
+
+function isGzip(bytes) {
+  return bytes.length > 2 && bytes[0] === 0x1f && bytes[1] === 0x8b && bytes[2] === 8;
+}
+
+function join(chunks, size) {
+  if (chunks.length === 1) return chunks[0];
+  const out = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    out.set(chunk, at);
+    at += chunk.length;
+  }
+  return out;
+}
+
+function fromBase64(text, path) {
+  if (text === undefined) throw new LoadError(`${path} is not part of this page.`);
+  const characters = atob(text);
+  const out = new Uint8Array(characters.length);
+  for (let i = 0; i < out.length; i++) out[i] = characters.charCodeAt(i);
+  return out;
+}

@@ -1,0 +1,95 @@
+// Cameras in training axes (OpenGL camera-to-world, z up) and the small vector algebra that the page needs.
+// Matrices are flat row-major arrays of 12 or 16 numbers; only the first three rows count.
+
+export const add = (a, b) => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
+export const subtract = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+export const scale = (a, s) => [a[0] * s, a[1] * s, a[2] * s];
+export const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+export const length = (a) => Math.hypot(a[0], a[1], a[2]);
+export const normalize = (a) => scale(a, 1 / (length(a) || 1));
+export const mix = (a, b, t) => a.map((value, i) => value + (b[i] - value) * t);
+
+// Training to viewer axes: x' = -x, y' = z, z' = y. The map is its own inverse.
+export const swapAxes = (v) => [-v[0], v[2], v[1]];
+
+export const position = (m) => [m[3], m[7], m[11]];
+export const column = (m, i) => [m[i], m[4 + i], m[8 + i]];
+
+export function fromColumns(right, up, back, origin) {
+  const rows = [0, 1, 2].map((i) => [right[i], up[i], back[i], origin[i]]);
+  return [...rows.flat(), 0, 0, 0, 1];
+}
+
+export function lookAt(origin, target, up) {
+  let back = subtract(origin, target);
+  if (length(back) < 1e-9) throw new Error("The camera's position and its target are the same point.");
+  back = normalize(back);
+  let right = cross(up, back);
+  if (length(right) < 1e-6) right = cross(Math.abs(back[0]) < 0.9 ? [1, 0, 0] : [0, 1, 0], back);
+  right = normalize(right);
+  return fromColumns(right, cross(back, right), back, origin);
+}
+
+// Checks a camera from outside the page: 12 or 16 numbers, flat or nested rows, a rotation within 1e-3.
+export function parseMatrix(value) {
+  const flat = Array.from(value ?? []).flatMap((row) => (typeof row === "number" ? [row] : Array.from(row)));
+  if ((flat.length !== 12 && flat.length !== 16) || flat.some((x) => !Number.isFinite(x))) {
+    throw new Error("cameraToWorld must hold 12 or 16 finite numbers, row by row.");
+  }
+  const m = flat.slice(0, 12);
+  for (let i = 0; i < 3; i++) {
+    for (let j = 0; j <= i; j++) {
+      if (Math.abs(dot(column(m, i), column(m, j)) - (i === j ? 1 : 0)) > 1e-3) {
+        throw new Error("cameraToWorld must be a rotation and a translation without scale.");
+      }
+    }
+  }
+  return [...m, 0, 0, 0, 1];
+}
+
+// Heading of a camera relative to an up axis, in radians: yaw about up, pitch above the horizon, roll about the view.
+export class Heading {
+  constructor(up) {
+    this.up = normalize(up);
+    const seed = Math.abs(this.up[0]) < 0.9 ? [1, 0, 0] : [0, 1, 0];
+    this.east = normalize(subtract(seed, scale(this.up, dot(seed, this.up))));
+    this.north = cross(this.up, this.east);
+  }
+
+  ofMatrix(m) {
+    const forward = scale(column(m, 2), -1);
+    const flat = this.basis(Math.atan2(dot(forward, this.north), dot(forward, this.east)), Math.asin(Math.max(-1, Math.min(1, dot(forward, this.up)))));
+    const right = column(m, 0);
+    return { yaw: flat.yaw, pitch: flat.pitch, roll: Math.atan2(dot(right, flat.up), dot(right, flat.right)) };
+  }
+
+  basis(yaw, pitch) {
+    const level = add(scale(this.east, Math.cos(yaw)), scale(this.north, Math.sin(yaw)));
+    const forward = add(scale(level, Math.cos(pitch)), scale(this.up, Math.sin(pitch)));
+    const right = normalize(cross(level, this.up));
+    return { yaw, pitch, forward, level, right, up: cross(right, forward) };
+  }
+
+  matrix({ yaw, pitch, roll }, origin) {
+    const { forward, right, up } = this.basis(yaw, pitch);
+    const c = Math.cos(roll);
+    const s = Math.sin(roll);
+    const tilted = add(scale(right, c), scale(up, s));
+    return fromColumns(tilted, add(scale(up, c), scale(right, -s)), scale(forward, -1), origin);
+  }
+}
+
+// Pixel lens of a render target: 1/fx, 1/fy, cx, cy with the origin in the lower left corner.
+// `lens` may hold cx, cy and fx, fy as fractions of the width and height, measured from the upper left corner.
+export function pixelLens(width, height, fovDegrees, lens) {
+  const focal = height / 2 / Math.tan((fovDegrees * Math.PI) / 360);
+  const fx = lens?.fx ? lens.fx * width : focal;
+  const fy = lens?.fy ? lens.fy * height : focal;
+  return [1 / fx, 1 / fy, (lens?.cx ?? 0.5) * width, (1 - (lens?.cy ?? 0.5)) * height];
+}
+
+// Rotation of the camera as a column-major 3x3 in viewer axes, ready for uniformMatrix3fv.
+export function viewerRotation(m) {
+  return new Float32Array([0, 1, 2].flatMap((i) => swapAxes(column(m, i))));
+}

@@ -1,0 +1,237 @@
+// Orbit and fly with mouse, wheel, keyboard and touch. All motion is damped by elapsed time, not by frames, and jumps
+// without damping where the user prefers reduced motion.
+
+import { add, column, dot, Heading, length, mix, position, scale, subtract } from "./camera.js";
+
+const DAMPING_SECONDS = 0.07;
+const RADIANS_PER_PIXEL = 0.005;
+const UNITS_PER_SECOND = 0.4;
+const FAST = 4;
+const MAX_PITCH = Math.PI / 2 - 0.01;
+const TAP_PIXELS = 15;
+const TAP_MILLISECONDS = 300;
+const MOVES = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 0, 0], KeyQ: [0, -1, 0], KeyE: [0, 1, 0] };
+const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+
+export class Controls {
+  // depthAt(u, v): distance seen at a point of the canvas or null; wake(): asks for a frame; interrupt(): user took over.
+  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion, fov }) {
+    Object.assign(this, { canvas, depthAt, wake, interrupt, reducedMotion, fov });
+    this.heading = new Heading(up);
+    this.mode = "orbit";
+    this.distance = 1;
+    this.isTargetKnown = false;
+    this.keys = new Set();
+    this.pointers = new Map();
+    this.lastTap = { time: 0, x: 0, y: 0 };
+    this.#listen();
+  }
+
+  // Takes a camera as it is, roll included; it is drawn exactly until the user moves.
+  setMatrix(matrix, target = null) {
+    this.exact = matrix;
+    if (target) {
+      this.distance = Math.max(1e-3, length(subtract(target, position(matrix))));
+      this.isTargetKnown = true;
+    } else this.isTargetKnown = false;
+    const heading = this.heading.ofMatrix(matrix);
+    this.goal = { ...heading, anchor: [0, 0, 0], distance: this.distance };
+    this.#anchorAt(position(matrix));
+    this.now = { ...this.goal };
+  }
+
+  setMode(mode) {
+    if (mode === this.mode) return;
+    const origin = this.#origin(this.now);
+    this.mode = mode;
+    this.goal = { ...this.now };
+    this.#anchorAt(origin);
+    this.now = { ...this.goal };
+  }
+
+  get matrix() {
+    return this.exact ?? this.heading.matrix(this.now, this.#origin(this.now));
+  }
+
+  get lookPoint() {
+    const m = this.matrix;
+    return add(position(m), scale(column(m, 2), -this.goal.distance));
+  }
+
+  // Advances by dt seconds; says whether the camera changed.
+  update(dt) {
+    if (this.keys.size) this.#applyKeys(dt);
+    const { now, goal } = this;
+    const differs = ["yaw", "pitch", "roll", "distance"].some((key) => Math.abs(now[key] - goal[key]) > 1e-5);
+    if (!differs && length(subtract(now.anchor, goal.anchor)) < 1e-6) {
+      if (this.exact === null && now !== goal) Object.assign(now, goal);
+      return this.keys.size > 0;
+    }
+    const t = this.reducedMotion() ? 1 : 1 - Math.exp(-dt / DAMPING_SECONDS);
+    for (const key of ["yaw", "pitch", "roll", "distance"]) now[key] += (goal[key] - now[key]) * t;
+    now.anchor = mix(now.anchor, goal.anchor, t);
+    this.exact = null;
+    return true;
+  }
+
+  #origin(state) {
+    if (this.mode === "fly") return state.anchor;
+    return subtract(state.anchor, scale(this.heading.basis(state.yaw, state.pitch).forward, state.distance));
+  }
+
+  #anchorAt(origin) {
+    const { forward } = this.heading.basis(this.goal.yaw, this.goal.pitch);
+    this.goal.anchor = this.mode === "fly" ? origin : add(origin, scale(forward, this.goal.distance));
+  }
+
+  // The user begins to move: level the camera, and orbit around what the centre of the picture shows.
+  #begin() {
+    this.interrupt();
+    this.goal.roll = 0;
+    if (this.isTargetKnown) return;
+    this.isTargetKnown = true;
+    const depth = this.depthAt(0.5, 0.5);
+    if (depth === null) return;
+    const origin = this.#origin(this.now);
+    this.distance = this.goal.distance = this.now.distance = Math.min(20, Math.max(0.05, depth));
+    this.#anchorAt(origin);
+    this.now.anchor = this.goal.anchor;
+  }
+
+  rotate(dx, dy) {
+    this.#begin();
+    const sign = this.mode === "fly" ? -1 : 1;
+    this.goal.yaw -= sign * dx;
+    this.goal.pitch = Math.max(-MAX_PITCH, Math.min(MAX_PITCH, this.goal.pitch - sign * dy));
+    this.wake();
+  }
+
+  // Moves along right, up and forward in world units.
+  move([right, up, forward]) {
+    this.#begin();
+    const basis = this.heading.basis(this.goal.yaw, this.goal.pitch);
+    const step = add(add(scale(basis.right, right), scale(this.heading.up, up)), scale(basis.forward, forward));
+    this.goal.anchor = add(this.goal.anchor, step);
+    this.wake();
+  }
+
+  // Pans so that what lies at the orbit distance follows the pointer.
+  pan(dx, dy) {
+    this.#begin();
+    const basis = this.heading.basis(this.goal.yaw, this.goal.pitch);
+    const reach = (2 * Math.tan((this.fov() * Math.PI) / 360) * this.goal.distance) / this.canvas.clientHeight;
+    this.goal.anchor = add(this.goal.anchor, add(scale(basis.right, -dx * reach), scale(basis.up, dy * reach)));
+    this.wake();
+  }
+
+  // amount > 0 goes back; in orbit mode it scales the distance, in fly mode it moves along the view.
+  dolly(amount) {
+    this.#begin();
+    if (this.mode === "fly") {
+      this.move([0, 0, -amount * UNITS_PER_SECOND]);
+      return;
+    }
+    this.goal.distance = Math.min(50, Math.max(0.02, this.goal.distance * Math.exp(amount)));
+    this.wake();
+  }
+
+  // Makes the point under (u, v) the centre of attention: orbit around it, or fly half the way to it.
+  focus(u, v, rayOf) {
+    const depth = this.depthAt(u, v);
+    if (depth === null) return;
+    this.#begin();
+    const origin = this.#origin(this.now);
+    const ray = rayOf(u, v);
+    const { heading, goal } = this;
+    const wanted = Math.atan2(dot(ray, heading.north), dot(ray, heading.east));
+    goal.yaw += Math.atan2(Math.sin(wanted - goal.yaw), Math.cos(wanted - goal.yaw));
+    goal.pitch = Math.max(-MAX_PITCH, Math.min(MAX_PITCH, Math.asin(Math.max(-1, Math.min(1, dot(ray, heading.up))))));
+    if (this.mode === "fly") goal.anchor = add(origin, scale(ray, depth / 2));
+    else {
+      goal.anchor = add(origin, scale(ray, depth));
+      goal.distance = depth;
+    }
+    this.distance = goal.distance;
+    this.wake();
+  }
+
+  #applyKeys(dt) {
+    const speed = UNITS_PER_SECOND * (this.keys.has("Shift") ? FAST : 1) * Math.min(dt, 0.1);
+    let step = [0, 0, 0];
+    for (const code of this.keys) {
+      if (code in MOVES) step = add(step, scale(MOVES[code], speed));
+      else if (code in ARROWS) {
+        const [x, y] = ARROWS[code];
+        if (this.mode === "fly") step = add(step, [x * speed, 0, y * speed]);
+        else this.rotate(-x * 1.2 * Math.min(dt, 0.1), y * 1.2 * Math.min(dt, 0.1));
+      }
+    }
+    if (length(step)) this.move(step);
+  }
+
+  #listen() {
+    const { canvas } = this;
+    canvas.addEventListener("pointerdown", (event) => this.#down(event));
+    canvas.addEventListener("pointermove", (event) => this.#drag(event));
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      canvas.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
+    }
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("dblclick", (event) => this.#focusAt(event));
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const pixels = event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
+        this.dolly(Math.max(-1, Math.min(1, pixels * (event.ctrlKey ? 0.01 : 0.0015))));
+      },
+      { passive: false },
+    );
+    canvas.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "Shift") this.keys.add("Shift");
+      if (!(event.code in MOVES) && !(event.code in ARROWS)) return;
+      event.preventDefault();
+      this.keys.add(event.code);
+      this.wake();
+    });
+    canvas.addEventListener("keyup", (event) => this.keys.delete(event.key === "Shift" ? "Shift" : event.code));
+    canvas.addEventListener("blur", () => this.keys.clear());
+  }
+
+  #down(event) {
+    this.canvas.focus({ preventScroll: true });
+    this.canvas.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    if (event.pointerType !== "touch" || this.pointers.size > 1) return;
+    const { time, x, y } = this.lastTap;
+    const isNear = Math.hypot(event.clientX - x, event.clientY - y) < TAP_PIXELS;
+    if (event.timeStamp - time < TAP_MILLISECONDS && isNear) this.#focusAt(event);
+    this.lastTap = { time: event.timeStamp, x: event.clientX, y: event.clientY };
+  }
+
+  #drag(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    const after = { x: event.clientX, y: event.clientY };
+    const [dx, dy] = [after.x - before.x, after.y - before.y];
+    if (!dx && !dy) return;
+    if (this.pointers.size === 1) {
+      const isPan = (event.buttons & 6) !== 0 || event.shiftKey;
+      if (isPan) this.pan(dx, dy);
+      else this.rotate(dx * RADIANS_PER_PIXEL, dy * RADIANS_PER_PIXEL);
+    } else if (this.pointers.size === 2) {
+      // Each of the two fingers contributes half of the common shift.
+      const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];
+      const spread = (p) => Math.hypot(p.x - other.x, p.y - other.y);
+      this.pan(dx / 2, dy / 2);
+      this.dolly(Math.log(Math.max(1, spread(before)) / Math.max(1, spread(after))));
+    }
+    this.pointers.set(event.pointerId, after);
+  }
+
+  #focusAt(event) {
+    const box = this.canvas.getBoundingClientRect();
+    this.focus((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, this.rayOf);
+  }
+}

@@ -1,0 +1,27 @@
+// Puts the page together and publishes window.smerf.
+
+import { Progress } from "./assets.js";
+import { openScene } from "./scene.js";
+import { loadShaderSources } from "./shaders.js";
+import { readSettings } from "./url.js";
+import { Page } from "./ui.js";
+import { Viewer } from "./viewer.js";
+import { publish } from "./api.js";
+
+async function start() {
+  const page = new Page(!/[?&]ui=(0|false)\b/.test(location.search));
+  const viewer = new Viewer(page);
+  publish(viewer);
+  try {
+    const settings = readSettings(location);
+    const address = settings.dir ?? document.querySelector("meta[name=smerf-scene]").content;
+    if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
+    const progress = new Progress((state) => page.showProgress(state));
+    const [scene, sources] = await Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
+    await viewer.open(scene, sources, settings, progress);
+  } catch (error) {
+    viewer.fail(error);
+  }
+}
+
+start();

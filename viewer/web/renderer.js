@@ -1,0 +1,184 @@
+// WebGL2: two full-screen passes (march, shade) into an off-screen target, then a copy to the canvas.
+
+import { pixelLens, position, viewerRotation } from "./camera.js";
+
+const SAMPLERS = ["atlas_density", "atlas_colour", "planes_density", "planes_colour", "blocks", "occupancy"];
+const BLENDED = ["colour", "features", "coarse_colour", "coarse_features"];
+
+export class Renderer {
+  constructor(canvas) {
+    const options = { alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true, powerPreference: "high-performance" };
+    const gl = canvas.getContext("webgl2", options);
+    if (!gl) throw new Error("This browser or device has no WebGL2, which the viewer needs.");
+    this.gl = gl;
+    this.canvas = canvas;
+    this.targets = {};
+  }
+
+  // Compiles the programs for a scene; call again after a restored context.
+  prepare(scene, sources, { background, exposure, occlusionDelay }) {
+    const { gl } = this;
+    this.scene = scene;
+    this.occlusionDelay = occlusionDelay;
+    this.background = background;
+    this.exposure = exposure;
+    this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
+    this.blended = scene.coarse ? BLENDED : BLENDED.slice(0, 3);
+    const defines = { ...scene.defines(), EXPOSURE: exposure ? 1 : 0 };
+    const size = 16 * scene.appearance.weightCount;
+    if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error("The appearance network is too wide for this device.");
+    this.march = compile(gl, sources, "march.frag", defines);
+    this.shade = compile(gl, sources, "shade.frag", defines);
+    gl.useProgram(this.march.program);
+    SAMPLERS.forEach((name, unit) => gl.uniform1i(this.march.at(`u_${name}`), unit));
+    gl.useProgram(this.shade.program);
+    this.blended.forEach((name, unit) => gl.uniform1i(this.shade.at(`u_${name}`), unit));
+    gl.uniformBlockBinding(this.shade.program, gl.getUniformBlockIndex(this.shade.program, "Network"), 0);
+    this.network = gl.createBuffer();
+    gl.bindBuffer(gl.UNIFORM_BUFFER, this.network);
+    gl.bufferData(gl.UNIFORM_BUFFER, size, gl.DYNAMIC_DRAW);
+    gl.bindVertexArray(gl.createVertexArray());
+    gl.disable(gl.BLEND);
+    gl.disable(gl.DITHER);
+    this.targets = {};
+  }
+
+  // Off-screen images of one role ("full" or "preview"), re-created when the size changes.
+  target(role, width, height) {
+    const { gl } = this;
+    const old = this.targets[role];
+    if (old && old.width === width && old.height === height) return old;
+    if (old) this.#free(old);
+    const format = this.hasFloatTargets ? gl.RGBA16F : gl.RGBA8;
+    const image = (internal) => {
+      const texture = gl.createTexture();
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+      gl.texStorage2D(gl.TEXTURE_2D, 1, internal, width, height);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+      return texture;
+    };
+    const frame = (textures) => {
+      const buffer = gl.createFramebuffer();
+      gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
+      textures.forEach((texture, i) => {
+        gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0 + i, gl.TEXTURE_2D, texture, 0);
+      });
+      gl.drawBuffers(textures.map((_, i) => gl.COLOR_ATTACHMENT0 + i));
+      return buffer;
+    };
+    const blended = this.blended.map(() => image(format));
+    const pixel = image(gl.RGBA8);
+    const made = { width, height, blended, pixel, blendedFrame: frame(blended), pixelFrame: frame([pixel]) };
+    this.targets[role] = made;
+    return made;
+  }
+
+  // Renders rows [low, high) of the target, counted from below.
+  draw(target, submodel, camera, low = 0, high = target.height) {
+    const { gl, scene } = this;
+    const centre = position(camera.matrix);
+    const lens = pixelLens(target.width, target.height, camera.fov, camera.lens);
+    const rotation = viewerRotation(camera.matrix);
+    gl.viewport(0, 0, target.width, target.height);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(0, low, target.width, high - low);
+
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target.blendedFrame);
+    gl.useProgram(this.march.program);
+    SAMPLERS.forEach((name, unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(name.startsWith("planes") ? gl.TEXTURE_2D_ARRAY : gl.TEXTURE_3D, submodel.textures[name]);
+    });
+    const scale = scene.params.submodel_scale;
+    gl.uniform3fv(this.march.at("u_atlas_size"), submodel.atlasSize);
+    gl.uniformMatrix3fv(this.march.at("u_camera_rotation"), false, rotation);
+    gl.uniform3fv(this.march.at("u_camera_position"), scene.placeIn(submodel.k, centre).position);
+    gl.uniform4fv(this.march.at("u_lens"), lens);
+    gl.uniform1f(this.march.at("u_near"), camera.near * scale);
+    gl.uniform1f(this.march.at("u_submodel_scale"), scale);
+    gl.uniform1f(this.march.at("u_occlusion_delay"), this.occlusionDelay);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target.pixelFrame);
+    gl.useProgram(this.shade.program);
+    target.blended.forEach((texture, unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+    });
+    gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, this.network);
+    gl.bufferSubData(gl.UNIFORM_BUFFER, 0, scene.weightsAt(submodel.k, centre));
+    gl.uniformMatrix3fv(this.shade.at("u_camera_rotation"), false, rotation);
+    gl.uniform4fv(this.shade.at("u_lens"), lens);
+    gl.uniform3fv(this.shade.at("u_background"), this.background);
+    if (this.exposure) gl.uniform1f(this.shade.at("u_log_exposure"), Math.log(this.exposure));
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    gl.disable(gl.SCISSOR_TEST);
+  }
+
+  // Copies a finished target to the canvas, which keeps its own size.
+  present(target) {
+    const { gl, canvas } = this;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.pixelFrame);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+    const same = target.width === canvas.width && target.height === canvas.height;
+    gl.blitFramebuffer(0, 0, target.width, target.height, 0, 0, canvas.width, canvas.height, gl.COLOR_BUFFER_BIT, same ? gl.NEAREST : gl.LINEAR);
+  }
+
+  // Distance in world units along the ray through a point of the target (fractions from the upper left), or null.
+  depthAt(target, u, v) {
+    if (!target) return null;
+    const { gl } = this;
+    const x = Math.min(target.width - 1, Math.floor(u * target.width));
+    const y = Math.min(target.height - 1, Math.floor((1 - v) * target.height));
+    const out = this.hasFloatTargets ? new Float32Array(4) : new Uint8Array(4);
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.blendedFrame);
+    gl.readBuffer(gl.COLOR_ATTACHMENT2);
+    gl.readPixels(x, y, 1, 1, gl.RGBA, this.hasFloatTargets ? gl.FLOAT : gl.UNSIGNED_BYTE, out);
+    const depth = this.hasFloatTargets ? out[3] : out[3] / 255;
+    return depth > 0 && depth < 0.999 ? depth / (1 - depth) : null;
+  }
+
+  // Waits for the GPU by reading one pixel back; only for benchmarks.
+  finish(target) {
+    const { gl } = this;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.pixelFrame);
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
+  }
+
+  #free(target) {
+    const { gl } = this;
+    for (const texture of [...target.blended, target.pixel]) gl.deleteTexture(texture);
+    gl.deleteFramebuffer(target.blendedFrame);
+    gl.deleteFramebuffer(target.pixelFrame);
+  }
+}
+
+function assemble(sources, name, defines) {
+  const body = sources[name].replace(/^#include "(.+)"$/gm, (_, path) => sources[path]);
+  const lines = Object.entries(defines).map(([key, value]) => `#define ${key} ${value}`);
+  return `${sources["prologue_web.glsl"]}${lines.join("\n")}\n${body}`;
+}
+
+function compile(gl, sources, fragment, defines) {
+  const program = gl.createProgram();
+  const stages = [[gl.VERTEX_SHADER, "screen.vert"], [gl.FRAGMENT_SHADER, fragment]].map(([type, name]) => {
+    const shader = gl.createShader(type);
+    gl.shaderSource(shader, assemble(sources, name, defines));
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+    return [name, shader];
+  });
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+    const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
+    const reason = `${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500);
+    throw new Error(`The shaders do not compile on this device. ${reason}`);
+  }
+  const places = new Map();
+  const at = (name) => {
+    if (!places.has(name)) places.set(name, gl.getUniformLocation(program, name));
+    return places.get(name);
+  };
+  return { program, at };
+}

@@ -1,0 +1,182 @@
+// What a scene is on disk: finds its files, reads the parameters, tells which submodel serves a camera.
+// The format is the official SMERF asset layout; manifest.json beside the submodel folders is our addition.
+
+import { Assets, LoadError } from "./assets.js";
+import { Appearance } from "./appearance.js";
+import { swapAxes } from "./camera.js";
+
+const FORMAT_MAJOR = 1;
+const REQUIRED = [
+  "triplane_resolution", "sparse_grid_resolution", "data_block_size", "atlas_width", "atlas_height", "atlas_depth",
+  "num_slices", "range_features", "range_density",
+];
+
+// Opens the scene at `address`: a folder with manifest.json, or one submodel folder (then siblings are found by name).
+// `overrides` replace keys of scene_params.json.
+export async function openScene(address, progress, overrides = {}) {
+  const base = new URL(address.endsWith("/") ? address : `${address}/`, document.baseURI);
+  const name = base.pathname.split("/").filter(Boolean).pop() ?? "";
+  if (globalThis.smerfEmbeddedFiles) {
+    const assets = new Assets(base);
+    if (assets.lists("manifest.json")) assets.manifest = await assets.json("manifest.json");
+    return openFolder(assets, firstFolder(assets.embedded), progress, overrides);
+  }
+  if (/^sm_\d{3}$/.test(name)) return openFolder(new Assets(new URL("../", base)), `${name}/`, progress, overrides);
+
+  const probe = new Assets(base);
+  const response = await fetch(probe.url("manifest.json")).catch(() => null);
+  if (response?.ok) {
+    let manifest;
+    try {
+      manifest = await response.json();
+    } catch {
+      throw new LoadError(`${probe.url("manifest.json").href} is not valid JSON.`);
+    }
+    if (manifest.version !== undefined && Number.parseInt(manifest.version, 10) > FORMAT_MAJOR) {
+      throw new LoadError(`The scene has format version ${manifest.version}; this viewer reads version ${FORMAT_MAJOR}.`);
+    }
+    return openFolder(new Assets(base, manifest), firstFolder(manifest.files ?? {}), progress, overrides);
+  }
+  return openFolder(probe, "", progress, overrides);
+}
+
+function firstFolder(files) {
+  const entry = Object.keys(files).filter((path) => path.endsWith("scene_params.json")).sort()[0];
+  if (!entry) throw new LoadError("manifest.json lists no scene_params.json.");
+  return entry.slice(0, entry.length - "scene_params.json".length);
+}
+
+async function openFolder(assets, folder, progress, overrides) {
+  const params = readParams({ ...(await assets.json(`${folder}scene_params.json`, progress)), ...overrides }, folder);
+  const network = params.export_store_deferred_mlp_separately
+    ? await assets.json(`${folder}deferred_mlp.json`, progress)
+    : params.deferred_mlp;
+  if (!network) throw new LoadError(`${folder}scene_params.json holds no appearance network.`);
+  const scene = new Scene(assets, folder, params, network, overrides);
+  for (const path of Object.keys(assets.manifest?.files ?? {})) {
+    if (path.startsWith(folder) && scene.reads(path.slice(folder.length))) progress?.expect(path, assets.manifest.files[path].bytes);
+  }
+  return scene;
+}
+
+function readParams(params, folder) {
+  for (const key of REQUIRED) {
+    if (params[key] === undefined) throw new LoadError(`${folder}scene_params.json lacks ${key}.`);
+  }
+  const { atlas_depth: depth, num_slices: slices, sparse_grid_resolution: sparse, data_block_size: block } = params;
+  if (depth % slices) throw new LoadError(`${folder}scene_params.json: num_slices ${slices} does not divide atlas_depth ${depth}.`);
+  if (sparse % block) throw new LoadError(`${folder}scene_params.json: data_block_size ${block} does not divide ${sparse}.`);
+  return {
+    params_to_sm: [0],
+    sm_to_params: [0],
+    submodel_idx: 0,
+    num_local_submodels: 1,
+    num_submodels: 1,
+    submodel_scale: 1,
+    export_array_format: "png",
+    activation: "elu",
+    deferred_rendering_mode: "snerg",
+    merge_features_combine_op: "sum",
+    export_pad_occupancy_and_distance_grids: true,
+    ...params,
+    feature_gating: params.feature_gating ?? true,
+  };
+}
+
+export class Scene {
+  constructor(assets, folder, params, network, overrides = {}) {
+    this.assets = assets;
+    this.overrides = overrides;
+    this.folder = folder;
+    this.params = params;
+    this.count = params.num_local_submodels;
+    this.regions = Math.round(Math.cbrt(params.num_submodels));
+    this.appearance = new Appearance(network, this.count);
+    this.coarse = params.merge_features_combine_op === "coarse_sum";
+    const inputs = (this.coarse ? 14 : 7) + 27;
+    if (this.appearance.inputs !== inputs) {
+      throw new LoadError(`The appearance network takes ${this.appearance.inputs} inputs where the scene gives ${inputs}.`);
+    }
+    this.entry = this.count > 1 ? params.sm_to_params[params.submodel_idx] : 0;
+  }
+
+  // Whether this viewer fetches the named file of a submodel folder (test frames and coarse occupancy are left out).
+  reads(name) {
+    return /^(sparse_grid_|plane_|occupancy_grid_8_|distance_grid_8_)/.test(name);
+  }
+
+  get startCamera() {
+    return this.assets.manifest?.start_camera ?? null;
+  }
+
+  // Centre of the region of submodel k in training axes.
+  centre(k) {
+    const n = this.regions;
+    const linear = this.params.params_to_sm[k];
+    const index = [Math.floor(linear / (n * n)), Math.floor(linear / n) % n, linear % n];
+    return index.map((i) => ((i + 0.5) * 2) / n - 1);
+  }
+
+  // Submodel that serves a camera at p (training axes); null where none was trained.
+  submodelAt(p) {
+    if (this.count <= 1) return 0;
+    const n = this.regions;
+    const [x, y, z] = p.map((v) => Math.max(0, Math.min(n - 1, Math.floor(((v + 1) / 2) * n))));
+    const k = this.params.sm_to_params[(x * n + y) * n + z];
+    return k >= 0 ? k : null;
+  }
+
+  submodelFolder(k) {
+    if (this.count <= 1 || k === this.entry) return this.folder;
+    return `sm_${String(this.params.params_to_sm[k]).padStart(3, "0")}/`;
+  }
+
+  async submodelParams(k, progress) {
+    if (k === this.entry) return this.params;
+    const folder = this.submodelFolder(k);
+    const file = await this.assets.json(`${folder}scene_params.json`, progress);
+    const params = readParams({ ...file, ...this.overrides }, folder);
+    for (const key of ["triplane_resolution", "sparse_grid_resolution", "data_block_size"]) {
+      if (params[key] !== this.params[key]) throw new LoadError(`${folder}scene_params.json: ${key} differs from the first submodel.`);
+    }
+    return params;
+  }
+
+  // Camera of submodel k: position in its space (viewer axes) and in its region (training axes, [-1, 1] inside).
+  placeIn(k, p) {
+    const local = p.map((v, i) => v - this.centre(k)[i]);
+    return {
+      position: swapAxes(local).map((v) => v * this.params.submodel_scale),
+      region: local.map((v) => v * this.regions),
+    };
+  }
+
+  weightsAt(k, p) {
+    return this.appearance.weightsAt(k, this.placeIn(k, p).region);
+  }
+
+  // Constants that the shaders are compiled with.
+  defines() {
+    const p = this.params;
+    const float = (x) => (Number.isInteger(x) ? `${x}.0` : `${x}`);
+    return {
+      TRIPLANE_RESOLUTION: p.triplane_resolution,
+      SPARSE_RESOLUTION: p.sparse_grid_resolution,
+      BLOCK_SIZE: p.data_block_size,
+      GRID_RESOLUTION: Math.ceil(p.triplane_resolution / 8),
+      STEP_MULTIPLIER: 1,
+      MAX_STEPS: Math.ceil(Math.SQRT2 * p.triplane_resolution),
+      RANGE_FEATURES_MIN: `(${float(p.range_features[0])})`,
+      RANGE_FEATURES_MAX: `(${float(p.range_features[1])})`,
+      RANGE_DENSITY_MIN: `(${float(p.range_density[0])})`,
+      RANGE_DENSITY_MAX: `(${float(p.range_density[1])})`,
+      FEATURE_GATING: p.feature_gating ? 1 : 0,
+      COARSE_SUM: this.coarse ? 1 : 0,
+      VFR: p.deferred_rendering_mode === "vfr" ? 1 : 0,
+      ACTIVATION_ELU: p.activation === "elu" ? 1 : 0,
+      HIDDEN_1: this.appearance.hidden1,
+      HIDDEN_2: this.appearance.hidden2,
+      WEIGHT_COUNT: this.appearance.weightCount,
+    };
+  }
+}

@@ -1,0 +1,234 @@
+// Loads one submodel into GPU textures. Files are packed and uploaded one slice at a time, so host memory stays small.
+//
+// Two RGBA8 groups per sample, for the atlas and the planes alike:
+//   density: density, feature 3, feature 0, feature 1      colour: red, green, blue, feature 2
+
+import { LoadError } from "./assets.js";
+
+const MAX_GRID_FILE_EDGE = 256;
+const GRID_SLICES = 8;
+
+export async function loadSubmodel(gl, scene, k, progress, signal) {
+  const params = await scene.submodelParams(k, progress);
+  checkLimits(gl, params);
+  const loader = new Loader(gl, scene, k, params, progress, signal);
+  try {
+    await Promise.all([loader.atlas(), loader.planes(), loader.blocks(), loader.grids()]);
+  } catch (error) {
+    loader.dispose();
+    throw error;
+  }
+  return {
+    k,
+    textures: loader.textures,
+    atlasSize: [params.atlas_width, params.atlas_height, params.atlas_depth],
+    bytes: loader.bytes,
+    dispose: () => loader.dispose(),
+  };
+}
+
+function checkLimits(gl, params) {
+  const edge = Math.max(params.atlas_width, params.atlas_height, params.atlas_depth, Math.ceil(params.triplane_resolution / 8));
+  const volume = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE);
+  const plane = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+  if (edge > volume) throw new LoadError(`This device allows 3D textures of ${volume} voxels per edge; the scene needs ${edge}.`);
+  if (params.triplane_resolution > plane) {
+    throw new LoadError(`This device allows textures of ${plane} pixels; the scene needs ${params.triplane_resolution}.`);
+  }
+}
+
+class Loader {
+  constructor(gl, scene, k, params, progress, signal) {
+    Object.assign(this, { gl, params, progress, signal, assets: scene.assets, folder: scene.submodelFolder(k), textures: {}, bytes: 0 });
+  }
+
+  array(name, size) {
+    return this.assets.array(this.folder + name, this.params.export_array_format, size, this.progress, this.signal);
+  }
+
+  texture(name, target, format, size, filter) {
+    const { gl } = this;
+    const texture = gl.createTexture();
+    this.textures[name] = texture;
+    gl.bindTexture(target, texture);
+    gl.texStorage3D(target, 1, format, ...size);
+    for (const [key, value] of [
+      [gl.TEXTURE_MIN_FILTER, filter], [gl.TEXTURE_MAG_FILTER, filter],
+      [gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_R, gl.CLAMP_TO_EDGE],
+    ]) {
+      gl.texParameteri(target, key, value);
+    }
+    this.bytes += size[0] * size[1] * size[2] * (format === gl.RG8UI ? 2 : 4);
+    return texture;
+  }
+
+  upload(texture, target, format, z, [width, height, depth], data) {
+    const { gl } = this;
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    gl.bindTexture(target, texture);
+    gl.texSubImage3D(target, 0, 0, 0, z, width, height, depth, format, gl.UNSIGNED_BYTE, data);
+  }
+
+  // The three stored arrays of one grid or plane, whatever their grouping on disk.
+  async groups(prefix, suffix, count, gateWithDensity) {
+    if (!this.params.export_store_rgb_and_density_separately) {
+      const [joint, features] = await Promise.all([
+        this.array(`${prefix}_rgb_and_density_${suffix}`, 4 * count),
+        this.array(`${prefix}_features_${suffix}`, 4 * count),
+      ]);
+      return pack(count, [joint, 4, 3], [features, 4, 3], [features, 4], [joint, 4]);
+    }
+    const [rgb, features, density] = await Promise.all([
+      this.array(`${prefix}_rgb_${suffix}`, 3 * count),
+      this.array(`${prefix}_features_${suffix}`, (gateWithDensity ? 3 : 4) * count),
+      this.array(`${prefix}_density_${suffix}`, (gateWithDensity ? 2 : 1) * count),
+    ]);
+    if (gateWithDensity) return pack(count, [density, 2, 0], [density, 2, 1], [features, 3], [rgb, 3]);
+    return pack(count, [density, 1, 0], [features, 4, 3], [features, 4], [rgb, 3]);
+  }
+
+  async atlas() {
+    const { gl, params } = this;
+    const size = [params.atlas_width, params.atlas_height, params.atlas_depth];
+    const depth = params.atlas_depth / params.num_slices;
+    const density = this.texture("atlas_density", gl.TEXTURE_3D, gl.RGBA8, size, gl.LINEAR);
+    const colour = this.texture("atlas_colour", gl.TEXTURE_3D, gl.RGBA8, size, gl.LINEAR);
+    const slab = [size[0], size[1], depth];
+    const slice = async (i) => {
+      const packed = await this.groups("sparse_grid", String(i).padStart(3, "0"), slab[0] * slab[1] * depth, true);
+      this.upload(density, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.density);
+      this.upload(colour, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.colour);
+    };
+    // A few slices in flight bound the memory of fetched files that wait for their partners.
+    let next = 0;
+    const worker = async () => {
+      while (next < params.num_slices) await slice(next++);
+    };
+    await Promise.all([worker(), worker(), worker()]);
+  }
+
+  async planes() {
+    const { gl, params } = this;
+    const t = params.triplane_resolution;
+    const density = this.texture("planes_density", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
+    const colour = this.texture("planes_colour", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
+    for (let i = 0; i < 3; i++) {
+      const packed = await this.groups("plane", String(i), t * t, false);
+      this.upload(density, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.density);
+      this.upload(colour, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.colour);
+    }
+  }
+
+  async blocks() {
+    const { gl, params } = this;
+    const n = params.sparse_grid_resolution / params.data_block_size;
+    const slots = await this.array("sparse_grid_block_indices", 3 * n ** 3);
+    const padded = new Uint8Array(4 * n ** 3);
+    for (let i = 0; i < n ** 3; i++) {
+      for (let c = 0; c < 3; c++) padded[4 * i + c] = slots[3 * i + c];
+    }
+    const texture = this.texture("blocks", gl.TEXTURE_3D, gl.RGBA8UI, [n, n, n], gl.NEAREST);
+    this.upload(texture, gl.TEXTURE_3D, gl.RGBA_INTEGER, 0, [n, n, n], padded);
+  }
+
+  async grids() {
+    const { gl, params, assets, folder } = this;
+    const n = Math.ceil(params.triplane_resolution / 8);
+    const extension = params.export_array_format;
+    const occupancy = await this.grid("occupancy_grid_8", n);
+    // A plain 0/1 grid carries no child bits.
+    if (occupancy.every((byte) => byte <= 1)) occupancy.forEach((byte, i) => (occupancy[i] = 255 * byte));
+    const first = this.gridFiles("distance_grid_8", n)[0];
+    const isLegacy = params.legacyGrids || params.useDistanceGrid === false;
+    const isMissing = ["", ".gz"].every((tail) => assets.lists(`${folder}${first}.${extension.replace(".gz", "")}${tail}`) === false);
+    const stored = isLegacy || isMissing ? null : await this.grid("distance_grid_8", n).catch(absentAsNull);
+    const distance = stored ?? distancesOf(occupancy, n);
+    const both = new Uint8Array(2 * n ** 3);
+    for (let i = 0; i < n ** 3; i++) {
+      both[2 * i] = distance[i];
+      both[2 * i + 1] = occupancy[i];
+    }
+    const texture = this.texture("occupancy", gl.TEXTURE_3D, gl.RG8UI, [n, n, n], gl.NEAREST);
+    this.upload(texture, gl.TEXTURE_3D, gl.RG_INTEGER, 0, [n, n, n], both);
+  }
+
+  gridFiles(name, n) {
+    if (this.params.legacyGrids || this.params.export_slice_occupancy_and_distance_grids === false) return [name];
+    const count = n > MAX_GRID_FILE_EDGE ? GRID_SLICES : 1;
+    return Array.from({ length: count }, (_, i) => `${name}_${String(i).padStart(3, "0")}`);
+  }
+
+  async grid(name, n) {
+    const files = this.gridFiles(name, n);
+    const channels = this.params.export_pad_occupancy_and_distance_grids ? 4 : 1;
+    const out = new Uint8Array(n ** 3);
+    const each = n ** 3 / files.length;
+    await Promise.all(
+      files.map(async (file, i) => {
+        const data = await this.array(file, channels * each);
+        for (let j = 0; j < each; j++) out[i * each + j] = data[channels * j + channels - 1];
+      }),
+    );
+    return out;
+  }
+
+  dispose() {
+    for (const texture of Object.values(this.textures)) this.gl.deleteTexture(texture);
+    this.textures = {};
+  }
+}
+
+function absentAsNull(error) {
+  if (error.status === 404) return null;
+  throw error;
+}
+
+// Arguments are [array, channels per entry, channel] for single values, [array, channels per entry] for groups.
+function pack(count, [d, dn, di], [g, gn, gi], [f, fn], [c, cn]) {
+  const density = new Uint8Array(4 * count);
+  const colour = new Uint8Array(4 * count);
+  for (let i = 0; i < count; i++) {
+    const at = 4 * i;
+    density[at] = d[dn * i + di];
+    density[at + 1] = g[gn * i + gi];
+    density[at + 2] = f[fn * i];
+    density[at + 3] = f[fn * i + 1];
+    colour[at] = c[cn * i];
+    colour[at + 1] = c[cn * i + 1];
+    colour[at + 2] = c[cn * i + 2];
+    colour[at + 3] = f[fn * i + 2];
+  }
+  return { density, colour };
+}
+
+// Chebyshev distance to the nearest occupied cell minus one. Two sweeps over the 13 neighbours that a sweep has
+// already passed are exact for this metric.
+export function distancesOf(occupancy, n) {
+  const out = occupancy.map((byte) => (byte ? 0 : 255));
+  const plane = n * n;
+  for (const side of [1, -1]) {
+    for (let step = 0; step < n ** 3; step++) {
+      const i = side > 0 ? step : n ** 3 - 1 - step;
+      let best = out[i];
+      if (best === 0) continue;
+      const x = i % n;
+      const y = Math.floor(i / n) % n;
+      const z = Math.floor(i / plane);
+      for (let dz = -1; dz <= 0; dz++) {
+        const w = z + side * dz;
+        if (w < 0 || w >= n) continue;
+        for (let dy = -1; dy <= (dz < 0 ? 1 : 0); dy++) {
+          const v = y + side * dy;
+          if (v < 0 || v >= n) continue;
+          const last = dz < 0 || dy < 0 ? 1 : -1;
+          for (let dx = -1; dx <= last; dx++) {
+            const u = x + side * dx;
+            if (u >= 0 && u < n) best = Math.min(best, out[w * plane + v * n + u] + 1);
+          }
+        }
+      }
+      out[i] = best;
+    }
+  }
+  return out.map((distance) => (distance ? distance - 1 : 0));
+}

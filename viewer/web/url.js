@@ -1,0 +1,91 @@
+// The page's address as settings: names, spellings and checks. Unknown values are errors that name the parameter.
+
+const number = (low, high) => (text) => {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < low || value > high) throw `a number from ${low} to ${high}`;
+  return value;
+};
+const choice = (names) => (text) => {
+  if (!(text in names)) throw `one of ${Object.keys(names).join(", ")}`;
+  return names[text];
+};
+const same = (...names) => choice(Object.fromEntries(names.map((name) => [name, name])));
+const flag = choice({ 1: true, 0: false, true: true, false: false });
+const vector = (count) => (text) => {
+  const values = text.split(",").map(Number);
+  if (values.length !== count || values.some((x) => !Number.isFinite(x)) || text.includes(",,")) throw `${count} numbers with commas between`;
+  return values;
+};
+const colour = (text) => {
+  const match = /^#?([0-9a-f]{6})$/i.exec(text);
+  if (!match) throw "six hexadecimal digits, such as 808080";
+  return [0, 2, 4].map((i) => Number.parseInt(match[1].slice(i, i + 2), 16) / 255);
+};
+const address = (text) => {
+  if (!text) throw "an address";
+  return text;
+};
+
+// Each entry: the setting's name, its parser, and other spellings of the parameter.
+const PARAMETERS = [
+  ["dir", address, "url"],
+  ["quality", same("auto", "phone", "low", "medium", "high")],
+  ["mode", choice({ orbit: "orbit", fly: "fly", fps: "fly", map: "orbit" }), "mouseMode"],
+  ["fov", number(1, 170), "vfovy"],
+  ["pos", vector(3)],
+  ["look", vector(3)],
+  ["up", vector(3)],
+  ["near", number(1e-4, 100)],
+  ["path", address],
+  ["autoplay", flag],
+  ["ui", flag],
+  ["bg", colour, "backgroundColor"],
+  ["exposure", number(1e-9, 1e9)],
+  ["dpr", number(0.1, 8)],
+  ["benchmark", choice({ time: "time", quality: "quality", 1: "time", true: "time" })],
+  ["occlusion", number(0, 1)],
+  ["size", vector(2), "s"],
+  ["combineMode", choice({ concat_and_sum: "coarse_sum", coarse_sum: "coarse_sum", sum: "sum" })],
+  ["deferredMode", same("snerg", "vfr")],
+  ["activation", same("elu", "relu")],
+  ["featureGating", flag],
+  ["legacyGrids", flag],
+];
+
+// Settings that the scene's own parameters take over.
+const OVERRIDES = {
+  combineMode: "merge_features_combine_op",
+  deferredMode: "deferred_rendering_mode",
+  activation: "activation",
+  featureGating: "feature_gating",
+  legacyGrids: "legacyGrids",
+};
+
+const DEFAULTS = { quality: "auto", mode: "orbit", ui: true, autoplay: false };
+
+// Reads the query and the hash of `location`; the hash (the shared view) wins. Throws an Error with a sentence to show.
+export function readSettings(location) {
+  const settings = { ...DEFAULTS };
+  const given = [...new URLSearchParams(location.search), ...new URLSearchParams(location.hash.slice(1))];
+  for (const [name, text] of given) {
+    const entry = PARAMETERS.find(([canonical, , alias]) => name === canonical || name === alias);
+    if (!entry) continue;
+    try {
+      settings[entry[0]] = entry[1](text);
+    } catch (expected) {
+      throw new Error(`The address of this page has ${name}=${text}, but ${name} must be ${expected}.`);
+    }
+  }
+  settings.overrides = Object.fromEntries(
+    Object.entries(OVERRIDES).filter(([name]) => name in settings).map(([name, key]) => [key, settings[name]]),
+  );
+  return settings;
+}
+
+// The address that opens the page at this camera; the view sits in the hash and is never sent to a server.
+export function viewAddress(location, camera) {
+  const round = (values) => values.map((x) => +x.toFixed(5)).join(",");
+  const url = new URL(location.href);
+  url.hash = `pos=${round(camera.pos)}&look=${round(camera.look)}&fov=${+camera.fov.toFixed(3)}`;
+  return url.href;
+}

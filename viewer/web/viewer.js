@@ -1,0 +1,486 @@
+// The loop: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
+
+import { column, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract } from "./camera.js";
+import { Controls } from "./controls.js";
+import { loadPath } from "./path.js";
+import { Renderer } from "./renderer.js";
+import { loadSubmodel } from "./submodel.js";
+import { viewAddress } from "./url.js";
+
+const REST_SECONDS = 0.15;
+const PREVIEW_MS = 28;
+const TILE_MS = 40;
+const MIN_PREVIEW_PIXELS = 4000;
+const FIRST_TILE_PIXELS = 65536;
+const RESIDENT_SUBMODELS = 2;
+// Browsers slow down animation frames where nothing seems to be watching; the loop then goes on by timer.
+const FRAME_TIMEOUT_MS = 50;
+const POLL_MS = 4;
+const DEFAULT_NEAR = 0.2;
+const DEFAULT_FOV = 40;
+// Smoothing of the visibility that enlarges steps behind nearly opaque content; 1 keeps every step at one voxel.
+const OCCLUSION_DELAY = 1;
+// Most rendered pixels at rest.
+const QUALITY = {
+  phone: { pixels: 135e3 },
+  low: { pixels: 150e3 },
+  medium: { pixels: 768e3 },
+  high: { pixels: Infinity },
+};
+
+export class Viewer {
+  constructor(page) {
+    this.page = page;
+    this.opened = new Promise((resolve, reject) => Object.assign(this, { resolveOpened: resolve, rejectOpened: reject }));
+    this.opened.catch(() => {});
+    this.waiting = [];
+    this.resident = [];
+    this.version = 0;
+    this.finishedVersion = -1;
+    this.lastMove = -Infinity;
+    this.lastTick = 0;
+    this.pixelMs = PREVIEW_MS / 60000;
+    this.frameMs = 0;
+    this.frameTimes = [];
+    this.progress = null;
+    this.isWantedShown = false;
+    this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+  }
+
+  async open(scene, sources, settings, progress) {
+    const canvas = this.page.canvas;
+    Object.assign(this, { scene, sources, settings, progress, canvas });
+    const isTouch = matchMedia("(pointer: coarse)").matches;
+    this.quality = QUALITY[settings.quality === "auto" ? (isTouch ? "medium" : "high") : settings.quality];
+    this.dpr = () => settings.dpr ?? Math.min(devicePixelRatio || 1, settings.quality === "auto" ? 1.5 : 2);
+    this.renderer = new Renderer(canvas);
+    this.#prepare();
+    this.near = settings.near ?? scene.assets.manifest?.near ?? DEFAULT_NEAR;
+    this.lens = null;
+    this.controls = new Controls(canvas, {
+      up: settings.up ?? [0, 0, 1],
+      depthAt: (u, v) => this.renderer.depthAt(this.shown, u, v),
+      wake: () => this.wake(),
+      interrupt: () => this.#interrupt(),
+      reducedMotion: () => this.reducedMotion.matches,
+      fov: () => this.fov,
+    });
+    this.controls.rayOf = (u, v) => this.#ray(u, v);
+    this.controls.mode = settings.mode;
+    this.page.setMode(settings.mode);
+    this.reset();
+    if (settings.path) await this.#loadPath();
+    this.page.connect({
+      mode: (mode) => this.#setMode(mode),
+      reset: () => this.reset(),
+      share: () => this.#share(),
+      play: () => this.play(!this.isPlaying),
+    });
+    this.#resize();
+    if (settings.size) Object.assign(canvas.style, { width: `${settings.size[0]}px`, height: `${settings.size[1]}px` });
+    new ResizeObserver(() => this.#resize()).observe(canvas);
+    canvas.addEventListener("webglcontextlost", (event) => this.#lose(event));
+    canvas.addEventListener("webglcontextrestored", () => this.#restore());
+    canvas.focus({ preventScroll: true });
+    this.resolveOpened();
+    this.wake();
+    if (settings.benchmark) this.whenFinished().then(() => this.#showBenchmark(), () => {});
+  }
+
+  fail(error) {
+    this.failed = error;
+    this.page.showMessage(error.message);
+    this.rejectOpened(error);
+    for (const { reject } of this.waiting.splice(0)) reject(error);
+  }
+
+  // Camera --------------------------------------------------------------------------------------------------------
+
+  reset() {
+    const { scene, settings } = this;
+    const start = scene.startCamera;
+    this.play(false);
+    this.lens = null;
+    this.fov = settings.fov ?? start?.fov_degrees ?? DEFAULT_FOV;
+    const centre = scene.centre(scene.entry);
+    const matrix = start ? parseMatrix(start.world_from_cam) : lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
+    let target = null;
+    if (settings.pos || settings.look) {
+      const from = settings.pos ?? position(matrix);
+      target = settings.look ?? null;
+      const forward = scale(column(matrix, 2), -1);
+      this.controls.setMatrix(lookAt(from, target ?? add(from, forward), settings.up ?? [0, 0, 1]), target);
+    } else this.controls.setMatrix(matrix, start?.look_at ?? null);
+    this.#changed();
+  }
+
+  setCamera(cameraToWorld, fovDegrees, lens) {
+    const matrix = parseMatrix(cameraToWorld);
+    if (fovDegrees !== undefined && !(fovDegrees > 0 && fovDegrees < 180)) throw new Error("fovDegrees must lie between 0 and 180.");
+    if (lens && !["cx", "cy", "fx", "fy"].every((key) => lens[key] === undefined || Number.isFinite(lens[key]))) {
+      throw new Error("lens must hold finite numbers cx, cy, fx, fy.");
+    }
+    this.play(false);
+    this.fov = fovDegrees ?? this.fov;
+    this.lens = lens ?? null;
+    this.controls.setMatrix(matrix);
+    this.lastMove = -Infinity;
+    this.#changed();
+  }
+
+  getCamera() {
+    return { cameraToWorld: this.controls?.matrix.slice() ?? null, fovDegrees: this.fov ?? null, lens: this.lens ?? null };
+  }
+
+  get camera() {
+    return { matrix: this.controls.matrix, fov: this.fov, near: this.near, lens: this.lens };
+  }
+
+  #ray(u, v) {
+    const [ix, iy, cx, cy] = pixelLens(this.canvas.width, this.canvas.height, this.fov, this.lens);
+    const [x, y] = [(u * this.canvas.width - cx) * ix, ((1 - v) * this.canvas.height - cy) * iy];
+    const m = this.controls.matrix;
+    return normalize(subtract(add(scale(column(m, 0), x), scale(column(m, 1), y)), column(m, 2)));
+  }
+
+  #setMode(mode) {
+    this.controls.setMode(mode);
+    this.page.setMode(mode);
+  }
+
+  #interrupt() {
+    this.lens = null;
+    this.play(false);
+  }
+
+  // Paths ---------------------------------------------------------------------------------------------------------
+
+  async #loadPath() {
+    this.path = await loadPath(this.settings.path);
+    this.pathTime = 0;
+    this.page.setPlaying(false);
+    this.play(this.settings.autoplay && !this.reducedMotion.matches);
+  }
+
+  play(isPlaying) {
+    if (!this.path || isPlaying === this.isPlaying) return;
+    this.isPlaying = isPlaying;
+    this.page.setPlaying(isPlaying);
+    this.wake();
+  }
+
+  // Submodels -----------------------------------------------------------------------------------------------------
+
+  #prepare() {
+    const { params } = this.scene;
+    const background = this.settings.bg ?? cssColour(params.backgroundColor) ?? [0.5, 0.5, 0.5];
+    const exposure = params.default_exposure || this.settings.exposure || 0;
+    const occlusionDelay = this.settings.occlusion ?? OCCLUSION_DELAY;
+    this.renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
+  }
+
+  // The submodel to draw now; starts loading the wanted one where it is not resident.
+  #submodel() {
+    const wanted = this.scene.submodelAt(position(this.controls.matrix));
+    const current = this.resident[0]?.k;
+    const k = wanted ?? current ?? this.scene.entry;
+    this.isWantedShown = k === current;
+    if (!this.isWantedShown) {
+      const at = this.resident.findIndex((submodel) => submodel.k === k);
+      if (at > 0) {
+        this.resident.unshift(...this.resident.splice(at, 1));
+        this.isWantedShown = true;
+      } else if (k !== this.failedSubmodel) this.#load(k);
+    }
+    return this.resident[0] ?? null;
+  }
+
+  async #load(k) {
+    if (this.loading !== undefined) return;
+    this.loading = k;
+    this.loadError = null;
+    this.failedSubmodel = undefined;
+    const abort = (this.abort = new AbortController());
+    const isFirst = this.resident.length === 0;
+    try {
+      const submodel = await loadSubmodel(this.renderer.gl, this.scene, k, this.progress, abort.signal);
+      this.page.showMessage(null);
+      this.resident.unshift(submodel);
+      for (const old of this.resident.splice(RESIDENT_SUBMODELS)) old.dispose();
+      this.page.hideProgress();
+      this.#changed();
+    } catch (error) {
+      if (abort.signal.aborted) return;
+      if (isFirst) this.fail(error);
+      else this.page.showMessage(error.message);
+      this.loadError = error;
+      this.failedSubmodel = k;
+      this.#changed();
+    } finally {
+      if (!abort.signal.aborted) this.loading = undefined;
+    }
+  }
+
+  // Frames --------------------------------------------------------------------------------------------------------
+
+  whenFinished() {
+    if (this.failed) return Promise.reject(this.failed);
+    if (this.finishedVersion === this.version && this.isWantedShown) return Promise.resolve();
+    if (this.finishedVersion === this.version && this.loadError) return Promise.reject(this.loadError);
+    const promise = new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
+    promise.catch(() => {});
+    return promise;
+  }
+
+  wake() {
+    if (this.isAwake || !this.scene) return;
+    this.isAwake = true;
+    // Waking from within a frame continues the motion; from outside it begins a new one.
+    if (this.isTicking) this.wasIdle = false;
+    nextFrame(() => {
+      this.isTicking = true;
+      this.#tick(performance.now());
+      this.isTicking = false;
+    }, this.fence ? POLL_MS : FRAME_TIMEOUT_MS);
+  }
+
+  #changed() {
+    this.version++;
+    this.wake();
+  }
+
+  #tick(now) {
+    this.isAwake = false;
+    if (this.isLost || this.failed) return;
+    // A pause of the loop is not a step of the motion.
+    const dt = this.wasIdle ? 1 / 60 : Math.min(0.25, Math.max(0.001, (now - this.lastTick) / 1000));
+    this.wasIdle = true;
+    this.lastTick = now;
+    if (this.controls.update(dt)) this.#moved(now);
+    if (this.isPlaying) {
+      this.pathTime += dt;
+      const { matrix, fov } = this.path.at(this.pathTime);
+      this.controls.setMatrix(matrix);
+      this.fov = fov;
+      this.#moved(now);
+    }
+    if (this.#isGpuBusy()) return this.wake();
+    const submodel = this.#submodel();
+    if (!submodel) return this.loading === undefined ? this.wake() : undefined;
+    if (now - this.lastMove < 1000 * REST_SECONDS) {
+      if (this.previewVersion !== this.version) this.#drawPreview(submodel);
+      return this.wake();
+    }
+    if (this.finishedVersion !== this.version) {
+      this.#drawTile(submodel);
+      this.wake();
+    }
+  }
+
+  #moved(now) {
+    this.lastMove = now;
+    this.version++;
+    this.wake();
+  }
+
+  #isGpuBusy() {
+    if (!this.fence) return false;
+    const { gl } = this.renderer;
+    const state = gl.clientWaitSync(this.fence.sync, 0, 0);
+    if (state === gl.TIMEOUT_EXPIRED) return true;
+    gl.deleteSync(this.fence.sync);
+    const { pixels, since, done } = this.fence;
+    this.fence = null;
+    const ms = performance.now() - since;
+    const measured = ms / pixels;
+    this.pixelMs += (measured - this.pixelMs) * 0.4;
+    done?.(ms);
+    return false;
+  }
+
+  #startFence(pixels, done) {
+    const { gl } = this.renderer;
+    this.fence = { sync: gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0), pixels, since: this.drawnAt, done };
+    gl.flush();
+  }
+
+  #size(pixels) {
+    const { width, height } = this.canvas;
+    const shrink = Math.min(1, Math.sqrt(pixels / (width * height)));
+    return [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];
+  }
+
+  #drawPreview(submodel) {
+    const pixels = Math.max(MIN_PREVIEW_PIXELS, Math.min(this.quality.pixels, PREVIEW_MS / this.pixelMs));
+    // Coarse steps of size keep the targets from being re-created at every frame.
+    const [fullWidth, fullHeight] = this.#size(this.quality.pixels);
+    const step = Math.min(12, Math.ceil(12 * Math.sqrt(Math.min(1, pixels / (fullWidth * fullHeight)))));
+    const target = this.renderer.target("preview", Math.ceil((fullWidth * step) / 12), Math.ceil((fullHeight * step) / 12));
+    this.drawnAt = performance.now();
+    this.renderer.draw(target, submodel, this.camera);
+    this.#present(target);
+    this.previewVersion = this.version;
+    this.#startFence(target.width * target.height, (ms) => this.#countFrame(ms));
+  }
+
+  // Full detail comes in bands so that a slow device stays responsive; the canvas changes once all are there.
+  #drawTile(submodel) {
+    const target = this.renderer.target("full", ...this.#size(this.quality.pixels));
+    if (this.bandVersion !== this.version || this.bandSubmodel !== submodel) {
+      Object.assign(this, { bandVersion: this.version, bandSubmodel: submodel, bandRow: 0, bandMs: 0 });
+    }
+    if (this.bandRow >= target.height) return;
+    const budget = this.bandRow || this.frameMs ? TILE_MS / this.pixelMs : FIRST_TILE_PIXELS;
+    const rows = Math.max(4, Math.floor(budget / target.width));
+    const high = Math.min(target.height, this.bandRow + rows);
+    this.drawnAt = performance.now();
+    this.renderer.draw(target, submodel, this.camera, this.bandRow, high);
+    const pixels = (high - this.bandRow) * target.width;
+    this.bandRow = high;
+    const isLast = high === target.height;
+    if (isLast) this.#present(target);
+    const { version } = this;
+    this.#startFence(pixels, (ms) => {
+      this.bandMs += ms;
+      if (!isLast) return;
+      this.#countFrame(this.bandMs);
+      this.#finish(version);
+    });
+  }
+
+  #finish(version) {
+    if (version !== this.version) return;
+    this.finishedVersion = version;
+    // Until the wanted submodel is here the picture of a neighbour stands in, which is not what was promised.
+    if (this.isWantedShown) for (const { resolve } of this.waiting.splice(0)) nextFrame(resolve, FRAME_TIMEOUT_MS);
+    else if (this.loadError) for (const { reject } of this.waiting.splice(0)) reject(this.loadError);
+  }
+
+  #present(target) {
+    this.renderer.present(target);
+    this.canvas.classList.remove("empty");
+    this.shown = target;
+  }
+
+  #countFrame(ms) {
+    this.frameMs = ms;
+    const now = performance.now();
+    this.frameTimes = [...this.frameTimes.filter((time) => now - time < 1000), now];
+    this.page.showStatistics(this.stats());
+  }
+
+  stats() {
+    return {
+      fps: this.frameTimes.length,
+      frameMs: this.frameMs,
+      width: this.canvas?.width ?? 0,
+      height: this.canvas?.height ?? 0,
+      renderWidth: this.shown?.width ?? 0,
+      renderHeight: this.shown?.height ?? 0,
+      submodel: this.resident[0]?.k ?? null,
+      submodels: this.scene?.count ?? 0,
+      isLoading: this.loading !== undefined,
+      textureBytes: this.resident.reduce((sum, submodel) => sum + submodel.bytes, 0),
+      loadedBytes: this.progress?.loaded ?? 0,
+      totalBytes: this.progress?.total ?? 0,
+    };
+  }
+
+  // Page events ---------------------------------------------------------------------------------------------------
+
+  #resize() {
+    const { canvas } = this;
+    const dpr = this.dpr();
+    const width = Math.max(1, Math.round(canvas.clientWidth * dpr));
+    const height = Math.max(1, Math.round(canvas.clientHeight * dpr));
+    if (width === canvas.width && height === canvas.height) return;
+    Object.assign(canvas, { width, height });
+    this.#changed();
+    // Setting the size clears the canvas: show the old picture until the new one is there.
+    if (this.shown && !this.isLost) this.renderer.present(this.shown);
+  }
+
+  async #share() {
+    const matrix = this.controls.matrix;
+    const href = viewAddress(location, { pos: position(matrix), look: this.controls.lookPoint, fov: this.fov });
+    history.replaceState(null, "", href);
+    try {
+      await navigator.clipboard.writeText(href);
+      this.page.notify("Link to this view copied");
+    } catch {
+      this.page.notify("The address bar now holds a link to this view");
+    }
+  }
+
+  #lose(event) {
+    event.preventDefault();
+    this.isLost = true;
+    this.abort?.abort();
+    this.loading = undefined;
+    this.fence = null;
+    this.shown = null;
+    this.resident = [];
+    this.page.showMessage("The graphics device was reset. The scene comes back as soon as the browser allows.");
+  }
+
+  #restore() {
+    this.isLost = false;
+    this.page.showMessage(null);
+    try {
+      this.#prepare();
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    this.#changed();
+  }
+
+  // Benchmark -----------------------------------------------------------------------------------------------------
+
+  // Draws every test camera `frames` times at full detail; resolves to mean milliseconds per camera.
+  async benchmark(frames = 10) {
+    await this.whenFinished();
+    const { manifest } = this.scene.assets;
+    const cameras = (manifest?.test_cameras ?? []).map((camera) => ({
+      matrix: parseMatrix(camera.world_from_cam), fov: camera.fov_degrees ?? this.fov, near: this.near, lens: null,
+    }));
+    if (!cameras.length) cameras.push(this.camera);
+    const target = this.renderer.target("full", ...this.#size(this.quality.pixels));
+    const results = [];
+    for (const camera of cameras) {
+      const draw = () => {
+        this.renderer.draw(target, this.resident[0], camera);
+        this.renderer.finish(target);
+      };
+      draw();
+      const since = performance.now();
+      for (let i = 0; i < frames; i++) draw();
+      results.push((performance.now() - since) / frames);
+      this.#present(target);
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    this.#changed();
+    const mean = results.reduce((sum, ms) => sum + ms, 0) / results.length;
+    return { width: target.width, height: target.height, frames, meanMs: mean, cameraMs: results };
+  }
+
+  async #showBenchmark() {
+    const { width, height, meanMs, cameraMs } = await this.benchmark();
+    this.page.showMessage(`Benchmark: ${meanMs.toFixed(2)} ms per frame (${cameraMs.length} cameras, ${width} x ${height}).`);
+  }
+}
+
+function nextFrame(callback, timeoutMs) {
+  const once = () => {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
+    callback();
+  };
+  const frame = requestAnimationFrame(once);
+  const timer = setTimeout(once, timeoutMs);
+}
+
+function cssColour(text) {
+  const match = /^#([0-9a-f]{6})$/i.exec(text ?? "");
+  return match && [0, 2, 4].map((i) => Number.parseInt(match[1].slice(i, i + 2), 16) / 255);
+}
