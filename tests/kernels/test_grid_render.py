@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ SPEC = GridSpec(32, 64, scale=1.7, centre=(0.1, -0.2, 0.05))
 
 
 def make_grids(seed=0, spec=SPEC, share=0.7, density=0.0):
-    """Return grids of random values with a random share of the blocks; ``density`` shifts the first channel."""
+    """Return grids of random values and blocks; ``density`` shifts the first channel."""
     generator = torch.Generator().manual_seed(seed)
     has_block = torch.rand(spec.blocks**3, generator=generator) < share
     index = torch.where(has_block, has_block.long().cumsum(0) - 1, -1).view(3 * (spec.blocks,))
@@ -248,7 +249,9 @@ def test_beside_a_missing_block_density_fades_and_behind_it_nothing_is(kernels, 
     grids = Grids.allocate(spec, index)
     grids.voxels[:] = 255
     # The last voxel of the block is centred at -0.125 and the first of the missing one at 0.125.
-    v, t, alive = grid_read(grids, torch.tensor([[-0.125, -1, -1], [0.0, -1, -1], [0.124, -1, -1], [0.126, -1, -1]]))
+    v, t, alive = grid_read(
+        grids, torch.tensor([[-0.125, -1, -1], [0.0, -1, -1], [0.124, -1, -1], [0.126, -1, -1]])
+    )
     assert alive.tolist() == [True, True, True, False]
     assert v[:2, 0].tolist() == pytest.approx([14, 0], abs=1e-4)
     assert v[1, 1:].tolist() == pytest.approx([0.5 * (7 - 7 + 14 * 128 / 255)] * 7, abs=1e-4)
@@ -386,9 +389,9 @@ def test_wrong_arguments_are_named():
         for value in (rays[place].double(), rays[place][None]):
             wrong = list(rays)
             wrong[place] = value
-            for call in (lambda: grid_render(grids, anchor, *wrong), lambda: grid_mark(grids, *wrong)):
+            for call in (partial(grid_render, grids, anchor), partial(grid_mark, grids)):
                 with pytest.raises(ValueError, match=f"^{name}: expected torch.float32"):
-                    call()
+                    call(*wrong)
     for samples in (-1, 257):
         with pytest.raises(ValueError, match=r"^edges: expected 1 to 257 interval ends"):
             grid_render(grids, anchor, *rays[:2], torch.zeros(4, samples + 1))
