@@ -66,6 +66,8 @@ def distill(
     for _ in trainer.run(report=report, save=save, stop=stop_requested):
         pass
     if trainer.step == config.steps:
-        trainer.finish(lambda done, size: progress(total - after + after * done / size, total) if progress else None)
+        trainer.finish(
+            lambda done, size: progress(total - after + after * done / size, total) if progress else None
+        )
         save_student(trainer.student, folder)
     return trainer.student

@@ -62,11 +62,13 @@ def load_student(folder: Path) -> Student:
             if meta.get("format") != _FORMAT:
                 raise InvalidDataError(f"{path}: is not a student of this version; distil it again")
             record = json.loads(meta["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
     config = StudentConfig(**record["config"])
-    partition = Partition(record["partition"]["edge"], tuple(record["partition"]["cells"]), record["partition"]["scale"])
+    partition = Partition(
+        record["partition"]["edge"], tuple(record["partition"]["cells"]), record["partition"]["scale"]
+    )
     grids, alive = [], []
     empty = torch.zeros(0)
     for k in range(len(partition.cells)):
@@ -76,6 +78,8 @@ def load_student(folder: Path) -> Student:
         alive.append(AliveCells(spec, tensors[f"grids.{k}.alive"].numpy()))
     appearance = AppearanceLattice(len(grids), config.lattice, config.width, torch.Generator())
     prefix = "appearance."
-    appearance.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    appearance.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
     background = tuple(record["background"])
     return Student(config, partition, grids, appearance, background, record["near"], record["tau"], alive)

@@ -34,7 +34,9 @@ class TeacherConfig:
         default_factory=lambda: FieldConfig(HashSpec(8, 4, 17, 16, 1024), width=32, colour_width=64)
     )
     """The radiance field."""
-    proposal: FieldConfig = dataclasses.field(default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16))
+    proposal: FieldConfig = dataclasses.field(
+        default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16)
+    )
     """The proposal field that places the samples."""
     proposal_samples: int = 64
     """Intervals in which the proposal field is evaluated."""
@@ -89,14 +91,18 @@ PRESETS: dict[str, TeacherConfig] = {
     ),
     "preview": TeacherConfig(),
     "standard": TeacherConfig(
-        field=FieldConfig(HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2),
+        field=FieldConfig(
+            HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2
+        ),
         proposal=FieldConfig(HashSpec(6, 2, 17, 16, 512), width=16),
         proposal_samples=96,
         rays=16384,
         steps=20000,
     ),
     "paper": TeacherConfig(
-        field=FieldConfig(HashSpec(10, 4, 21, 16, 8192), width=64, geometry=32, colour_width=128, colour_layers=3),
+        field=FieldConfig(
+            HashSpec(10, 4, 21, 16, 8192), width=64, geometry=32, colour_width=128, colour_layers=3
+        ),
         proposal=FieldConfig(HashSpec(8, 2, 21, 16, 2048), width=32),
         proposal_samples=128,
         rays=32768,
