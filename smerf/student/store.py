@@ -34,11 +34,11 @@ def save_student(student: Student, folder: Path) -> None:
         tensors[f"grids.{k}.alive"] = torch.from_numpy(student.alive[k].packed())
     record = {
         "config": vars(student.config),
-        "partition": {"edge": student.partition.edge, "cells": student.partition.cells, "scale": student.partition.scale},
+        "partition": vars(student.partition),
         "background": student.background,
         "near": student.near,
         "tau": student.tau,
-    }  # fmt: skip
+    }
     folder.mkdir(parents=True, exist_ok=True)
     aside = temporary_name(folder / _FILE)
     meta = {"format": _FORMAT, "record": json.dumps(record)}

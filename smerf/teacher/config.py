@@ -44,9 +44,9 @@ class TeacherConfig:
     """Intervals of the radiance field."""
     scene_scale: float | None = None
     """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube; from the cameras if not given."""
-    rays: int = 4096
+    rays: int = 2048
     """Rays a step."""
-    steps: int = 2000
+    steps: int = 4000
     """Optimiser steps."""
     table_lr: float = 1e-2
     """Learning rate of the hash tables at the start."""
@@ -56,11 +56,11 @@ class TeacherConfig:
     """Share of the learning rates that is left at the end (log-linear)."""
     warmup_steps: int = 20
     """Steps over which the learning rates rise."""
-    mix_start: float = 0.6
+    mix_start: float = 0.5
     """Share of final samples spread evenly at the start: keeps early proposals from going blind."""
     mix_end: float = 0.05
     """The same at the end."""
-    mix_fraction: float = 0.25
+    mix_fraction: float = 0.4
     """Share of the training over which the mix falls."""
     anneal_fraction: float = 0.2
     """Share of the training over which proposal weights gain their full contrast."""
