@@ -53,7 +53,9 @@ def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
         edge = have & beyond.any(-1)
         for i in np.flatnonzero(edge):
             where = tuple(
-                (slice(BLOCK - 1, BLOCK) if beyond[i, axis] else slice(0, 1)) if corner[axis] else slice(0, BLOCK)
+                (slice(BLOCK - 1, BLOCK) if beyond[i, axis] else slice(0, 1))
+                if corner[axis]
+                else slice(0, BLOCK)
                 for axis in range(3)
             )
             part[i] = voxels[number[i]][where]
@@ -87,7 +89,9 @@ def bake_submodel(grids: Grids, alive: AliveCells, region: int, dilation: int) -
     planes[~used_texels(blocks, resolution)] = 0
     # A cell without data draws nothing: leaving it empty lets rays pass it quickly.
     held = grids.block_index.numpy() >= 0
-    cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(int)
+    cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(
+        int
+    )
     occupied &= _near(held)[np.ix_(cell_blocks, cell_blocks, cell_blocks)]
     assert occupied.shape[0] * CELL_TEXELS == resolution
     return BakedSubmodel(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from smerf.kernels.hash_encoding import HashSpec
+
 __all__ = ["PRESETS", "StudentConfig"]
 
 
@@ -13,6 +15,12 @@ class StudentConfig:
 
     parameterisation: str = "explicit"
     """``explicit``: the quantised grid values are the parameters; ``hash``: a hash grid and a decoder produce them."""
+    hash: HashSpec = HashSpec(8, 4, 17, 16, 1024)
+    """Resolution levels of the hash form over contracted space, one table a submodel."""
+    decoder: tuple[int, ...] = (64,)
+    """Hidden widths of the decoder of the hash form."""
+    hash_decay: float = 0.01
+    """Weight of the mean square of each level's entries."""
     voxel_resolution: int = 256
     """R_v, voxels per axis of contracted space; a multiple of 8."""
     plane_resolution: int = 1024
@@ -81,6 +89,7 @@ PRESETS: dict[str, StudentConfig] = {
     ),
     "paper": StudentConfig(
         parameterisation="hash",
+        hash=HashSpec(20, 2, 22, 16, 8192),
         voxel_resolution=512,
         plane_resolution=2048,
         rays=65536,

@@ -29,9 +29,13 @@ class Partition:
 
     def assign(self, origins: Tensor) -> Tensor:
         """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3) in the largest coordinate."""
-        centres = torch.tensor(np.stack([self.centre(k) for k in range(len(self.cells))]), dtype=origins.dtype)
+        centres = torch.tensor(
+            np.stack([self.centre(k) for k in range(len(self.cells))]), dtype=origins.dtype
+        )
         return (origins[:, None] - centres.to(origins.device)).abs().amax(-1).argmin(-1)
 
     def local(self, origins: Tensor, submodel: int) -> Tensor:
         """Return origins (R, 3) relative to a cell, which maps to [-1, 1]^3."""
-        return (origins - torch.tensor(self.centre(submodel), dtype=origins.dtype, device=origins.device)) * self.edge
+        return (
+            origins - torch.tensor(self.centre(submodel), dtype=origins.dtype, device=origins.device)
+        ) * self.edge
