@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from smerf.kernels.hash_encoding import HashSpec
@@ -14,8 +15,8 @@ class StudentConfig:
     """Everything that distilling depends on."""
 
     parameterisation: str = "explicit"
-    """``explicit``: the quantised grid values are the parameters; ``hash``: a hash grid and a decoder produce them."""
-    hash: HashSpec = HashSpec(8, 4, 17, 16, 1024)
+    """``explicit``: the quantised grid values themselves; ``hash``: a hash grid and a decoder produce them."""
+    hash: HashSpec = dataclasses.field(default_factory=lambda: HashSpec(8, 4, 17, 16, 1024))
     """Resolution levels of the hash form over contracted space, one table a submodel."""
     decoder: tuple[int, ...] = (64,)
     """Hidden widths of the decoder of the hash form."""
@@ -26,7 +27,7 @@ class StudentConfig:
     plane_resolution: int = 1024
     """R_t, texels per axis of a plane; four times R_v in the paper."""
     submodel_scale: float | None = None
-    """Factor from training units to the contraction's unit cube (one submodel); the teacher's if not given."""
+    """Factor from training units to the contraction's unit cube; the teacher's if not given."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
     width: int = 16
@@ -40,7 +41,8 @@ class StudentConfig:
     uses: float = 2.0
     """How often a teacher ray is used before a fresh one takes its place."""
     grid_lr: float = 0.03
-    """Learning rate of the logits of the grid values at the start."""
+    """Learning rate of the logits of the grid values, or of the hash form's tables and decoder (0.01), at the
+    start."""
     network_lr: float = 5e-3
     """Learning rate of the appearance network at the start."""
     final_lr: float = 0.03

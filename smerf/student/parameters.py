@@ -1,4 +1,4 @@
-"""What distillation optimises: the grid values themselves, or a hash encoding and a decoder that produce them."""
+"""What distillation optimises: the grid values, or a hash encoding and a decoder that produce them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Parameters(Protocol):
         """Bring every vertex that rendering these intervals (R, S + 1) reads up to date."""
 
     def learn(self, grids: list[Grids], step: int, rate: float) -> None:
-        """Take optimiser step number ``step`` (from 1), with the gradients in the grids' records, and clear them."""
+        """Take step number ``step`` (from 1) with the gradients in the grids' records, and clear them."""
 
     def finish(self, grids: list[Grids]) -> None:
         """Bring every stored vertex up to date."""
@@ -104,7 +104,7 @@ class HashParameters:
         self._pending: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def _logits(self, submodel: int, grids: Grids, voxels: Tensor, texels: Tensor) -> Tensor:
-        """Return the logits (V + T, 8) of the vertices in storage rows ``voxels`` (V,) and ``texels`` (T,)."""
+        """Return the logits (V + T, 8) of the vertices in rows ``voxels`` (V,) and ``texels`` (T,)."""
         if submodel not in self._blocks:
             self._blocks[submodel] = block_coordinates(grids)
         where = [

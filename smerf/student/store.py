@@ -36,11 +36,11 @@ def save_student(student: Student, folder: Path) -> None:
         tensors[f"grids.{k}.alive"] = torch.from_numpy(student.alive[k].packed())
     record = {
         "config": to_dict(student.config),
-        "partition": {"edge": student.partition.edge, "cells": student.partition.cells, "scale": student.partition.scale},
+        "partition": vars(student.partition),
         "background": student.background,
         "near": student.near,
         "tau": student.tau,
-    }  # fmt: skip
+    }
     folder.mkdir(parents=True, exist_ok=True)
     aside = temporary_name(folder / _FILE)
     meta = {"format": _FORMAT, "record": json.dumps(record)}
@@ -64,7 +64,7 @@ def load_student(folder: Path) -> Student:
             if meta.get("format") != _FORMAT:
                 raise InvalidDataError(f"{path}: is not a student of this version; distil it again")
             record = json.loads(meta["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
     try:

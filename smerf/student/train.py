@@ -1,4 +1,4 @@
-"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser that follows them."""
+"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser behind it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def block_coordinates(grids: Grids) -> Tensor:
 def voxel_positions(spec: GridSpec, blocks: Tensor, rows: Tensor | None = None) -> Tensor:
     """Return the positions (V, 3) of stored voxels.
 
-    ``blocks`` (N, 3) are the block coordinates, ``rows`` (V,) the voxels' storage rows; all N * 512 if not given.
+    ``blocks`` (N, 3) are the block coordinates, ``rows`` (V,) the voxels' storage rows; all if not given.
     """
     if rows is None:
         rows = torch.arange(len(blocks) * BLOCK**3)
