@@ -20,7 +20,7 @@ _ABSENT = np.array([0, 128, 128, 128, 128, 128, 128, 128], np.uint8)
 def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
     """Return the macroblocks (B, B, B) bool that serve an occupied cell and hold data.
 
-    Blocks are sample-centred and cells are not: a cell next to a block's border is served by the block below as well.
+    Blocks are sample-centred and cells are not: a cell at a block's border is served by the block below too.
     """
     spec = grids.spec
     ratio = spec.voxel_resolution / occupied.shape[0]
@@ -34,7 +34,7 @@ def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
 
 
 def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
-    """Return the samples (n, 9, 9, 9, 8) of macroblocks (n, 3): their voxels and the next block's first layer."""
+    """Return the samples (n, 9, 9, 9, 8) of macroblocks (n, 3): own voxels and the next first layers."""
     spec, index = grids.spec, grids.block_index.numpy()
     voxels = grids.voxels.numpy().reshape(-1, BLOCK, BLOCK, BLOCK, 8)
     result = np.empty((len(coords), BLOCK + 1, BLOCK + 1, BLOCK + 1, 8), np.uint8)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+from smerf.kernels.hash_encoding import HashSpec
 
 __all__ = ["PRESETS", "StudentConfig"]
 
@@ -12,13 +15,19 @@ class StudentConfig:
     """Everything that distilling depends on."""
 
     parameterisation: str = "explicit"
-    """``explicit``: the quantised grid values are the parameters; ``hash``: a hash grid and a decoder produce them."""
+    """``explicit``: the quantised grid values themselves; ``hash``: a hash grid and a decoder produce them."""
+    hash: HashSpec = dataclasses.field(default_factory=lambda: HashSpec(8, 4, 17, 16, 1024))
+    """Resolution levels of the hash form over contracted space, one table a submodel."""
+    decoder: tuple[int, ...] = (64,)
+    """Hidden widths of the decoder of the hash form."""
+    hash_decay: float = 0.01
+    """Weight of the mean square of each level's entries."""
     voxel_resolution: int = 256
     """R_v, voxels per axis of contracted space; a multiple of 8."""
     plane_resolution: int = 1024
     """R_t, texels per axis of a plane; four times R_v in the paper."""
     submodel_scale: float | None = None
-    """Factor from training units to the contraction's unit cube (one submodel); the teacher's if not given."""
+    """Factor from training units to the contraction's unit cube; the teacher's if not given."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
     width: int = 16
@@ -32,7 +41,8 @@ class StudentConfig:
     uses: float = 2.0
     """How often a teacher ray is used before a fresh one takes its place."""
     grid_lr: float = 0.03
-    """Learning rate of the logits of the grid values at the start."""
+    """Learning rate of the logits of the grid values, or of the hash form's tables and decoder (0.01), at the
+    start."""
     network_lr: float = 5e-3
     """Learning rate of the appearance network at the start."""
     final_lr: float = 0.03
@@ -81,6 +91,7 @@ PRESETS: dict[str, StudentConfig] = {
     ),
     "paper": StudentConfig(
         parameterisation="hash",
+        hash=HashSpec(20, 2, 22, 16, 8192),
         voxel_resolution=512,
         plane_resolution=2048,
         rays=65536,

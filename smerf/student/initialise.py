@@ -8,12 +8,12 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from smerf.kernels import Grids, GridSpec
-from smerf.kernels.grid_render import BLOCK
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.student.teacher_rays import TeacherBatch
+from smerf.student.vertices import block_coordinates, voxel_positions
 from smerf.teacher.model import Teacher
 
-__all__ = ["BlockVotes", "initialise_from_teacher", "to_contracted", "to_training", "voxel_positions"]
+__all__ = ["BlockVotes", "initialise_from_teacher", "to_contracted", "to_training"]
 
 _CHUNK = 262144
 
@@ -58,16 +58,6 @@ class BlockVotes:
         return torch.from_numpy(index)
 
 
-def voxel_positions(grids: Grids) -> Tensor:
-    """Return the contracted positions (N, 3) of all stored voxels, on viewer axes, in storage order."""
-    blocks = torch.nonzero(grids.block_index >= 0)
-    order = grids.block_index[tuple(blocks.T)].long().argsort()
-    steps = torch.arange(BLOCK)
-    inside = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).view(-1, 3)
-    cells = (blocks[order][:, None] * BLOCK + inside).view(-1, 3)
-    return (cells.float() + 0.5) * (4.0 / grids.spec.voxel_resolution) - 2.0
-
-
 def _logit_of(value: Tensor, low: float, high: float) -> Tensor:
     share = ((value - low) / (high - low)).clamp(0.5 / 255.0, 254.5 / 255.0)
     return torch.logit(share)
@@ -81,7 +71,7 @@ def initialise_from_teacher(
     ``centres`` (N, 3) are the training cameras: each voxel's colour is the one that a random camera sees.
     """
     spec = grids.spec
-    positions = voxel_positions(grids)
+    positions = voxel_positions(spec, block_coordinates(grids))
     for start in range(0, len(positions), _CHUNK):
         points = to_training(positions[start : start + _CHUNK], spec)
         rows = slice(start, start + len(points))

@@ -34,8 +34,9 @@ def grid_spec(config: StudentConfig, partition: Partition, submodel: int) -> Gri
 class Student:
     """What distillation produces and baking reads.
 
-    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the appearance network sees behind
-    the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of ``grids[k]``.
+    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the appearance network sees
+    behind the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
+    ``grids[k]``.
     """
 
     config: StudentConfig
@@ -51,10 +52,10 @@ class Student:
     def shade(
         self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int
     ) -> Tensor:
-        """Return colours (R, 3): the diffuse colour plus the appearance network's residual (SMERF, section 2.6).
+        """Return colours (R, 3): the diffuse colour plus the network's residual (SMERF, section 2.6).
 
-        ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the network's
-        input alone.
+        ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the
+        network's input alone.
         """
         rest = (1.0 - opacity).clamp_min(0.0)
         behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)

@@ -1,4 +1,4 @@
-"""The split of the cube of cameras [-1, 1]^3 into cells, one submodel each (SMERF, arXiv 2312.07541, section 3)."""
+"""The split of the cube of cameras into cells, one submodel each (SMERF, arXiv 2312.07541, section 3)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Partition:
         return 2.0 * cell / self.edge - 1.0 + 1.0 / self.edge
 
     def assign(self, origins: Tensor) -> Tensor:
-        """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3) in the largest coordinate."""
+        """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3), by largest coordinate."""
         centres = torch.tensor(
             np.stack([self.centre(k) for k in range(len(self.cells))]), dtype=origins.dtype
         )

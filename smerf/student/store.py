@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
 from smerf.kernels import Grids
 from smerf.runs.files import publish, temporary_name
@@ -33,7 +35,7 @@ def save_student(student: Student, folder: Path) -> None:
         tensors[f"grids.{k}.planes"] = grids.planes
         tensors[f"grids.{k}.alive"] = torch.from_numpy(student.alive[k].packed())
     record = {
-        "config": vars(student.config),
+        "config": to_dict(student.config),
         "partition": vars(student.partition),
         "background": student.background,
         "near": student.near,
@@ -65,10 +67,16 @@ def load_student(folder: Path) -> Student:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
-    config = StudentConfig(**record["config"])
-    partition = Partition(
-        record["partition"]["edge"], tuple(record["partition"]["cells"]), record["partition"]["scale"]
-    )
+    try:
+        return _rebuild(record, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, InvalidDataError) as error:
+        raise InvalidDataError(f"{path}: doesn't hold a whole student ({error}); distil it again") from error
+
+
+def _rebuild(record: dict, tensors: dict[str, Tensor]) -> Student:
+    config = from_dict(StudentConfig, record["config"])
+    where = record["partition"]
+    partition = Partition(where["edge"], tuple(where["cells"]), where["scale"])
     grids, alive = [], []
     empty = torch.zeros(0)
     for k in range(len(partition.cells)):

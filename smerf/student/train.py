@@ -1,4 +1,4 @@
-"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser that follows them."""
+"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser behind it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from smerf.capture.types import Capture
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rendering import charbonnier, distortion_loss
-from smerf.kernels import Grids, grid_adam_, grid_render
+from smerf.kernels import Grids, grid_render
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
 from smerf.student.initialise import BlockVotes, initialise_from_teacher
 from smerf.student.model import Student, grid_spec
+from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
 from smerf.teacher.model import Teacher
@@ -36,6 +37,7 @@ class StudentTrainer:
         self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
         self.step = 0
         self.student: Student | None = None
+        self.parameters: Parameters = make_parameters(config, len(self.partition.cells))
         self.rays = TeacherRays(
             teacher,
             self.bank,
@@ -49,7 +51,7 @@ class StudentTrainer:
         self.mean_square = 1.0
 
     def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
-        """Fill the pool, find the voxel blocks and start the grids from the teacher."""
+        """Fill the pool, find the voxel blocks and start explicit grids from the teacher."""
         config = self.config
         specs = [grid_spec(config, self.partition, k) for k in range(len(self.partition.cells))]
         votes = [BlockVotes(spec, config.density_floor) for spec in specs]
@@ -60,8 +62,11 @@ class StudentTrainer:
             if report:
                 report(self.rays.filled, config.pool)
         grids = [Grids.allocate(spec, vote.block_index()) for spec, vote in zip(specs, votes)]
-        for one in grids:
-            initialise_from_teacher(one, self.teacher, self.bank.centres, config.initial_gate, self.generator)
+        if config.parameterisation == "explicit":
+            for one in grids:
+                initialise_from_teacher(
+                    one, self.teacher, self.bank.centres, config.initial_gate, self.generator
+                )
         self._adopt(grids)
 
     def _adopt(self, grids: list[Grids]) -> None:
@@ -108,6 +113,7 @@ class StudentTrainer:
         else:
             background = torch.rand(len(rays), 3, generator=self.generator)
         anchor = torch.zeros(1, requires_grad=True)
+        self.parameters.provide(submodel, student.grids[submodel], rays, batch.edges)
         features, weights = grid_render(
             student.grids[submodel], anchor, rays.origins, rays.directions, batch.edges, self.tau()
         )
@@ -130,9 +136,10 @@ class StudentTrainer:
         """Take one optimiser step and return its losses."""
         config = self.config
         self._debt += config.rays / config.uses
-        if self._debt >= 16384:
-            self.rays.renew(16384)
-            self._debt -= 16384
+        chunk = min(16384, config.pool)
+        while self._debt >= chunk:
+            self.rays.renew(chunk)
+            self._debt -= chunk
         batch = self.rays.sample(config.rays)
         self._adam.zero_grad(set_to_none=True)
         totals: dict[str, float] = {}
@@ -152,15 +159,16 @@ class StudentTrainer:
             group["lr"] = rate * config.network_lr
         self._adam.step()
         self.step += 1
-        for grids in self.student.grids:
-            grid_adam_(grids, step=self.step, lr=rate * config.grid_lr)
+        self.parameters.learn(self.student.grids, self.step, rate * config.grid_lr)
         return totals
 
     def finish(self, report: Callable[[float, float], None] | None = None) -> None:
-        """Mark what fresh teacher rays see of the finished student, for baking."""
-        count = max(1, self.config.alive_rays // 32768)
+        """Complete the grids, and mark what fresh teacher rays see of them, for baking."""
+        self.parameters.finish(self.student.grids)
+        size = min(32768, self.config.alive_rays)
+        count = self.config.alive_rays // size
         for i in range(count):
-            batch = self.rays.fresh(32768)
+            batch = self.rays.fresh(size)
             owner = self.partition.assign(batch.rays.origins)
             for k, (grids, alive) in enumerate(zip(self.student.grids, self.student.alive)):
                 here = owner == k
@@ -177,12 +185,11 @@ class StudentTrainer:
         result = {f"appearance.{name}": value for name, value in self.student.appearance.state_dict().items()}
         for k, grids in enumerate(self.student.grids):
             result[f"grids.{k}.block_index"] = grids.block_index
-            result[f"grids.{k}.voxels"] = grids.voxel_records[:, 8:]
-            result[f"grids.{k}.planes"] = grids.plane_records[:, 8:]
             result[f"grids.{k}.alive"] = torch.from_numpy(self.student.alive[k].packed())
         for i, parameter in enumerate(self.student.appearance.parameters()):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"network.{i}.{name}"] = torch.as_tensor(value)
+        result.update(self.parameters.tensors(self.student.grids))
         result["generator"] = self.generator.get_state()
         return result
 
@@ -191,11 +198,8 @@ class StudentTrainer:
         grids = []
         for k in range(len(self.partition.cells)):
             spec = grid_spec(self.config, self.partition, k)
-            one = Grids.allocate(spec, tensors[f"grids.{k}.block_index"])
-            one.voxel_records[:, 8:] = tensors[f"grids.{k}.voxels"]
-            one.plane_records[:, 8:] = tensors[f"grids.{k}.planes"]
-            one.requantise()
-            grids.append(one)
+            grids.append(Grids.allocate(spec, tensors[f"grids.{k}.block_index"]))
+        self.parameters.restore(grids, tensors)
         self._adopt(grids)
         for k, one in enumerate(grids):
             self.student.alive[k] = AliveCells(one.spec, tensors[f"grids.{k}.alive"].numpy())
