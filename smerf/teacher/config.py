@@ -82,7 +82,7 @@ class TeacherConfig:
 
 PRESETS: dict[str, TeacherConfig] = {
     "tiny": TeacherConfig(
-        field=FieldConfig(HashSpec(4, 2, 13, 16, 128), width=32, colour_width=32),
+        field=FieldConfig(HashSpec(4, 2, 13, 8, 64), width=32, colour_width=32),
         proposal=FieldConfig(HashSpec(4, 1, 12, 16, 64), width=16),
         proposal_samples=24,
         samples=16,
