@@ -1,7 +1,7 @@
 """Build smerf: the Python packages and the native kernels (plain C ABI, loaded with ctypes).
 
 The CPU library is compiled once per instruction set and the loader picks one at run time, so one wheel serves
-every x86-64 machine. Without a C++ compiler or nvcc the install still succeeds and the PyTorch references run.
+every x86-64 machine. Without a C++ compiler or nvcc the install still succeeds, on PyTorch references.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ INCLUDE = ROOT / "cuda" / "include"
 ISA_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mfma",
+        "-mf16c",
+        "-mbmi2",
+        "-mprefer-vector-width=512",
+    ],
 }
 CUDA_ARCHITECTURES = ("80", "86", "89", "90")
 
@@ -43,13 +52,16 @@ class BuildKernels(build_ext):
             else:
                 self._build_cpu(target, library.removeprefix("libsmerf_cpu_"))
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"smerf: {library} was not built ({error}); the PyTorch reference is used instead", file=sys.stderr)
+            print(
+                f"smerf: {library} was not built ({error}); the PyTorch reference is used instead",
+                file=sys.stderr,
+            )
 
     def _build_cpu(self, target: Path, isa: str) -> None:
         compiler = os.environ.get("CXX", "g++" if shutil.which("g++") else "c++")
         common = [
-            "-std=c++17", "-O3", "-ffast-math", "-fno-finite-math-only", "-fPIC", "-fopenmp", "-fvisibility=hidden",
-            f'-DSMERF_ISA="{isa}"', f"-I{INCLUDE}", *ISA_FLAGS[isa],
+            "-std=c++17", "-O3", "-ffast-math", "-fno-finite-math-only", "-fPIC", "-fopenmp",
+            "-fvisibility=hidden", f'-DSMERF_ISA="{isa}"', f"-I{INCLUDE}", *ISA_FLAGS[isa],
         ]  # fmt: skip
         objects = []
         for source in sorted((ROOT / "cuda" / "cpu").glob("*.cpp")):
@@ -67,8 +79,8 @@ class BuildKernels(build_ext):
         last = CUDA_ARCHITECTURES[-1]
         codes.append(f"-gencode=arch=compute_{last},code=compute_{last}")
         command = [
-            nvcc, "-std=c++17", "-O3", "--use_fast_math", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-shared",
-            "-cudart", "static", *codes, f"-I{INCLUDE}", *sources, "-o", str(target),
+            nvcc, "-std=c++17", "-O3", "--use_fast_math", "-Xcompiler", "-fPIC,-fvisibility=hidden",
+            "-shared", "-cudart", "static", *codes, f"-I{INCLUDE}", *sources, "-o", str(target),
         ]  # fmt: skip
         subprocess.check_call(command)
 
@@ -84,7 +96,9 @@ def kernel_extensions() -> list[Extension]:
     """One optional extension per native library."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     names = [f"libsmerf_cpu_{isa}" for isa in (ISA_FLAGS if is_x86 else ["baseline"])]
-    return [Extension(f"smerf.kernels.{name}", sources=[], optional=True) for name in [*names, "libsmerf_cuda"]]
+    return [
+        Extension(f"smerf.kernels.{name}", sources=[], optional=True) for name in [*names, "libsmerf_cuda"]
+    ]
 
 
 viewer_packages = ["smerf.viewer"] + [f"smerf.viewer.{name}" for name in find_namespace_packages("viewer")]
@@ -100,7 +114,7 @@ setup(
     packages=[*find_packages(include=["smerf", "smerf.*"]), *viewer_packages, "smerf.data"],
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
     package_data={
-        "smerf.viewer": ["**/*.glsl", "**/*.frag", "**/*.vert", "**/*.js", "**/*.html", "**/*.css", "**/*.svg"],
+        "smerf.viewer": [f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg")],
         "smerf.data": ["**/*.yaml", "**/*.json"],
     },
     install_requires=[

@@ -1,7 +1,7 @@
 """The errors that reach a user, each with its exit code.
 
-Every message names the file or the flag at fault and says what to do next. The command line prints the message
-without a traceback and exits with ``exit_code``.
+Every message names the file or the flag at fault and says what to do next. The command line prints the
+message without a traceback and exits with ``exit_code``.
 """
 
 __all__ = ["InvalidDataError", "MissingPartError", "SmerfError", "UsageError", "VerificationError"]

@@ -1,8 +1,9 @@
 """Rendering the student's 8-bit grids along given intervals, forward and backward, and their optimiser.
 
-A submodel's grids hold eight channels a vertex: density, red, green, blue and four view features, of which the last
-of the voxel grid is the gate. All axes are the viewer's. Every vertex has a record of 32 floats, gradient (8),
-parameter z (8) and two moments (8 + 8), and eight bytes round(255 sigmoid(z)), which are all that rendering reads.
+A submodel's grids hold eight channels a vertex: density, red, green, blue and four view features, of which
+the last of the voxel grid is the gate. All axes are the viewer's. Every vertex has a record of 32 floats,
+gradient (8), parameter z (8) and two moments (8 + 8), and eight bytes round(255 sigmoid(z)), which are all
+that rendering reads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from torch import Tensor
 
 from smerf.kernels import native
 
-__all__ = ["BLOCK", "FEATURES", "MAX_SAMPLES", "GridSpec", "Grids", "grid_adam_", "grid_mark", "grid_read", "grid_render"]
+__all__ = [
+    "BLOCK",
+    "FEATURES",
+    "MAX_SAMPLES",
+    "GridSpec",
+    "Grids",
+    "grid_adam_",
+    "grid_mark",
+    "grid_read",
+    "grid_render",
+]
 
 BLOCK = 8
 """Edge of a voxel block."""
@@ -30,8 +41,8 @@ _RECORD = 32
 class GridSpec:
     """Sizes, place and value ranges of one submodel's grids.
 
-    ``voxel_resolution`` (a multiple of 8) and ``plane_resolution`` divide contracted space [-2, 2]; ``centre`` and
-    ``scale`` take training space to submodel space.
+    ``voxel_resolution`` (a multiple of 8) and ``plane_resolution`` divide contracted space [-2, 2];
+    ``centre`` and ``scale`` take training space to submodel space.
     """
 
     voxel_resolution: int
@@ -56,8 +67,9 @@ class GridSpec:
 class Grids:
     """One submodel's grids.
 
-    ``block_index`` (B, B, B) int32 is the number of each voxel block, -1 where there is none. ``voxels`` (N * 512, 8)
-    and ``planes`` (3 * T * T, 8) are bytes; the records (.., 32) float32 and touched flags (..,) go with them.
+    ``block_index`` (B, B, B) int32 is the number of each voxel block, -1 where there is none. ``voxels``
+    (N * 512, 8) and ``planes`` (3 * T * T, 8) are bytes; records (.., 32) float32 and touched flags (..,) go
+    with them.
     """
 
     spec: GridSpec
@@ -110,8 +122,9 @@ class _View(ctypes.Structure):
 def _view(grids: Grids) -> _View:
     spec = grids.spec
     return _View(
-        grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(), spec.voxel_resolution,
-        spec.plane_resolution, (ctypes.c_float * 3)(*spec.centre), spec.scale, *spec.density_range, *spec.feature_range,
+        grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(),
+        spec.voxel_resolution, spec.plane_resolution, (ctypes.c_float * 3)(*spec.centre), spec.scale,
+        *spec.density_range, *spec.feature_range,
     )  # fmt: skip
 
 
@@ -135,7 +148,8 @@ def grid_render(
     """Composite the grids' features over the intervals of rays.
 
     Args:
-        grids: What is rendered. The backward pass adds to the gradient part of its records and marks the vertices.
+        grids: What is rendered. The backward pass adds to the gradient part of its records and marks the
+            vertices.
         anchor: Any tensor that requires a gradient, so that the backward pass runs; its own gradient is zero.
         origins: (R, 3) float32, training space.
         directions: Unit directions (R, 3).
@@ -143,8 +157,8 @@ def grid_render(
         tau: Samples whose alpha over one marching step is below this are dropped.
 
     Returns:
-        Features (R, 14), the activated channels weighted and summed (seven gated, seven of the voxels alone), and
-        weights (R, S). Nothing lies outside the voxel blocks.
+        Features (R, 14), the activated channels weighted and summed (seven gated, seven of the voxels alone),
+        and weights (R, S). Nothing lies outside the voxel blocks.
 
     Raises:
         ValueError: If a shape or dtype is not as stated.
@@ -152,7 +166,9 @@ def grid_render(
     _check_rays(origins, directions, edges)
     if native.load_cpu() is None or edges.device.type != "cpu":
         return _reference().grid_render(grids, anchor, origins, directions, edges, tau)
-    return _GridRender.apply(anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau)
+    return _GridRender.apply(
+        anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau
+    )
 
 
 class _GridRender(torch.autograd.Function):
@@ -187,7 +203,7 @@ class _GridRender(torch.autograd.Function):
 
 
 def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) -> None:
-    """Set the touched flag of every vertex that the intervals' samples read (arguments as in ``grid_render``)."""
+    """Set the touched flag of every vertex that the samples read (arguments as in ``grid_render``)."""
     _check_rays(origins, directions, edges)
     if native.load_cpu() is None or edges.device.type != "cpu":
         _reference().grid_mark(grids, origins, directions, edges)
@@ -209,8 +225,8 @@ def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points: Contracted points (N, 3) float32 on viewer axes.
 
     Returns:
-        Dequantised voxel values (N, 8), the sum of the planes' values (N, 8), and whether a block is there (N,) bool
-        (values are zero where not).
+        Dequantised voxel values (N, 8), the sum of the planes' values (N, 8), and whether a block is there
+        (N,) bool (values are zero where not).
     """
     native.check("points", points, torch.float32, (None, 3))
     if native.load_cpu() is None or points.device.type != "cpu":
@@ -250,7 +266,10 @@ def grid_adam_(
         _reference().grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
         return
     spec, f = grids.spec, ctypes.c_float
-    ranges = f(spec.density_range[1] - spec.density_range[0]), f(spec.feature_range[1] - spec.feature_range[0])
+    ranges = (
+        f(spec.density_range[1] - spec.density_range[0]),
+        f(spec.feature_range[1] - spec.feature_range[0]),
+    )
     parts = (
         (grids.voxel_records, grids.voxels, grids.voxel_touched, lr),
         (grids.plane_records, grids.planes, grids.plane_touched, lr if plane_lr is None else plane_lr),
@@ -261,5 +280,3 @@ def grid_adam_(
             ctypes.c_int64(values.shape[0]), *ranges, f(rate), f(betas[0]), f(betas[1]), f(eps),
             f(1.0 - betas[0] ** step), f(1.0 - betas[1] ** step),
         )  # fmt: skip
-
-

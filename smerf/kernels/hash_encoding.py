@@ -22,8 +22,8 @@ _LEVEL = np.dtype([("offset", "<i8"), ("resolution", "<i4"), ("mask", "<u4")])
 class HashSpec:
     """The shape of a multi-resolution grid.
 
-    ``level_count`` levels with ``base`` .. ``finest`` cells per axis in geometric steps, ``features`` floats per
-    entry (1, 2, 4 or 8). A level with more than ``2**log2_size`` cells is hashed.
+    ``level_count`` levels with ``base`` .. ``finest`` cells per axis in geometric steps, ``features`` floats
+    per entry (1, 2, 4 or 8). A level with more than ``2**log2_size`` cells is hashed.
     """
 
     level_count: int
@@ -102,7 +102,9 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
     library = native.load_cpu()
     if library is None or x.device.type != "cpu":
         return reference.hash_encode(x, table, spec, sigma)
-    return _HashEncode.apply(x.contiguous(), table.contiguous(), spec, None if sigma is None else sigma.contiguous())
+    return _HashEncode.apply(
+        x.contiguous(), table.contiguous(), spec, None if sigma is None else sigma.contiguous()
+    )
 
 
 class _HashEncode(torch.autograd.Function):
@@ -111,8 +113,8 @@ class _HashEncode(torch.autograd.Function):
         records = _level_records(spec)
         out = x.new_empty(x.shape[0], spec.width)
         native.load_cpu().smerf_hash_encode_forward(
-            native.pointer(records), spec.level_count, spec.features, native.pointer(table), native.pointer(x),
-            native.pointer(sigma), ctypes.c_int64(x.shape[0]), native.pointer(out),
+            native.pointer(records), spec.level_count, spec.features, native.pointer(table),
+            native.pointer(x), native.pointer(sigma), ctypes.c_int64(x.shape[0]), native.pointer(out),
         )  # fmt: skip
         ctx.save_for_backward(x, table, sigma)
         ctx.spec = spec
@@ -127,13 +129,14 @@ class _HashEncode(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_table = torch.zeros_like(table)
             library.smerf_hash_encode_backward(
-                native.pointer(records), spec.level_count, spec.features, native.pointer(x), native.pointer(sigma),
-                count, native.pointer(upstream), native.pointer(grad_table),
+                native.pointer(records), spec.level_count, spec.features, native.pointer(x),
+                native.pointer(sigma), count, native.pointer(upstream), native.pointer(grad_table),
             )  # fmt: skip
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x)
             library.smerf_hash_encode_backward_input(
-                native.pointer(records), spec.level_count, spec.features, native.pointer(table), native.pointer(x),
-                native.pointer(sigma), count, native.pointer(upstream), native.pointer(grad_x),
+                native.pointer(records), spec.level_count, spec.features, native.pointer(table),
+                native.pointer(x), native.pointer(sigma), count, native.pointer(upstream),
+                native.pointer(grad_x),
             )  # fmt: skip
         return grad_x, grad_table, None, None

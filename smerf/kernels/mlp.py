@@ -6,6 +6,7 @@ Parameters are one flat float32 vector: for each layer the weights (in, out) row
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,13 +21,13 @@ __all__ = ["initial_params", "mlp", "param_count", "radiance_head"]
 
 def param_count(dims: Sequence[int]) -> int:
     """Return the number of parameters of a network with these layer widths."""
-    return sum(width * out + out for width, out in zip(dims[:-1], dims[1:]))
+    return sum(width * out + out for width, out in itertools.pairwise(dims))
 
 
 def initial_params(dims: Sequence[int], generator: torch.Generator) -> Tensor:
     """Draw He-uniform weights and zero biases as one flat vector."""
     parts = []
-    for width, out in zip(dims[:-1], dims[1:]):
+    for width, out in itertools.pairwise(dims):
         limit = (6.0 / width) ** 0.5
         parts.append((torch.rand(width * out, generator=generator) * 2.0 - 1.0) * limit)
         parts.append(torch.zeros(out))
@@ -81,7 +82,8 @@ class _Mlp(torch.autograd.Function):
         widths, upstream = _dims(ctx.dims), upstream.contiguous()
         native.load_cpu().smerf_mlp_backward(
             native.pointer(widths), len(ctx.dims) - 1, native.pointer(params), native.pointer(x),
-            ctypes.c_int64(x.shape[0]), native.pointer(upstream), native.pointer(grad_params), native.pointer(grad_x),
+            ctypes.c_int64(x.shape[0]), native.pointer(upstream), native.pointer(grad_params),
+            native.pointer(grad_x),
         )  # fmt: skip
         return grad_x, grad_params, None
 
@@ -105,7 +107,7 @@ def radiance_head(
         colour_dims: Its widths; ``colour_dims[0] == density_dims[-1] + D`` and ``colour_dims[-1] == 3``.
 
     Returns:
-        Raw density (R * S,) and raw colour (R * S, 3). Gradients flow to ``features`` and both parameter vectors.
+        Raw density (R * S,) and raw colour (R * S, 3). Gradients flow to ``features`` and the parameters.
 
     Raises:
         ValueError: If a shape or dtype is not as stated.
@@ -118,7 +120,9 @@ def radiance_head(
         raise ValueError(f"colour_dims: expected three outputs, got {colour_dims[-1]}")
     rays = max(1, directions.shape[0])
     if features.shape[0] % rays or (features.shape[0] and not directions.shape[0]):
-        raise ValueError(f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}")
+        raise ValueError(
+            f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}"
+        )
     args = (features, directions, density_params, tuple(density_dims), colour_params, tuple(colour_dims))
     if native.load_cpu() is None or features.device.type != "cpu":
         return reference.radiance_head(*args)
@@ -145,7 +149,9 @@ class _RadianceHead(torch.autograd.Function):
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
-        native.load_cpu().smerf_radiance_head_forward(*common, native.pointer(density), native.pointer(colour))
+        native.load_cpu().smerf_radiance_head_forward(
+            *common, native.pointer(density), native.pointer(colour)
+        )
         del keep
         ctx.save_for_backward(features, directions, density_params, colour_params)
         ctx.dims = density_dims, colour_dims
@@ -156,12 +162,19 @@ class _RadianceHead(torch.autograd.Function):
         features, directions, density_params, colour_params = ctx.saved_tensors
         density_dims, colour_dims = ctx.dims
         up_density, up_colour = up_density.contiguous(), up_colour.contiguous()
-        grads = [torch.zeros_like(density_params), torch.zeros_like(colour_params), torch.empty_like(features)]
+        grads = [
+            torch.zeros_like(density_params),
+            torch.zeros_like(colour_params),
+            torch.empty_like(features),
+        ]
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
         native.load_cpu().smerf_radiance_head_backward(
-            *common, native.pointer(up_density), native.pointer(up_colour), *(native.pointer(g) for g in grads)
+            *common,
+            native.pointer(up_density),
+            native.pointer(up_colour),
+            *(native.pointer(g) for g in grads),
         )
         del keep
         return grads[2], None, grads[0], None, grads[1], None

@@ -1,8 +1,8 @@
 """Find and load the native kernel libraries (plain C ABI, ctypes).
 
-The CPU library comes once per instruction set; the best one that the processor runs is loaded. The environment
-variable ``SMERF_ISA`` (``baseline``, ``avx2``, ``avx512``) caps the choice and ``SMERF_KERNELS=reference`` turns
-the native kernels off.
+The CPU library comes once per instruction set; the best one that the processor runs is loaded. The
+environment variable ``SMERF_ISA`` (``baseline``, ``avx2``, ``avx512``) caps the choice and
+``SMERF_KERNELS=reference`` turns the native kernels off.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None]) -> No
 
 
 def status() -> list[dict[str, str]]:
-    """Describe each native library: ``name``, ``state`` (``used``, ``ready`` or ``absent``) and ``reason``."""
+    """Describe each native library.
+
+    ``name``, ``state`` (``used``, ``ready`` or ``absent``) and, unless all is well, the ``reason``.
+    """
     rows = []
     try:
         used = load_cpu()

@@ -50,9 +50,9 @@ def sparse_adam_(
     if library is not None and values.device.type == "cpu":
         f = ctypes.c_float
         library.smerf_sparse_adam(
-            native.pointer(values), native.pointer(gradient), native.pointer(moment1), native.pointer(moment2),
-            ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]), f(betas[1]), f(eps),
-            f(correction[0]), f(correction[1]), f(decay),
+            native.pointer(values), native.pointer(gradient), native.pointer(moment1),
+            native.pointer(moment2), ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]),
+            f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay),
         )  # fmt: skip
         return
     size = gradient.abs().sum(-1)

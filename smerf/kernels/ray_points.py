@@ -26,8 +26,8 @@ def ray_points(
         scale: Factor from world units to the contraction's unit cube.
 
     Returns:
-        Points (R * S, 3) in [0, 1]^3 and footprints (R * S,), the cone's standard deviation in the same units.
-        Nothing is differentiated.
+        Points (R * S, 3) in [0, 1]^3 and footprints (R * S,), the cone's standard deviation in the same
+        units. Nothing is differentiated.
 
     Raises:
         ValueError: If a shape or dtype is not as stated.

@@ -43,7 +43,7 @@ class StudentConfig:
     grid_lr: float = 0.03
     """Learning rate of the logits of the grid values, or of the hash form's tables and decoder (0.01), at the
     start."""
-    network_lr: float = 5e-3
+    network_lr: float = 1e-2
     """Learning rate of the appearance network at the start."""
     final_lr: float = 0.03
     """Share of the learning rates that is left at the end (log-linear)."""
@@ -55,9 +55,9 @@ class StudentConfig:
     """Weight of the geometry loss at the end."""
     distortion_weight: float = 0.0
     """Weight of the distortion loss."""
-    tau_start: float = 0.0005
+    tau_start: float = 0.001
     """First culling threshold, in alpha per marching step."""
-    tau_end: float = 0.005
+    tau_end: float = 0.02
     """Last culling threshold."""
     tau_from: float = 0.4
     """Share of the steps after which culling begins."""
@@ -69,11 +69,13 @@ class StudentConfig:
     """Largest rotation of ray directions, as a share of pi."""
     initial_gate: float = 0.4
     """Gate of every voxel at the start."""
-    density_floor: float = 0.02
-    """Teacher weight above which a sample makes its voxel block part of the student."""
+    seen_weight: float = 0.005
+    """Teacher weight above which a sample counts as seen."""
+    seen_reach: int = 3
+    """Voxels around a seen sample that the student holds and starts from the teacher's density."""
     alive_from: float = 0.7
     """Share of the steps after which rendered samples mark what baking keeps."""
-    alive_weight: float = 0.002
+    alive_weight: float = 0.005
     """Weight above which a sample counts as seen."""
     alive_rays: int = 1048576
     """Fresh rays that mark the finished student."""
@@ -84,7 +86,7 @@ class StudentConfig:
 
 
 PRESETS: dict[str, StudentConfig] = {
-    "tiny": StudentConfig(voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768),
+    "tiny": StudentConfig(voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536),
     "preview": StudentConfig(),
     "standard": StudentConfig(
         voxel_resolution=512, plane_resolution=2048, rays=16384, steps=10000, pool=4194304, lattice=5

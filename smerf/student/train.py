@@ -16,7 +16,7 @@ from smerf.kernels import Grids, grid_render
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
-from smerf.student.initialise import BlockVotes, initialise_from_teacher
+from smerf.student.initialise import VoxelVotes, initialise_from_teacher
 from smerf.student.model import Student, grid_spec
 from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
@@ -54,18 +54,23 @@ class StudentTrainer:
         """Fill the pool, find the voxel blocks and start explicit grids from the teacher."""
         config = self.config
         specs = [grid_spec(config, self.partition, k) for k in range(len(self.partition.cells))]
-        votes = [BlockVotes(spec, config.density_floor) for spec in specs]
+        votes = [VoxelVotes(spec, config.seen_weight) for spec in specs]
         while self.rays.filled < config.pool:
             batch = self.rays.renew(min(32768, config.pool - self.rays.filled))
             for vote in votes:
                 vote.add(batch)
             if report:
                 report(self.rays.filled, config.pool)
-        grids = [Grids.allocate(spec, vote.block_index()) for spec, vote in zip(specs, votes)]
+        grids = [Grids.allocate(spec, vote.block_index(config.seen_reach)) for spec, vote in zip(specs, votes)]
         if config.parameterisation == "explicit":
-            for one in grids:
+            for one, vote in zip(grids, votes):
                 initialise_from_teacher(
-                    one, self.teacher, self.bank.centres, config.initial_gate, self.generator
+                    one,
+                    self.teacher,
+                    self.bank.centres,
+                    config.initial_gate,
+                    self.generator,
+                    vote.near(config.seen_reach),
                 )
         self._adopt(grids)
 

@@ -75,7 +75,7 @@ class HashTeacher(nn.Module):
         s_edges = uniform_edges(len(rays), self.config.proposal_samples, generator, rays.origins)
         edges = self.spacing.t_from_s(s_edges)
         x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
-        density = self.proposal(x, sigma).view(len(rays), -1)
+        density = self.proposal(x, sigma).view(s_edges[:, 1:].shape)
         return s_edges, render_weights(density, edges)
 
     def march(
@@ -93,8 +93,8 @@ class HashTeacher(nn.Module):
             scale = density_hook.reshape(-1)
             density.register_hook(lambda grad: grad * scale)
             colour.register_hook(lambda grad: grad * scale[:, None])
-        weights = render_weights(density.view(len(rays), -1), edges)
-        return edges, weights, torch.einsum("rs,rsc->rc", weights, colour.view(len(rays), -1, 3))
+        weights = render_weights(density.view(s_edges[:, 1:].shape), edges)
+        return edges, weights, torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
 
     @torch.no_grad()
     def query(self, rays: Rays) -> TeacherAnswer:

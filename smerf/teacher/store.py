@@ -65,10 +65,10 @@ def load_teacher(folder: Path) -> HashTeacher:
                 raise InvalidDataError(f"{path}: is not a teacher of this version; train it again")
             record = json.loads(meta["record"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        far = float("inf") if record["far"] is None else record["far"]
+        spacing = Spacing(record["near"], far, record["linear"])
+        teacher = HashTeacher(_config(record["config"]), spacing, record["background"])
+        teacher.load_state_dict(tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); train it again") from error
-    far = float("inf") if record["far"] is None else record["far"]
-    spacing = Spacing(record["near"], far, record["linear"])
-    teacher = HashTeacher(_config(record["config"]), spacing, record["background"])
-    teacher.load_state_dict(tensors)
     return teacher.requires_grad_(False)

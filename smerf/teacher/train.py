@@ -87,7 +87,9 @@ class TeacherTrainer:
         error = colour + rest * background - truth
         self.mean_square = float(error.detach().square().mean())
         losses = {"colour": charbonnier(error)}
-        losses["distortion"] = config.distortion_weight * distortion_loss(_distortion_distance(edges), weights)
+        losses["distortion"] = config.distortion_weight * distortion_loss(
+            _distortion_distance(edges), weights
+        )
         if learns_proposal:
             losses["interlevel"] = config.interlevel_weight * interlevel_loss(
                 s_edges, weights, outer_edges, outer_weights
@@ -137,7 +139,9 @@ class TeacherTrainer:
     def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
         """Continue from saved ``tensors`` and ``state``."""
         prefix = "model."
-        self.model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self.model.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
         for i, (first, second) in enumerate(self._moments):
             first.copy_(tensors[f"table.{i}.first"])
             second.copy_(tensors[f"table.{i}.second"])

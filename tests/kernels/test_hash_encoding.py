@@ -112,7 +112,9 @@ def test_gradients_of_the_reference_are_right():
     x, table, sigma, _ = random_input(spec, 6, seed=3)
     x = x.clamp(0.05, 0.95).double().requires_grad_()
     table = table.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, t: hash_encode_reference(x, t, spec, sigma.double()), (x, table))
+    assert torch.autograd.gradcheck(
+        lambda x, t: hash_encode_reference(x, t, spec, sigma.double()), (x, table)
+    )
 
 
 def test_results_repeat_on_any_number_of_threads(assert_repeats):

@@ -11,7 +11,12 @@ def state(rows, width, seed=0):
     values = torch.randn(rows, width, generator=generator)
     gradient = torch.randn(rows, width, generator=generator)
     gradient[torch.rand(rows, generator=generator) < 0.4] = 0.0
-    return [values, gradient, torch.randn(rows, width, generator=generator) * 0.1, torch.rand(rows, width) * 0.1]
+    return [
+        values,
+        gradient,
+        torch.randn(rows, width, generator=generator) * 0.1,
+        torch.rand(rows, width) * 0.1,
+    ]
 
 
 def update(tensors, **options):
@@ -89,7 +94,11 @@ def test_every_build_gives_the_same(kernels, assert_close, isa):
 
 def test_wrong_arguments_are_named():
     for place, name in enumerate(("values", "gradient", "moment1", "moment2")):
-        for change in (torch.Tensor.double, lambda tensor: tensor[0], lambda tensor: tensor.t().contiguous().t()):
+        for change in (
+            torch.Tensor.double,
+            lambda tensor: tensor[0],
+            lambda tensor: tensor.t().contiguous().t(),
+        ):
             wrong = state(4, 3)
             wrong[place] = change(wrong[place])
             with pytest.raises(ValueError, match=f"^{name}: "):

@@ -6,7 +6,7 @@ from toy_room import CONFIG, Room, make_student
 
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_read
-from smerf.student.initialise import BlockVotes, initialise_from_teacher, to_contracted, to_training
+from smerf.student.initialise import VoxelVotes, initialise_from_teacher, to_contracted, to_training
 from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
 from smerf.student.teacher_rays import TeacherBatch
@@ -101,25 +101,25 @@ def test_an_empty_index_gives_empty_grids():
 def test_blocks_are_those_that_rays_saw_and_their_neighbours():
     spec = GridSpec(64, 256, 1.0)
     points = torch.tensor([[0.25, 0.25, 0.25], [-0.75, 0.25, 0.25]])
-    votes = BlockVotes(spec, 0.02)
+    votes = VoxelVotes(spec, 0.02)
     votes.add(batch_of(points, [0.5, 0.01]))
-    index = votes.block_index()
+    index = votes.block_index(8)
     # Viewer axes: x is mirrored. Blocks are half a unit wide and start at -2.
     wanted = torch.zeros(8, 8, 8, dtype=torch.bool)
     wanted[2:5, 3:6, 3:6] = True
     assert torch.equal(index >= 0, wanted)
     assert sorted(index[wanted].tolist()) == list(range(27))
     votes.add(batch_of(points, [0.0, 0.5]))
-    assert (votes.block_index() >= 0).sum() == 5 * 9
+    assert (votes.block_index(8) >= 0).sum() == 5 * 9
 
 
 def test_the_shell_of_contracted_space_holds_no_block():
     spec = GridSpec(64, 256, 1.0)
-    votes = BlockVotes(spec, 0.02)
+    votes = VoxelVotes(spec, 0.02)
     votes.add(
         batch_of(torch.tensor([[1000.0, 0.0, 0.0], [0.0, 1.9, 0.0], [2.5, -2.4, 0.0]]), [1.0, 1.0, 1.0])
     )
-    alive = votes.block_index() >= 0
+    alive = votes.block_index(8) >= 0
     assert alive.any()
     assert not (alive[[0, -1]].any() or alive[:, [0, -1]].any() or alive[:, :, [0, -1]].any())
 
@@ -129,9 +129,9 @@ def test_votes_match_where_grids_are_read(resolution):
     spec = GridSpec(resolution, 4 * resolution, scale=1.3, centre=(0.05, 0.0, -0.1))
     generator = torch.Generator().manual_seed(3)
     points = torch.rand(300, 3, generator=generator) - 0.5
-    votes = BlockVotes(spec, 0.02)
+    votes = VoxelVotes(spec, 0.02)
     votes.add(batch_of(points, [1.0] * 300))
-    grids = Grids.allocate(spec, votes.block_index())
+    grids = Grids.allocate(spec, votes.block_index(8))
     inside = to_contracted(points, spec).abs().amax(-1) < 2.0 - 4.0 / spec.blocks - 4.0 / resolution
     assert inside.any()
     assert grid_read(grids, to_contracted(points, spec))[2][inside].all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ __all__ = ["layers", "mlp", "radiance_head"]
 def layers(params: Tensor, dims: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Split flat parameters into (weights (in, out), bias (out)) of each layer."""
     parts, offset = [], 0
-    for width, out in zip(dims[:-1], dims[1:]):
+    for width, out in itertools.pairwise(dims):
         weights = params[offset : offset + width * out].view(width, out)
         offset += width * out
         parts.append((weights, params[offset : offset + out]))
