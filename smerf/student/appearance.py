@@ -1,7 +1,8 @@
 """The deferred appearance network: composited features and the view direction to a colour residual.
 
 A lattice of P^3 networks per submodel; the parameters are interpolated by the ray's origin (SMERF, arXiv
-2312.07541, section 4). Tensors are (K, P, P, P, in, out) and (K, P, P, P, out), lattice axes z, y, x of training space.
+2312.07541, section 4). Tensors are (K, P, P, P, in, out) and (K, P, P, P, out), lattice axes z, y, x
+of training space.
 """
 
 from __future__ import annotations

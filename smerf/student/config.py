@@ -15,7 +15,7 @@ class StudentConfig:
     """Everything that distilling depends on."""
 
     parameterisation: str = "explicit"
-    """``explicit``: the quantised grid values themselves; ``hash``: a hash grid and a decoder produce them."""
+    """``explicit``: the quantised grid values themselves; ``hash``: a hash grid and decoder produce them."""
     hash: HashSpec = dataclasses.field(default_factory=lambda: HashSpec(8, 4, 17, 16, 1024))
     """Resolution levels of the hash form over contracted space, one table a submodel."""
     decoder: tuple[int, ...] = (64,)

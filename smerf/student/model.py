@@ -34,8 +34,8 @@ def grid_spec(config: StudentConfig, partition: Partition, submodel: int) -> Gri
 class Student:
     """What distillation produces and baking reads.
 
-    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the appearance network sees
-    behind the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
+    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the network sees behind
+    the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
     ``grids[k]``.
     """
 

@@ -28,7 +28,7 @@ class Partition:
         return 2.0 * cell / self.edge - 1.0 + 1.0 / self.edge
 
     def assign(self, origins: Tensor) -> Tensor:
-        """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3), by largest coordinate."""
+        """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3), by largest offset."""
         centres = torch.tensor(
             np.stack([self.centre(k) for k in range(len(self.cells))]), dtype=origins.dtype
         )

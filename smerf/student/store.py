@@ -12,7 +12,8 @@ from torch import Tensor
 
 from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
-from smerf.kernels import Grids
+from smerf.kernels import Grids, GridSpec
+from smerf.kernels.grid_render import BLOCK
 from smerf.runs.files import publish, temporary_name
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
@@ -73,6 +74,19 @@ def load_student(folder: Path) -> Student:
         raise InvalidDataError(f"{path}: doesn't hold a whole student ({error}); distil it again") from error
 
 
+def _check(spec: GridSpec, block_index: Tensor, voxels: Tensor, planes: Tensor) -> None:
+    """Raise ValueError unless the arrays fit together: the kernels read them without looking."""
+    count = int(block_index.max()) + 1 if block_index.numel() else 0
+    if block_index.dtype != torch.int32 or block_index.shape != (spec.blocks,) * 3 or count < 0:
+        raise ValueError(f"block_index is {tuple(block_index.shape)} {block_index.dtype}")
+    for name, array, rows in (
+        ("voxels", voxels, count * BLOCK**3),
+        ("planes", planes, 3 * spec.plane_resolution**2),
+    ):
+        if array.dtype != torch.uint8 or array.shape != (rows, 8):
+            raise ValueError(f"{name} are {tuple(array.shape)} {array.dtype}, not {(rows, 8)} bytes")
+
+
 def _rebuild(record: dict, tensors: dict[str, Tensor]) -> Student:
     config = from_dict(StudentConfig, record["config"])
     where = record["partition"]
@@ -81,7 +95,8 @@ def _rebuild(record: dict, tensors: dict[str, Tensor]) -> Student:
     empty = torch.zeros(0)
     for k in range(len(partition.cells)):
         spec = grid_spec(config, partition, k)
-        arrays = (tensors[f"grids.{k}.{name}"] for name in ("block_index", "voxels", "planes"))
+        arrays = [tensors[f"grids.{k}.{name}"] for name in ("block_index", "voxels", "planes")]
+        _check(spec, *arrays)
         grids.append(Grids(spec, *arrays, empty, empty, empty, empty))
         alive.append(AliveCells(spec, tensors[f"grids.{k}.alive"].numpy()))
     appearance = AppearanceLattice(len(grids), config.lattice, config.width, torch.Generator())

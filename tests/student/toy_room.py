@@ -101,9 +101,8 @@ def make_student(teacher=None, config=CONFIG, partition=None, noise=0.0, seed=0)
         spec = grid_spec(config, partition, k)
         share = 2.0 if teacher else 0.6
         inner = torch.zeros((spec.blocks,) * 3, dtype=torch.bool)
-        inner[1:-1, 1:-1, 1:-1] = (
-            True if teacher else torch.rand((spec.blocks - 2,) * 3, generator=generator) < 0.6
-        )
+        chance = torch.rand((spec.blocks - 2,) * 3, generator=generator)
+        inner[1:-1, 1:-1, 1:-1] = chance < share
         index = torch.where(inner, inner.view(-1).long().cumsum(0).view(inner.shape) - 1, -1)
         one = Grids.allocate(spec, index)
         if teacher:
