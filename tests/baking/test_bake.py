@@ -135,6 +135,9 @@ def test_a_hash_student_bakes_to_what_it_showed(tmp_path):
         pool=2048,
         alive_rays=4096,
         alive_from=2.0,
+        alive_weight=1e-4,
+        tau_start=0.0005,
+        tau_end=0.005,
     )
     capture = make_capture(tmp_path)
     student = distill(Room(), capture, config, folder=tmp_path / "student")
