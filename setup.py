@@ -1,7 +1,7 @@
 """Build smerf: the Python packages and the native kernels (plain C ABI, loaded with ctypes).
 
 The CPU library is compiled once per instruction set and the loader picks one at run time, so one wheel serves
-every x86-64 machine. Without a C++ compiler or nvcc the install succeeds and the PyTorch references run.
+every x86-64 machine. Without a C++ compiler or nvcc the install still succeeds, on PyTorch references.
 """
 
 from __future__ import annotations
@@ -114,15 +114,7 @@ setup(
     packages=[*find_packages(include=["smerf", "smerf.*"]), *viewer_packages, "smerf.data"],
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
     package_data={
-        "smerf.viewer": [
-            "**/*.glsl",
-            "**/*.frag",
-            "**/*.vert",
-            "**/*.js",
-            "**/*.html",
-            "**/*.css",
-            "**/*.svg",
-        ],
+        "smerf.viewer": [f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg")],
         "smerf.data": ["**/*.yaml", "**/*.json"],
     },
     install_requires=[

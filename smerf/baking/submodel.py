@@ -20,7 +20,7 @@ _ABSENT = np.array([0, 128, 128, 128, 128, 128, 128, 128], np.uint8)
 def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
     """Return the macroblocks (B, B, B) bool that serve an occupied cell and hold data.
 
-    Blocks are sample-centred and cells are not: a cell next to a block's border is served by the block below as well.
+    Blocks are sample-centred and cells are not: a cell at a block's border is served by the block below too.
     """
     spec = grids.spec
     ratio = spec.voxel_resolution / occupied.shape[0]
@@ -34,7 +34,7 @@ def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
 
 
 def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
-    """Return the samples (n, 9, 9, 9, 8) of macroblocks (n, 3): their voxels and the next block's first layer."""
+    """Return the samples (n, 9, 9, 9, 8) of macroblocks (n, 3): own voxels and the next first layers."""
     spec, index = grids.spec, grids.block_index.numpy()
     voxels = grids.voxels.numpy().reshape(-1, BLOCK, BLOCK, BLOCK, 8)
     result = np.empty((len(coords), BLOCK + 1, BLOCK + 1, BLOCK + 1, 8), np.uint8)
@@ -53,7 +53,9 @@ def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
         edge = have & beyond.any(-1)
         for i in np.flatnonzero(edge):
             where = tuple(
-                (slice(BLOCK - 1, BLOCK) if beyond[i, axis] else slice(0, 1)) if corner[axis] else slice(0, BLOCK)
+                (slice(BLOCK - 1, BLOCK) if beyond[i, axis] else slice(0, 1))
+                if corner[axis]
+                else slice(0, BLOCK)
                 for axis in range(3)
             )
             part[i] = voxels[number[i]][where]
@@ -87,7 +89,9 @@ def bake_submodel(grids: Grids, alive: AliveCells, region: int, dilation: int) -
     planes[~used_texels(blocks, resolution)] = 0
     # A cell without data draws nothing: leaving it empty lets rays pass it quickly.
     held = grids.block_index.numpy() >= 0
-    cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(int)
+    cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(
+        int
+    )
     occupied &= _near(held)[np.ix_(cell_blocks, cell_blocks, cell_blocks)]
     assert occupied.shape[0] * CELL_TEXELS == resolution
     return BakedSubmodel(

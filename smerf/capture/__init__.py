@@ -3,6 +3,7 @@
 from smerf.capture.images import load_depth, load_image, load_mask
 from smerf.capture.load import fingerprint, load_capture
 from smerf.capture.rays import pixel_rays, project
+from smerf.capture.scale import content_scale
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.capture.write import save_transforms
 
@@ -12,6 +13,7 @@ __all__ = [
     "Frame",
     "Intrinsics",
     "Similarity",
+    "content_scale",
     "fingerprint",
     "load_capture",
     "load_depth",

@@ -1,8 +1,7 @@
 """What a posed capture is: cameras, frames, and the similarity that ties them to the source.
 
 Letters: R rays, H W image. Camera axes are OpenGL (x right, y up, z backward) and pixel (0, 0) covers the
-    square
-from (0, 0) to (1, 1), so the centre of the first pixel is (0.5, 0.5).
+square from (0, 0) to (1, 1), so the centre of the first pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ def _measure(
         )
     truth, mask = truth_of(frame, capture), load_mask(frame)
     save_pictures(run.path / "report", stage, view_file(frame.name), prediction, truth)
-    return prediction, image_metrics(prediction, truth, mask)
+    varies = len({other.exposure for other in capture.frames}) > 1
+    return prediction, image_metrics(prediction, truth, mask, colour_corrected=varies)
 
 
 def view_file(name: str) -> str:

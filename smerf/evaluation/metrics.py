@@ -169,7 +169,9 @@ def cc_psnr(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None)
     return psnr(corrected, truth) if mask is None else masked_psnr(corrected, truth, mask)
 
 
-def image_metrics(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> dict[str, float]:
+def image_metrics(
+    pred: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None, *, colour_corrected: bool = False
+) -> dict[str, float]:
     """Measure one image with everything that is at hand.
 
     Args:
@@ -177,10 +179,11 @@ def image_metrics(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray | None =
         truth: The same shape.
         mask: Which pixels count, bool (H, W). Both images are then multiplied by it and the full frame is
             measured, as NerfBaselines does, which flatters; ``masked_psnr`` is over the used pixels alone.
+        colour_corrected: Add ``cc_psnr``, for captures of varying exposure; takes longer than all the rest.
 
     Returns:
-        ``psnr``, ``ssim``, ``flip``, ``cc_psnr``, with a mask ``masked_psnr``, and ``lpips_vgg`` where
-        weights are at hand. Decibels are capped at 100, so that one perfect image does not make a mean
+        ``psnr``, ``ssim``, ``flip``, with a mask ``masked_psnr``, ``cc_psnr`` if asked for, and ``lpips_vgg``
+        where weights are at hand. Decibels are capped at 100, so that one perfect image does not make a mean
         infinite.
     """
     pred, truth = quantise(pred), quantise(truth)
@@ -189,9 +192,10 @@ def image_metrics(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray | None =
         mask = _checked_mask(mask, truth)
         if mask.any():
             results["masked_psnr"] = masked_psnr(pred, truth, mask)
-            results["cc_psnr"] = cc_psnr(pred, truth, mask)
+            if colour_corrected:
+                results["cc_psnr"] = cc_psnr(pred, truth, mask)
         pred, truth = pred * mask[..., None], truth * mask[..., None]
-    else:
+    elif colour_corrected:
         results["cc_psnr"] = cc_psnr(pred, truth)
     results = {"psnr": psnr(pred, truth), "ssim": ssim(pred, truth), "flip": flip(pred, truth)} | results
     perceptual = lpips(pred, truth)

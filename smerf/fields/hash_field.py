@@ -12,7 +12,8 @@ from smerf.kernels import HashSpec, hash_encode, initial_params, mlp, radiance_h
 __all__ = ["DensityField", "RadianceField"]
 
 
-# Raw density of an untrained field: about one opacity over the reach of the cameras, so that surfaces form early.
+# Raw density of an untrained field: about one opacity over the reach of the cameras, so that surfaces
+# form early.
 _INITIAL_RAW_DENSITY = 2.0
 
 
@@ -66,11 +67,16 @@ class RadianceField(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor | None, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Return densities (R * S,) and colours (R * S, 3) in (0, 1).
 
-        ``x`` (R * S, 3) holds the samples of a ray in a row; ``directions`` (R, 16) are their encoded directions.
+        ``x`` (R * S, 3) holds the samples of a ray in a row; ``directions`` (R, 16) are encoded.
         """
         features = hash_encode(x, self.table, self.grid, sigma)
         raw_density, raw_colour = radiance_head(
-            features, directions, self.density_network, self.density_dims, self.colour_network, self.colour_dims
+            features,
+            directions,
+            self.density_network,
+            self.density_dims,
+            self.colour_network,
+            self.colour_dims,
         )
         return density_activation(raw_density), torch.sigmoid(raw_colour)
 

@@ -19,7 +19,10 @@ __all__ = ["RayBank", "RayBatch", "camera_rays"]
 
 @dataclass(frozen=True)
 class RayBatch:
-    """Rays with the photo's colour: ``colours`` (R, 3) and ``alpha`` (R, 1) in [0, 1], ``frames`` (R,) indices."""
+    """Rays with the photo's colour.
+
+    ``colours`` (R, 3) and ``alpha`` (R, 1) are in [0, 1], ``frames`` (R,) are indices.
+    """
 
     rays: Rays
     colours: Tensor
@@ -45,7 +48,9 @@ class RayBank:
         """
         if not frames:
             raise InvalidDataError("the capture has no training photo: at least one is needed")
-        self.centres = torch.tensor(np.stack([f.camera.world_from_cam[:, 3] for f in frames]), dtype=torch.float32)
+        self.centres = torch.tensor(
+            np.stack([f.camera.world_from_cam[:, 3] for f in frames]), dtype=torch.float32
+        )
         rotations = np.stack([f.camera.world_from_cam[:, :3] for f in frames])
         self.rotations = torch.tensor(rotations, dtype=torch.float32)
         self._lenses: list[Rays] = []
@@ -67,7 +72,9 @@ class RayBank:
             raise InvalidDataError(f"{frames[0].image_path}: the masks leave no pixel to train on")
         channels = {c.shape[-1] for c in colours}
         if channels == {3, 4}:
-            colours = [c if c.shape[-1] == 4 else np.pad(c, ((0, 0), (0, 1)), constant_values=255) for c in colours]
+            colours = [
+                c if c.shape[-1] == 4 else np.pad(c, ((0, 0), (0, 1)), constant_values=255) for c in colours
+            ]
         self._colours = torch.from_numpy(np.concatenate(colours))
         self._pixels = torch.from_numpy(np.concatenate(pixels))
         self._owners = torch.from_numpy(np.concatenate(owners))

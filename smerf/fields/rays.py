@@ -1,7 +1,7 @@
 """Rays, and the spacing of samples along them.
 
-Directions are unit vectors and t is metric distance in training units. s in [0, 1] is the normalised ray distance in
-which samples are drawn. Letters: R rays, S samples.
+Directions are unit vectors and t is metric distance in training units. s in [0, 1] is the normalised ray
+distance in which samples are drawn. Letters: R rays, S samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ __all__ = ["Rays", "Spacing"]
 
 @dataclass(frozen=True)
 class Rays:
-    """A batch of rays: ``origins`` (R, 3), unit ``directions`` (R, 3), cone ``radii`` per unit distance (R,)."""
+    """A batch of rays.
+
+    ``origins`` (R, 3), unit ``directions`` (R, 3), and cone ``radii`` per unit distance (R,).
+    """
 
     origins: Tensor
     directions: Tensor
@@ -37,8 +40,9 @@ class Rays:
 class Spacing:
     """The map between distance t in [near, far] and s in [0, 1].
 
-    Bounded scenes are spaced linearly. Unbounded scenes follow the power ladder g(t) = 5/3 (1 - (0.8 t + 1)^-1.5)
-    (Zip-NeRF, arXiv 2304.06706): nearly linear close by, and infinity at a finite g.
+    Bounded scenes are spaced linearly. Unbounded scenes follow the power ladder
+    g(t) = 5/3 (1 - (0.8 t + 1)^-1.5) (Zip-NeRF, arXiv 2304.06706): nearly linear close by, and infinity at a
+    finite g.
     """
 
     near: float

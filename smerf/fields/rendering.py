@@ -38,7 +38,7 @@ def render_weights(density: Tensor, edges: Tensor) -> Tensor:
         Weights (R, S) in [0, 1]; one minus their sum is the light that reaches the background.
     """
     depth = density * (edges[:, 1:] - edges[:, :-1])
-    # The sum over earlier intervals alone: subtracting a large depth again would lose the small ones before it.
+    # The sum over earlier intervals alone: a large depth, added and subtracted again, wipes out small ones.
     before = torch.cumsum(torch.nn.functional.pad(depth, (1, 0)), -1)[:, :-1]
     return torch.exp(-before) * -torch.expm1(-depth)
 
@@ -51,7 +51,8 @@ def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
 def distortion_loss(edges: Tensor, weights: Tensor) -> Tensor:
     """Return mip-NeRF 360's distortion, mean over rays, in O(S).
 
-    sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 (e_{i+1} - e_i) with midpoints m (arXiv 2111.12077, equation 15).
+    sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 (e_{i+1} - e_i) with midpoints m
+    (arXiv 2111.12077, equation 15).
     """
     middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
     mass = torch.cumsum(weights, -1) - weights

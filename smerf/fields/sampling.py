@@ -1,6 +1,7 @@
-"""Drawing sample intervals along rays from a histogram (Zip-NeRF, arXiv 2304.06706, and mip-NeRF 360, 2111.12077).
+"""Drawing sample intervals along rays from a histogram.
 
-A histogram is a pair: ascending edges s (R, N + 1) and non-negative weights w (R, N) that sum to at most 1.
+Sources: Zip-NeRF (arXiv 2304.06706) and mip-NeRF 360 (arXiv 2111.12077). A histogram is a pair: ascending
+edges s (R, N + 1) and non-negative weights w (R, N) that sum to at most 1.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ __all__ = ["resample", "uniform_edges"]
 
 
 def uniform_edges(rays: int, samples: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Return edges (rays, samples + 1) that divide [0, 1] evenly, shifted by one random offset a ray if random."""
+    """Return edges (rays, samples + 1) that divide [0, 1] evenly; the inner ones shifted randomly if asked.
+
+    With a ``generator``, one offset a ray within half an interval.
+    """
     edges = torch.linspace(0.0, 1.0, samples + 1, dtype=like.dtype, device=like.device).expand(rays, -1)
     if generator is None:
         return edges.contiguous()
@@ -21,7 +25,9 @@ def uniform_edges(rays: int, samples: int, generator: torch.Generator | None, li
     return torch.cat([edges[:, :1], inner, edges[:, -1:]], -1)
 
 
-def resample(edges: Tensor, weights: Tensor, samples: int, generator: torch.Generator | None, mix: float) -> Tensor:
+def resample(
+    edges: Tensor, weights: Tensor, samples: int, generator: torch.Generator | None, mix: float
+) -> Tensor:
     """Draw new edges by the inverse of the histogram's cumulative distribution.
 
     Args:
@@ -32,8 +38,8 @@ def resample(edges: Tensor, weights: Tensor, samples: int, generator: torch.Gene
         mix: Share of the probability that is spread evenly over s, in [0, 1].
 
     Returns:
-        Ascending edges (R, samples + 1) in [0, 1], without gradient: centres are drawn, edges are the midpoints
-        between them, and the ends are reflected.
+        Ascending edges (R, samples + 1) in [0, 1], without gradient: centres are drawn, edges are the
+        midpoints between them, and the ends are reflected.
     """
     with torch.no_grad():
         widths = edges[:, 1:] - edges[:, :-1]

@@ -68,8 +68,8 @@ class Grids:
     """One submodel's grids.
 
     ``block_index`` (B, B, B) int32 is the number of each voxel block, -1 where there is none. ``voxels``
-    (N * 512, 8) and ``planes`` (3 * T * T, 8) are bytes; the records (.., 32) float32 and touched flags
-    (..,) go with them.
+    (N * 512, 8) and ``planes`` (3 * T * T, 8) are bytes; records (.., 32) float32 and touched flags (..,) go
+    with them.
     """
 
     spec: GridSpec
@@ -122,9 +122,9 @@ class _View(ctypes.Structure):
 def _view(grids: Grids) -> _View:
     spec = grids.spec
     return _View(
-        grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(), spec.voxel_resolution,
-        spec.plane_resolution, (ctypes.c_float * 3)(*spec.centre), spec.scale, *spec.density_range,
-        *spec.feature_range,
+        grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(),
+        spec.voxel_resolution, spec.plane_resolution, (ctypes.c_float * 3)(*spec.centre), spec.scale,
+        *spec.density_range, *spec.feature_range,
     )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ class _GridRender(torch.autograd.Function):
 
 
 def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) -> None:
-    """Set the touched flag of every vertex that the samples of ``grid_render`` would read."""
+    """Set the touched flag of every vertex that the samples read (arguments as in ``grid_render``)."""
     _check_rays(origins, directions, edges)
     if native.load_cpu() is None or edges.device.type != "cpu":
         _reference().grid_mark(grids, origins, directions, edges)

@@ -6,8 +6,8 @@ Parameters are one flat float32 vector: for each layer the weights (in, out) row
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,13 +21,13 @@ __all__ = ["initial_params", "mlp", "param_count", "radiance_head"]
 
 def param_count(dims: Sequence[int]) -> int:
     """Return the number of parameters of a network with these layer widths."""
-    return sum(width * out + out for width, out in pairwise(dims))
+    return sum(width * out + out for width, out in itertools.pairwise(dims))
 
 
 def initial_params(dims: Sequence[int], generator: torch.Generator) -> Tensor:
     """Draw He-uniform weights and zero biases as one flat vector."""
     parts = []
-    for width, out in pairwise(dims):
+    for width, out in itertools.pairwise(dims):
         limit = (6.0 / width) ** 0.5
         parts.append((torch.rand(width * out, generator=generator) * 2.0 - 1.0) * limit)
         parts.append(torch.zeros(out))
@@ -107,8 +107,7 @@ def radiance_head(
         colour_dims: Its widths; ``colour_dims[0] == density_dims[-1] + D`` and ``colour_dims[-1] == 3``.
 
     Returns:
-        Raw density (R * S,) and raw colour (R * S, 3). Gradients flow to ``features`` and both parameter
-        vectors.
+        Raw density (R * S,) and raw colour (R * S, 3). Gradients flow to ``features`` and the parameters.
 
     Raises:
         ValueError: If a shape or dtype is not as stated.

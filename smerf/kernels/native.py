@@ -77,7 +77,10 @@ def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None]) -> No
 
 
 def status() -> list[dict[str, str]]:
-    """Describe each native library: ``name``, ``state`` (used, ready or absent) and ``reason``."""
+    """Describe each native library.
+
+    ``name``, ``state`` (``used``, ``ready`` or ``absent``) and, unless all is well, the ``reason``.
+    """
     rows = []
     try:
         used = load_cpu()

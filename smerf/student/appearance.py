@@ -1,7 +1,8 @@
 """The deferred appearance network: composited features and the view direction to a colour residual.
 
-A lattice of P^3 networks per submodel; the parameters are interpolated by the ray's origin (SMERF, arXiv 2312.07541,
-section 4). Tensors are (K, P, P, P, in, out) and (K, P, P, P, out), lattice axes z, y, x of training space.
+A lattice of P^3 networks per submodel; the parameters are interpolated by the ray's origin (SMERF, arXiv
+2312.07541, section 4). Tensors are (K, P, P, P, in, out) and (K, P, P, P, out), lattice axes z, y, x
+of training space.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _INPUTS = 41
 
 
 def encode_inputs(features: Tensor, directions: Tensor) -> Tensor:
-    """Return the network's inputs (R, 41): features (R, 14), directions (R, 3), and sin, cos of 2^k d for k < 4."""
+    """Return the inputs (R, 41): features (R, 14), directions (R, 3), and sin, cos of 2^k d for k < 4."""
     scaled = torch.cat([directions * 2.0**k for k in range(4)], -1)
     return torch.cat([features, directions, torch.sin(scaled), torch.cos(scaled)], -1)
 
@@ -39,7 +40,7 @@ class AppearanceLattice(nn.Module):
             self.biases.append(nn.Parameter(bias.expand(*grid, out).clone()))
 
     def _corners(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return lattice vertices (R, 8, 3) as z, y, x and weights (R, 8) for positions (R, 3) in [-1, 1]^3."""
+        """Return vertices (R, 8, 3) as z, y, x and weights (R, 8) for positions (R, 3) in [-1, 1]^3."""
         where = (positions + 1.0) / 2.0 * self.lattice - 0.5
         low = torch.floor(where)
         fraction = where - low
@@ -51,8 +52,8 @@ class AppearanceLattice(nn.Module):
     def forward(self, features: Tensor, directions: Tensor, positions: Tensor, submodel: int) -> Tensor:
         """Return the residual colour (R, 3) in (0, 1).
 
-        ``features`` (R, 14), unit ``directions`` (R, 3) in training axes, ray origins ``positions`` (R, 3) relative to
-        the submodel's cell, in [-1, 1]^3.
+        ``features`` (R, 14), unit ``directions`` (R, 3) in training axes, ray origins ``positions`` (R, 3)
+        relative to the submodel's cell, in [-1, 1]^3.
         """
         x = encode_inputs(features, directions)
         if self.lattice > 1:

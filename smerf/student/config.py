@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+from smerf.kernels.hash_encoding import HashSpec
 
 __all__ = ["PRESETS", "StudentConfig"]
 
@@ -12,13 +15,19 @@ class StudentConfig:
     """Everything that distilling depends on."""
 
     parameterisation: str = "explicit"
-    """``explicit``: the quantised grid values are the parameters; ``hash``: a hash grid and a decoder produce them."""
+    """``explicit``: the quantised grid values themselves; ``hash``: a hash grid and decoder produce them."""
+    hash: HashSpec = dataclasses.field(default_factory=lambda: HashSpec(8, 4, 17, 16, 1024))
+    """Resolution levels of the hash form over contracted space, one table a submodel."""
+    decoder: tuple[int, ...] = (64,)
+    """Hidden widths of the decoder of the hash form."""
+    hash_decay: float = 0.01
+    """Weight of the mean square of each level's entries."""
     voxel_resolution: int = 256
     """R_v, voxels per axis of contracted space; a multiple of 8."""
     plane_resolution: int = 1024
     """R_t, texels per axis of a plane; four times R_v in the paper."""
-    submodel_scale: float = 2.5
-    """Factor from training units to the contraction's unit cube (one submodel)."""
+    submodel_scale: float | None = None
+    """Factor from training units to the contraction's unit cube; the teacher's if not given."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
     width: int = 16
@@ -32,8 +41,9 @@ class StudentConfig:
     uses: float = 2.0
     """How often a teacher ray is used before a fresh one takes its place."""
     grid_lr: float = 0.03
-    """Learning rate of the logits of the grid values at the start."""
-    network_lr: float = 5e-3
+    """Learning rate of the logits of the grid values, or of the hash form's tables and decoder (0.01), at the
+    start."""
+    network_lr: float = 1e-2
     """Learning rate of the appearance network at the start."""
     final_lr: float = 0.03
     """Share of the learning rates that is left at the end (log-linear)."""
@@ -45,9 +55,9 @@ class StudentConfig:
     """Weight of the geometry loss at the end."""
     distortion_weight: float = 0.0
     """Weight of the distortion loss."""
-    tau_start: float = 0.0005
+    tau_start: float = 0.001
     """First culling threshold, in alpha per marching step."""
-    tau_end: float = 0.005
+    tau_end: float = 0.02
     """Last culling threshold."""
     tau_from: float = 0.4
     """Share of the steps after which culling begins."""
@@ -59,11 +69,13 @@ class StudentConfig:
     """Largest rotation of ray directions, as a share of pi."""
     initial_gate: float = 0.4
     """Gate of every voxel at the start."""
-    density_floor: float = 0.02
-    """Teacher weight above which a sample makes its voxel block part of the student."""
+    seen_weight: float = 0.005
+    """Teacher weight above which a sample counts as seen."""
+    seen_reach: int = 3
+    """Voxels around a seen sample that the student holds and starts from the teacher's density."""
     alive_from: float = 0.7
     """Share of the steps after which rendered samples mark what baking keeps."""
-    alive_weight: float = 0.002
+    alive_weight: float = 0.005
     """Weight above which a sample counts as seen."""
     alive_rays: int = 1048576
     """Fresh rays that mark the finished student."""
@@ -74,13 +86,16 @@ class StudentConfig:
 
 
 PRESETS: dict[str, StudentConfig] = {
-    "tiny": StudentConfig(voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536),
+    "tiny": StudentConfig(
+        voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536
+    ),
     "preview": StudentConfig(),
     "standard": StudentConfig(
         voxel_resolution=512, plane_resolution=2048, rays=16384, steps=10000, pool=4194304, lattice=5
     ),
     "paper": StudentConfig(
         parameterisation="hash",
+        hash=HashSpec(20, 2, 22, 16, 8192),
         voxel_resolution=512,
         plane_resolution=2048,
         rays=65536,

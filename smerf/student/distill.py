@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smerf.capture.types import Capture
-from smerf.errors import UsageError
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.runs.signals import stop_requested
 from smerf.student.config import StudentConfig
@@ -43,8 +42,6 @@ def distill(
     Raises:
         UsageError: If the configuration asks for a parameterisation that is not known.
     """
-    if config.parameterisation not in ("explicit", "hash"):
-        raise UsageError(f"student.parameterisation {config.parameterisation!r}: use explicit or hash")
     trainer = StudentTrainer(teacher, capture, config)
     saved = load_latest(folder)
     # Filling the pool and the last look around count as a tenth of the work each.
@@ -66,6 +63,8 @@ def distill(
     for _ in trainer.run(report=report, save=save, stop=stop_requested):
         pass
     if trainer.step == config.steps:
-        trainer.finish(lambda done, size: progress(total - after + after * done / size, total) if progress else None)
+        trainer.finish(
+            lambda done, size: progress(total - after + after * done / size, total) if progress else None
+        )
         save_student(trainer.student, folder)
     return trainer.student

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from smerf.kernels import Grids, GridSpec
 from smerf.kernels.grid_render import BLOCK
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.student.teacher_rays import TeacherBatch
+from smerf.student.vertices import block_coordinates, voxel_positions
 from smerf.teacher.model import Teacher
 
-__all__ = ["BlockVotes", "initialise_from_teacher", "to_contracted", "to_training", "voxel_positions"]
+__all__ = ["VoxelVotes", "initialise_from_teacher", "to_contracted", "to_training"]
 
 _CHUNK = 262144
 
@@ -31,26 +32,31 @@ def to_training(points: Tensor, spec: GridSpec) -> Tensor:
     return local / spec.scale + torch.tensor(spec.centre, dtype=points.dtype)
 
 
-class BlockVotes:
-    """Collects which voxel blocks of a submodel hold something that a teacher ray saw."""
+class VoxelVotes:
+    """Collects which voxels of a submodel lie where a teacher ray saw something."""
 
     def __init__(self, spec: GridSpec, threshold: float) -> None:
         self.spec, self.threshold = spec, threshold
-        self._seen = torch.zeros(spec.blocks**3, dtype=torch.bool)
+        self._seen = torch.zeros(spec.voxel_resolution**3, dtype=torch.bool)
 
     def add(self, batch: TeacherBatch) -> None:
-        """Count the samples of teacher rays whose weight exceeds the threshold."""
+        """Mark the samples of teacher rays whose weight exceeds the threshold."""
         middle = 0.5 * (batch.edges[:, 1:] + batch.edges[:, :-1])
         rows, columns = torch.nonzero(batch.weights > self.threshold, as_tuple=True)
         points = batch.rays.origins[rows] + middle[rows, columns, None] * batch.rays.directions[rows]
-        size = self.spec.blocks
-        cells = ((to_contracted(points, self.spec) + 2.0) / 4.0 * size).long().clamp(0, size - 1)
-        self._seen[(cells[:, 0] * size + cells[:, 1]) * size + cells[:, 2]] = True
+        self._seen[_voxel_of(to_contracted(points, self.spec), self.spec)] = True
 
-    def block_index(self) -> Tensor:
-        """Number the seen blocks and their 26 neighbours: (B, B, B) int32, -1 elsewhere."""
+    def near(self, reach: int) -> Tensor:
+        """Return which voxels (R^3,) bool are at most ``reach`` voxels away from a seen one."""
+        size = self.spec.voxel_resolution
+        seen = self._seen.view(size, size, size).numpy().view(np.uint8)
+        return torch.from_numpy(maximum_filter(seen, 2 * reach + 1, mode="constant").astype(bool).reshape(-1))
+
+    def block_index(self, reach: int) -> Tensor:
+        """Number the blocks that hold a voxel near a seen one: (B, B, B) int32, -1 elsewhere."""
         size = self.spec.blocks
-        alive = binary_dilation(self._seen.view(size, size, size).numpy(), np.ones((3, 3, 3)))
+        alive = self.near(reach).view(size, BLOCK, size, BLOCK, size, BLOCK)
+        alive = alive.any(5).any(3).any(1).numpy()
         # The shell of contracted space reaches to infinity: the least density there would draw a wall.
         alive[[0, -1]] = alive[:, [0, -1]] = alive[:, :, [0, -1]] = False
         index = np.full((size, size, size), -1, np.int32)
@@ -58,14 +64,11 @@ class BlockVotes:
         return torch.from_numpy(index)
 
 
-def voxel_positions(grids: Grids) -> Tensor:
-    """Return the contracted positions (N, 3) of all stored voxels, on viewer axes, in storage order."""
-    blocks = torch.nonzero(grids.block_index >= 0)
-    order = grids.block_index[tuple(blocks.T)].long().argsort()
-    steps = torch.arange(BLOCK)
-    inside = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).view(-1, 3)
-    cells = (blocks[order][:, None] * BLOCK + inside).view(-1, 3)
-    return (cells.float() + 0.5) * (4.0 / grids.spec.voxel_resolution) - 2.0
+def _voxel_of(points: Tensor, spec: GridSpec) -> Tensor:
+    """Return the flat index (N,) of the voxel that holds each contracted point (N, 3)."""
+    size = spec.voxel_resolution
+    cells = ((points + 2.0) / 4.0 * size).long().clamp(0, size - 1)
+    return (cells[:, 0] * size + cells[:, 1]) * size + cells[:, 2]
 
 
 def _logit_of(value: Tensor, low: float, high: float) -> Tensor:
@@ -74,14 +77,21 @@ def _logit_of(value: Tensor, low: float, high: float) -> Tensor:
 
 
 def initialise_from_teacher(
-    grids: Grids, teacher: Teacher, centres: Tensor, gate: float, generator: torch.Generator
+    grids: Grids,
+    teacher: Teacher,
+    centres: Tensor,
+    gate: float,
+    generator: torch.Generator,
+    near: Tensor | None = None,
 ) -> None:
     """Set the voxels to the teacher's density and colour, view features to zero and planes to neutral.
 
     ``centres`` (N, 3) are the training cameras: each voxel's colour is the one that a random camera sees.
+    ``near`` (R^3,) bool says where the teacher's density counts: elsewhere no ray has tested it, and the voxels
+    start empty.
     """
     spec = grids.spec
-    positions = voxel_positions(grids)
+    positions = voxel_positions(spec, block_coordinates(grids))
     for start in range(0, len(positions), _CHUNK):
         points = to_training(positions[start : start + _CHUNK], spec)
         rows = slice(start, start + len(points))
@@ -89,6 +99,8 @@ def initialise_from_teacher(
         eyes = centres[torch.randint(len(centres), (len(points),), generator=generator)]
         towards = points - eyes
         colour = teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9))
+        if near is not None:
+            density[~near[_voxel_of(positions[rows], spec)]] = -torch.inf
         z = grids.voxel_records[rows, 8:16]
         z[:, 0] = _logit_of(density, *spec.density_range)
         z[:, 1:4] = _logit_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)

@@ -11,7 +11,7 @@ __all__ = ["jitter", "small_rotations"]
 
 
 def small_rotations(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """Draw rotations (count, 3, 3): a uniform random rotation's axis, and ``share`` of its angle in [0, pi]."""
+    """Draw rotations (count, 3, 3): a uniform random one's axis, and ``share`` of its angle in [0, pi]."""
     quaternion = torch.randn(count, 4, generator=generator)
     quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
     w = quaternion[:, 0].abs().clamp_max(1.0)

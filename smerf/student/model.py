@@ -34,8 +34,9 @@ def grid_spec(config: StudentConfig, partition: Partition, submodel: int) -> Gri
 class Student:
     """What distillation produces and baking reads.
 
-    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the appearance network sees behind
-    the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of ``grids[k]``.
+    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the network sees behind
+    the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
+    ``grids[k]``.
     """
 
     config: StudentConfig
@@ -48,11 +49,13 @@ class Student:
     alive: list[AliveCells]
     teacher: Teacher | None = None
 
-    def shade(self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int) -> Tensor:
-        """Return colours (R, 3): the diffuse colour plus the appearance network's residual (SMERF, section 2.6).
+    def shade(
+        self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int
+    ) -> Tensor:
+        """Return colours (R, 3): the diffuse colour plus the network's residual (SMERF, section 2.6).
 
-        ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the network's
-        input alone.
+        ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the
+        network's input alone.
         """
         rest = (1.0 - opacity).clamp_min(0.0)
         behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)
@@ -62,7 +65,9 @@ class Student:
     @torch.no_grad()
     def render_rays(self, rays: Rays, edges: Tensor, submodel: int | None = None) -> Tensor:
         """Render rays over given intervals (R, S + 1) with final culling: (R, 3), unclamped."""
-        owner = self.partition.assign(rays.origins) if submodel is None else torch.full((len(rays),), submodel)
+        owner = (
+            self.partition.assign(rays.origins) if submodel is None else torch.full((len(rays),), submodel)
+        )
         result = torch.zeros(len(rays), 3)
         for k in owner.unique().tolist():
             here = owner == k
@@ -81,7 +86,9 @@ class Student:
             UsageError: If the student was loaded without its teacher.
         """
         if self.teacher is None:
-            raise UsageError("the simulated student renders over its teacher's intervals: load it with the teacher")
+            raise UsageError(
+                "the simulated student renders over its teacher's intervals: load it with the teacher"
+            )
         rays = camera_rays(camera)
         parts = []
         for start in range(0, len(rays), _CHUNK):

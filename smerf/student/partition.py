@@ -1,4 +1,4 @@
-"""The split of the cube of cameras [-1, 1]^3 into cells, one submodel each (SMERF, arXiv 2312.07541, section 3)."""
+"""The split of the cube of cameras into cells, one submodel each (SMERF, arXiv 2312.07541, section 3)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ class Partition:
         return 2.0 * cell / self.edge - 1.0 + 1.0 / self.edge
 
     def assign(self, origins: Tensor) -> Tensor:
-        """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3) in the largest coordinate."""
-        centres = torch.tensor(np.stack([self.centre(k) for k in range(len(self.cells))]), dtype=origins.dtype)
+        """Return the submodel (R,) whose cell centre is nearest to each origin (R, 3), by largest offset."""
+        centres = torch.tensor(
+            np.stack([self.centre(k) for k in range(len(self.cells))]), dtype=origins.dtype
+        )
         return (origins[:, None] - centres.to(origins.device)).abs().amax(-1).argmin(-1)
 
     def local(self, origins: Tensor, submodel: int) -> Tensor:
         """Return origins (R, 3) relative to a cell, which maps to [-1, 1]^3."""
-        return (origins - torch.tensor(self.centre(submodel), dtype=origins.dtype, device=origins.device)) * self.edge
+        return (
+            origins - torch.tensor(self.centre(submodel), dtype=origins.dtype, device=origins.device)
+        ) * self.edge

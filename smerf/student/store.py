@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
-from smerf.kernels import Grids
+from smerf.kernels import Grids, GridSpec
+from smerf.kernels.grid_render import BLOCK
 from smerf.runs.files import publish, temporary_name
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
@@ -33,12 +36,12 @@ def save_student(student: Student, folder: Path) -> None:
         tensors[f"grids.{k}.planes"] = grids.planes
         tensors[f"grids.{k}.alive"] = torch.from_numpy(student.alive[k].packed())
     record = {
-        "config": vars(student.config),
-        "partition": {"edge": student.partition.edge, "cells": student.partition.cells, "scale": student.partition.scale},
+        "config": to_dict(student.config),
+        "partition": vars(student.partition),
         "background": student.background,
         "near": student.near,
         "tau": student.tau,
-    }  # fmt: skip
+    }
     folder.mkdir(parents=True, exist_ok=True)
     aside = temporary_name(folder / _FILE)
     meta = {"format": _FORMAT, "record": json.dumps(record)}
@@ -62,20 +65,44 @@ def load_student(folder: Path) -> Student:
             if meta.get("format") != _FORMAT:
                 raise InvalidDataError(f"{path}: is not a student of this version; distil it again")
             record = json.loads(meta["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
-    config = StudentConfig(**record["config"])
-    partition = Partition(record["partition"]["edge"], tuple(record["partition"]["cells"]), record["partition"]["scale"])
+    try:
+        return _rebuild(record, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, InvalidDataError) as error:
+        raise InvalidDataError(f"{path}: doesn't hold a whole student ({error}); distil it again") from error
+
+
+def _check(spec: GridSpec, block_index: Tensor, voxels: Tensor, planes: Tensor) -> None:
+    """Raise ValueError unless the arrays fit together: the kernels read them without looking."""
+    count = int(block_index.max()) + 1 if block_index.numel() else 0
+    if block_index.dtype != torch.int32 or block_index.shape != (spec.blocks,) * 3 or count < 0:
+        raise ValueError(f"block_index is {tuple(block_index.shape)} {block_index.dtype}")
+    for name, array, rows in (
+        ("voxels", voxels, count * BLOCK**3),
+        ("planes", planes, 3 * spec.plane_resolution**2),
+    ):
+        if array.dtype != torch.uint8 or array.shape != (rows, 8):
+            raise ValueError(f"{name} are {tuple(array.shape)} {array.dtype}, not {(rows, 8)} bytes")
+
+
+def _rebuild(record: dict, tensors: dict[str, Tensor]) -> Student:
+    config = from_dict(StudentConfig, record["config"])
+    where = record["partition"]
+    partition = Partition(where["edge"], tuple(where["cells"]), where["scale"])
     grids, alive = [], []
     empty = torch.zeros(0)
     for k in range(len(partition.cells)):
         spec = grid_spec(config, partition, k)
-        arrays = (tensors[f"grids.{k}.{name}"] for name in ("block_index", "voxels", "planes"))
+        arrays = [tensors[f"grids.{k}.{name}"] for name in ("block_index", "voxels", "planes")]
+        _check(spec, *arrays)
         grids.append(Grids(spec, *arrays, empty, empty, empty, empty))
         alive.append(AliveCells(spec, tensors[f"grids.{k}.alive"].numpy()))
     appearance = AppearanceLattice(len(grids), config.lattice, config.width, torch.Generator())
     prefix = "appearance."
-    appearance.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    appearance.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
     background = tuple(record["background"])
     return Student(config, partition, grids, appearance, background, record["near"], record["tau"], alive)

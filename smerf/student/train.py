@@ -1,4 +1,4 @@
-"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser that follows them."""
+"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser behind it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from smerf.capture.types import Capture
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rendering import charbonnier, distortion_loss
-from smerf.kernels import Grids, grid_adam_, grid_render
+from smerf.kernels import Grids, grid_render
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
-from smerf.student.initialise import BlockVotes, initialise_from_teacher
+from smerf.student.initialise import VoxelVotes, initialise_from_teacher
 from smerf.student.model import Student, grid_spec
+from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
 from smerf.teacher.model import Teacher
@@ -33,9 +34,10 @@ class StudentTrainer:
         self.white = capture.background == "white"
         self.bank = RayBank(capture.split("train"))
         self.generator = torch.Generator().manual_seed(config.seed + 2)
-        self.partition = Partition(1, (0,), config.submodel_scale)
+        self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
         self.step = 0
         self.student: Student | None = None
+        self.parameters: Parameters = make_parameters(config, len(self.partition.cells))
         self.rays = TeacherRays(
             teacher,
             self.bank,
@@ -46,21 +48,32 @@ class StudentTrainer:
         )
         self.near = capture.near
         self._debt = 0.0
+        self.mean_square = 1.0
 
     def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
-        """Fill the pool, find the voxel blocks and start the grids from the teacher."""
+        """Fill the pool, find the voxel blocks and start explicit grids from the teacher."""
         config = self.config
         specs = [grid_spec(config, self.partition, k) for k in range(len(self.partition.cells))]
-        votes = [BlockVotes(spec, config.density_floor) for spec in specs]
+        votes = [VoxelVotes(spec, config.seen_weight) for spec in specs]
         while self.rays.filled < config.pool:
             batch = self.rays.renew(min(32768, config.pool - self.rays.filled))
             for vote in votes:
                 vote.add(batch)
             if report:
                 report(self.rays.filled, config.pool)
-        grids = [Grids.allocate(spec, vote.block_index()) for spec, vote in zip(specs, votes)]
-        for one in grids:
-            initialise_from_teacher(one, self.teacher, self.bank.centres, config.initial_gate, self.generator)
+        grids = [
+            Grids.allocate(spec, vote.block_index(config.seen_reach)) for spec, vote in zip(specs, votes)
+        ]
+        if config.parameterisation == "explicit":
+            for one, vote in zip(grids, votes):
+                initialise_from_teacher(
+                    one,
+                    self.teacher,
+                    self.bank.centres,
+                    config.initial_gate,
+                    self.generator,
+                    vote.near(config.seen_reach),
+                )
         self._adopt(grids)
 
     def _adopt(self, grids: list[Grids]) -> None:
@@ -107,6 +120,7 @@ class StudentTrainer:
         else:
             background = torch.rand(len(rays), 3, generator=self.generator)
         anchor = torch.zeros(1, requires_grad=True)
+        self.parameters.provide(submodel, student.grids[submodel], rays, batch.edges)
         features, weights = grid_render(
             student.grids[submodel], anchor, rays.origins, rays.directions, batch.edges, self.tau()
         )
@@ -115,6 +129,7 @@ class StudentTrainer:
             student.alive[submodel].mark(rays, batch.edges, weights.detach(), self.config.alive_weight)
         rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
         truth = batch.colour + rest * background
+        self.mean_square = float((colour.detach() - truth).square().mean())
         losses = {
             "colour": charbonnier(colour - truth),
             "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),
@@ -128,9 +143,10 @@ class StudentTrainer:
         """Take one optimiser step and return its losses."""
         config = self.config
         self._debt += config.rays / config.uses
-        if self._debt >= 16384:
-            self.rays.renew(16384)
-            self._debt -= 16384
+        chunk = min(16384, config.pool)
+        while self._debt >= chunk:
+            self.rays.renew(chunk)
+            self._debt -= chunk
         batch = self.rays.sample(config.rays)
         self._adam.zero_grad(set_to_none=True)
         totals: dict[str, float] = {}
@@ -150,15 +166,16 @@ class StudentTrainer:
             group["lr"] = rate * config.network_lr
         self._adam.step()
         self.step += 1
-        for grids in self.student.grids:
-            grid_adam_(grids, step=self.step, lr=rate * config.grid_lr)
+        self.parameters.learn(self.student.grids, self.step, rate * config.grid_lr)
         return totals
 
     def finish(self, report: Callable[[float, float], None] | None = None) -> None:
-        """Mark what fresh teacher rays see of the finished student, for baking."""
-        count = max(1, self.config.alive_rays // 32768)
+        """Complete the grids, and mark what fresh teacher rays see of them, for baking."""
+        self.parameters.finish(self.student.grids)
+        size = min(32768, self.config.alive_rays)
+        count = self.config.alive_rays // size
         for i in range(count):
-            batch = self.rays.fresh(32768)
+            batch = self.rays.fresh(size)
             owner = self.partition.assign(batch.rays.origins)
             for k, (grids, alive) in enumerate(zip(self.student.grids, self.student.alive)):
                 here = owner == k
@@ -175,12 +192,11 @@ class StudentTrainer:
         result = {f"appearance.{name}": value for name, value in self.student.appearance.state_dict().items()}
         for k, grids in enumerate(self.student.grids):
             result[f"grids.{k}.block_index"] = grids.block_index
-            result[f"grids.{k}.voxels"] = grids.voxel_records[:, 8:]
-            result[f"grids.{k}.planes"] = grids.plane_records[:, 8:]
             result[f"grids.{k}.alive"] = torch.from_numpy(self.student.alive[k].packed())
         for i, parameter in enumerate(self.student.appearance.parameters()):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"network.{i}.{name}"] = torch.as_tensor(value)
+        result.update(self.parameters.tensors(self.student.grids))
         result["generator"] = self.generator.get_state()
         return result
 
@@ -189,11 +205,8 @@ class StudentTrainer:
         grids = []
         for k in range(len(self.partition.cells)):
             spec = grid_spec(self.config, self.partition, k)
-            one = Grids.allocate(spec, tensors[f"grids.{k}.block_index"])
-            one.voxel_records[:, 8:] = tensors[f"grids.{k}.voxels"]
-            one.plane_records[:, 8:] = tensors[f"grids.{k}.planes"]
-            one.requantise()
-            grids.append(one)
+            grids.append(Grids.allocate(spec, tensors[f"grids.{k}.block_index"]))
+        self.parameters.restore(grids, tensors)
         self._adopt(grids)
         for k, one in enumerate(grids):
             self.student.alive[k] = AliveCells(one.spec, tensors[f"grids.{k}.alive"].numpy())
@@ -221,7 +234,7 @@ class StudentTrainer:
         saved = time.monotonic()
         while self.step < self.config.steps:
             losses = self.advance()
-            losses["psnr"] = -20.0 * math.log10(max(losses["colour"], 1e-6))
+            losses["psnr"] = -10.0 * math.log10(max(self.mean_square, 1e-10))
             if report:
                 report(self.step, losses)
             yield self.step

@@ -5,4 +5,12 @@ from smerf.teacher.model import HashTeacher, Teacher, TeacherAnswer
 from smerf.teacher.stage import train_teacher
 from smerf.teacher.store import load_teacher, save_teacher
 
-__all__ = ["HashTeacher", "Teacher", "TeacherAnswer", "TeacherConfig", "load_teacher", "save_teacher", "train_teacher"]
+__all__ = [
+    "HashTeacher",
+    "Teacher",
+    "TeacherAnswer",
+    "TeacherConfig",
+    "load_teacher",
+    "save_teacher",
+    "train_teacher",
+]

@@ -34,17 +34,19 @@ class TeacherConfig:
         default_factory=lambda: FieldConfig(HashSpec(8, 4, 17, 16, 1024), width=32, colour_width=64)
     )
     """The radiance field."""
-    proposal: FieldConfig = dataclasses.field(default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16))
+    proposal: FieldConfig = dataclasses.field(
+        default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16)
+    )
     """The proposal field that places the samples."""
     proposal_samples: int = 64
     """Intervals in which the proposal field is evaluated."""
     samples: int = 32
     """Intervals of the radiance field."""
-    scene_scale: float = 2.5
-    """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube."""
-    rays: int = 4096
+    scene_scale: float | None = None
+    """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube; from the cameras if not given."""
+    rays: int = 2048
     """Rays a step."""
-    steps: int = 2000
+    steps: int = 4000
     """Optimiser steps."""
     table_lr: float = 1e-2
     """Learning rate of the hash tables at the start."""
@@ -54,11 +56,11 @@ class TeacherConfig:
     """Share of the learning rates that is left at the end (log-linear)."""
     warmup_steps: int = 20
     """Steps over which the learning rates rise."""
-    mix_start: float = 0.6
+    mix_start: float = 0.5
     """Share of final samples spread evenly at the start: keeps early proposals from going blind."""
     mix_end: float = 0.05
     """The same at the end."""
-    mix_fraction: float = 0.25
+    mix_fraction: float = 0.4
     """Share of the training over which the mix falls."""
     anneal_fraction: float = 0.2
     """Share of the training over which proposal weights gain their full contrast."""
@@ -89,14 +91,18 @@ PRESETS: dict[str, TeacherConfig] = {
     ),
     "preview": TeacherConfig(),
     "standard": TeacherConfig(
-        field=FieldConfig(HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2),
+        field=FieldConfig(
+            HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2
+        ),
         proposal=FieldConfig(HashSpec(6, 2, 17, 16, 512), width=16),
         proposal_samples=96,
         rays=16384,
         steps=20000,
     ),
     "paper": TeacherConfig(
-        field=FieldConfig(HashSpec(10, 4, 21, 16, 8192), width=64, geometry=32, colour_width=128, colour_layers=3),
+        field=FieldConfig(
+            HashSpec(10, 4, 21, 16, 8192), width=64, geometry=32, colour_width=128, colour_layers=3
+        ),
         proposal=FieldConfig(HashSpec(8, 2, 21, 16, 2048), width=32),
         proposal_samples=128,
         rays=32768,

@@ -62,7 +62,7 @@ class HashTeacher(nn.Module):
         """Build an untrained teacher; ``background`` is the grey level behind the scene when rendering."""
         super().__init__()
         self.config, self.spacing, self.background = config, spacing, background
-        self.samples, self.scene_scale = config.samples, config.scene_scale
+        self.samples, self.scene_scale = config.samples, config.scene_scale or 1.0
         generator = torch.Generator().manual_seed(config.seed)
         field, proposal = config.field, config.proposal
         self.proposal = DensityField(proposal.grid, proposal.width, generator)

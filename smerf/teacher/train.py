@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from smerf.capture import content_scale
 from smerf.capture.types import Capture
 from smerf.fields.ray_bank import RayBank, RayBatch
 from smerf.fields.rays import Spacing
@@ -35,12 +37,15 @@ class TeacherTrainer:
     """The state of a training: model, optimiser moments, step and random generator."""
 
     def __init__(self, capture: Capture, config: TeacherConfig) -> None:
+        if config.scene_scale is None:
+            config = replace(config, scene_scale=content_scale(capture))
         self.config = config
         self.white = capture.background == "white"
         self.model = HashTeacher(config, spacing_of(capture), 1.0 if self.white else 0.5)
         self.bank = RayBank(capture.split("train"))
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
+        self.mean_square = 1.0
         self._tables = [self.model.field.table, self.model.proposal.table]
         self._networks = [p for p in self.model.parameters() if all(p is not t for t in self._tables)]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self._tables]
@@ -79,8 +84,12 @@ class TeacherTrainer:
         background = torch.rand(len(rays), 3, generator=self.generator)
         rest = 1.0 - weights.sum(-1, keepdim=True)
         truth = batch.colours * batch.alpha + (1.0 - batch.alpha) * background
-        losses = {"colour": charbonnier(colour + rest * background - truth)}
-        losses["distortion"] = config.distortion_weight * distortion_loss(_distortion_distance(edges), weights)
+        error = colour + rest * background - truth
+        self.mean_square = float(error.detach().square().mean())
+        losses = {"colour": charbonnier(error)}
+        losses["distortion"] = config.distortion_weight * distortion_loss(
+            _distortion_distance(edges), weights
+        )
         if learns_proposal:
             losses["interlevel"] = config.interlevel_weight * interlevel_loss(
                 s_edges, weights, outer_edges, outer_weights
@@ -130,7 +139,9 @@ class TeacherTrainer:
     def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
         """Continue from saved ``tensors`` and ``state``."""
         prefix = "model."
-        self.model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self.model.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
         for i, (first, second) in enumerate(self._moments):
             first.copy_(tensors[f"table.{i}.first"])
             second.copy_(tensors[f"table.{i}.second"])
@@ -152,7 +163,7 @@ class TeacherTrainer:
         saved = time.monotonic()
         while self.step < self.config.steps:
             losses = self.advance()
-            losses["psnr"] = -20.0 * math.log10(max(losses["colour"], 1e-6))
+            losses["psnr"] = -10.0 * math.log10(max(self.mean_square, 1e-10))
             if report:
                 report(self.step, losses)
             yield self.step

@@ -25,12 +25,16 @@ def kernels(monkeypatch):
 
 @pytest.fixture
 def assert_repeats():
-    """Assert that a function's tensors are the same bits on one thread, on two, and again on two."""
+    """Assert that a function's tensors are the same bits on one thread, on two, and again on two.
+
+    PyTorch itself, which runs where no library is built, promises that for one number of threads only.
+    """
+    counts = (1, 2, 2) if native.load_cpu() else (2, 2)
     before = torch.get_num_threads()
 
     def check(run):
         results = []
-        for threads in (1, 2, 2):
+        for threads in counts:
             torch.set_num_threads(threads)
             results.append(run())
         for other in results[1:]:

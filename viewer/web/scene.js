@@ -106,7 +106,7 @@ export class Scene {
   }
 
   get startCamera() {
-    return this.assets.manifest?.start_camera ?? null;
+    return this.assets.manifest?.start ?? null;
   }
 
   // Centre of the region of submodel k in training axes.

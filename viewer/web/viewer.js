@@ -441,8 +441,8 @@ export class Viewer {
   async benchmark(frames = 10) {
     await this.whenFinished();
     const { manifest } = this.scene.assets;
-    const cameras = (manifest?.test_cameras ?? []).map((camera) => ({
-      matrix: parseMatrix(camera.world_from_cam), fov: camera.fov_degrees ?? this.fov, near: this.near, lens: null,
+    const cameras = (manifest?.cameras ?? []).filter((camera) => camera.split === "test").map((camera) => ({
+      matrix: parseMatrix(camera.world_from_cam), fov: verticalFov(camera.intrinsics), near: this.near, lens: null,
     }));
     if (!cameras.length) cameras.push(this.camera);
     const target = this.renderer.target("full", ...this.#size(this.quality.pixels));
@@ -478,6 +478,11 @@ function nextFrame(callback, timeoutMs) {
   };
   const frame = requestAnimationFrame(once);
   const timer = setTimeout(once, timeoutMs);
+}
+
+// Vertical field of view in degrees of a lens with `height` and `fy` in pixels.
+function verticalFov({ height, fy }) {
+  return (Math.atan((0.5 * height) / fy) * 360) / Math.PI;
 }
 
 function cssColour(text) {

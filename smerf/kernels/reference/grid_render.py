@@ -48,7 +48,7 @@ def viewer_axes(p: Tensor) -> Tensor:
 
 
 def grid_coordinates(s: Tensor, resolution: int) -> Tensor:
-    """Return the array coordinates of contracted points: values sit at the centres of the cells."""
+    """Return the array coordinates of contracted points: values sit at cell centres of [-2, 2]."""
     return (s + 2.0) * (0.25 * resolution) - 0.5
 
 
@@ -75,7 +75,7 @@ class Stencil:
 
 
 def _split(s: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Return the two cells around each coordinate, clamped to the grid, and their weights, each (..., 2)."""
+    """Return the two cells around each coordinate (..., 2), clamped to the grid, and their weights."""
     g = grid_coordinates(s, resolution)
     base = torch.floor(g)
     cells = torch.stack([base, base + 1.0], -1).clamp(0, resolution - 1).long()
@@ -161,7 +161,7 @@ def composite(
     if tau > 0.0:
         alive = alive & (sigma * world_step >= (-math.log1p(-tau) if tau < 1.0 else math.inf))
     depth = torch.where(alive, sigma * torch.where(alive, dt, 0.0), 0.0)
-    # The sum over earlier samples alone: subtracting a large depth again would lose the small ones before it.
+    # The sum over earlier samples alone: a large depth, added and subtracted again, wipes out small ones.
     light = torch.exp(-torch.nn.functional.pad(depth, (1, 0)).cumsum(-1)[:, :-1])
     kept = alive & (light > OPAQUE)
     weights = torch.where(kept, light * -torch.expm1(-depth), 0.0)

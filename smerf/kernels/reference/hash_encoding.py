@@ -30,7 +30,7 @@ def hash_bucket(cells: Tensor, size: int) -> Tensor:
 
 
 def level_fade(sigma: Tensor, resolution: int) -> Tensor:
-    """Return the share of a level that outlives a footprint, erf(1 / (sqrt(8) sigma ``resolution``))."""
+    """Return the share of a level of n cells that outlives a footprint: erf(1 / (sqrt(8) sigma n))."""
     squared = 1.0 / (8.0 * sigma**2 * resolution**2).clamp_min(1e-12)
     return torch.sqrt(1.0 - torch.exp(-4.0 / math.pi * squared))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ __all__ = ["layers", "mlp", "radiance_head"]
 def layers(params: Tensor, dims: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Split flat parameters into (weights (in, out), bias (out)) of each layer."""
     parts, offset = [], 0
-    for width, out in pairwise(dims):
+    for width, out in itertools.pairwise(dims):
         weights = params[offset : offset + width * out].view(width, out)
         offset += width * out
         parts.append((weights, params[offset : offset + out]))

@@ -1,0 +1,199 @@
+"""What distillation optimises: the grid values, or a hash encoding and a decoder that produce them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from smerf.errors import UsageError
+from smerf.fields.rays import Rays
+from smerf.kernels import Grids, grid_adam_, grid_mark, hash_encode, initial_params, mlp, sparse_adam_
+from smerf.student.config import StudentConfig
+from smerf.student.vertices import block_coordinates, texel_positions, voxel_positions
+
+__all__ = ["ExplicitParameters", "HashParameters", "Parameters", "make_parameters"]
+
+_CHUNK = 262144
+_PRECONDITION = 10.0
+"""Tables hold a tenth of what the decoder reads: under Adam, a tenfold learning rate (SMERF, section 5.3)."""
+
+
+class Parameters(Protocol):
+    """Keeps the bytes of the submodels' grids in step with what is optimised."""
+
+    def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
+        """Bring every vertex that rendering these intervals (R, S + 1) reads up to date."""
+
+    def learn(self, grids: list[Grids], step: int, rate: float) -> None:
+        """Take step number ``step`` (from 1) with the gradients in the grids' records, and clear them."""
+
+    def finish(self, grids: list[Grids]) -> None:
+        """Bring every stored vertex up to date."""
+
+    def tensors(self, grids: list[Grids]) -> dict[str, Tensor]:
+        """Return parameters and moments by name."""
+
+    def restore(self, grids: list[Grids], tensors: dict[str, Tensor]) -> None:
+        """Continue from what ``tensors`` returned."""
+
+
+def make_parameters(config: StudentConfig, submodels: int) -> Parameters:
+    """Return new parameters of the configured form.
+
+    Raises:
+        UsageError: If the form is not known.
+    """
+    if config.parameterisation == "explicit":
+        return ExplicitParameters()
+    if config.parameterisation == "hash":
+        return HashParameters(config, submodels)
+    raise UsageError(f"student.parameterisation {config.parameterisation!r}: use explicit or hash")
+
+
+class ExplicitParameters:
+    """Every vertex has its own parameters, in its record; its bytes are always up to date."""
+
+    def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
+        """Do nothing."""
+
+    def learn(self, grids: list[Grids], step: int, rate: float) -> None:
+        """Update the touched vertices."""
+        for one in grids:
+            grid_adam_(one, step=step, lr=rate)
+
+    def finish(self, grids: list[Grids]) -> None:
+        """Do nothing."""
+
+    def tensors(self, grids: list[Grids]) -> dict[str, Tensor]:
+        """Return the logits and moments of all vertices."""
+        result = {}
+        for k, one in enumerate(grids):
+            result[f"grids.{k}.voxels"] = one.voxel_records[:, 8:]
+            result[f"grids.{k}.planes"] = one.plane_records[:, 8:]
+        return result
+
+    def restore(self, grids: list[Grids], tensors: dict[str, Tensor]) -> None:
+        """Continue from what ``tensors`` returned."""
+        for k, one in enumerate(grids):
+            one.voxel_records[:, 8:] = tensors[f"grids.{k}.voxels"]
+            one.plane_records[:, 8:] = tensors[f"grids.{k}.planes"]
+            one.requantise()
+
+
+class HashParameters:
+    """A hash encoding of contracted space a submodel, and one decoder for all (SMERF, section 5).
+
+    A step evaluates them once for every vertex that its samples read, however many samples share it.
+    """
+
+    def __init__(self, config: StudentConfig, submodels: int) -> None:
+        self.spec, self.decay = config.hash, config.hash_decay
+        self.dims = (config.hash.width, *config.decoder, 8)
+        generator = torch.Generator().manual_seed(config.seed + 4)
+        shape = self.spec.entry_count, self.spec.features
+        self.tables = [
+            ((torch.rand(shape, generator=generator) * 2.0 - 1.0) * 1e-5).requires_grad_()
+            for _ in range(submodels)
+        ]
+        self.moments = [(torch.zeros(shape), torch.zeros(shape)) for _ in range(submodels)]
+        self.decoder = initial_params(self.dims, generator).requires_grad_()
+        self._adam = torch.optim.Adam([self.decoder], betas=(0.9, 0.99), eps=1e-15)
+        self._blocks: dict[int, Tensor] = {}
+        self._pending: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _logits(self, submodel: int, grids: Grids, voxels: Tensor, texels: Tensor) -> Tensor:
+        """Return the logits (V + T, 8) of the vertices in rows ``voxels`` (V,) and ``texels`` (T,)."""
+        if submodel not in self._blocks:
+            self._blocks[submodel] = block_coordinates(grids)
+        where = [
+            voxel_positions(grids.spec, self._blocks[submodel], voxels),
+            texel_positions(grids.spec, texels),
+        ]
+        features = hash_encode(torch.cat(where) / 4.0 + 0.5, self.tables[submodel], self.spec)
+        return mlp(features * _PRECONDITION, self.decoder, self.dims)
+
+    def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
+        """Evaluate the vertices that the samples read, and keep the evaluation for ``learn``."""
+        grid_mark(grids, rays.origins, rays.directions, edges)
+        voxels = torch.nonzero(grids.voxel_touched).squeeze(-1)
+        texels = torch.nonzero(grids.plane_touched).squeeze(-1)
+        logits = self._logits(submodel, grids, voxels, texels)
+        _store(grids, voxels, texels, logits.detach())
+        self._pending[submodel] = voxels, texels, logits
+
+    def learn(self, grids: list[Grids], step: int, rate: float) -> None:
+        """Carry the vertices' gradients to the tables and the decoder, and update those."""
+        self._adam.zero_grad(set_to_none=True)
+        for k, (voxels, texels, logits) in self._pending.items():
+            one, spec = grids[k], grids[k].spec
+            gradient = torch.cat([one.voxel_records[voxels, :8], one.plane_records[texels, :8]])
+            one.voxel_records[voxels, :8] = 0.0
+            one.plane_records[texels, :8] = 0.0
+            one.voxel_touched[voxels] = 0
+            one.plane_touched[texels] = 0
+            ranges = torch.tensor([spec.density_range, *[spec.feature_range] * 7])
+            share = torch.sigmoid(logits.detach())
+            # Rounding to a byte counts as the identity.
+            slope = gradient * (ranges[:, 1] - ranges[:, 0]) * share * (1.0 - share)
+            logits.backward(slope.nan_to_num_(0.0, 0.0, 0.0))
+        for table, moments in zip(self.tables, self.moments):
+            if table.grad is not None:
+                self._update(table, moments, step, rate)
+        self._pending.clear()
+        if self.decoder.grad is not None:
+            self._adam.param_groups[0]["lr"] = rate
+            self._adam.step()
+
+    def _update(self, table: Tensor, moments: tuple[Tensor, Tensor], step: int, rate: float) -> None:
+        for offset, _, size in self.spec.levels():
+            rows = slice(offset, offset + size)
+            # The penalty is a mean over each level: coarse levels feel it as much as fine ones.
+            sparse_adam_(
+                table.data[rows], table.grad[rows], moments[0][rows], moments[1][rows], step=step, lr=rate,
+                decay=self.decay / (size * self.spec.features),
+            )  # fmt: skip
+        table.grad = None
+
+    @torch.no_grad()
+    def finish(self, grids: list[Grids]) -> None:
+        """Evaluate every stored vertex."""
+        for k, one in enumerate(grids):
+            none = torch.zeros(0, dtype=torch.long)
+            for voxels in torch.arange(len(one.voxels)).split(_CHUNK):
+                _store(one, voxels, none, self._logits(k, one, voxels, none))
+            for texels in torch.arange(len(one.planes)).split(_CHUNK):
+                _store(one, none, texels, self._logits(k, one, none, texels))
+
+    def tensors(self, grids: list[Grids]) -> dict[str, Tensor]:
+        """Return tables, decoder and their moments."""
+        result = {"hash.decoder": self.decoder.detach()}
+        for k, (table, moments) in enumerate(zip(self.tables, self.moments)):
+            result[f"hash.{k}.table"] = table.detach()
+            result[f"hash.{k}.first"], result[f"hash.{k}.second"] = moments
+        for name, value in self._adam.state.get(self.decoder, {}).items():
+            result[f"hash.adam.{name}"] = torch.as_tensor(value)
+        return result
+
+    def restore(self, grids: list[Grids], tensors: dict[str, Tensor]) -> None:
+        """Continue from what ``tensors`` returned."""
+        self.decoder.data.copy_(tensors["hash.decoder"])
+        for k, (table, moments) in enumerate(zip(self.tables, self.moments)):
+            table.data.copy_(tensors[f"hash.{k}.table"])
+            moments[0].copy_(tensors[f"hash.{k}.first"])
+            moments[1].copy_(tensors[f"hash.{k}.second"])
+        prefix = "hash.adam."
+        state = {
+            name.removeprefix(prefix): v.clone() for name, v in tensors.items() if name.startswith(prefix)
+        }
+        if state:
+            self._adam.state[self.decoder] = state
+        self._blocks.clear()
+        self._pending.clear()
+
+
+def _store(grids: Grids, voxels: Tensor, texels: Tensor, logits: Tensor) -> None:
+    values = torch.round(255.0 * torch.sigmoid(logits)).to(torch.uint8)
+    grids.voxels[voxels] = values[: len(voxels)]
+    grids.planes[texels] = values[len(voxels) :]

@@ -1,0 +1,138 @@
+import math
+
+import pytest
+import torch
+from toy_room import CONFIG, Room, make_student
+
+from smerf.fields.rays import Rays
+from smerf.kernels import Grids, GridSpec, grid_read
+from smerf.student.initialise import VoxelVotes, initialise_from_teacher, to_contracted, to_training
+from smerf.student.model import grid_spec
+from smerf.student.partition import Partition
+from smerf.student.teacher_rays import TeacherBatch
+from smerf.student.vertices import block_coordinates, texel_positions, voxel_positions
+
+SPEC = GridSpec(32, 128, scale=1.5, centre=(0.1, -0.2, 0.3))
+
+
+def batch_of(points, weights):
+    """Return a batch of rays, one a point, that see it in the middle one of three intervals."""
+    directions = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, -0.5]]), dim=-1).expand(
+        len(points), 3
+    )
+    edges = torch.tensor([[0.8, 0.99, 1.01, 1.2]]).expand(len(points), 4)
+    rays = Rays(points - directions, directions, torch.zeros(len(points)))
+    middle = torch.tensor(weights)[:, None]
+    return TeacherBatch(
+        rays, edges, torch.cat([middle * 0, middle, middle * 0], 1), torch.zeros(len(points), 3)
+    )
+
+
+def test_training_and_contracted_space_are_inverse():
+    points = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * 2.0
+    there = to_contracted(points, SPEC)
+    assert there.abs().max() < 2.0
+    torch.testing.assert_close(to_training(there, SPEC), points, rtol=1e-4, atol=1e-4)
+    # On viewer axes x is mirrored, and y and z are swapped.
+    offset = torch.tensor(SPEC.centre) + torch.tensor([[0.1, 0.2, 0.3]])
+    torch.testing.assert_close(to_contracted(offset, SPEC), 1.5 * torch.tensor([[-0.1, 0.3, 0.2]]))
+
+
+def test_vertices_lie_where_rendering_reads_them():
+    student = make_student(noise=1.0)
+    grids = student.grids[0]
+    rows = torch.arange(len(grids.voxels))
+    points = voxel_positions(grids.spec, block_coordinates(grids))
+    values, _, alive = grid_read(grids, points)
+    # A vertex on the border of its block may round to the block below.
+    torch.testing.assert_close(values[alive], feature(grids, grids.voxels)[alive], rtol=0, atol=1e-3)
+    assert alive.float().mean() > 0.9 and len(points) == len(rows)
+
+
+def feature(grids, values):
+    share = values.float() / 255.0
+    return torch.cat([-14.0 + 28.0 * share[:, :1], -7.0 + 14.0 * share[:, 1:]], -1)
+
+
+def test_texels_lie_on_the_slice_at_index_0_of_their_planes_axis():
+    student = make_student(teacher=Room(), noise=1.0)
+    grids, size = student.grids[0], 128
+    cells = torch.randint(40, 88, (200, 3), generator=torch.Generator().manual_seed(0))
+    x, y, z = cells.unbind(-1)
+    rows = torch.stack([y * size + z, (size + x) * size + z, (2 * size + x) * size + y])
+    point = (cells + 0.5) * (4.0 / size) - 2.0
+    for plane in range(3):
+        got = texel_positions(grids.spec, rows[plane])
+        wanted = point.clone()
+        wanted[:, plane] = -2.0 + 2.0 / size
+        torch.testing.assert_close(got, wanted)
+    _, planes, alive = grid_read(grids, point)
+    assert alive.all()
+    wanted = sum(feature(grids, grids.planes[row]) for row in rows)
+    torch.testing.assert_close(planes, wanted, rtol=0, atol=2e-3)
+
+
+def test_voxels_start_with_the_teachers_density_and_colour():
+    teacher, eye = Room(), torch.tensor([[0.6, 0.0, 0.1]])
+    student = make_student(teacher)
+    grids = student.grids[0]
+    points = voxel_positions(grids.spec, block_coordinates(grids))
+    values, planes, alive = grid_read(grids, points)
+    values, planes, points = values[alive], planes[alive], points[alive]
+    where = to_training(points, grids.spec)
+    # Half a byte, and what the planes' byte next to zero adds.
+    density = values[:, 0] + values[:, 7] * planes[:, 0]
+    wanted = (torch.log(teacher.density(where).clamp_min(1e-9)) + 1.0).clamp(-14.0, 14.0)
+    assert (density - wanted).abs().max() < 14.0 / 255.0 + 0.45 * 3 * 14.0 / 255.0 + 1e-3
+    colour = torch.sigmoid(values[:, 1:4])
+    wanted = teacher.colour(where, torch.nn.functional.normalize(where - eye, dim=-1))
+    assert (colour - wanted.clamp(1e-3, 1 - 1e-3)).abs().max() < 0.25 * 7.0 / 255.0 + 1e-4
+    assert (values[:, 4:7].abs() < 0.03).all() and (values[:, 7] - 0.4).abs().max() < 7.0 / 255.0 + 1e-4
+    assert (grids.planes == 128).all()
+
+
+def test_an_empty_index_gives_empty_grids():
+    spec = grid_spec(CONFIG, Partition(1, (0,), 1.0), 0)
+    grids = Grids.allocate(spec, torch.full((4, 4, 4), -1, dtype=torch.int32))
+    initialise_from_teacher(grids, Room(), torch.zeros(1, 3), 0.4, torch.Generator())
+    assert grids.voxels.shape == (0, 8)
+
+
+def test_blocks_are_those_that_rays_saw_and_their_neighbours():
+    spec = GridSpec(64, 256, 1.0)
+    points = torch.tensor([[0.25, 0.25, 0.25], [-0.75, 0.25, 0.25]])
+    votes = VoxelVotes(spec, 0.02)
+    votes.add(batch_of(points, [0.5, 0.01]))
+    index = votes.block_index(8)
+    # Viewer axes: x is mirrored. Blocks are half a unit wide and start at -2.
+    wanted = torch.zeros(8, 8, 8, dtype=torch.bool)
+    wanted[2:5, 3:6, 3:6] = True
+    assert torch.equal(index >= 0, wanted)
+    assert sorted(index[wanted].tolist()) == list(range(27))
+    votes.add(batch_of(points, [0.0, 0.5]))
+    assert (votes.block_index(8) >= 0).sum() == 5 * 9
+
+
+def test_the_shell_of_contracted_space_holds_no_block():
+    spec = GridSpec(64, 256, 1.0)
+    votes = VoxelVotes(spec, 0.02)
+    votes.add(
+        batch_of(torch.tensor([[1000.0, 0.0, 0.0], [0.0, 1.9, 0.0], [2.5, -2.4, 0.0]]), [1.0, 1.0, 1.0])
+    )
+    alive = votes.block_index(8) >= 0
+    assert alive.any()
+    assert not (alive[[0, -1]].any() or alive[:, [0, -1]].any() or alive[:, :, [0, -1]].any())
+
+
+@pytest.mark.parametrize("resolution", [32, 64])
+def test_votes_match_where_grids_are_read(resolution):
+    spec = GridSpec(resolution, 4 * resolution, scale=1.3, centre=(0.05, 0.0, -0.1))
+    generator = torch.Generator().manual_seed(3)
+    points = torch.rand(300, 3, generator=generator) - 0.5
+    votes = VoxelVotes(spec, 0.02)
+    votes.add(batch_of(points, [1.0] * 300))
+    grids = Grids.allocate(spec, votes.block_index(8))
+    inside = to_contracted(points, spec).abs().amax(-1) < 2.0 - 4.0 / spec.blocks - 4.0 / resolution
+    assert inside.any()
+    assert grid_read(grids, to_contracted(points, spec))[2][inside].all()
+    assert math.isclose(spec.step, 1.0 / resolution)

@@ -1,0 +1,42 @@
+import math
+
+import torch
+
+from smerf.fields.rays import Rays
+from smerf.student.jitter import jitter, small_rotations
+
+
+def test_rotations_are_small_proper_and_distributed_as_published():
+    turns = small_rotations(200_000, 0.03, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(turns @ turns.mT, torch.eye(3).expand_as(turns), rtol=0, atol=1e-5)
+    assert (torch.linalg.det(turns[:1000]) > 0.99).all()
+    skew = turns - turns.mT
+    cross = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], -1)
+    angles = torch.asin((0.5 * cross.norm(dim=-1)).clamp_max(1.0))
+    assert angles.max() <= 0.03 * math.pi + 1e-4
+    assert abs(float(angles.mean()) - 0.0663) < 5e-4
+
+
+def test_directions_are_deflected_as_published():
+    count = 200_000
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    rays = Rays(torch.zeros(count, 3), directions, torch.full((count,), 0.01))
+    moved = jitter(rays, 0.03, 0.03, generator)
+    torch.testing.assert_close(moved.directions.norm(dim=-1), torch.ones(count))
+    deflection = 2.0 * torch.asin((0.5 * (moved.directions - directions).norm(dim=-1)).clamp_max(1.0))
+    assert deflection.max() <= 0.0943
+    assert abs(float(deflection.mean()) - 0.0520) < 5e-4
+    assert abs(float(deflection.median()) - 0.0528) < 5e-4
+    # No side is preferred.
+    assert (moved.directions - directions).mean(0).abs().max() < 5e-4
+    torch.testing.assert_close(moved.origins.std(0), torch.full((3,), 0.03), rtol=0.01, atol=0)
+    assert moved.origins.mean(0).abs().max() < 5e-4
+
+
+def test_no_jitter_changes_nothing():
+    generator = torch.Generator().manual_seed(2)
+    rays = Rays(torch.rand(50, 3), torch.nn.functional.normalize(torch.randn(50, 3), dim=-1), torch.zeros(50))
+    still = jitter(rays, 0.0, 0.0, generator)
+    torch.testing.assert_close(still.origins, rays.origins)
+    torch.testing.assert_close(still.directions, rays.directions)
