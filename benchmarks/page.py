@@ -1,0 +1,244 @@
+"""Compare the exported page, drawn by a headless browser, with the PyTorch reference and the native renderer.
+
+    python benchmarks/page.py SITE_OR_RUN [--photos CAPTURE] [--frames 3] [--size 240x160] [--json FILE]
+
+Held-out cameras of the scene's manifest (all its cameras where it names no held-out ones) are drawn at the
+same size by all three. The table gives differences per pixel (largest channel) in levels of 255, and with
+--photos the PSNR of each picture against the photo reduced to that size. Needs Chromium and playwright.
+Exits with 1 if fewer than 99 % of a frame's pixels agree within 2/255, or the page reports an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import math
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from smerf.capture import load_capture, load_image
+from smerf.capture.types import Camera, Intrinsics
+from smerf.errors import SmerfError, UsageError
+from smerf.render import native, reference
+from smerf.scene import BakedScene, load_scene
+from smerf.scene.manifest import SceneCamera
+from smerf.scene.serve import SceneServer
+
+CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+TOLERANCE = 2
+SHARE_WITHIN = 0.99
+DRAW = """async ([matrix, fov, lens]) => {
+  await smerf.setCamera(matrix, fov, lens);
+  return document.querySelector("canvas").toDataURL();
+}"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two pictures are apart, in levels of 255 (largest channel of each pixel)."""
+
+    share_within: float
+    maximum: int
+    mean: float
+
+
+def find_site(path: Path) -> Path:
+    """Return the folder of the page: the path itself, or a run's ``site``."""
+    for folder in (path / "site", path):
+        if (folder / "index.html").is_file():
+            return folder
+    raise UsageError(f"{path}: holds no exported page; smerf export or smerf run makes one")
+
+
+def find_scene(site: Path) -> Path:
+    """Return the baked scene that a page shows."""
+    found = sorted(path.parent for path in site.rglob("manifest.json"))
+    if not found:
+        raise UsageError(f"{site}: the page has no manifest.json, so its cameras are not known")
+    return found[0]
+
+
+def at_size(camera: Camera, width: int, height: int) -> Camera:
+    """Return a camera that sees all of the photo's field along the tighter axis, with its lens offset."""
+    lens = camera.intrinsics
+    scale = max(width / lens.width, height / lens.height)
+    cx = width / 2 + (lens.cx - lens.width / 2) * scale
+    cy = height / 2 + (lens.cy - lens.height / 2) * scale
+    sized = Intrinsics("PINHOLE", width, height, lens.fx * scale, lens.fy * scale, cx, cy)
+    return replace(camera, intrinsics=sized)
+
+
+def choose_cameras(scene: BakedScene, count: int) -> list[SceneCamera]:
+    """Return ``count`` held-out cameras, spread over the list."""
+    cameras = [entry for entry in scene.manifest.cameras if entry.split == "test"] or scene.manifest.cameras
+    if not cameras:
+        raise UsageError("the scene's manifest names no cameras")
+    picked = np.linspace(0, len(cameras) - 1, min(count, len(cameras))).round().astype(int)
+    return [cameras[index] for index in picked]
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    return np.round(255.0 * np.clip(image, 0.0, 1.0)).astype(np.int16)
+
+
+def compare(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Compare two pictures (H, W, 3) int16."""
+    difference = np.abs(first - second).max(-1)
+    share = float((difference <= TOLERANCE).mean())
+    return Difference(share, int(difference.max()), float(difference.mean()))
+
+
+def psnr(image: np.ndarray, photo: np.ndarray) -> float:
+    error = float(np.mean(((image - photo) / 255.0) ** 2))
+    return math.inf if error == 0.0 else -10.0 * math.log10(error)
+
+
+class Page:
+    """The exported page in a headless browser. ``errors`` holds what it wrote to the console."""
+
+    def __init__(self, browser, address: str, width: int, height: int) -> None:
+        self.errors: list[str] = []
+        self.page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+        self.page.set_default_timeout(180_000)
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.page.evaluate("smerf.ready")
+
+    def _note(self, message) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
+
+    def draw(self, camera: Camera) -> np.ndarray:
+        """Draw a camera and return the canvas, (H, W, 3) int16."""
+        lens = camera.intrinsics
+        fov = math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
+        matrix = np.concatenate([camera.world_from_cam, [[0.0, 0.0, 0.0, 1.0]]])
+        fractions = {
+            "fx": lens.fx / lens.width,
+            "fy": lens.fy / lens.height,
+            "cx": lens.cx / lens.width,
+            "cy": lens.cy / lens.height,
+        }
+        url = self.page.evaluate(DRAW, [matrix.ravel().tolist(), fov, fractions])
+        image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")
+        return np.asarray(image, np.int16)
+
+
+def photos_of(capture: Path, cameras: list[SceneCamera], width: int, height: int) -> list[np.ndarray]:
+    """Return the photos of the cameras, cut and resized to what ``at_size`` sees, (H, W, 3) int16."""
+    frames = {frame.name: frame for frame in load_capture(capture).frames}
+    photos = []
+    for entry in cameras:
+        if entry.name not in frames:
+            raise UsageError(f"{capture}: has no photo {entry.name}, which the scene's manifest names")
+        frame = frames[entry.name]
+        pixels = load_image(frame)
+        if pixels.shape[-1] == 4:
+            alpha = pixels[..., 3:] / 255.0
+            pixels = np.round(pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+        rows, columns = pixels.shape[:2]
+        scale = max(width / columns, height / rows)
+        left, top = (columns - width / scale) / 2, (rows - height / scale) / 2
+        box = (left, top, columns - left, rows - top)
+        sized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX, box=box)
+        photos.append(np.asarray(sized, np.int16))
+    return photos
+
+
+def measure(
+    browser, path: Path, count: int, width: int, height: int, capture: Path | None = None
+) -> tuple[list[dict], list[str]]:
+    """Draw the page's held-out cameras; return one record a frame and what the page wrote to the console."""
+    site = find_site(path)
+    scene = load_scene(find_scene(site))
+    cameras = choose_cameras(scene, count)
+    photos = photos_of(capture, cameras, width, height) if capture else [None] * len(cameras)
+    records = []
+    with SceneServer(site) as server:
+        page = Page(browser, f"{server.url}?ui=0&dpr=1", width, height)
+        for entry, photo in zip(cameras, photos):
+            camera = at_size(entry.camera, width, height)
+            started = time.perf_counter()
+            drawn = page.draw(camera)
+            seconds = time.perf_counter() - started
+            peers = {
+                "reference": to_bytes(reference.render_camera(scene, camera)),
+                "native": to_bytes(native.render_camera(scene, camera)),
+            }
+            record = {"name": f"page/{entry.name}", "size": [width, height], "page_ms": 1e3 * seconds}
+            for name, image in peers.items():
+                difference = compare(drawn, image)
+                record[f"{name}_within_2"] = difference.share_within
+                record[f"{name}_max"] = difference.maximum
+                record[f"{name}_mean"] = difference.mean
+            if photo is not None:
+                for name, image in {"page": drawn, **peers}.items():
+                    record[f"{name}_psnr"] = psnr(image, photo)
+            record["device"] = f"{platform.machine()}, Chromium {browser.version}, SwiftShader"
+            record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
+            records.append(record)
+        page.page.close()
+    return records, page.errors
+
+
+def print_table(records: list[dict]) -> None:
+    has_photos = "page_psnr" in records[0]
+    header = f"{'frame':24} {'peer':>10} {'within 2/255':>13} {'max':>4} {'mean':>7}"
+    print(header + (f" {'PSNR page':>10} {'PSNR peer':>10}" if has_photos else ""))
+    for record in records:
+        for peer in ("reference", "native"):
+            share = f"{100 * record[f'{peer}_within_2']:.3f} %"
+            line = f"{record['name'].removeprefix('page/'):24} {peer:>10} {share:>13}"
+            line += f" {record[f'{peer}_max']:4d} {record[f'{peer}_mean']:7.3f}"
+            if has_photos:
+                line += f" {record['page_psnr']:10.2f} {record[f'{peer}_psnr']:10.2f}"
+            print(line)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", type=Path, help="an exported page's folder, or a run")
+    parser.add_argument("--photos", type=Path, help="the capture, to measure PSNR against its photos")
+    parser.add_argument("--frames", type=int, default=3)
+    parser.add_argument("--size", default="240x160")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    width, height = (int(edge) for edge in options.size.split("x"))
+    from playwright.sync_api import sync_playwright
+
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS
+            )
+            records, errors = measure(browser, options.path, options.frames, width, height, options.photos)
+            browser.close()
+    except SmerfError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print_table(records)
+    for error in errors:
+        print(f"the page reports: {error}")
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1))
+    shares = [record[f"{peer}_within_2"] for record in records for peer in ("reference", "native")]
+    return 0 if min(shares) >= SHARE_WITHIN and not errors else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
