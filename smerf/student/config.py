@@ -86,7 +86,9 @@ class StudentConfig:
 
 
 PRESETS: dict[str, StudentConfig] = {
-    "tiny": StudentConfig(voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536),
+    "tiny": StudentConfig(
+        voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536
+    ),
     "preview": StudentConfig(),
     "standard": StudentConfig(
         voxel_resolution=512, plane_resolution=2048, rays=16384, steps=10000, pool=4194304, lattice=5

@@ -8,6 +8,7 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from smerf.kernels import Grids, GridSpec
+from smerf.kernels.grid_render import BLOCK
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.student.teacher_rays import TeacherBatch
 from smerf.student.vertices import block_coordinates, voxel_positions

@@ -61,7 +61,9 @@ class StudentTrainer:
                 vote.add(batch)
             if report:
                 report(self.rays.filled, config.pool)
-        grids = [Grids.allocate(spec, vote.block_index(config.seen_reach)) for spec, vote in zip(specs, votes)]
+        grids = [
+            Grids.allocate(spec, vote.block_index(config.seen_reach)) for spec, vote in zip(specs, votes)
+        ]
         if config.parameterisation == "explicit":
             for one, vote in zip(grids, votes):
                 initialise_from_teacher(
