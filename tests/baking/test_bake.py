@@ -8,6 +8,7 @@ from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.baking import BakeConfig, bake
 from smerf.fields.ray_bank import camera_rays
+from smerf.render.options import MarchOptions
 from smerf.render.reference import render_camera
 from smerf.scene import load_scene, verify_manifest
 from smerf.scene.manifest import read_manifest
@@ -111,17 +112,18 @@ def test_whole_frames_agree_with_the_simulated_student(tmp_path):
 
 def test_frames_of_several_submodels_agree_with_the_simulated_student(tmp_path):
     partition = Partition(2, (1, 5, 7), 2.0)
-    student = make_student(Room(), replace(CONFIG, lattice=2), partition, noise=0.1)
+    student = make_student(Room(), replace(CONFIG, lattice=2), partition, noise=0.05)
     with torch.no_grad():
         for parameter in student.appearance.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     capture = make_capture(tmp_path, size=16)
     scene = bake(student, capture, RAW, folder=tmp_path / "baked")
     assert scene.params.params_to_sm == (1, 5, 7) and verify_manifest(tmp_path / "baked") == []
-    # Content beyond a submodel's finer core is coarse, but both see the same.
+    # The walls lie in a submodel's coarse outskirts: two samples a texel leave little to the spacing of samples.
     frame = capture.frames[1]
     for k in range(3):
-        drawn, simulated = render_camera(scene, frame.camera, k=k), simulate(student, frame.camera, k)
+        drawn = render_camera(scene, frame.camera, k=k, options=MarchOptions(step_multiplier=2))
+        simulated = simulate(student, frame.camera, k)
         assert psnr(drawn, simulated) > 40.0
 
 
