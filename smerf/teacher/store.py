@@ -64,7 +64,7 @@ def load_teacher(folder: Path) -> HashTeacher:
             if meta.get("format") != _FORMAT:
                 raise InvalidDataError(f"{path}: is not a teacher of this version; train it again")
             record = json.loads(meta["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         far = float("inf") if record["far"] is None else record["far"]
         spacing = Spacing(record["near"], far, record["linear"])
         teacher = HashTeacher(_config(record["config"]), spacing, record["background"])

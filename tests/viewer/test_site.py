@@ -31,9 +31,7 @@ def scene_dir(tmp_path):
         if path.is_file()
     }
     camera = {"world_from_cam": START[:3].tolist(), "fov_degrees": 45}
-    (root / "manifest.json").write_text(
-        json.dumps({"version": "1.0", "files": files, "start": camera})
-    )
+    (root / "manifest.json").write_text(json.dumps({"version": "1.0", "files": files, "start": camera}))
     return root
 
 
