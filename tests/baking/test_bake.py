@@ -8,6 +8,7 @@ from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.baking import BakeConfig, bake
 from smerf.fields.ray_bank import camera_rays
+from smerf.render.options import MarchOptions
 from smerf.render.reference import render_camera
 from smerf.scene import load_scene, verify_manifest
 from smerf.scene.manifest import read_manifest
@@ -99,7 +100,7 @@ def test_baking_twice_gives_the_same_bytes(tmp_path):
 
 
 def test_whole_frames_agree_with_the_simulated_student(tmp_path):
-    capture, student = make_capture(tmp_path, size=32), make_student(Room(), noise=0.1)
+    capture, student = make_capture(tmp_path, size=24), make_student(Room(), noise=0.1)
     mark(student, capture)
     scene = bake(student, capture, RAW, folder=tmp_path / "baked")
     assert 0.02 < student.alive[0].grid().mean() < 0.5
@@ -111,37 +112,31 @@ def test_whole_frames_agree_with_the_simulated_student(tmp_path):
 
 def test_frames_of_several_submodels_agree_with_the_simulated_student(tmp_path):
     partition = Partition(2, (1, 5, 7), 2.0)
-    student = make_student(Room(), replace(CONFIG, lattice=2), partition, noise=0.1)
+    student = make_student(Room(), replace(CONFIG, lattice=2), partition, noise=0.05)
     with torch.no_grad():
         for parameter in student.appearance.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    capture = make_capture(tmp_path, size=24)
+    capture = make_capture(tmp_path, size=16)
     scene = bake(student, capture, RAW, folder=tmp_path / "baked")
     assert scene.params.params_to_sm == (1, 5, 7) and verify_manifest(tmp_path / "baked") == []
-    # Content beyond a submodel's finer core is coarse, but both see the same.
+    # The walls lie in a submodel's coarse outskirts: two samples a texel leave little to the spacing of samples.
     frame = capture.frames[1]
     for k in range(3):
-        drawn, simulated = render_camera(scene, frame.camera, k=k), simulate(student, frame.camera, k)
+        drawn = render_camera(scene, frame.camera, k=k, options=MarchOptions(step_multiplier=2))
+        simulated = simulate(student, frame.camera, k)
         assert psnr(drawn, simulated) > 40.0
 
 
 def test_a_hash_student_bakes_to_what_it_showed(tmp_path):
     config = replace(
-        CONFIG,
-        parameterisation="hash",
-        grid_lr=0.01,
-        rays=256,
-        steps=15,
-        pool=2048,
-        alive_rays=4096,
-        alive_from=2.0,
-        alive_weight=1e-4,
-        tau_start=0.0005,
-        tau_end=0.005,
+        CONFIG, parameterisation="hash", grid_lr=0.01, rays=256, steps=10, pool=1024, alive_rays=1024
     )
     capture = make_capture(tmp_path)
-    student = distill(Room(), capture, config, folder=tmp_path / "student")
-    scene = bake(load_student(tmp_path / "student"), capture, RAW, folder=tmp_path / "baked")
+    distill(Room(), capture, config, folder=tmp_path / "student")
+    student = load_student(tmp_path / "student")
+    # So few steps leave fog, which viewers draw: keep it in the simulation as well.
+    student.tau, student.alive = 0.0, make_student().alive
+    scene = bake(student, capture, RAW, folder=tmp_path / "baked")
     camera = capture.frames[1].camera
     drawn, simulated = render_camera(scene, camera), simulate(student, camera)
-    assert psnr(drawn, simulated) > 35.0 and simulated.std() > 0.02
+    assert psnr(drawn, simulated) > 40.0 and simulated.std() > 0.02

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from toy_room import CONFIG, Room, make_student
@@ -98,41 +96,62 @@ def test_an_empty_index_gives_empty_grids():
     assert grids.voxels.shape == (0, 8)
 
 
-def test_blocks_are_those_that_rays_saw_and_their_neighbours():
+def test_voxels_outside_what_was_seen_start_empty():
+    student = make_student(Room())
+    grids, whole = student.grids[0], student.grids[0].voxels.clone()
+    near = torch.zeros(32**3, dtype=torch.bool).view(32, 32, 32)
+    near[8:16] = True
+    initialise_from_teacher(
+        grids, Room(), torch.tensor([[0.6, 0.0, 0.1]]), 0.4, torch.Generator(), near.view(-1)
+    )
+    inside = voxel_positions(grids.spec, block_coordinates(grids))[:, 0] < 0.0
+    assert torch.equal(grids.voxels[inside, 0], whole[inside, 0])
+    assert (grids.voxels[~inside, 0] == 0).all() and (whole[~inside, 0] > 100).any()
+
+
+def test_voxels_are_seen_where_a_sample_weighs_enough():
     spec = GridSpec(64, 256, 1.0)
-    points = torch.tensor([[0.25, 0.25, 0.25], [-0.75, 0.25, 0.25]])
+    # Viewer axes: x is mirrored, y and z are swapped. Voxels are a sixteenth wide and start at -2.
+    points = torch.tensor([[0.28, 0.03, -0.22], [-0.75, 0.25, 0.25]])
     votes = VoxelVotes(spec, 0.02)
     votes.add(batch_of(points, [0.5, 0.01]))
-    index = votes.block_index(8)
-    # Viewer axes: x is mirrored. Blocks are half a unit wide and start at -2.
-    wanted = torch.zeros(8, 8, 8, dtype=torch.bool)
-    wanted[2:5, 3:6, 3:6] = True
-    assert torch.equal(index >= 0, wanted)
-    assert sorted(index[wanted].tolist()) == list(range(27))
+    for reach in (0, 2):
+        wanted = torch.zeros(64, 64, 64, dtype=torch.bool)
+        wanted[27 - reach : 28 + reach, 28 - reach : 29 + reach, 32 - reach : 33 + reach] = True
+        assert torch.equal(votes.near(reach).view(64, 64, 64), wanted)
     votes.add(batch_of(points, [0.0, 0.5]))
-    assert (votes.block_index(8) >= 0).sum() == 5 * 9
+    assert votes.near(0).sum() == 2
+
+
+def test_blocks_are_those_near_what_was_seen():
+    spec = GridSpec(64, 256, 1.0)
+    votes = VoxelVotes(spec, 0.02)
+    votes.add(batch_of(torch.tensor([[0.28, 0.03, -0.22]]), [0.5]))
+    alone = votes.block_index(0)
+    assert torch.nonzero(alone >= 0).tolist() == [[3, 3, 4]]
+    grown = votes.block_index(5)
+    wanted = torch.zeros(8, 8, 8, dtype=torch.bool)
+    wanted[2:5, 2:5, 3:5] = True
+    assert torch.equal(grown >= 0, wanted)
+    assert sorted(grown[wanted].tolist()) == list(range(18))
 
 
 def test_the_shell_of_contracted_space_holds_no_block():
-    spec = GridSpec(64, 256, 1.0)
-    votes = VoxelVotes(spec, 0.02)
-    votes.add(
-        batch_of(torch.tensor([[1000.0, 0.0, 0.0], [0.0, 1.9, 0.0], [2.5, -2.4, 0.0]]), [1.0, 1.0, 1.0])
-    )
-    alive = votes.block_index(8) >= 0
-    assert alive.any()
+    votes = VoxelVotes(GridSpec(64, 256, 1.0), 0.02)
+    far = torch.tensor([[1000.0, 0.0, 0.0], [0.0, 1.9, 0.0], [2.5, -2.4, 0.0]])
+    votes.add(batch_of(far, [1.0, 1.0, 1.0]))
+    alive = votes.block_index(3) >= 0
+    assert votes.near(0).sum() == 3
     assert not (alive[[0, -1]].any() or alive[:, [0, -1]].any() or alive[:, :, [0, -1]].any())
 
 
 @pytest.mark.parametrize("resolution", [32, 64])
-def test_votes_match_where_grids_are_read(resolution):
+def test_a_sample_that_was_seen_has_a_block_to_read(resolution):
     spec = GridSpec(resolution, 4 * resolution, scale=1.3, centre=(0.05, 0.0, -0.1))
-    generator = torch.Generator().manual_seed(3)
-    points = torch.rand(300, 3, generator=generator) - 0.5
+    points = torch.rand(300, 3, generator=torch.Generator().manual_seed(3)) - 0.5
     votes = VoxelVotes(spec, 0.02)
     votes.add(batch_of(points, [1.0] * 300))
-    grids = Grids.allocate(spec, votes.block_index(8))
-    inside = to_contracted(points, spec).abs().amax(-1) < 2.0 - 4.0 / spec.blocks - 4.0 / resolution
-    assert inside.any()
-    assert grid_read(grids, to_contracted(points, spec))[2][inside].all()
-    assert math.isclose(spec.step, 1.0 / resolution)
+    grids = Grids.allocate(spec, votes.block_index(1))
+    there = to_contracted(points, spec)
+    inside = there.abs().amax(-1) < 2.0 - 4.0 / spec.blocks - 4.0 / resolution
+    assert inside.sum() > 100 and grid_read(grids, there)[2][inside].all()
