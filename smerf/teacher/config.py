@@ -68,7 +68,7 @@ class TeacherConfig:
     """The proposal field learns every n-th step once the first tenth of the training is over."""
     interlevel_weight: float = 1.0
     """Weight of the proposal loss."""
-    distortion_weight: float = 0.01
+    distortion_weight: float = 0.02
     """Weight of the distortion loss."""
     hash_decay: float = 1e-8
     """Pull of touched table entries towards zero."""
