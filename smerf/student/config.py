@@ -57,7 +57,7 @@ class StudentConfig:
     """Weight of the distortion loss."""
     tau_start: float = 0.001
     """First culling threshold, in alpha per marching step."""
-    tau_end: float = 0.02
+    tau_end: float = 0.007
     """Last culling threshold."""
     tau_from: float = 0.4
     """Share of the steps after which culling begins."""

@@ -99,6 +99,7 @@ def make_student(teacher=None, config=CONFIG, partition=None, noise=0.0, seed=0)
     grids, alive = [], []
     for k in range(len(partition.cells)):
         spec = grid_spec(config, partition, k)
+        share = 2.0 if teacher else 0.6
         inner = torch.zeros((spec.blocks,) * 3, dtype=torch.bool)
         chance = torch.rand((spec.blocks - 2,) * 3, generator=generator)
         inner[1:-1, 1:-1, 1:-1] = chance < share
