@@ -1,11 +1,12 @@
 """Compare the exported page, drawn by a headless browser, with the PyTorch reference and the native renderer.
 
-    python benchmarks/page.py SITE_OR_RUN [--photos CAPTURE] [--frames 3] [--size 240x160] [--json FILE]
+    python benchmarks/page.py [SITE_OR_RUN] [--photos CAPTURE] [--frames 3] [--size 240x160] [--json FILE]
 
 Held-out cameras of the scene's manifest (all its cameras where it names no held-out ones) are drawn at the
-same size by all three. The table gives differences per pixel (largest channel) in levels of 255, and with
---photos the PSNR of each picture against the photo reduced to that size. Needs Chromium and playwright.
-Exits with 1 if fewer than 99 % of a frame's pixels agree within 2/255, or the page reports an error.
+same size by all three. Without a page a room made from formulas is baked and exported first. The table gives
+differences per pixel (largest channel) in levels of 255, and with --photos the PSNR of each picture against
+the photo reduced to that size. Needs Chromium and playwright. Exits with 1 if fewer than 99 % of a frame's
+pixels agree within 2/255, or the page reports an error.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +35,11 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import SmerfError, UsageError
 from smerf.render import native, reference
 from smerf.scene import BakedScene, load_scene
+from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
 from smerf.scene.serve import SceneServer
+from smerf.scene.site import export_site
+from smerf.scene.write import write_scene
 
 CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 TOLERANCE = 2
@@ -137,6 +142,16 @@ class Page:
         return np.asarray(image, np.int16)
 
 
+def export_example(folder: Path) -> Path:
+    """Bake and export the built-in room, seen by three cameras; return the page's folder."""
+    scene = example_scene(256)
+    cameras = [SceneCamera(f"turn {i}", "test", example_camera(turn=2.0 * math.pi * i / 3)) for i in range(3)]
+    manifest = replace(scene.manifest, cameras=tuple(cameras))
+    submodels = (scene.submodel(k) for k in range(len(scene.params.params_to_sm)))
+    write_scene(folder / "baked", scene.params, scene.mlp, submodels, manifest)
+    return export_site(folder / "baked", folder / "site").parent
+
+
 def photos_of(capture: Path, cameras: list[SceneCamera], width: int, height: int) -> list[np.ndarray]:
     """Return the photos of the cameras, cut and resized to what ``at_size`` sees, (H, W, 3) int16."""
     frames = {frame.name: frame for frame in load_capture(capture).frames}
@@ -212,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", type=Path, help="an exported page's folder, or a run")
+    parser.add_argument("path", type=Path, nargs="?", help="an exported page's folder, or a run")
     parser.add_argument("--photos", type=Path, help="the capture, to measure PSNR against its photos")
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--size", default="240x160")
@@ -222,11 +237,12 @@ def main(arguments: list[str] | None = None) -> int:
     from playwright.sync_api import sync_playwright
 
     try:
-        with sync_playwright() as playwright:
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as temporary:
+            path = options.path or export_example(Path(temporary))
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS
             )
-            records, errors = measure(browser, options.path, options.frames, width, height, options.photos)
+            records, errors = measure(browser, path, options.frames, width, height, options.photos)
             browser.close()
     except SmerfError as error:
         print(error, file=sys.stderr)

@@ -1,0 +1,157 @@
+"""Time, memory, quality and size of a whole run: ``smerf run`` on a capture, in a temporary folder.
+
+    python benchmarks/pipeline.py [DATA] [--preset preview] [--device auto] [--set KEY=VALUE] [--json FILE]
+
+Without DATA the built-in tabletop is rendered first (not timed). Seconds are those of each stage's own
+record; CPU seconds and the peak memory (largest resident size of the command's processes) are the operating
+system's account of the whole command. PSNR is the mean over the held-out photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from smerf.kernels import native as libraries
+from smerf.runs.folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site": "export"}
+
+
+def smerf(*words: object) -> None:
+    """Run a command of this checkout; its progress goes to this terminal.
+
+    Raises:
+        subprocess.CalledProcessError: If it fails.
+    """
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    command = [sys.executable, "-m", "smerf", *map(str, words)]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def eval_seconds(run: RunFolder) -> float:
+    """Return how long measuring took, from the run's progress."""
+    events = [json.loads(line) for line in run.progress.read_text().splitlines()]
+    return sum(event["elapsed"] for event in events if event["stage"] == "eval" and event["event"] == "end")
+
+
+def stage_records(run: RunFolder) -> list[dict]:
+    """Return a record for each stage: seconds, peak memory, held-out quality and bytes on disk."""
+    measured = json.loads(run.metrics.read_text())["stages"] if run.metrics.is_file() else {}
+    records = []
+    for name, command in COMMAND_OF.items():
+        stage = run.stage(name)
+        assert stage is not None, f"{name} is not done although smerf run succeeded"
+        results = measured.get(name, {}).get("results", {})
+        records.append(
+            {
+                "name": f"pipeline/{command}",
+                "median_ms": 1e3 * stage.seconds,
+                "peak_memory_mb": stage.peak_memory_mb,
+                "peak_gpu_mb": stage.peak_gpu_mb,
+                "bytes": size_of(run.folder(name)),
+                **{key: results[key] for key in ("psnr", "ssim", "flip") if key in results},
+            }
+        )
+    if measured:
+        records.append({"name": "pipeline/eval", "median_ms": 1e3 * eval_seconds(run)})
+    return records
+
+
+def measure(data: Path, folder: Path, words: list[str]) -> list[dict]:
+    """Run the pipeline and return a record for the whole and for each stage."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    smerf("run", data, "-o", folder, *words)
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # Linux counts in kB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    run = RunFolder(folder)
+    stages = stage_records(run)
+    # The stages reset the system's high-water mark as they begin, so it may only speak of the last one.
+    peaks = [after.ru_maxrss * unit / 2**20, *(stage.get("peak_memory_mb") or 0.0 for stage in stages)]
+    whole = {
+        "name": "pipeline/run",
+        "median_ms": 1e3 * seconds,
+        "cpu_seconds": cpu,
+        "peak_memory_mb": max(peaks),
+        "bytes": size_of(run.folder("site")),
+        "frames": json.loads(run.capture.read_text())["frames"],
+    }
+    return [*stages, whole]
+
+
+def print_table(records: list[dict]) -> None:
+    print(f"{'stage':10} {'seconds':>9} {'CPU s':>9} {'peak MB':>9} {'size MB':>9} {'PSNR':>7} {'SSIM':>7}")
+    for record in records:
+        cells = [f"{record['median_ms'] / 1e3:9.1f}"]
+        for key, scale, width, digits in (
+            ("cpu_seconds", 1.0, 9, 1),
+            ("peak_memory_mb", 1.0, 9, 0),
+            ("bytes", 1e-6, 9, 2),
+            ("psnr", 1.0, 7, 2),
+            ("ssim", 1.0, 7, 4),
+        ):
+            value = record.get(key)
+            cells.append("-".rjust(width) if value is None else f"{value * scale:{width}.{digits}f}")
+        print(f"{record['name'].removeprefix('pipeline/'):10} {' '.join(cells)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="a posed capture; the built-in tabletop if left out"
+    )
+    parser.add_argument("--preset", default="preview")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    settings = [f"--set={setting}" for setting in options.set]
+    words = ["--preset", options.preset, "--device", options.device, *settings]
+    with tempfile.TemporaryDirectory(prefix="smerf_pipeline_") as temporary:
+        data = options.data
+        try:
+            if data is None:
+                data = Path(temporary) / "tabletop"
+                smerf("synth", "tabletop", "-o", data)
+            records = measure(data, Path(temporary) / "run", words)
+        except subprocess.CalledProcessError as error:
+            return error.returncode
+    used = [row["name"] for row in libraries.status() if row["state"] == "used"]
+    for record in records:
+        record["data"], record["preset"] = data.name, options.preset
+        record["device"] = f"{platform.machine()}, {os.cpu_count()} CPUs, {used}"
+        record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
+    print_table(records)
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
