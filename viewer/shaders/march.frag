@@ -92,6 +92,11 @@ void main() {
       if (max_component(abs(start + piece_end * direction)) >= 2.0 - 0.001) break;
       float t_enter = t_exit;
       t_exit = next_exit(origin, ray, t_enter);
+      // Pieces behind the first that are shorter than sixteen steps (in t) are passed over.
+      for (int skipped = 0; skipped < 5 && !first_piece && t_exit - t_enter <= 16.0 * stride; ++skipped) {
+        t_enter = t_exit;
+        t_exit = next_exit(origin, ray, t_enter);
+      }
       if (t_exit >= NO_EXIT) break;
       vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
       start = contract(origin + t_enter * ray, axis);
