@@ -80,7 +80,7 @@ format: .venv/ready
 
 bench: setup
 	@mkdir -p .cache/bench
-	@set -e; for script in $$(ls benchmarks/*.py 2>/dev/null | grep -v /_); do \
+	@set -e; for script in $$(ls benchmarks/*.py 2>/dev/null | grep -v -e /_ -e /official_); do \
 	  echo "== $$script"; \
 	  $(BIN)/python "$$script" --json ".cache/bench/$$(basename "$$script" .py).json"; \
 	done

@@ -133,7 +133,7 @@ setup(
         "flip-evaluator>=1.6",
         "embreex>=2.17; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.6", "playwright>=1.45"], "cuda": ["nerfacc>=0.5.3"]},
+    extras_require={"test": ["pytest>=8", "ruff>=0.6", "playwright>=1.45"]},
     entry_points={"console_scripts": ["smerf=smerf.cli.main:main"]},
     ext_modules=kernel_extensions(),
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},

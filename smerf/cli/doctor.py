@@ -78,10 +78,7 @@ def _look_at_packages() -> list[Check]:
     )  # fmt: skip
     optional = {
         "embreex": "rays against meshes: smerf synth",
-        "PyOpenGL": "desktop viewer",
-        "glfw": "desktop viewer",
         "playwright": "browser tests",
-        "nerfacc": "faster training on CUDA",
     }
     checks = [_package(name, "missing", "") for name in essential]
     return checks + [_package(name, "absent", purpose) for name, purpose in optional.items()]

@@ -56,20 +56,16 @@ def default_run(data: Path) -> Path:
 
 
 def resolve_device(device: str) -> str:
-    """Turn ``auto`` into ``cuda`` or ``cpu``.
+    """Turn ``auto`` into the device that the stages run on: the CPU, the only one they have kernels for.
 
     Raises:
-        MissingPartError: If ``cuda`` is asked for and there is none.
+        MissingPartError: If ``cuda`` is asked for.
     """
-    if device == "cpu":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
     if device == "cuda":
-        built = "this torch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
-        raise MissingPartError(f"--device cuda: {built}; smerf doctor says more, --device cpu works without")
+        raise MissingPartError(
+            "--device cuda: this version trains on the CPU alone (smerf doctor lists its kernels); "
+            "use --device cpu, or leave it out"
+        )
     return "cpu"
 
 

@@ -93,9 +93,6 @@ def status() -> list[dict[str, str]]:
         state = "used" if isa == chosen else ("ready" if exists else "absent")
         reason = fault or ("" if exists else "not built: install a C++ compiler and run `pip install -e .`")
         rows.append({"name": f"cpu-{isa}", "state": state, "reason": reason})
-    exists = _library("libsmerf_cuda").exists()
-    reason = "" if exists else "not built: needs nvcc on the PATH at install time"
-    rows.append({"name": "cuda", "state": "ready" if exists else "absent", "reason": reason})
     return rows
 
 

@@ -22,9 +22,7 @@ __all__ = [
 ]
 
 DEFAULT_NEAR = 0.2
-"""Near plane of the official viewer, world units; used where neither the caller nor the manifest names
-one.
-"""
+"""Near plane of the official viewer, world units; used where neither the caller nor the manifest names one."""
 
 _GREY = (0.5, 0.5, 0.5)
 
@@ -34,11 +32,11 @@ class MarchOptions:
     """Choices of the ray march that the assets leave open.
 
     enlarge_steps_when_occluded: Lengthen steps, up to tenfold, behind nearly opaque content. The official
-    viewer
-        always does; our own viewers do not by default, which costs little and draws thin content behind
-        surfaces exactly.
+        viewer always does; our own viewers do not by default, which costs little and draws thin content
+        behind surfaces exactly.
     visibility_delay: Delay of the running visibility that enlarges steps: 0.99 high, 0.95 medium, 0.8 low
-    quality. step_multiplier: Samples per texel.
+        quality.
+    step_multiplier: Samples per texel.
     exposure: Shutter seconds x ISO / 1000, for scenes whose file names no exposure.
     """
 

@@ -1,13 +1,13 @@
-"""``manifest.json``: what a baked scene is, where it starts, and a hash of every file. Other readers ignore
-it.
+"""``manifest.json``: what a baked scene is, where it starts, and a hash of every file; other readers ignore it.
 
 Schema, version 1 (all keys optional unless marked)::
 
     format: "smerf-baked" (needed)     version: 1 (needed)      generator: "smerf 0.1.0"
     units: "normalised"                up_axis: "z"             required_features: [str]
     training_from_source: {scale: float, rotation: [[3] * 3], translation: [3]}
-    start: {world_from_cam: [[4] * 3], fov_degrees: float}      training axes, OpenGL camera, vertical field
-    of view near: float                        background: [r, g, b] | null
+    start: {world_from_cam: [[4] * 3], fov_degrees: float}
+        training axes, OpenGL camera, vertical field of view
+    near: float                        background: [r, g, b] | null
     cameras: [{name, split, world_from_cam, intrinsics: {model, width, height, fx, fy, cx, cy, distortion}}]
     files: {"sm_000/plane_rgb_0.png": {"sha256": hex, "bytes": int}}
     extra: {}
