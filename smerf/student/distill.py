@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,4 +68,6 @@ def distill(
             lambda done, size: progress(total - after + after * done / size, total) if progress else None
         )
         save_student(trainer.student, folder)
+        # The finished student is all that later stages read; its checkpoints are gigabytes.
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return trainer.student
