@@ -80,7 +80,7 @@ class TeacherTrainer:
         s_edges = resample(outer_edges, annealed, config.samples, self.generator, self._mix())
         middle = model.spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))
         scale = (middle / (config.near_gradient * model.spacing.near)).square().clamp_max(1.0)
-        edges, weights, colour = model.march(rays, s_edges, None if model.spacing.linear else scale)
+        edges, weights, colour = model.march(rays, s_edges, None if self.white else scale)
         background = torch.rand(len(rays), 3, generator=self.generator)
         rest = 1.0 - weights.sum(-1, keepdim=True)
         truth = batch.colours * batch.alpha + (1.0 - batch.alpha) * background
