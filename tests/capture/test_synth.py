@@ -244,7 +244,7 @@ def test_too_few_views_is_a_usage_error(tmp_path):
 
 
 def test_importing_is_cheap():
-    heavy = ("trimesh", "embreex", "scipy", "yaml", "numpy")
+    heavy = ("trimesh", "embreex", "scipy", "yaml", "torch")
     code = f"import smerf.capture.synth, sys; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
