@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check", "load_cpu", "pointer", "status"]
+from smerf.errors import MissingPartError
+
+__all__ = ["check", "load_cpu", "pointer", "require_cpu", "status"]
 
 ABI = 1
 _ISAS = ("baseline", "avx2", "avx512")
@@ -74,6 +76,14 @@ def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None]) -> No
     if tensor.dtype != dtype or not fits:
         wanted = tuple("any" if size is None else size for size in shape)
         raise ValueError(f"{name}: expected {dtype} {wanted}, got {tensor.dtype} {tuple(tensor.shape)}")
+
+
+def require_cpu(device: str) -> None:
+    """Raise MissingPartError unless a stage is asked to run on the CPU, the only device it has kernels for."""
+    if device != "cpu":
+        raise MissingPartError(
+            f"device {device!r}: the stages run on the CPU alone in this version; use 'cpu'"
+        )
 
 
 def status() -> list[dict[str, str]]:

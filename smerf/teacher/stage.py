@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smerf.capture.types import Capture
+from smerf.kernels.native import require_cpu
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.runs.signals import stop_requested
 from smerf.teacher.config import TeacherConfig
@@ -31,14 +32,16 @@ def train_teacher(
         config: Sizes and schedule.
         folder: Where checkpoints and the teacher are written; an unfinished training there goes on.
         progress: Called as ``progress(step, steps, **losses)``.
-        device: Where to train.
+        device: ``cpu``; anything else is refused.
 
     Returns:
         The teacher. When a stop is requested, a checkpoint is written and the unfinished teacher is returned.
 
     Raises:
+        MissingPartError: If another device than the CPU is asked for.
         InvalidDataError: If there is nothing to train on.
     """
+    require_cpu(device)
     trainer = TeacherTrainer(capture, config)
     saved = load_latest(folder)
     if saved:
