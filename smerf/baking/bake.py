@@ -84,7 +84,9 @@ def bake(
         for k, grids in enumerate(student.grids):
             if progress:
                 progress(k, len(student.grids))
-            yield bake_submodel(grids, student.alive[k], params.params_to_sm[k], config.dilation)
+            yield bake_submodel(
+                grids, student.alive[k], params.params_to_sm[k], config.dilation, student.backdrop
+            )
 
     scene = write_scene(folder, params, mlp, submodels(), manifest_of(student, capture), config.array_format)
     if progress:

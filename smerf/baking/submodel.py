@@ -10,6 +10,7 @@ from smerf.kernels.grid_render import BLOCK
 from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
 from smerf.scene.types import BakedSubmodel
 from smerf.student.alive import CELL_TEXELS, AliveCells
+from smerf.student.backdrop import backdrop_blocks
 
 __all__ = ["alive_blocks", "bake_submodel", "gather_blocks", "used_texels"]
 
@@ -75,24 +76,40 @@ def used_texels(blocks: np.ndarray, plane_resolution: int) -> np.ndarray:
     return result
 
 
-def bake_submodel(grids: Grids, alive: AliveCells, region: int, dilation: int) -> BakedSubmodel:
-    """Bake the quantised grids of the submodel of a region; cells grown by ``dilation`` are occupied."""
+def bake_submodel(
+    grids: Grids,
+    alive: AliveCells,
+    region: int,
+    dilation: int,
+    backdrop: tuple[float, float, float] | None = None,
+) -> BakedSubmodel:
+    """Bake the quantised grids of the submodel of a region; cells grown by ``dilation`` are occupied.
+
+    ``backdrop`` is the colour of a shell around the scene, if there is one.
+    """
     spec = grids.spec
     occupied = alive.grid()
     if dilation:
         occupied = binary_dilation(occupied, np.ones((3, 3, 3)), iterations=dilation)
     blocks = alive_blocks(occupied, grids)
     coords = np.argwhere(blocks)
-    atlas, block_indices = build_atlas(gather_blocks(grids, coords), coords, spec.blocks)
+    samples = gather_blocks(grids, coords)
     resolution = spec.plane_resolution
     planes = grids.planes.numpy().reshape(3, resolution, resolution, 8).copy()
-    planes[~used_texels(blocks, resolution)] = 0
+    # The shell lets a little of every texel through: those that no content reads stay neutral for it.
+    planes[~used_texels(blocks, resolution)] = 0 if backdrop is None else 128
     # A cell without data draws nothing: leaving it empty lets rays pass it quickly.
     held = grids.block_index.numpy() >= 0
     cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(
         int
     )
     occupied &= _near(held)[np.ix_(cell_blocks, cell_blocks, cell_blocks)]
+    if backdrop is not None:
+        shell, shell_samples = backdrop_blocks(backdrop, spec)
+        coords, samples = np.concatenate([coords, shell]), np.concatenate([samples, shell_samples])
+        for axis in range(3):
+            np.moveaxis(occupied, axis, 0)[[0, -1]] = True
+    atlas, block_indices = build_atlas(samples, coords, spec.blocks)
     assert occupied.shape[0] * CELL_TEXELS == resolution
     return BakedSubmodel(
         index=region,

@@ -77,7 +77,7 @@ def _region_exits(origins: Tensor, directions: Tensor, near: float) -> Tensor:
     enter = torch.where(b > 0, t, -math.inf).view(-1, 7, 6).amax(-1)
     leave = torch.where(b < 0, t, math.inf).view(-1, 7, 6).amin(-1)
     outside = ((b == 0) & (a < 0)).view(-1, 7, 6).any(-1)
-    is_crossed = (leave > enter) & (leave >= near) & ~outside
+    is_crossed = (leave > enter) & (leave > near * 1.000001) & ~outside
     return torch.where(is_crossed, leave, math.inf).sort(-1).values
 
 

@@ -6,6 +6,8 @@ resolution.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 __all__ = ["build_atlas", "distance_grid", "max_pool", "pack_bits", "unpack_bits"]
@@ -86,6 +88,20 @@ def _slots_per_axis(count: int, edge: int) -> tuple[int, int, int]:
     return int(best[0]), int(best[1]), int(best[2])
 
 
+def _share_slots(blocks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the slot number (n,) of the blocks in ``order`` (n,), and which block fills each slot.
+
+    Equal blocks share a slot.
+    """
+    slots: dict[bytes, int] = {}
+    numbers = np.empty(len(order), np.int64)
+    for i, source in enumerate(order):
+        digest = hashlib.blake2b(blocks[source].tobytes(), digest_size=16).digest()
+        numbers[i] = slots.setdefault(digest, len(slots))
+    first = np.unique(numbers, return_index=True)[1]
+    return numbers, order[first]
+
+
 def build_atlas(blocks: np.ndarray, coords: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
     """Pack macroblocks into one 3-D texture and index them.
 
@@ -96,7 +112,7 @@ def build_atlas(blocks: np.ndarray, coords: np.ndarray, grid: int) -> tuple[np.n
 
     Returns:
         atlas (W, H, D, 8) uint8 with edges that are multiples of B+1, and block_indices (grid, grid, grid,
-        3) uint8 with 255 for empty. No block at all gives an atlas of one unused slot.
+        3) uint8 with 255 for empty; equal blocks share a slot. No block at all gives an atlas of one unused slot.
 
     Raises:
         ValueError: If shapes disagree, a coordinate is out of range or repeated, or the blocks do not fit.
@@ -114,10 +130,11 @@ def build_atlas(blocks: np.ndarray, coords: np.ndarray, grid: int) -> tuple[np.n
     coords = coords[order]
     if count > 1 and (coords[1:] == coords[:-1]).all(-1).any():
         raise ValueError("coords: the same macroblock appears twice")
-    slots = _slots_per_axis(max(1, count), edge)
-    where = np.stack(np.unravel_index(np.arange(count), slots), -1)
+    numbers, order = _share_slots(blocks, order)
+    slots = _slots_per_axis(max(1, len(order)), edge)
+    where = np.stack(np.unravel_index(np.arange(len(order)), slots), -1)
     index = np.full((grid, grid, grid, 3), 255, np.uint8)
-    index[tuple(coords.T)] = where
+    index[tuple(coords.T)] = where[numbers]
     atlas = np.zeros([slot * edge for slot in slots] + [8], np.uint8)
     for source, (x, y, z) in zip(order, where * edge):
         atlas[x : x + edge, y : y + edge, z : z + edge] = blocks[source]

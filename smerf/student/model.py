@@ -15,6 +15,7 @@ from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_render
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
+from smerf.student.backdrop import backdrop_features
 from smerf.student.config import StudentConfig
 from smerf.student.partition import Partition
 from smerf.teacher.model import Teacher
@@ -36,7 +37,7 @@ class Student:
 
     ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the network sees behind
     the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
-    ``grids[k]``.
+    ``grids[k]``; ``backdrop`` is the colour of the shell around a scene without surroundings.
     """
 
     config: StudentConfig
@@ -48,6 +49,7 @@ class Student:
     tau: float
     alive: list[AliveCells]
     teacher: Teacher | None = None
+    backdrop: tuple[float, float, float] | None = None
 
     def shade(
         self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int
@@ -55,9 +57,12 @@ class Student:
         """Return colours (R, 3): the diffuse colour plus the network's residual (SMERF, section 2.6).
 
         ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the
-        network's input alone.
+        network's input alone; a backdrop belongs to the scene.
         """
         rest = (1.0 - opacity).clamp_min(0.0)
+        if self.backdrop is not None:
+            features = features + rest * backdrop_features(self.backdrop, self.grids[submodel].spec)
+            rest = torch.zeros_like(rest)
         behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)
         positions = self.partition.local(rays.origins, submodel)
         return features[:, :3] + self.appearance(behind, rays.directions, positions, submodel)

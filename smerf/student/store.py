@@ -41,6 +41,7 @@ def save_student(student: Student, folder: Path) -> None:
         "background": student.background,
         "near": student.near,
         "tau": student.tau,
+        "backdrop": student.backdrop,
     }
     folder.mkdir(parents=True, exist_ok=True)
     aside = temporary_name(folder / _FILE)
@@ -105,4 +106,15 @@ def _rebuild(record: dict, tensors: dict[str, Tensor]) -> Student:
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
     background = tuple(record["background"])
-    return Student(config, partition, grids, appearance, background, record["near"], record["tau"], alive)
+    backdrop = record.get("backdrop")
+    return Student(
+        config,
+        partition,
+        grids,
+        appearance,
+        background,
+        record["near"],
+        record["tau"],
+        alive,
+        backdrop=None if backdrop is None else tuple(backdrop),
+    )

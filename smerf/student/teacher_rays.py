@@ -15,6 +15,7 @@ from smerf.teacher.model import Teacher
 __all__ = ["TeacherBatch", "TeacherRays"]
 
 _CHUNK = 16384
+_EMPTY, _EMPTY_SHARE = 0.005, 0.125
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class TeacherBatch:
     edges: Tensor
     weights: Tensor
     colour: Tensor
+
+    def __getitem__(self, index: Tensor) -> TeacherBatch:
+        return TeacherBatch(self.rays[index], self.edges[index], self.weights[index], self.colour[index])
 
 
 class TeacherRays:
@@ -54,8 +58,16 @@ class TeacherRays:
         self.filled = 0
 
     def renew(self, count: int) -> TeacherBatch:
-        """Answer ``count`` fresh rays, put them in place of the oldest ones, and return them."""
+        """Answer ``count`` fresh rays, put them in place of the oldest ones, and return them.
+
+        Of the rays that meet nothing, which teach little, one in eight is kept.
+        """
         batch = self.fresh(count)
+        is_empty = batch.weights.sum(-1) < _EMPTY
+        keep = ~is_empty | (torch.rand(count, generator=self._generator) < _EMPTY_SHARE)
+        if not keep.all():
+            batch = batch[keep]
+            count = len(batch.rays)
         where = (torch.arange(count) + self._next) % self.size
         for name, value in (
             ("origins", batch.rays.origins),

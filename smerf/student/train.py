@@ -56,7 +56,7 @@ class StudentTrainer:
         specs = [grid_spec(config, self.partition, k) for k in range(len(self.partition.cells))]
         votes = [VoxelVotes(spec, config.seen_weight) for spec in specs]
         while self.rays.filled < config.pool:
-            batch = self.rays.renew(min(32768, config.pool - self.rays.filled))
+            batch = self.rays.renew(min(32768, config.pool))
             for vote in votes:
                 vote.add(batch)
             if report:
@@ -90,6 +90,7 @@ class StudentTrainer:
             self.config.tau_end,
             [AliveCells(one.spec) for one in grids],
             self.teacher,
+            grey if self.white else None,
         )
         self._adam = torch.optim.Adam(
             appearance.parameters(), lr=self.config.network_lr, betas=(0.9, 0.99), eps=1e-15
@@ -145,8 +146,7 @@ class StudentTrainer:
         self._debt += config.rays / config.uses
         chunk = min(16384, config.pool)
         while self._debt >= chunk:
-            self.rays.renew(chunk)
-            self._debt -= chunk
+            self._debt -= max(len(self.rays.renew(chunk).rays), chunk // 8)
         batch = self.rays.sample(config.rays)
         self._adam.zero_grad(set_to_none=True)
         totals: dict[str, float] = {}
@@ -154,10 +154,7 @@ class StudentTrainer:
         for k in owner.unique().tolist():
             here = owner == k
             share = float(here.float().mean())
-            mine = batch if share == 1.0 else TeacherBatch(
-                batch.rays[here], batch.edges[here], batch.weights[here], batch.colour[here]
-            )  # fmt: skip
-            losses = self.losses(mine, k)
+            losses = self.losses(batch if share == 1.0 else batch[here], k)
             (sum(losses.values()) * share).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + share * float(value.detach())
@@ -221,7 +218,7 @@ class StudentTrainer:
         self.generator.set_state(tensors["generator"])
         self.step = int(state["step"])
         while self.rays.filled < self.config.pool:
-            self.rays.renew(min(32768, self.config.pool - self.rays.filled))
+            self.rays.renew(min(32768, self.config.pool))
 
     def run(
         self,

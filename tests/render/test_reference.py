@@ -42,6 +42,13 @@ def test_region_exits_are_where_the_region_changes():
         assert len(found) - len(changes) <= 2
 
 
+def test_a_region_that_ends_at_the_near_plane_is_passed_over():
+    # The ray stands on the border x = -1 of the inner cube when it passes the near plane at t = 1.
+    o, d = torch.tensor([[-2.0, 0.5, -1.5]]), torch.tensor([[1.0, -0.4, 1.1]])
+    exits = reference._region_exits(o, d, 1.0)
+    assert (exits > 1.0 + 1e-6).all()
+
+
 def test_pieces_are_straight_between_exits():
     o, d = random_rays(500, seed=1)
     exits = reference._region_exits(o, d, 0.1)

@@ -51,6 +51,17 @@ def test_every_block_is_found_through_the_index():
         assert np.array_equal(atlas[x : x + edge, y : y + edge, z : z + edge], block)
 
 
+def test_equal_blocks_share_a_slot():
+    blocks = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 9, 8), dtype=np.uint8)
+    blocks[3] = blocks[1]
+    coords = np.array([[0, 0, 0], [1, 0, 0], [2, 3, 1], [3, 3, 3]])
+    atlas, index = build_atlas(blocks, coords, 4)
+    assert np.prod([edge // 9 for edge in atlas.shape[:3]]) == 3
+    for block, (x, y, z) in zip(blocks, coords):
+        a, b, c = index[x, y, z].astype(int) * 9
+        np.testing.assert_array_equal(atlas[a : a + 9, b : b + 9, c : c + 9], block)
+
+
 def test_an_atlas_wastes_little_and_has_no_extreme_edge():
     edge = 2
     blocks = np.zeros((211, edge, edge, edge, 8), np.uint8)

@@ -80,7 +80,8 @@ SMERF_FN void clip_half_space(float a, float b, float& enter, float& leave) {
 }
 
 SMERF_FN void add_exit(float enter, float leave, float near, float* exits, int& count) {
-  if (!(leave > enter && leave >= near)) return;
+  // A region that ends at the near plane has no two points to lay a line through.
+  if (!(leave > enter && leave > near * 1.000001f)) return;
   int i = count++;
   for (; i > 0 && exits[i - 1] > leave; --i) exits[i] = exits[i - 1];
   exits[i] = leave;
