@@ -27,7 +27,7 @@ __all__ = [
     "to_dict",
 ]
 
-_MAX_SIDE = {"tiny": 160, "preview": 512, "standard": 1600, "paper": 1600}
+_MAX_SIDE = {"tiny": 160, "preview": 640, "standard": 1600, "paper": 1600}
 PRESET_NAMES = tuple(_MAX_SIDE)
 """``tiny`` is for tests; a stage may leave it out."""
 _STAGES = {

@@ -12,7 +12,7 @@ class BakeConfig:
     """Everything that baking depends on."""
 
     dilation: int = 1
-    """Cells (four texels wide) by which seen content is grown before it counts as occupied."""
+    """Cells (four texels wide) by which surfaces are grown before they count as occupied."""
     array_format: str = "png"
     """``png``, ``raw`` or ``raw.gz``."""
 

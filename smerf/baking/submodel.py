@@ -83,14 +83,15 @@ def bake_submodel(
     dilation: int,
     backdrop: tuple[float, float, float] | None = None,
 ) -> BakedSubmodel:
-    """Bake the quantised grids of the submodel of a region; cells grown by ``dilation`` are occupied.
+    """Bake the quantised grids of the submodel of a region; cells that are seen are occupied, and those within
+    ``dilation`` cells of a surface.
 
     ``backdrop`` is the colour of a shell around the scene, if there is one.
     """
     spec = grids.spec
-    occupied = alive.grid()
+    occupied = alive.grid().copy()
     if dilation:
-        occupied = binary_dilation(occupied, np.ones((3, 3, 3)), iterations=dilation)
+        occupied |= binary_dilation(alive.solid(), np.ones((3, 3, 3)), iterations=dilation)
     blocks = alive_blocks(occupied, grids)
     coords = np.argwhere(blocks)
     samples = gather_blocks(grids, coords)

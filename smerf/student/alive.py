@@ -16,17 +16,26 @@ CELL_TEXELS = 4
 """Edge of a cell in texels: the finest occupancy that viewers of the asset format read."""
 
 
+_SOLID = 0.1
+"""Weight from which a sample belongs to a surface, whose neighbours other views may see; haze has none."""
+
+
 class AliveCells:
-    """A bool grid (C, C, C), C = R_t / 4, on viewer axes, that rendered samples are marked in."""
+    """Two bool grids (C, C, C), C = R_t / 4, on viewer axes, that rendered samples are marked in.
+
+    ``grid`` holds what is seen at all, ``solid`` what is seen as part of a surface.
+    """
 
     def __init__(self, spec: GridSpec, packed: np.ndarray | None = None) -> None:
-        """Start empty, or from what ``packed`` returned."""
+        """Start empty, or from what ``packed`` returned; one row of bits stands for both grids."""
         self.spec = spec
         self.size = spec.plane_resolution // CELL_TEXELS
         if packed is None:
             self._seen = torch.zeros(self.size**3, dtype=torch.bool)
+            self._solid = torch.zeros(self.size**3, dtype=torch.bool)
         else:
-            self._seen = torch.from_numpy(np.unpackbits(packed, count=self.size**3).astype(bool))
+            rows = np.unpackbits(np.atleast_2d(packed), axis=-1, count=self.size**3).astype(bool)
+            self._seen, self._solid = (torch.from_numpy(rows[i].copy()) for i in (0, -1))
 
     def mark(self, rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> None:
         """Mark the cells of all samples whose weight (R, S) exceeds the threshold; edges (R, S + 1)."""
@@ -37,12 +46,18 @@ class AliveCells:
         t = total * (0.5 + width**2 / (3.0 * total**2 + width**2).clamp_min(1e-20))
         points = rays.origins[rows] + t[:, None] * rays.directions[rows]
         cells = ((to_contracted(points, self.spec) + 2.0) / 4.0 * self.size).long().clamp(0, self.size - 1)
-        self._seen[(cells[:, 0] * self.size + cells[:, 1]) * self.size + cells[:, 2]] = True
+        cells = (cells[:, 0] * self.size + cells[:, 1]) * self.size + cells[:, 2]
+        self._seen[cells] = True
+        self._solid[cells[weights[rows, columns] > _SOLID]] = True
 
     def packed(self) -> np.ndarray:
-        """Return the grid as bits, eight cells a byte."""
-        return np.packbits(self._seen.numpy())
+        """Return both grids as bits, eight cells a byte: (2, ceil(C^3 / 8)) uint8."""
+        return np.packbits(torch.stack([self._seen, self._solid]).numpy(), axis=-1)
 
     def grid(self) -> np.ndarray:
-        """Return the grid (C, C, C) bool."""
+        """Return what is seen (C, C, C) bool."""
         return self._seen.view(self.size, self.size, self.size).numpy()
+
+    def solid(self) -> np.ndarray:
+        """Return what is seen as part of a surface (C, C, C) bool."""
+        return self._solid.view(self.size, self.size, self.size).numpy()

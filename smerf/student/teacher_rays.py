@@ -16,19 +16,27 @@ __all__ = ["TeacherBatch", "TeacherRays"]
 
 _CHUNK = 16384
 _EMPTY, _EMPTY_SHARE = 0.005, 0.125
+_UNKNOWN = -1.0
 
 
 @dataclass(frozen=True)
 class TeacherBatch:
-    """Rays with the teacher's interval ends (R, S + 1), weights (R, S) and colour over black (R, 3)."""
+    """Rays with the teacher's interval ends (R, S + 1), weights (R, S) and colour over black (R, 3).
+
+    ``rows`` (R,) are their places in the pool, if they come from it.
+    """
 
     rays: Rays
     edges: Tensor
     weights: Tensor
     colour: Tensor
+    rows: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> TeacherBatch:
-        return TeacherBatch(self.rays[index], self.edges[index], self.weights[index], self.colour[index])
+        rows = None if self.rows is None else self.rows[index]
+        return TeacherBatch(
+            self.rays[index], self.edges[index], self.weights[index], self.colour[index], rows
+        )
 
 
 class TeacherRays:
@@ -55,6 +63,8 @@ class TeacherRays:
             "weights": torch.empty(size, teacher.samples),
             "colour": torch.empty(size, 3),
         }
+        self._error = torch.full((size,), _UNKNOWN)
+        self._mean_error = 1.0
         self.filled = 0
 
     def renew(self, count: int) -> TeacherBatch:
@@ -77,6 +87,7 @@ class TeacherRays:
             ("colour", batch.colour),
         ):
             self._data[name][where] = value
+        self._error[where] = _UNKNOWN
         self._next = (self._next + count) % self.size
         self.filled = min(self.size, self.filled + count)
         return batch
@@ -93,8 +104,20 @@ class TeacherRays:
         )
 
     def sample(self, count: int) -> TeacherBatch:
-        """Draw ``count`` random rays of the pool."""
-        index = torch.randint(self.filled, (count,), generator=self._generator)
+        """Draw ``count`` random rays of the pool, those with a large error more often.
+
+        Of twice as many candidates, a ray is taken with a chance that grows with its share of the mean error.
+        """
+        index = torch.randint(self.filled, (2 * count,), generator=self._generator)
+        error = self._error[index]
+        share = torch.where(error < 0.0, 1.0, error / self._mean_error).clamp(0.1, 10.0)
+        race = torch.rand(2 * count, generator=self._generator).log() / share
+        index = index[race.topk(count, sorted=False).indices]
         data = {name: value[index] for name, value in self._data.items()}
         rays = Rays(data["origins"], data["directions"], torch.zeros(count))
-        return TeacherBatch(rays, data["edges"], data["weights"], data["colour"])
+        return TeacherBatch(rays, data["edges"], data["weights"], data["colour"], index)
+
+    def note_errors(self, rows: Tensor, errors: Tensor) -> None:
+        """Remember the student's errors (R,) on the rays at ``rows`` (R,) of the pool."""
+        self._error[rows] = errors
+        self._mean_error += 0.1 * (max(float(errors.mean()), 1e-6) - self._mean_error)

@@ -130,7 +130,10 @@ class StudentTrainer:
             student.alive[submodel].mark(rays, batch.edges, weights.detach(), self.config.alive_weight)
         rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
         truth = batch.colour + rest * background
-        self.mean_square = float((colour.detach() - truth).square().mean())
+        error = (colour.detach() - truth).square().mean(-1)
+        self.mean_square = float(error.mean())
+        if batch.rows is not None:
+            self.rays.note_errors(batch.rows, error.sqrt())
         losses = {
             "colour": charbonnier(colour - truth),
             "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),

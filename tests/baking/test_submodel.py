@@ -196,3 +196,14 @@ def test_a_submodel_away_from_the_centre_reads_the_same():
         density, _, coarse = sample_assets(baked, params, points.double())
         assert torch.equal(torch.isfinite(density), alive) and alive.any()
         torch.testing.assert_close(coarse[alive], voxels[alive, 1:].double(), rtol=0, atol=1e-4)
+
+
+def test_surfaces_are_grown_and_haze_is_not():
+    student = make_student(Room())
+    rows = np.zeros((2, 32, 32, 32), bool)
+    rows[0, 10, 16, 16] = rows[0, 20, 16, 16] = True
+    rows[1, 20, 16, 16] = True
+    cells = AliveCells(student.grids[0].spec, np.packbits(rows.reshape(2, -1), axis=-1))
+    occupied = unpack_bits(bake_submodel(student.grids[0], cells, 0, 1).occupancy[8])
+    assert occupied[10, 16, 16] and not occupied[9, 16, 16]
+    assert occupied[19:22, 15:18, 15:18].all() and occupied.sum() == 28
