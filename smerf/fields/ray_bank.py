@@ -78,6 +78,9 @@ class RayBank:
         self._colours = torch.from_numpy(np.concatenate(colours))
         self._pixels = torch.from_numpy(np.concatenate(pixels))
         self._owners = torch.from_numpy(np.concatenate(owners))
+        self._sizes = torch.tensor(
+            [(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in frames], dtype=torch.long
+        )
         self._lens = torch.tensor([lens_of[f.camera.intrinsics] for f in frames])
 
     def __len__(self) -> int:
@@ -87,17 +90,37 @@ class RayBank:
         """Draw ``count`` random pixels."""
         return self.gather(torch.randint(len(self), (count,), generator=generator))
 
-    def gather(self, index: Tensor) -> RayBatch:
-        """Return the rays of chosen pixels: indices (R,) in [0, len(self))."""
+    def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
+        """Draw the rays (count * edge^2,) of square patches around random pixels, patch by patch.
+
+        Patches stay inside their photo; masks hold for the drawn pixels alone.
+        """
+        index = torch.randint(len(self), (count,), generator=generator)
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
+        widths, heights = self._sizes[frames].unbind(-1)
+        left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)
+        top = (pixels // widths - edge // 2).minimum(heights - edge).clamp_min(0)
+        step = torch.arange(edge)
+        x = (left[:, None] + step).minimum(widths[:, None] - 1)
+        y = (top[:, None] + step).minimum(heights[:, None] - 1)
+        patch = (y[:, :, None] * widths[:, None, None] + x[:, None, :]).view(-1)
+        return self._rays(frames.repeat_interleave(edge * edge), patch)
+
+    def _rays(self, frames: Tensor, pixels: Tensor) -> Rays:
+        """Return the rays of pixels (R,) of frames (R,)."""
         if len(self._lenses) == 1:
             local, radii = self._lenses[0].directions[pixels], self._lenses[0].radii[pixels]
         else:
-            local, radii = torch.empty(len(index), 3), torch.empty(len(index))
+            local, radii = torch.empty(len(pixels), 3), torch.empty(len(pixels))
             for number, lens in enumerate(self._lenses):
                 here = self._lens[frames] == number
                 local[here], radii[here] = lens.directions[pixels[here]], lens.radii[pixels[here]]
         directions = torch.einsum("rij,rj->ri", self.rotations[frames], local)
+        return Rays(self.centres[frames], directions, radii)
+
+    def gather(self, index: Tensor) -> RayBatch:
+        """Return the rays of chosen pixels: indices (R,) in [0, len(self))."""
+        frames, pixels = self._owners[index].long(), self._pixels[index].long()
         colours = self._colours[index].float() / 255.0
         alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones(len(index), 1)
-        return RayBatch(Rays(self.centres[frames], directions, radii), colours[:, :3], alpha, frames)
+        return RayBatch(self._rays(frames, pixels), colours[:, :3], alpha, frames)

@@ -49,6 +49,10 @@ class StudentConfig:
     """Share of the learning rates that is left at the end (log-linear)."""
     warmup_steps: int = 10
     """Steps over which the learning rates rise."""
+    patch: int = 1
+    """Edge of the square patches of pixels in which rays are drawn: 3 in the paper; 1 learns more in few steps."""
+    dssim_weight: float = 1.5
+    """Weight of the structural dissimilarity of patches."""
     geometry_start: float = 0.015
     """Weight of the geometry loss at the start."""
     geometry_end: float = 0.001
@@ -91,7 +95,13 @@ PRESETS: dict[str, StudentConfig] = {
     ),
     "preview": StudentConfig(),
     "standard": StudentConfig(
-        voxel_resolution=512, plane_resolution=2048, rays=16384, steps=10000, pool=4194304, lattice=5
+        voxel_resolution=512,
+        plane_resolution=2048,
+        rays=16384,
+        steps=10000,
+        pool=4194304,
+        patch=3,
+        lattice=5,
     ),
     "paper": StudentConfig(
         parameterisation="hash",
@@ -102,6 +112,7 @@ PRESETS: dict[str, StudentConfig] = {
         steps=200000,
         pool=4194304,
         uses=1.0,
+        patch=3,
         grid_lr=1e-2,
         network_lr=1e-2,
         distortion_weight=0.01,

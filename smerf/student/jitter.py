@@ -25,9 +25,16 @@ def small_rotations(count: int, share: float, generator: torch.Generator) -> Ten
     return torch.eye(3) + sin * cross + (1.0 - cos) * (cross @ cross)
 
 
-def jitter(rays: Rays, origin_sigma: float, direction_share: float, generator: torch.Generator) -> Rays:
-    """Move origins by Gaussian noise and turn directions by at most ``direction_share`` * pi."""
-    origins = rays.origins + origin_sigma * torch.randn(len(rays), 3, generator=generator)
-    turns = small_rotations(len(rays), direction_share, generator)
+def jitter(
+    rays: Rays, origin_sigma: float, direction_share: float, generator: torch.Generator, group: int = 1
+) -> Rays:
+    """Move origins by Gaussian noise and turn directions by at most ``direction_share`` * pi.
+
+    Rays in a row move together, ``group`` at a time.
+    """
+    count = len(rays) // group
+    shift = origin_sigma * torch.randn(count, 3, generator=generator)
+    origins = rays.origins + shift.repeat_interleave(group, 0)
+    turns = small_rotations(count, direction_share, generator).repeat_interleave(group, 0)
     directions = torch.einsum("rij,rj->ri", turns, rays.directions)
     return Rays(origins, directions / directions.norm(dim=-1, keepdim=True), rays.radii)

@@ -23,7 +23,7 @@ _UNKNOWN = -1.0
 class TeacherBatch:
     """Rays with the teacher's interval ends (R, S + 1), weights (R, S) and colour over black (R, 3).
 
-    ``rows`` (R,) are their places in the pool, if they come from it.
+    ``rows`` (R,) are the places of their patches in the pool, if they come from it.
     """
 
     rays: Rays
@@ -40,7 +40,7 @@ class TeacherBatch:
 
 
 class TeacherRays:
-    """Jittered training rays, answered by the teacher."""
+    """Jittered patches of training rays, answered by the teacher; the rays of a patch stay together."""
 
     def __init__(
         self,
@@ -48,37 +48,52 @@ class TeacherRays:
         bank: RayBank,
         size: int,
         *,
+        patch: int = 1,
         origin_jitter: float,
         direction_jitter: float,
         generator: torch.Generator,
     ) -> None:
-        self.teacher, self.bank, self.size = teacher, bank, size
+        """Start empty: room for ``size`` rays, rounded down to patches of ``patch``^2."""
+        self.teacher, self.bank = teacher, bank
+        self.patch, self.pixels = patch, patch * patch
+        self._patches = max(1, size // self.pixels)
         self._noise = origin_jitter, direction_jitter
         self._generator = generator
-        self._next = 0
+        self._next = self._held = 0
+        shape = self._patches, self.pixels
         self._data = {
-            "origins": torch.empty(size, 3),
-            "directions": torch.empty(size, 3),
-            "edges": torch.empty(size, teacher.samples + 1),
-            "weights": torch.empty(size, teacher.samples),
-            "colour": torch.empty(size, 3),
+            "origins": torch.empty(*shape, 3),
+            "directions": torch.empty(*shape, 3),
+            "edges": torch.empty(*shape, teacher.samples + 1),
+            "weights": torch.empty(*shape, teacher.samples),
+            "colour": torch.empty(*shape, 3),
         }
-        self._error = torch.full((size,), _UNKNOWN)
+        self._error = torch.full((self._patches,), _UNKNOWN)
         self._mean_error = 1.0
-        self.filled = 0
+
+    @property
+    def size(self) -> int:
+        """Return the number of rays that there is room for."""
+        return self._patches * self.pixels
+
+    @property
+    def filled(self) -> int:
+        """Return the number of rays that are there."""
+        return self._held * self.pixels
 
     def renew(self, count: int) -> TeacherBatch:
-        """Answer ``count`` fresh rays, put them in place of the oldest ones, and return them.
+        """Answer about ``count`` fresh rays, put them in place of the oldest ones, and return them.
 
-        Of the rays that meet nothing, which teach little, one in eight is kept.
+        Of the patches that meet nothing, which teach little, one in eight is kept.
         """
-        batch = self.fresh(count)
-        is_empty = batch.weights.sum(-1) < _EMPTY
-        keep = ~is_empty | (torch.rand(count, generator=self._generator) < _EMPTY_SHARE)
+        batch = self.fresh(min(count, self.size))
+        opacity = batch.weights.sum(-1).view(-1, self.pixels).amax(-1)
+        chance = torch.rand(len(opacity), generator=self._generator)
+        keep = (opacity >= _EMPTY) | (chance < _EMPTY_SHARE)
         if not keep.all():
-            batch = batch[keep]
-            count = len(batch.rays)
-        where = (torch.arange(count) + self._next) % self.size
+            batch = batch[keep.repeat_interleave(self.pixels)]
+        count = int(keep.sum())
+        where = (torch.arange(count) + self._next) % self._patches
         for name, value in (
             ("origins", batch.rays.origins),
             ("directions", batch.rays.directions),
@@ -86,16 +101,17 @@ class TeacherRays:
             ("weights", batch.weights),
             ("colour", batch.colour),
         ):
-            self._data[name][where] = value
+            self._data[name][where] = value.view(count, self.pixels, -1)
         self._error[where] = _UNKNOWN
-        self._next = (self._next + count) % self.size
-        self.filled = min(self.size, self.filled + count)
+        self._next = (self._next + count) % self._patches
+        self._held = min(self._patches, self._held + count)
         return batch
 
     def fresh(self, count: int) -> TeacherBatch:
-        """Answer ``count`` fresh jittered rays, without storing them."""
-        rays = jitter(self.bank.sample(count, self._generator).rays, *self._noise, self._generator)
-        answers = [self.teacher.query(rays[start : start + _CHUNK]) for start in range(0, count, _CHUNK)]
+        """Answer ``count`` fresh jittered rays, rounded up to patches, without storing them."""
+        rays = self.bank.sample_patches(-(-count // self.pixels), self.patch, self._generator)
+        rays = jitter(rays, *self._noise, self._generator, self.pixels)
+        answers = [self.teacher.query(rays[start : start + _CHUNK]) for start in range(0, len(rays), _CHUNK)]
         return TeacherBatch(
             rays,
             torch.cat([a.edges for a in answers]),
@@ -104,20 +120,22 @@ class TeacherRays:
         )
 
     def sample(self, count: int) -> TeacherBatch:
-        """Draw ``count`` random rays of the pool, those with a large error more often.
+        """Draw about ``count`` rays in random patches of the pool, those with a large error more often.
 
-        Of twice as many candidates, a ray is taken with a chance that grows with its share of the mean error.
+        Of twice as many candidates, a patch is taken with a chance that grows with its share of the mean error.
         """
-        index = torch.randint(self.filled, (2 * count,), generator=self._generator)
+        count = max(1, count // self.pixels)
+        index = torch.randint(self._held, (2 * count,), generator=self._generator)
         error = self._error[index]
         share = torch.where(error < 0.0, 1.0, error / self._mean_error).clamp(0.1, 10.0)
         race = torch.rand(2 * count, generator=self._generator).log() / share
         index = index[race.topk(count, sorted=False).indices]
-        data = {name: value[index] for name, value in self._data.items()}
-        rays = Rays(data["origins"], data["directions"], torch.zeros(count))
-        return TeacherBatch(rays, data["edges"], data["weights"], data["colour"], index)
+        data = {name: value[index].flatten(0, 1) for name, value in self._data.items()}
+        rays = Rays(data["origins"], data["directions"], torch.zeros(count * self.pixels))
+        rows = index.repeat_interleave(self.pixels)
+        return TeacherBatch(rays, data["edges"], data["weights"], data["colour"], rows)
 
     def note_errors(self, rows: Tensor, errors: Tensor) -> None:
-        """Remember the student's errors (R,) on the rays at ``rows`` (R,) of the pool."""
-        self._error[rows] = errors
+        """Remember the student's errors (R,) on rays whose patches are at ``rows`` (R,) of the pool."""
+        self._error[rows[:: self.pixels]] = errors.view(-1, self.pixels).mean(-1)
         self._mean_error += 0.1 * (max(float(errors.mean()), 1e-6) - self._mean_error)

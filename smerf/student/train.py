@@ -20,6 +20,7 @@ from smerf.student.initialise import VoxelVotes, initialise_from_teacher
 from smerf.student.model import Student, grid_spec
 from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
+from smerf.student.patches import patch_dissimilarity
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
 from smerf.teacher.model import Teacher
 
@@ -42,6 +43,7 @@ class StudentTrainer:
             teacher,
             self.bank,
             config.pool,
+            patch=config.patch,
             origin_jitter=config.origin_jitter,
             direction_jitter=config.direction_jitter,
             generator=self.generator,
@@ -55,12 +57,12 @@ class StudentTrainer:
         config = self.config
         specs = [grid_spec(config, self.partition, k) for k in range(len(self.partition.cells))]
         votes = [VoxelVotes(spec, config.seen_weight) for spec in specs]
-        while self.rays.filled < config.pool:
-            batch = self.rays.renew(min(32768, config.pool))
+        while self.rays.filled < self.rays.size:
+            batch = self.rays.renew(32768)
             for vote in votes:
                 vote.add(batch)
             if report:
-                report(self.rays.filled, config.pool)
+                report(self.rays.filled, self.rays.size)
         grids = [
             Grids.allocate(spec, vote.block_index(config.seen_reach)) for spec, vote in zip(specs, votes)
         ]
@@ -138,6 +140,8 @@ class StudentTrainer:
             "colour": charbonnier(colour - truth),
             "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),
         }
+        if self.config.patch > 1:
+            losses["dssim"] = self.config.dssim_weight * patch_dissimilarity(colour, truth, self.rays.pixels)
         if self.config.distortion_weight > 0.0:
             s_edges = self.teacher.spacing.s_from_t(batch.edges)
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
@@ -220,8 +224,8 @@ class StudentTrainer:
                 self._adam.state[parameter] = {n: tensors[f"network.{i}.{n}"].clone() for n in names}
         self.generator.set_state(tensors["generator"])
         self.step = int(state["step"])
-        while self.rays.filled < self.config.pool:
-            self.rays.renew(min(32768, self.config.pool))
+        while self.rays.filled < self.rays.size:
+            self.rays.renew(32768)
 
     def run(
         self,
