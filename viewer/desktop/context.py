@@ -14,7 +14,7 @@ from typing import Any
 
 from smerf.errors import MissingPartError
 
-__all__ = ["EglContext", "HiddenWindow", "create_window", "gl", "offscreen_context"]
+__all__ = ["EglContext", "HiddenWindow", "create_window", "gl", "is_software", "offscreen_context"]
 
 MEND = (
     "install Mesa (apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri), or run under a display or xvfb-run; "
@@ -37,6 +37,12 @@ def gl() -> Any:
     except (ImportError, AttributeError, OSError) as error:
         raise MissingPartError(f"OpenGL cannot be loaded ({error}): pip install PyOpenGL, and {MEND}") from error
     return GL
+
+
+def is_software() -> bool:
+    """Return whether the current context draws with the CPU."""
+    name = gl().glGetString(gl().GL_RENDERER).decode(errors="replace").lower()
+    return any(word in name for word in _SOFTWARE)
 
 
 class EglContext:
@@ -62,7 +68,7 @@ class EglContext:
             self._display, self._context = display, context
             self.make_current()
             self.renderer = gl().glGetString(gl().GL_RENDERER).decode(errors="replace")
-            if not any(word in self.renderer.lower() for word in _SOFTWARE):
+            if not is_software():
                 break
             if software is None:
                 software = display, context

@@ -15,7 +15,7 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import MissingPartError
 from smerf.render.options import MarchOptions, choose_background, choose_exposure, choose_near
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
-from smerf.viewer.desktop.context import gl
+from smerf.viewer.desktop.context import gl, is_software
 from smerf.viewer.desktop.shaders import Program, assemble, network_widths, scene_defines, weight_count
 from smerf.viewer.desktop.submodel import Submodel, pack
 
@@ -116,6 +116,8 @@ class Renderer:
                 f"the appearance network takes {self._block_bytes} bytes, this graphics device allows {limit}"
             )
         defines = scene_defines(scene, self.options.step_multiplier, bool(self.exposure))
+        if is_software():
+            defines["ROLLED_LOOPS"] = "1"
         vertex = assemble("screen.vert", {})
         self.march = Program(vertex, assemble("march.frag", defines))
         self.shade = Program(vertex, assemble("shade.frag", defines))
