@@ -90,7 +90,9 @@ def _check(options: Options) -> None:
     if options.split and options.path:
         raise UsageError("give either --path FILE or --split test")
     if options.offscreen and not (options.path or options.split or options.screenshot or options.bench):
-        raise UsageError("--offscreen needs something to draw: --path FILE, --split test, --screenshot FILE or --bench")
+        raise UsageError(
+            "--offscreen needs something to draw: --path FILE, --split test, --screenshot FILE or --bench"
+        )
     if options.memory <= 0 or options.frames < 1:
         raise UsageError("--memory and --frames must be positive")
     if options.fov is not None and not 1.0 <= options.fov <= 170.0:
@@ -101,7 +103,11 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
     from smerf.scene.desktop import desktop_viewer
 
     title = options.scene.resolve().name
-    settings: dict[str, Any] = {"ceiling_bytes": int(options.memory * 1e6), "mode": options.mode, "fov": options.fov}
+    settings: dict[str, Any] = {
+        "ceiling_bytes": int(options.memory * 1e6),
+        "mode": options.mode,
+        "fov": options.fov,
+    }
     output = options.output or Path(".")
     path = desktop_viewer("path").read_path(options.path) if options.path else None
     with desktop_viewer("window").Window(scene, title, size, output=output, **settings) as window:
@@ -164,7 +170,11 @@ def _measure(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
         cameras = offscreen.fixed_cameras(scene, _BENCH_CAMERAS, size)
         with Progress("view", len(cameras), "cameras", stops=True, quiet=options.quiet) as progress:
             for times in offscreen.measure(scene, cameras, options.frames):
-                record = {"name": f"view/{times.camera}", "size": list(times.size), "submodel": times.submodel}
+                record = {
+                    "name": f"view/{times.camera}",
+                    "size": list(times.size),
+                    "submodel": times.submodel,
+                }
                 shares = {"median_ms": 50, "p90_ms": 90, "p99_ms": 99}
                 record |= {key: times.percentile(share) for key, share in shares.items()}
                 record |= {"frames": len(times.milliseconds), "device": context.renderer}
@@ -175,7 +185,10 @@ def _measure(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
         print(json.dumps(records, indent=1))
         return 0
     rows = [
-        [record["name"].removeprefix("view/"), *(f"{record[key]:.2f}" for key in ("median_ms", "p90_ms", "p99_ms"))]
+        [
+            record["name"].removeprefix("view/"),
+            *(f"{record[key]:.2f}" for key in ("median_ms", "p90_ms", "p99_ms")),
+        ]
         for record in records
     ]
     print(format_table(["camera", "median ms", "90 % ms", "99 % ms"], rows))

@@ -15,7 +15,9 @@ def normalise(vector: np.ndarray) -> np.ndarray:
     return vector / (np.linalg.norm(vector) or 1.0)
 
 
-def look_at(origin: np.ndarray, target: np.ndarray, up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> np.ndarray:
+def look_at(
+    origin: np.ndarray, target: np.ndarray, up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+) -> np.ndarray:
     """Return the camera-to-world pose (3, 4) at ``origin`` that looks at ``target`` and stands upright."""
     back = normalise(np.asarray(origin, np.float64) - np.asarray(target, np.float64))
     right = np.cross(up, back)

@@ -35,7 +35,9 @@ def gl() -> Any:
     try:
         from OpenGL import GL
     except (ImportError, AttributeError, OSError) as error:
-        raise MissingPartError(f"OpenGL cannot be loaded ({error}): pip install PyOpenGL, and {MEND}") from error
+        raise MissingPartError(
+            f"OpenGL cannot be loaded ({error}): pip install PyOpenGL, and {MEND}"
+        ) from error
     return GL
 
 
@@ -76,7 +78,9 @@ class EglContext:
                 self._destroy(display, context)
         else:
             if software is None:
-                raise MissingPartError(f"EGL gives no OpenGL 3.3 ({'; '.join(failures) or 'no display'}): {MEND}")
+                raise MissingPartError(
+                    f"EGL gives no OpenGL 3.3 ({'; '.join(failures) or 'no display'}): {MEND}"
+                )
             self._display, self._context = software
             self.make_current()
             self.renderer = gl().glGetString(gl().GL_RENDERER).decode(errors="replace")
@@ -116,7 +120,9 @@ class EglContext:
 
     def _devices(self) -> list[int]:
         """Return EGL devices that are not software: those are reached faster without a device."""
-        query = self._function("eglQueryDevicesEXT", ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        query = self._function(
+            "eglQueryDevicesEXT", ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
+        )
         text = self._function("eglQueryDeviceStringEXT", ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
         if query is None:
             return []
@@ -126,7 +132,11 @@ class EglContext:
         devices = [device for device in found[: count.value] if device]
         if text is None:
             return devices
-        return [device for device in devices if b"EGL_MESA_device_software" not in (text(device, _EXTENSIONS) or b"")]
+        return [
+            device
+            for device in devices
+            if b"EGL_MESA_device_software" not in (text(device, _EXTENSIONS) or b"")
+        ]
 
     def _platform_display(self, platform: int, native: int | None) -> int | None:
         get = self._function(
@@ -146,7 +156,10 @@ class EglContext:
             raise OSError("has no desktop OpenGL")
         wanted = (ctypes.c_int * 5)(_SURFACE_TYPE, _PBUFFER_BIT, _RENDERABLE, _OPENGL_BIT, _NONE)
         config, count = ctypes.c_void_p(), ctypes.c_int()
-        if not egl.eglChooseConfig(display, wanted, ctypes.byref(config), 1, ctypes.byref(count)) or not count.value:
+        if (
+            not egl.eglChooseConfig(display, wanted, ctypes.byref(config), 1, ctypes.byref(count))
+            or not count.value
+        ):
             raise OSError("has no configuration for OpenGL")
         attributes = (ctypes.c_int * 7)(_MAJOR, 3, _MINOR, 3, _PROFILE, _CORE, _NONE)
         context = egl.eglCreateContext(display, config, None, attributes)

@@ -37,7 +37,9 @@ def split_cameras(scene: BakedScene, split: str, size: tuple[int, int] | None) -
     """
     chosen = [entry for entry in scene.manifest.cameras if entry.split == split]
     if not chosen:
-        raise UsageError(f"{scene.root or 'the scene'}: its manifest names no {split} cameras; give a camera path")
+        raise UsageError(
+            f"{scene.root or 'the scene'}: its manifest names no {split} cameras; give a camera path"
+        )
     cameras = []
     for entry in chosen:
         lens = entry.camera.intrinsics
@@ -47,7 +49,9 @@ def split_cameras(scene: BakedScene, split: str, size: tuple[int, int] | None) -
 
 def fixed_cameras(scene: BakedScene, count: int, size: tuple[int, int]) -> list[tuple[str, Camera]]:
     """Return ``count`` cameras that are the same at every call: held-out photos, else all, else turns at the start."""
-    entries = [entry for entry in scene.manifest.cameras if entry.split == "test"] or list(scene.manifest.cameras)
+    entries = [entry for entry in scene.manifest.cameras if entry.split == "test"] or list(
+        scene.manifest.cameras
+    )
     if entries:
         picked = np.linspace(0, len(entries) - 1, min(count, len(entries))).round().astype(int)
         return [(entries[i].name, _fitted(entries[i].camera, *size)) for i in picked]

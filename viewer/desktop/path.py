@@ -54,7 +54,9 @@ class CameraPath:
         return View(_square(a.pose + (b.pose - a.pose) * t), a.fov + (b.fov - a.fov) * t)
 
     @staticmethod
-    def through(keyframes: Sequence[View], seconds: float | None = None, is_cycle: bool = False) -> CameraPath:
+    def through(
+        keyframes: Sequence[View], seconds: float | None = None, is_cycle: bool = False
+    ) -> CameraPath:
         """Make a smooth path through keyframes (a Catmull-Rom spline), two seconds between each by default."""
         count = len(keyframes)
         if count < 2:
@@ -74,7 +76,10 @@ class CameraPath:
             t = place - low
             p0, p1, p2, p3 = (corner(low + offset) for offset in (-1, 0, 1, 2))
             value = 0.5 * (
-                2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+                2 * p1
+                + (p2 - p0) * t
+                + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+                + (3 * p1 - p0 - 3 * p2 + p3) * t**3
             )
             made.append(View(_square(value[:12].reshape(3, 4)), float(np.clip(value[12], 1.0, 170.0))))
         return CameraPath(tuple(made), seconds, FPS, is_cycle, tuple(keyframes))
@@ -145,7 +150,8 @@ def write_path(path: Path, camera_path: CameraPath, width: int, height: int) -> 
             for view in camera_path.keyframes
         ],
         "camera_path": [
-            {"camera_to_world": matrix(view), "fov": view.fov, "aspect": aspect} for view in camera_path.frames
+            {"camera_to_world": matrix(view), "fov": view.fov, "aspect": aspect}
+            for view in camera_path.frames
         ],
     }
     path.write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -108,7 +108,9 @@ class Renderer:
         self._own: Submodel | None = None
         widths = network_widths(scene)
         if widths[1] % 4 or widths[2] % 4:
-            raise MissingPartError(f"hidden widths {widths[1:]} of the network must be multiples of 4 for the shaders")
+            raise MissingPartError(
+                f"hidden widths {widths[1:]} of the network must be multiples of 4 for the shaders"
+            )
         self._block_bytes = 16 * weight_count(widths)
         limit = int(GL.glGetIntegerv(GL.GL_MAX_UNIFORM_BLOCK_SIZE))
         if self._block_bytes > limit:
@@ -147,7 +149,9 @@ class Renderer:
         def image(internal: int) -> int:
             texture = int(GL.glGenTextures(1))
             GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
-            GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, internal, width, height, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, None)
+            GL.glTexImage2D(
+                GL.GL_TEXTURE_2D, 0, internal, width, height, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, None
+            )
             GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MIN_FILTER, GL.GL_NEAREST)
             GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAG_FILTER, GL.GL_NEAREST)
             GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAX_LEVEL, 0)
@@ -170,14 +174,18 @@ class Renderer:
         self._targets[role] = made
         return made
 
-    def draw(self, target: Target, submodel: Submodel, camera: Camera, low: int = 0, high: int | None = None) -> None:
+    def draw(
+        self, target: Target, submodel: Submodel, camera: Camera, low: int = 0, high: int | None = None
+    ) -> None:
         """Draw rows [low, high) of the target, counted from below, with a pinhole camera of any image size."""
         GL = gl()
         params = self.scene.params
         lens = at_size(camera, target.width, target.height).intrinsics
         pose = np.asarray(camera.world_from_cam, np.float64)
         rotation = (VIEWER_FROM_TRAINING @ pose[:, :3]).T.astype(np.float32)  # columns first, as OpenGL reads
-        position = VIEWER_FROM_TRAINING @ (pose[:, 3] - params.submodel_centre(submodel.k)) * params.submodel_scale
+        position = (
+            VIEWER_FROM_TRAINING @ (pose[:, 3] - params.submodel_centre(submodel.k)) * params.submodel_scale
+        )
         lens_values = (1.0 / lens.fx, 1.0 / lens.fy, lens.cx, target.height - lens.cy)
         rows = (target.height if high is None else high) - low
         GL.glBindVertexArray(self._vertices)

@@ -54,7 +54,10 @@ def scene_defines(scene: BakedScene, step_multiplier: int, has_exposure: bool) -
         "HIDDEN_2": widths[2],
         "WEIGHT_COUNT": weight_count(widths),
     }
-    return {name: f"({value!r})" if isinstance(value, float) else str(int(value)) for name, value in values.items()}
+    return {
+        name: f"({value!r})" if isinstance(value, float) else str(int(value))
+        for name, value in values.items()
+    }
 
 
 def assemble(name: str, defines: dict[str, str]) -> str:

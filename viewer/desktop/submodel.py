@@ -67,7 +67,10 @@ class Submodel:
         """Check the sizes against the device. Raises MissingPartError where they are too large for it."""
         GL = gl()
         depth, height, width = packed.images["atlas_density"].shape[:3]
-        volume, plane = int(GL.glGetIntegerv(GL.GL_MAX_3D_TEXTURE_SIZE)), int(GL.glGetIntegerv(GL.GL_MAX_TEXTURE_SIZE))
+        volume, plane = (
+            int(GL.glGetIntegerv(GL.GL_MAX_3D_TEXTURE_SIZE)),
+            int(GL.glGetIntegerv(GL.GL_MAX_TEXTURE_SIZE)),
+        )
         edge = max(depth, height, width, packed.images["occupancy"].shape[0])
         texels = packed.images["planes_density"].shape[1]
         for needed, allowed, kind in ((edge, volume, "3D textures"), (texels, plane, "textures")):
@@ -107,14 +110,18 @@ class Submodel:
                 GL.glTexParameteri(target, key, value)
             # Whole rows of one layer at a time, so that a plane of any size comes in bounded pieces.
             tall = max(1, min(rows, PIECE_BYTES // max(1, columns * channels)))
-            deep = max(1, min(layers, PIECE_BYTES // max(1, rows * columns * channels))) if tall == rows else 1
+            deep = (
+                max(1, min(layers, PIECE_BYTES // max(1, rows * columns * channels))) if tall == rows else 1
+            )
             for z in range(0, layers, deep):
                 for y in range(0, rows, tall):
                     part = image[z : z + deep, y : y + tall]
                     GL.glBindTexture(target, texture)
                     GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
                     size = (columns, part.shape[1], part.shape[0])
-                    GL.glTexSubImage3D(target, 0, 0, y, z, *size, form, GL.GL_UNSIGNED_BYTE, np.ascontiguousarray(part))
+                    GL.glTexSubImage3D(
+                        target, 0, 0, y, z, *size, form, GL.GL_UNSIGNED_BYTE, np.ascontiguousarray(part)
+                    )
                     yield part.nbytes
         self.is_complete = True
 

@@ -149,7 +149,9 @@ class Viewer:
         if not cameras:
             return None
         first = 0 if step > 0 else len(cameras) - 1
-        self._training_view = first if self._training_view < 0 else (self._training_view + step) % len(cameras)
+        self._training_view = (
+            first if self._training_view < 0 else (self._training_view + step) % len(cameras)
+        )
         entry = cameras[self._training_view]
         lens = entry.camera.intrinsics
         fov = math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
@@ -374,7 +376,9 @@ class _Picture:
         GL = gl()
         texture, frame = int(GL.glGenTextures(1)), int(GL.glGenFramebuffers(1))
         GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
-        GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, GL.GL_RGBA8, width, height, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, None)
+        GL.glTexImage2D(
+            GL.GL_TEXTURE_2D, 0, GL.GL_RGBA8, width, height, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, None
+        )
         GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAX_LEVEL, 0)
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, frame)
         GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, GL.GL_COLOR_ATTACHMENT0, GL.GL_TEXTURE_2D, texture, 0)

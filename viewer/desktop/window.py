@@ -204,7 +204,9 @@ class Window:
         glfw, window = self.glfw, self.window
         glfw.set_framebuffer_size_callback(window, lambda _, w, h: self._resize(w, h))
         glfw.set_window_refresh_callback(window, lambda _: self.draw())
-        glfw.set_window_focus_callback(window, lambda _, focused: focused or self.viewer.controls.keys.clear())
+        glfw.set_window_focus_callback(
+            window, lambda _, focused: focused or self.viewer.controls.keys.clear()
+        )
         glfw.set_key_callback(window, lambda _, key, code, action, mods: self.on_key(key, action, mods))
         glfw.set_mouse_button_callback(window, lambda _, *event: self.on_button(*event))
         glfw.set_cursor_pos_callback(window, lambda _, x, y: self.on_pointer(x, y))
@@ -293,7 +295,11 @@ class Window:
             glfw.KEY_Q: lambda: glfw.set_window_should_close(self.window, True),
             glfw.KEY_W: lambda: glfw.set_window_should_close(self.window, True),
         }
-        return {(key, held): act for held, table in ((False, plain), (True, control)) for key, act in table.items()}
+        return {
+            (key, held): act
+            for held, table in ((False, plain), (True, control))
+            for key, act in table.items()
+        }
 
     def _toggle(self, name: str) -> None:
         setattr(self, name, not getattr(self, name))
@@ -312,7 +318,9 @@ class Window:
 
     def _copy_view(self) -> None:
         view = self.viewer.view
-        self.glfw.set_clipboard_string(self.window, view_text(view.pose, self.viewer.controls.distance, view.fov))
+        self.glfw.set_clipboard_string(
+            self.window, view_text(view.pose, self.viewer.controls.distance, view.fov)
+        )
         self.tell("Copied; put it behind the address of the page to see this view there")
 
     def _save_path(self) -> None:
@@ -352,7 +360,9 @@ class Window:
             return
         state = self.glfw.get_gamepad_state(self.glfw.JOYSTICK_1)
         if state is not None:
-            self.viewer.controls.gamepad(list(state.axes), [bool(button) for button in state.buttons], 1.0 / 60.0)
+            self.viewer.controls.gamepad(
+                list(state.axes), [bool(button) for button in state.buttons], 1.0 / 60.0
+            )
 
     def _idle_seconds(self) -> float:
         return min(0.25, max(0.01, self._notice[1] - time.monotonic())) if self._notice else 0.25
