@@ -1,4 +1,4 @@
-"""``smerf verify``: are the files intact, and do all viewers draw the same picture?"""
+"""``smerf verify``: check that files are intact and that all viewers draw the same picture."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smerf.viewer.desktop.camera import Heading, normalise
+from .camera import Heading, normalise
 
 __all__ = ["HELD_KEYS", "Controls"]
 

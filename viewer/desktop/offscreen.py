@@ -12,10 +12,11 @@ import numpy as np
 from smerf.capture.types import Camera
 from smerf.errors import UsageError
 from smerf.scene.types import BakedScene
-from smerf.viewer.desktop.context import gl
-from smerf.viewer.desktop.path import CameraPath
-from smerf.viewer.desktop.renderer import Renderer, at_size, pinhole
-from smerf.viewer.desktop.viewer import start_view
+
+from .context import gl
+from .path import CameraPath
+from .renderer import Renderer, at_size, pinhole
+from .viewer import start_view
 
 __all__ = ["FrameTimes", "draw_cameras", "fixed_cameras", "measure", "path_cameras", "split_cameras"]
 

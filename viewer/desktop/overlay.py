@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from smerf.viewer.desktop.context import gl
-from smerf.viewer.desktop.shaders import Program
+from .context import gl
+from .shaders import Program
 
 __all__ = ["Panel", "set_text"]
 

@@ -15,9 +15,10 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import MissingPartError
 from smerf.render.options import MarchOptions, choose_background, choose_exposure, choose_near
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
-from smerf.viewer.desktop.context import gl, is_software
-from smerf.viewer.desktop.shaders import Program, assemble, network_widths, scene_defines, weight_count
-from smerf.viewer.desktop.submodel import Submodel, pack
+
+from .context import gl, is_software
+from .shaders import Program, assemble, network_widths, scene_defines, weight_count
+from .submodel import Submodel, pack
 
 __all__ = ["Renderer", "Target", "at_size", "pack_network", "pinhole"]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from smerf.errors import MissingPartError
 from smerf.scene.types import BakedScene
-from smerf.viewer.desktop.context import gl
+
+from .context import gl
 
 __all__ = ["Program", "assemble", "scene_defines", "weight_count"]
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from smerf.errors import SmerfError
 from smerf.scene.types import BakedScene, SceneParams
-from smerf.viewer.desktop.submodel import PackedSubmodel, Submodel, pack
+
+from .submodel import PackedSubmodel, Submodel, pack
 
 __all__ = ["Streamer", "nearest_neighbour"]
 

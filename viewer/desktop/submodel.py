@@ -13,7 +13,8 @@ import numpy as np
 
 from smerf.errors import MissingPartError
 from smerf.scene.types import BakedSubmodel
-from smerf.viewer.desktop.context import gl
+
+from .context import gl
 
 __all__ = ["PackedSubmodel", "Submodel", "pack"]
 

@@ -17,13 +17,14 @@ import numpy as np
 from smerf.capture.types import Camera
 from smerf.errors import UsageError
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
-from smerf.viewer.desktop.camera import look_at
-from smerf.viewer.desktop.context import gl
-from smerf.viewer.desktop.controls import Controls
-from smerf.viewer.desktop.path import CameraPath, View
-from smerf.viewer.desktop.renderer import Renderer, Target, pinhole
-from smerf.viewer.desktop.stream import Streamer
-from smerf.viewer.desktop.submodel import Submodel
+
+from .camera import look_at
+from .context import gl
+from .controls import Controls
+from .path import CameraPath, View
+from .renderer import Renderer, Target, pinhole
+from .stream import Streamer
+from .submodel import Submodel
 
 __all__ = ["DEFAULT_FOV", "Statistics", "Viewer", "start_view"]
 

@@ -11,12 +11,13 @@ from typing import Any
 from smerf.errors import SmerfError
 from smerf.scene import load_scene
 from smerf.scene.types import BakedScene
-from smerf.viewer.desktop.camera import view_text
-from smerf.viewer.desktop.context import create_window
-from smerf.viewer.desktop.controls import HELD_KEYS
-from smerf.viewer.desktop.overlay import Panel
-from smerf.viewer.desktop.path import read_path, write_path
-from smerf.viewer.desktop.viewer import Viewer
+
+from .camera import view_text
+from .context import create_window
+from .controls import HELD_KEYS
+from .overlay import Panel
+from .path import read_path, write_path
+from .viewer import Viewer
 
 __all__ = ["HELP", "Window", "open_scene"]
 
