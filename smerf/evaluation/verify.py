@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.evaluation.viewers import VIEWERS, open_viewer
+from smerf.render.options import fit_camera
 from smerf.scene import BakedScene, load_scene, verify_manifest
 from smerf.scene.manifest import MANIFEST_NAME
 
@@ -133,7 +134,7 @@ def choose_cameras(scene: BakedScene, count: int, size: tuple[int, int]) -> list
         wanted = (count * (index + 1)) // len(members) - (count * index) // len(members)
         picked = np.linspace(0, len(group) - 1, min(wanted, len(group))).round().astype(int)
         chosen += [group[i] for i in picked]
-    return [(entry.name, _at_size(entry.camera, *size)) for entry in chosen]
+    return [(entry.name, fit_camera(entry.camera, *size)) for entry in chosen]
 
 
 def _made_up(scene: BakedScene, count: int, size: tuple[int, int]) -> list[tuple[str, Camera]]:
@@ -144,22 +145,11 @@ def _made_up(scene: BakedScene, count: int, size: tuple[int, int]) -> list[tuple
     for i in range(count):
         k = i % len(scene.params.params_to_sm)
         angle = math.tau * i / count
-        right = np.array([math.cos(angle), math.sin(angle), 0.0])
-        back = np.array([-math.sin(angle), math.cos(angle), 0.0])
-        pose = np.stack([right, np.array([0.0, 0.0, 1.0]), -back, scene.params.submodel_centre(k)], -1)
-        pose[:, :3] = pose[:, :3] @ np.diag([1.0, 1.0, np.linalg.det(pose[:, :3])])
+        c, s = math.cos(angle), math.sin(angle)
+        axes = ([c, s, 0.0], [0.0, 0.0, 1.0], [s, -c, 0.0])
+        pose = np.stack([*map(np.array, axes), scene.params.submodel_centre(k)], -1)
         cameras.append((f"submodel {k}, {math.degrees(angle):.0f} degrees", Camera(lens, pose)))
     return cameras
-
-
-def _at_size(camera: Camera, width: int, height: int) -> Camera:
-    """Return a pinhole camera that sees the photo's field along the tighter axis, with its lens offset."""
-    lens = camera.intrinsics
-    scale = max(width / lens.width, height / lens.height)
-    cx = width / 2 + (lens.cx - lens.width / 2) * scale
-    cy = height / 2 + (lens.cy - lens.height / 2) * scale
-    sized = Intrinsics("PINHOLE", width, height, lens.fx * scale, lens.fy * scale, cx, cy)
-    return replace(camera, intrinsics=sized)
 
 
 def verify_scene(

@@ -93,6 +93,10 @@ class EglContext:
         if not self._egl.eglMakeCurrent(self._display, None, None, self._context):
             raise MissingPartError(f"EGL cannot use its context without a surface: {MEND}")
 
+    def release(self) -> None:
+        """Leave this thread without a context, so that one of another kind can become current."""
+        self._egl.eglMakeCurrent(self._display, None, None, None)
+
     def close(self) -> None:
         """Free the context; may be called twice."""
         if self._context is not None:

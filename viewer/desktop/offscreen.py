@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from smerf.capture.types import Camera
 from smerf.errors import UsageError
+from smerf.render.options import fit_camera
 from smerf.scene.types import BakedScene
 
 from .context import gl
@@ -55,7 +56,7 @@ def fixed_cameras(scene: BakedScene, count: int, size: tuple[int, int]) -> list[
     )
     if entries:
         picked = np.linspace(0, len(entries) - 1, min(count, len(entries))).round().astype(int)
-        return [(entries[i].name, _fitted(entries[i].camera, *size)) for i in picked]
+        return [(entries[i].name, fit_camera(entries[i].camera, *size)) for i in picked]
     view = start_view(scene)
     cameras = []
     for i in range(count):
@@ -65,16 +66,6 @@ def fixed_cameras(scene: BakedScene, count: int, size: tuple[int, int]) -> list[
         pose = np.concatenate([turn @ view.pose[:, :3], view.pose[:, 3:]], -1)
         cameras.append((f"turn {math.degrees(angle):.0f}", pinhole(pose, *size, view.fov)))
     return cameras
-
-
-def _fitted(camera: Camera, width: int, height: int) -> Camera:
-    """Return the camera at another shape of image: square pixels stay square, the tighter axis keeps its field."""
-    lens = camera.intrinsics
-    scale = max(width / lens.width, height / lens.height)
-    cx = width / 2 + (lens.cx - lens.width / 2) * scale
-    cy = height / 2 + (lens.cy - lens.height / 2) * scale
-    sized = replace(lens, width=width, height=height, fx=lens.fx * scale, fy=lens.fy * scale, cx=cx, cy=cy)
-    return at_size(replace(camera, intrinsics=sized), width, height)
 
 
 def draw_cameras(scene: BakedScene, cameras: Sequence[Camera]) -> Iterator[np.ndarray]:

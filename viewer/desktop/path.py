@@ -1,6 +1,7 @@
 """Camera paths: recorded as keyframes, played, and stored in nerfstudio's JSON.
 
-The page and ``smerf render`` read the same files. Poses are camera-to-world (3, 4) in training axes; fields of view are vertical, in degrees.
+The page and ``smerf render`` read the same files. Poses are camera-to-world (3, 4) in training axes; fields of
+view are vertical, in degrees.
 """
 
 from __future__ import annotations
