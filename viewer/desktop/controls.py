@@ -26,6 +26,7 @@ DEAD_ZONE = 0.1
 _MOVES = {"W": (0, 0, 1), "S": (0, 0, -1), "A": (-1, 0, 0), "D": (1, 0, 0), "Q": (0, -1, 0), "E": (0, 1, 0)}
 _ARROWS = {"UP": (0, 1), "DOWN": (0, -1), "LEFT": (-1, 0), "RIGHT": (1, 0)}
 _ROLLS = {"Z": 1.0, "X": -1.0}
+_EASED = ("yaw", "pitch", "roll", "distance")
 HELD_KEYS = frozenset([*_MOVES, *_ARROWS, *_ROLLS, "SHIFT", "ALT"])
 """Keys that act for as long as they are held."""
 
@@ -81,6 +82,13 @@ class Controls:
         """Distance of the point that the camera turns around."""
         return self._goal.distance
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether the camera has not yet come to where the user wants it."""
+        now, goal = self._now, self._goal
+        is_there = all(abs(getattr(now, name) - getattr(goal, name)) <= 1e-5 for name in _EASED)
+        return not is_there or bool(np.linalg.norm(now.anchor - goal.anchor) >= 1e-6)
+
     def set_pose(self, pose: np.ndarray, target: np.ndarray | None = None) -> None:
         """Take a camera as it is, roll included; it is drawn exactly until the user moves."""
         pose = np.array(pose, np.float64)[:3]
@@ -107,13 +115,11 @@ class Controls:
         """Advance by ``dt`` seconds; say whether the camera changed."""
         if self.keys - {"SHIFT", "ALT"}:
             self._apply_keys(min(dt, 0.1))
-        now, goal = self._now, self._goal
-        angles = ("yaw", "pitch", "roll", "distance")
-        is_near = all(abs(getattr(now, name) - getattr(goal, name)) <= 1e-5 for name in angles)
-        if is_near and np.linalg.norm(now.anchor - goal.anchor) < 1e-6:
+        if not self.is_moving:
             return False
+        now, goal = self._now, self._goal
         t = 1.0 - math.exp(-dt / DAMPING_SECONDS)
-        for name in angles:
+        for name in _EASED:
             setattr(now, name, getattr(now, name) + (getattr(goal, name) - getattr(now, name)) * t)
         now.anchor = now.anchor + (goal.anchor - now.anchor) * t
         self._exact = None

@@ -222,7 +222,8 @@ class Viewer:
     def needs_ticks(self) -> bool:
         """Whether something is going on: motion, an unfinished picture, a submodel under way."""
         is_drawing = self._drawn is not None and self._finished != self._version
-        return bool(is_drawing or self.is_playing or self.controls.keys or self.streamer.is_loading)
+        is_moving = self.controls.is_moving or bool(self.controls.keys)
+        return is_drawing or is_moving or self.is_playing or self.streamer.is_loading
 
     def resize(self, width: int, height: int) -> None:
         """Change the picture's size; the old picture is shown, stretched, until the new one is there."""

@@ -65,7 +65,9 @@ def test_without_a_target_the_orbit_turns_around_what_the_picture_shows():
     assert np.linalg.norm(pose[:, 3] - [0, -0.5, 0]) == pytest.approx(1.5, abs=1e-3)
 
 
-@pytest.mark.parametrize(("key", "axis", "sign"), [("W", 1, 1), ("S", 1, -1), ("A", 0, -1), ("D", 0, 1), ("Q", 2, -1), ("E", 2, 1)])
+@pytest.mark.parametrize(
+    ("key", "axis", "sign"), [("W", 1, 1), ("S", 1, -1), ("A", 0, -1), ("D", 0, 1), ("Q", 2, -1), ("E", 2, 1)]
+)
 def test_keys_fly_along_six_directions(key, axis, sign):
     controls = start("fly")
     controls.keys.add(key)

@@ -12,7 +12,10 @@ from smerf.cli.render import read_camera_path
 from smerf.errors import InvalidDataError, UsageError
 from smerf.viewer.desktop.path import CameraPath, View, read_path, write_path
 
-VIEWS = [View(look_at(origin, [0, 0, 0])[:3], fov) for origin, fov in (([0, -2, 0], 40), ([2, 0, 0.5], 50), ([0, 2, 1], 60))]
+VIEWS = [
+    View(look_at(origin, [0, 0, 0])[:3], fov)
+    for origin, fov in (([0, -2, 0], 40), ([2, 0, 0.5], 50), ([0, 2, 1], 60))
+]
 
 
 def test_a_path_survives_its_file(tmp_path):
@@ -38,7 +41,9 @@ def test_a_path_passes_through_its_keyframes_without_distortion():
     path = CameraPath.through(VIEWS)
     for time, view in zip((0.0, 2.0, 3.9999), VIEWS):
         there = path.at(time)
-        assert np.allclose(there.pose, view.pose, atol=2e-3) and there.fov == pytest.approx(view.fov, abs=0.01)
+        assert np.allclose(there.pose, view.pose, atol=2e-3) and there.fov == pytest.approx(
+            view.fov, abs=0.01
+        )
     for time in np.linspace(0, 3.99, 17):
         rotation = path.at(time).pose[:, :3]
         assert np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-9) and np.linalg.det(rotation) > 0.999

@@ -94,7 +94,9 @@ def test_a_lens_that_is_off_centre_and_not_square(gl):
     renderer.free()
 
 
-@pytest.mark.parametrize("storage", [{"extension": "png", "joint": True}, {"extension": "raw"}, {"extension": "raw.gz"}])
+@pytest.mark.parametrize(
+    "storage", [{"extension": "png", "joint": True}, {"extension": "raw"}, {"extension": "raw.gz"}]
+)
 def test_every_storage_form_agrees_with_an_independent_march(gl, tmp_path, storage):
     write_submodel(tmp_path / "sm_000", make_scene(), **storage)
     if storage["extension"] == "raw":

@@ -132,7 +132,9 @@ def test_keys_and_mouse_move_the_camera_and_reset_brings_it_back(open_window, sc
     window.on_pointer(x + 400, y)
     settle(window)
     turned = window.viewer.view.pose
-    assert np.degrees(np.arccos(np.clip(turned[:, 2] @ pose[:, 2], -1, 1))) == pytest.approx(np.degrees(0.2), abs=1.0)
+    assert np.degrees(np.arccos(np.clip(turned[:, 2] @ pose[:, 2], -1, 1))) == pytest.approx(
+        np.degrees(0.2), abs=1.0
+    )
     press(window, g.KEY_R)
     assert np.array_equal(settle(window), before)
 
