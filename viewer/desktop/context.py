@@ -282,5 +282,7 @@ def create_window(width: int, height: int, title: str, is_visible: bool = True) 
         raise MissingPartError(
             f"no window can be opened ({reason}): run on a desktop or under xvfb-run, or draw with --offscreen"
         ) from error
+    # From here on a failing call, such as one that the window system does not offer, is no reason to stop.
+    glfw.ERROR_REPORTING = "warn"
     gl()
     return window

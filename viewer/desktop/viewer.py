@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from smerf.capture.types import Camera
-from smerf.errors import UsageError
+from smerf.errors import InvalidDataError, SmerfError
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
 
 from .camera import look_at
@@ -103,7 +103,6 @@ class Viewer:
         self.is_playing = False
         self.has_picture = False
         self._given_fov = fov
-        self._exact_camera: Camera | None = None
         self._training_view = -1
         self._path_time = 0.0
         self._picture = _Picture(*size)
@@ -127,8 +126,6 @@ class Viewer:
     @property
     def camera(self) -> Camera:
         """The camera that is drawn, at the picture's size."""
-        if self._exact_camera is not None:
-            return self._exact_camera
         return pinhole(self.controls.pose, *self.size, self.fov)
 
     def reset(self) -> None:
@@ -140,7 +137,6 @@ class Viewer:
         if not is_moving:
             self.pause()
         self.fov = view.fov
-        self._exact_camera = None
         self.controls.set_pose(view.pose)
         self._changed(is_moving)
 
@@ -202,9 +198,8 @@ class Viewer:
         return True
 
     def pause(self) -> None:
-        """Stop the path, and leave the exact camera of a photo."""
+        """Stop the path."""
         self.is_playing = False
-        self._exact_camera = None
 
     def _remake_path(self) -> None:
         self.pause()
@@ -239,7 +234,6 @@ class Viewer:
         dt = 1.0 / 60.0 if self._was_idle else min(0.25, max(0.001, now - self._last_tick))
         self._was_idle, self._last_tick = True, now
         if self.controls.update(dt):
-            self._exact_camera = None
             self._changed(True, now)
         if self.is_playing and self.path is not None:
             self._path_time += dt
@@ -263,15 +257,15 @@ class Viewer:
         return self._draw_band(submodel)
 
     def finish(self, timeout: float = 600.0) -> None:
-        """Tick until the picture is finished. Raises UsageError with the reason if the submodel cannot be loaded."""
+        """Tick until the picture is finished. Raises InvalidDataError if the submodel cannot be loaded."""
         end = time.monotonic() + timeout
         self._last_move = -math.inf
         while not self.is_finished:
             self.tick(time.monotonic())
             if self.streamer.error:
-                raise UsageError(self.streamer.error)
+                raise InvalidDataError(self.streamer.error)
             if time.monotonic() > end:
-                raise UsageError(f"the picture was not finished within {timeout:.0f} s")
+                raise SmerfError(f"the picture was not finished within {timeout:.0f} s")
             if self._drawn is None or self.streamer.is_loading:
                 time.sleep(0.001)
 

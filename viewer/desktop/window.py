@@ -99,6 +99,7 @@ class Window:
         self._windowed: tuple[int, int, int, int] | None = None
         self._statistics: tuple[float, list[tuple[str, str]]] = (-math.inf, [])
         self._wants_picture: Path | None = None
+        self._last_gamepad = 0.0
         self._is_dirty = True
         self._panels = {name: Panel() for name in ("notice", "statistics", "help")}
         glfw.swap_interval(1)
