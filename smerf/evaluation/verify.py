@@ -129,9 +129,9 @@ def choose_cameras(scene: BakedScene, count: int, size: tuple[int, int]) -> list
     for entry in entries:
         groups.setdefault(scene.params.choose_submodel(entry.camera.world_from_cam[:, 3]), []).append(entry)
     chosen: list[Any] = []
-    members = [groups[k] for k in sorted(groups)]
-    for index, group in enumerate(members):
-        wanted = (count * (index + 1)) // len(members) - (count * index) // len(members)
+    each, rest = divmod(count, len(groups))
+    for index, k in enumerate(sorted(groups)):
+        group, wanted = groups[k], each + (index < rest)
         picked = np.linspace(0, len(group) - 1, min(wanted, len(group))).round().astype(int)
         chosen += [group[i] for i in picked]
     return [(entry.name, fit_camera(entry.camera, *size)) for entry in chosen]

@@ -107,7 +107,7 @@ def test_without_a_display_and_without_egl_the_mend_is_told(view, baked, tmp_pat
     from smerf.errors import MissingPartError
     from smerf.scene.desktop import desktop_viewer
 
-    def missing(*words):
+    def missing(*words, **named):
         raise MissingPartError("libEGL is not installed")
 
     context = desktop_viewer("context")
