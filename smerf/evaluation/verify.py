@@ -142,12 +142,14 @@ def _made_up(scene: BakedScene, count: int, size: tuple[int, int]) -> list[tuple
     focal = 0.5 * height / math.tan(math.radians(0.5 * _FIELD_DEGREES))
     lens = Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2)
     cameras = []
+    # Off the centres and axes, where rays run along cell borders and rounding decides which cell they see.
+    aside = np.array([0.031, 0.047, 0.053]) / scene.params.submodel_grid_resolution
     for i in range(count):
         k = i % len(scene.params.params_to_sm)
-        angle = math.tau * i / count
+        angle = math.tau * i / count + 0.3
         c, s = math.cos(angle), math.sin(angle)
         axes = ([c, s, 0.0], [0.0, 0.0, 1.0], [s, -c, 0.0])
-        pose = np.stack([*map(np.array, axes), scene.params.submodel_centre(k)], -1)
+        pose = np.stack([*map(np.array, axes), scene.params.submodel_centre(k) + aside], -1)
         cameras.append((f"submodel {k}, {math.degrees(angle):.0f} degrees", Camera(lens, pose)))
     return cameras
 
