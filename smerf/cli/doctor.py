@@ -74,11 +74,11 @@ def _look_at_python() -> list[Check]:
 def _look_at_packages() -> list[Check]:
     essential = (
         "numpy", "imageio", "pillow", "scipy", "trimesh", "tyro", "rich", "safetensors", "PyYAML",
-        "flip-evaluator",
+        "flip-evaluator", "PyOpenGL", "glfw",
     )  # fmt: skip
     optional = {
         "embreex": "rays against meshes: smerf synth",
-        "playwright": "browser tests",
+        "playwright": "the page in smerf verify, browser tests",
     }
     checks = [_package(name, "missing", "") for name in essential]
     return checks + [_package(name, "absent", purpose) for name, purpose in optional.items()]

@@ -26,9 +26,11 @@ COMMANDS = {
     "distill": "distil the teacher into a student",
     "bake": "bake the student into streamable assets",
     "export": "write the web page of a baked scene",
+    "view": "open a scene in the desktop viewer, or draw it without a display",
     "serve": "open a scene in the web viewer, from this machine",
     "render": "render frames or a video of a baked scene",
     "eval": "measure the stages of a run and write its report",
+    "verify": "check a scene's hashes, and that every viewer draws the same picture",
     "info": "say what a run, a capture or a baked scene holds",
     "doctor": "say what this machine can do, and how to mend the rest",
 }

@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "Switch",
     "default_run",
+    "parse_size",
     "refuse_non_empty",
     "require_capture",
     "resolve_device",
@@ -97,3 +98,11 @@ def refuse_non_empty(path: Path, overwrite: bool, what: str) -> None:
         return
     if not path.is_dir() or any(os.scandir(path)):
         raise UsageError(f"{path}: is there already; give another {what} with -o, or --overwrite")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height of a size such as ``640x360``. Raises UsageError for anything else."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and 0 < int(part) <= 16384 for part in parts):
+        raise UsageError(f"--size {text}: give width and height in pixels, such as 640x360")
+    return int(parts[0]), int(parts[1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from smerf.capture.types import Camera
+from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
 
@@ -18,6 +18,7 @@ __all__ = [
     "choose_background",
     "choose_exposure",
     "choose_near",
+    "fit_camera",
     "to_submodel",
 ]
 
@@ -102,6 +103,19 @@ def camera_rays(camera: Camera, near: float) -> tuple[np.ndarray, np.ndarray]:
 
         directions = pixel_rays(camera)[1] * np.float32(near)
     return pose[None, :3, 3].astype(np.float32), np.ascontiguousarray(directions, np.float32)
+
+
+def fit_camera(camera: Camera, width: int, height: int) -> Camera:
+    """Return a pinhole camera of another image shape, with the lens offset but without the lens's distortion.
+
+    Pixels that were square stay square, and the axis that is tighter keeps its field of view.
+    """
+    lens = camera.intrinsics
+    scale = max(width / lens.width, height / lens.height)
+    cx = width / 2 + (lens.cx - lens.width / 2) * scale
+    cy = height / 2 + (lens.cy - lens.height / 2) * scale
+    fitted = Intrinsics("PINHOLE", width, height, lens.fx * scale, lens.fy * scale, cx, cy)
+    return replace(camera, intrinsics=fitted)
 
 
 def to_submodel(

@@ -12,6 +12,15 @@ uniform vec4 u_lens;             // 1/fx, 1/fy, cx, cy in pixels of the target, 
 uniform vec3 u_background;
 uniform float u_log_exposure;    // used with EXPOSURE only
 
+// Software drivers need many seconds to compile the unrolled network, and gain nothing from it: a host may define
+// ROLLED_LOOPS, which keeps the compiler from knowing where the loops end.
+#ifdef ROLLED_LOOPS
+uniform int u_zero;
+#define END(count) ((count) + u_zero)
+#else
+#define END(count) (count)
+#endif
+
 // Three layers; per layer and group of four outputs: the bias, then one vec4 of outputs per input.
 layout(std140) uniform Network {
   vec4 u_weights[WEIGHT_COUNT];
@@ -43,20 +52,20 @@ vec4 activate(vec4 x) {
 vec3 network(vec4 inputs[INPUT_QUADS]) {
   vec4 hidden_1[HIDDEN_1 / 4];
   vec4 hidden_2[HIDDEN_2 / 4];
-  for (int j = 0; j < HIDDEN_1 / 4; ++j) {
+  for (int j = 0; j < END(HIDDEN_1 / 4); ++j) {
     int base = j * (1 + 4 * INPUT_QUADS);
     vec4 sum = u_weights[base];
-    for (int i = 0; i < INPUT_QUADS; ++i) sum += ROWS(base + 1 + 4 * i, inputs[i]);
+    for (int i = 0; i < END(INPUT_QUADS); ++i) sum += ROWS(base + 1 + 4 * i, inputs[i]);
     hidden_1[j] = activate(sum);
   }
-  for (int j = 0; j < HIDDEN_2 / 4; ++j) {
+  for (int j = 0; j < END(HIDDEN_2 / 4); ++j) {
     int base = LAYER_1 + j * (1 + HIDDEN_1);
     vec4 sum = u_weights[base];
-    for (int i = 0; i < HIDDEN_1 / 4; ++i) sum += ROWS(base + 1 + 4 * i, hidden_1[i]);
+    for (int i = 0; i < END(HIDDEN_1 / 4); ++i) sum += ROWS(base + 1 + 4 * i, hidden_1[i]);
     hidden_2[j] = activate(sum);
   }
   vec4 sum = u_weights[LAYER_2];
-  for (int i = 0; i < HIDDEN_2 / 4; ++i) sum += ROWS(LAYER_2 + 1 + 4 * i, hidden_2[i]);
+  for (int i = 0; i < END(HIDDEN_2 / 4); ++i) sum += ROWS(LAYER_2 + 1 + 4 * i, hidden_2[i]);
   return 1.0 / (1.0 + exp(-sum.xyz));
 }
 

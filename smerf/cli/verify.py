@@ -1,0 +1,85 @@
+"""``smerf verify``: check that files are intact and that all viewers draw the same picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from smerf.cli.options import Common, Json, Positional, parse_size, scene_folder
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """Check a baked scene: every file against the manifest's hashes, then the same cameras in every viewer. Exits
+    with 5 if something differs.
+
+    Examples:
+      smerf verify runs/tabletop
+      smerf verify runs/tabletop --viewers native,desktop --cameras 8 -o report
+    """
+
+    scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
+    """Run folder or baked scene."""
+    viewers: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = "native,desktop,web"
+    """Viewers to compare; the others are held against the first."""
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "320x240"
+    """Size of the pictures."""
+    cameras: Annotated[int, tyro.conf.arg(metavar="INT")] = 4
+    """How many cameras to draw."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None
+    """Folder for verify.json and differences.png, a sheet of all pictures and their differences."""
+    json: Json = False
+    """Print JSON."""
+
+
+def run(options: Options) -> int:
+    """Check, print what was found, and fail if anything differs."""
+    from smerf.cli.summary import format_table
+    from smerf.errors import VerificationError
+    from smerf.evaluation.verify import TOLERANCE, verify_scene
+    from smerf.runs.progress import Progress
+    from smerf.runs.signals import catch_signals
+
+    names = tuple(name.strip() for name in options.viewers.split(",") if name.strip())
+    size = parse_size(options.size)
+    folder = scene_folder(options.scene)
+    with catch_signals(), Progress("verify", None, "pictures", stops=True, quiet=options.quiet) as progress:
+        found = verify_scene(folder, names, size, options.cameras, options.output, progress)
+    if options.json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        files = {
+            None: "no manifest.json: not checked",
+            False: "as the manifest says",
+            True: "not as the manifest says",
+        }
+        print(f"files: {files[None if found.problems is None else bool(found.problems)]}")
+        for problem in found.problems or ():
+            print(f"  {problem}")
+        rows = [
+            [
+                f"{difference.camera}: {difference.viewer} - {difference.yardstick}",
+                str(difference.maximum),
+                f"{difference.p999:.1f}",
+                f"{difference.mean:.3f}",
+                f"{100 * difference.share_within:.3f} %",
+            ]
+            for difference in found.differences
+        ]
+        if rows:
+            print(
+                format_table(
+                    ["difference in steps of 1/255", "max", "99.9 %", "mean", f"within {TOLERANCE}"], rows
+                )
+            )
+        if options.output is not None:
+            print(f"report: {options.output}")
+    if found.complaint:
+        raise VerificationError(found.complaint)
+    return 0

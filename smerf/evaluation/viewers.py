@@ -1,0 +1,199 @@
+"""The three viewers behind one face: a camera in, the 8-bit picture that a user would see out.
+
+Cameras are pinhole cameras of one size, in training axes. Each viewer says in one line what this machine lacks
+to run it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smerf.capture.types import Camera
+from smerf.errors import MissingPartError, VerificationError
+from smerf.scene import BakedScene
+
+__all__ = ["BROWSERS", "VIEWERS", "DesktopViewer", "NativeViewer", "WebViewer", "open_viewer"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_FLAGS = (
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_TIMEOUT_MS = 180_000
+_DRAW = """async ([matrix, fov, lens]) => {
+  await smerf.setCamera(matrix, fov, lens);
+  return document.querySelector("canvas").toDataURL();
+}"""
+
+
+class NativeViewer:
+    """The native renderer, or the PyTorch reference where no native library is present."""
+
+    name = "native"
+
+    def __init__(self, scene: BakedScene, root: Path, size: tuple[int, int]) -> None:
+        self.scene = scene
+
+    def draw(self, camera: Camera) -> np.ndarray:
+        """Draw a camera: uint8 (H, W, 3)."""
+        from smerf.render.native import render_camera
+
+        return np.rint(255.0 * render_camera(self.scene, camera)).astype(np.uint8)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+class DesktopViewer:
+    """The shaders under OpenGL, offscreen."""
+
+    name = "desktop"
+
+    def __init__(self, scene: BakedScene, root: Path, size: tuple[int, int]) -> None:
+        from smerf.scene.desktop import desktop_viewer
+
+        self._context = desktop_viewer("context").offscreen_context()
+        self._renderer = desktop_viewer("renderer").Renderer(scene)
+
+    def draw(self, camera: Camera) -> np.ndarray:
+        """Draw a camera: uint8 (H, W, 3)."""
+        return self._renderer.image(camera)
+
+    def close(self) -> None:
+        """Free the context."""
+        self._renderer.free()
+        self._context.close()
+
+
+class WebViewer:
+    """The page in headless Chromium, its own thread being what playwright's plain interface needs."""
+
+    name = "web"
+
+    def __init__(self, scene: BakedScene, root: Path, size: tuple[int, int]) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="smerf-web")
+        self._ends: list[Callable[[], Any]] = []
+        try:
+            self._thread.submit(self._start, root, size).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, root: Path, size: tuple[int, int]) -> None:
+        try:
+            from playwright.sync_api import Error, sync_playwright
+        except ImportError as error:
+            raise MissingPartError(
+                f"playwright cannot be loaded ({error}): pip install playwright"
+            ) from error
+        from smerf.scene.serve import SceneServer
+
+        path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+        if path is None:
+            raise MissingPartError("Chromium is not installed: apt-get install chromium")
+        playwright = sync_playwright().start()
+        self._ends.append(playwright.stop)
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        except Error as error:
+            raise MissingPartError(f"Chromium does not start ({str(error).splitlines()[0]})") from error
+        self._ends.append(browser.close)
+        server = SceneServer(root).__enter__()
+        self._ends.append(server.__exit__)
+        width, height = size
+        self._page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+        self._page.set_default_timeout(_TIMEOUT_MS)
+        address = (
+            f"{server.url}?ui=0&dpr=1"
+            if (root / "manifest.json").is_file()
+            else self._old_address(server, root)
+        )
+        self._ask(lambda: (self._page.goto(address), self._page.evaluate("smerf.ready")))
+
+    @staticmethod
+    def _old_address(server: Any, root: Path) -> str:
+        # A scene without manifest is opened by its first submodel's folder.
+        entries = sorted(path.parent.name for path in root.glob("sm_*/scene_params.json*"))
+        folder = f"/baked/{entries[0]}" if entries else "/baked"
+        return f"{server.url}viewer/web/index.html?dir={folder}&ui=0&dpr=1"
+
+    def draw(self, camera: Camera) -> np.ndarray:
+        """Draw a camera: uint8 (H, W, 3)."""
+        return self._thread.submit(self._draw, camera).result()
+
+    def _draw(self, camera: Camera) -> np.ndarray:
+        from PIL import Image
+
+        lens = camera.intrinsics
+        matrix = np.concatenate([camera.world_from_cam, [[0.0, 0.0, 0.0, 1.0]]]).ravel().tolist()
+        fov = math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
+        fractions = {
+            "fx": lens.fx / lens.width,
+            "fy": lens.fy / lens.height,
+            "cx": lens.cx / lens.width,
+            "cy": lens.cy / lens.height,
+        }
+        url = self._ask(lambda: self._page.evaluate(_DRAW, [matrix, fov, fractions]))
+        with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
+            return np.asarray(image.convert("RGB"))
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        from playwright.sync_api import Error
+
+        try:
+            return question()
+        except Error as error:
+            message = self._page.locator("[role=alert]")
+            told = (
+                message.inner_text()
+                if message.count() and message.is_visible()
+                else str(error).splitlines()[0]
+            )
+            raise VerificationError(f"web: the page reports: {told}") from error
+
+    def close(self) -> None:
+        """End the browser and the server."""
+        while self._ends:
+            self._thread.submit(self._ends.pop()).result()
+        self._thread.shutdown()
+
+
+VIEWERS = {viewer.name: viewer for viewer in (NativeViewer, DesktopViewer, WebViewer)}
+"""Every viewer by name; the first of those that are compared is the yardstick of the others."""
+
+
+def open_viewer(
+    name: str, scene: BakedScene, root: Path, size: tuple[int, int]
+) -> NativeViewer | DesktopViewer | WebViewer:
+    """Start a viewer on a scene.
+
+    Args:
+        name: One of ``VIEWERS``.
+        scene: The scene.
+        root: Its folder.
+        size: Width and height of all pictures.
+
+    Raises:
+        MissingPartError: If this machine cannot run it; the message begins with its name.
+    """
+    try:
+        return VIEWERS[name](scene, root, size)
+    except MissingPartError as error:
+        others = ",".join(other for other in VIEWERS if other != name)
+        raise MissingPartError(f"{name}: {error}; or leave it out with --viewers {others}") from error
