@@ -16,7 +16,7 @@ from typing import Any
 
 from smerf.errors import MissingPartError
 
-__all__ = ["check", "load_cpu", "pointer", "require_cpu", "status"]
+__all__ = ["check", "check_device", "load_cpu", "pointer", "require_cpu", "status"]
 
 ABI = 1
 _ISAS = ("baseline", "avx2", "avx512")
@@ -76,6 +76,16 @@ def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None]) -> No
     if tensor.dtype != dtype or not fits:
         wanted = tuple("any" if size is None else size for size in shape)
         raise ValueError(f"{name}: expected {dtype} {wanted}, got {tensor.dtype} {tuple(tensor.shape)}")
+
+
+def check_device(**tensors: Any) -> None:
+    """Raise ValueError unless all tensors given by name (None is passed over) lie on the first one's device."""
+    given = [(name, tensor) for name, tensor in tensors.items() if tensor is not None]
+    for name, tensor in given[1:]:
+        if tensor.device != given[0][1].device:
+            raise ValueError(
+                f"{name}: expected device {given[0][1].device} like {given[0][0]}, got {tensor.device}"
+            )
 
 
 def require_cpu(device: str) -> None:
