@@ -1,0 +1,61 @@
+"""Encodings of view directions: checks, dispatch and gradients."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+from smerf.kernels.reference import directions as reference
+
+__all__ = ["DIRECTION_WIDTHS", "encode_directions"]
+
+DIRECTION_WIDTHS = {"spherical": 16, "sinusoidal": 27}
+"""Values of an encoded direction, by the kind of encoding."""
+_REFERENCE = {"spherical": reference.spherical_harmonics, "sinusoidal": reference.sinusoids}
+
+
+def encode_directions(directions: Tensor, kind: str = "spherical") -> Tensor:
+    """Encode unit directions.
+
+    Args:
+        directions: Unit vectors (N, 3) float32.
+        kind: ``spherical``: real spherical harmonics of degree 0 to 3. ``sinusoidal``: the direction, and sine
+            and cosine of it at the frequencies 1, 2, 4, 8.
+
+    Returns:
+        (N, 16) or (N, 27). Gradients flow to ``directions``.
+
+    Raises:
+        ValueError: If the shape, dtype or kind is not as stated.
+    """
+    native.check("directions", directions, torch.float32, (None, 3))
+    if kind not in DIRECTION_WIDTHS:
+        raise ValueError(f"kind: expected one of {', '.join(DIRECTION_WIDTHS)}, got {kind!r}")
+    if native.load_cpu() is None or directions.device.type != "cpu":
+        return _REFERENCE[kind](directions)
+    return _EncodeDirections.apply(directions.contiguous(), kind)
+
+
+class _EncodeDirections(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, directions, kind):
+        out = directions.new_empty(directions.shape[0], DIRECTION_WIDTHS[kind])
+        ctx.save_for_backward(directions)
+        ctx.number = list(DIRECTION_WIDTHS).index(kind)
+        native.load_cpu().smerf_encode_directions_forward(
+            ctx.number, native.pointer(directions), ctypes.c_int64(directions.shape[0]), native.pointer(out)
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (directions,) = ctx.saved_tensors
+        gradient, upstream = torch.empty_like(directions), upstream.contiguous()
+        native.load_cpu().smerf_encode_directions_backward(
+            ctx.number, native.pointer(directions), ctypes.c_int64(directions.shape[0]),
+            native.pointer(upstream), native.pointer(gradient),
+        )  # fmt: skip
+        return gradient, None
