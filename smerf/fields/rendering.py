@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["charbonnier", "density_activation", "distortion_loss", "interlevel_loss", "render_weights"]
+from smerf.kernels import blurred_interlevel, volume_render
+from smerf.kernels.reference.volume_render import ray_distortion, ray_weights
+
+__all__ = [
+    "blurred_interlevel_loss",
+    "charbonnier",
+    "density_activation",
+    "distortion_loss",
+    "interlevel_loss",
+    "render_weights",
+]
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -37,10 +47,9 @@ def render_weights(density: Tensor, edges: Tensor) -> Tensor:
     Returns:
         Weights (R, S) in [0, 1]; one minus their sum is the light that reaches the background.
     """
-    depth = density * (edges[:, 1:] - edges[:, :-1])
-    # The sum over earlier intervals alone: a large depth, added and subtracted again, wipes out small ones.
-    before = torch.cumsum(torch.nn.functional.pad(depth, (1, 0)), -1)[:, :-1]
-    return torch.exp(-before) * -torch.expm1(-depth)
+    if density.dtype != torch.float32 or edges.requires_grad:
+        return ray_weights(density, edges)
+    return volume_render(density, edges).weights
 
 
 def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -54,12 +63,7 @@ def distortion_loss(edges: Tensor, weights: Tensor) -> Tensor:
     sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 (e_{i+1} - e_i) with midpoints m
     (arXiv 2111.12077, equation 15).
     """
-    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    mass = torch.cumsum(weights, -1) - weights
-    moment = torch.cumsum(weights * middle, -1) - weights * middle
-    between = 2.0 * (weights * (middle * mass - moment)).sum(-1)
-    within = (weights**2 * (edges[:, 1:] - edges[:, :-1])).sum(-1) / 3.0
-    return (between + within).mean()
+    return ray_distortion(edges, weights).mean()
 
 
 def interlevel_loss(edges: Tensor, weights: Tensor, outer_edges: Tensor, outer_weights: Tensor) -> Tensor:
@@ -82,3 +86,18 @@ def interlevel_loss(edges: Tensor, weights: Tensor, outer_edges: Tensor, outer_w
     end = torch.searchsorted(outer_edges, edges[:, 1:].contiguous(), right=False)
     bound = cumulative.gather(-1, end.clamp(0, last)) - cumulative.gather(-1, start.clamp(0, last))
     return ((weights - bound).clamp_min(0.0) ** 2 / (weights + 1e-7)).sum(-1).mean()
+
+
+def blurred_interlevel_loss(
+    edges: Tensor, weights: Tensor, outer_edges: Tensor, outer_weights: Tensor, half_width: float
+) -> Tensor:
+    """Penalise proposal weights that miss the final ones after a blur (Zip-NeRF, arXiv 2304.06706, section 3.2).
+
+    Unlike ``interlevel_loss`` it pulls wherever the two differ, so that proposals follow smoothly when a camera
+    moves. Arguments as there; ``half_width`` is half the width of the blur, in the units of the edges.
+
+    Returns:
+        Mean over rays and proposal bins.
+    """
+    losses = blurred_interlevel(edges, weights, outer_edges, outer_weights, half_width)
+    return losses.mean() / outer_weights.shape[-1]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from smerf.kernels import importance_sample
+
 __all__ = ["resample", "uniform_edges"]
 
 
@@ -41,22 +43,7 @@ def resample(
         Ascending edges (R, samples + 1) in [0, 1], without gradient: centres are drawn, edges are the
         midpoints between them, and the ends are reflected.
     """
-    with torch.no_grad():
-        widths = edges[:, 1:] - edges[:, :-1]
-        total = weights.sum(-1, keepdim=True)
-        pdf = (1.0 - mix) * weights / total.clamp_min(1e-8) + (mix + (total < 1e-8) * 1.0) * widths
-        cdf = torch.cumsum(pdf, -1)
-        cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf / cdf[:, -1:]], -1)
-        u = (torch.arange(samples, dtype=edges.dtype, device=edges.device) + 0.5) / samples
-        u = u.expand(edges.shape[0], -1)
-        if generator is not None:
-            u = u + (torch.rand(edges.shape[0], 1, generator=generator).to(edges) - 0.5) / samples
-        u = u.clamp(1e-6, 1.0 - 1e-6).contiguous()
-        index = torch.searchsorted(cdf, u, right=True).clamp(1, cdf.shape[-1] - 1)
-        low, high = cdf.gather(-1, index - 1), cdf.gather(-1, index)
-        start, end = edges.gather(-1, index - 1), edges.gather(-1, index)
-        centres = start + (u - low) / (high - low).clamp_min(1e-9) * (end - start)
-        inner = 0.5 * (centres[:, 1:] + centres[:, :-1])
-        first = 2.0 * centres[:, :1] - inner[:, :1] if samples > 1 else edges[:, :1]
-        last = 2.0 * centres[:, -1:] - inner[:, -1:] if samples > 1 else edges[:, -1:]
-        return torch.cat([first, inner, last], -1).clamp(0.0, 1.0)
+    jitter = None
+    if generator is not None:
+        jitter = torch.rand(edges.shape[0], generator=generator).to(edges) - 0.5
+    return importance_sample(edges.detach(), weights.detach(), samples, jitter, mix)

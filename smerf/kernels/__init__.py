@@ -1,24 +1,37 @@
 """The Python face of the native kernels: one function a kernel, a plain PyTorch reference beside each."""
 
+from smerf.kernels.directions import DIRECTION_WIDTHS, encode_directions
 from smerf.kernels.grid_render import Grids, GridSpec, grid_adam_, grid_mark, grid_read, grid_render
 from smerf.kernels.hash_encoding import HashSpec, hash_encode
+from smerf.kernels.importance_sample import importance_sample
+from smerf.kernels.interlevel import blurred_interlevel
 from smerf.kernels.mlp import initial_params, mlp, param_count, radiance_head
+from smerf.kernels.multisample import Frustums, multisample_encode
 from smerf.kernels.optimiser import sparse_adam_
 from smerf.kernels.ray_points import ray_points
+from smerf.kernels.volume_render import Rendering, volume_render
 
 __all__ = [
+    "DIRECTION_WIDTHS",
+    "Frustums",
     "GridSpec",
     "Grids",
     "HashSpec",
+    "Rendering",
+    "blurred_interlevel",
+    "encode_directions",
     "grid_adam_",
     "grid_mark",
     "grid_read",
     "grid_render",
     "hash_encode",
+    "importance_sample",
     "initial_params",
     "mlp",
+    "multisample_encode",
     "param_count",
     "radiance_head",
     "ray_points",
     "sparse_adam_",
+    "volume_render",
 ]

@@ -1,0 +1,152 @@
+"""Multisampled hash encoding of ray intervals: checks, dispatch and gradients.
+
+Zip-NeRF (arXiv 2304.06706, section 3.1). Letters: R rays, S samples, L levels, F features.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+from smerf.kernels.hash_encoding import HashSpec, hash_encode, level_records
+from smerf.kernels.reference import multisample as reference
+
+__all__ = ["Frustums", "multisample_encode"]
+
+_RECORD = np.dtype(
+    [
+        ("first_ray", "<i8"),
+        ("scale", "<f4"),
+        ("points", "<i4"),
+        ("is_ball", "<i4"),
+        ("is_random", "<i4"),
+        ("seed", "<u4"),
+        ("padding", "<i4"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Frustums:
+    """How the intervals of rays become points."""
+
+    scale: float = 1.0
+    """Factor from world units to the contraction's unit ball or cube."""
+    points: int = 6
+    """Points of an interval: 6 (a hexagon), 3 (half of it) or 1 (the midpoint)."""
+    contraction: str = "ball"
+    """``ball`` (mip-NeRF 360) or ``cube`` (MERF)."""
+    seed: int | None = None
+    """Turns and mirrors every interval's pattern at random; None alternates, the same on every call."""
+    first_ray: int = 0
+    """Number of the first ray, so that the pattern does not depend on how rays are split into batches."""
+
+    def __post_init__(self) -> None:
+        if self.points not in (1, 3, 6):
+            raise ValueError(f"points: expected 1, 3 or 6, got {self.points}")
+        if self.contraction not in ("ball", "cube"):
+            raise ValueError(f"contraction: expected 'ball' or 'cube', got {self.contraction!r}")
+
+    def record(self) -> np.ndarray:
+        """Return the bytes of the native ``FrustumSpec``."""
+        record = np.zeros(1, _RECORD)
+        record["first_ray"], record["scale"], record["points"] = self.first_ray, self.scale, self.points
+        record["is_ball"], record["is_random"] = self.contraction == "ball", self.seed is not None
+        record["seed"] = (self.seed or 0) & 0xFFFFFFFF
+        return record
+
+
+def multisample_encode(
+    origins: Tensor,
+    directions: Tensor,
+    edges: Tensor,
+    radii: Tensor,
+    table: Tensor,
+    spec: HashSpec,
+    frustums: Frustums,
+    level_scales: Tensor | None = None,
+) -> Tensor:
+    """Encode the intervals of rays with a hash grid, each as the mean over points of its conical frustum.
+
+    The points are contracted, mapped to the unit cube and encoded with their footprint's fading; nothing but
+    the features is stored.
+
+    Args:
+        origins: (R, 3) float32.
+        directions: (R, 3) float32; the point at t is ``origins + t * directions``.
+        edges: Ascending distances (R, S + 1) float32, no gradient.
+        radii: Cone radius per unit t (R,) float32.
+        table: Entries (spec.entry_count, spec.features) float32.
+        spec: Level sizes of the grid.
+        frustums: The pattern of points.
+        level_scales: Size of each level's values (L,) float32; adds the features (2 fade - 1) * size, which
+            tell how far each level is faded. No gradient.
+
+    Returns:
+        Features (R * S, L * F), level-major, or (R * S, L * F + L). Gradients flow to ``table`` and, through
+        the PyTorch reference, to ``origins`` and ``directions`` where they require them.
+
+    Raises:
+        ValueError: If a shape, dtype or device is not as stated.
+    """
+    native.check("edges", edges, torch.float32, (None, None))
+    rays, samples = edges.shape[0], edges.shape[1] - 1
+    if samples < 0:
+        raise ValueError("edges: expected at least one distance a ray, got none")
+    native.check("origins", origins, torch.float32, (rays, 3))
+    native.check("directions", directions, torch.float32, (rays, 3))
+    native.check("radii", radii, torch.float32, (rays,))
+    native.check("table", table, torch.float32, (spec.entry_count, spec.features))
+    if level_scales is not None:
+        native.check("level_scales", level_scales, torch.float32, (spec.level_count,))
+    native.check_device(
+        edges=edges,
+        origins=origins,
+        directions=directions,
+        radii=radii,
+        table=table,
+        level_scales=level_scales,
+    )
+    needs_rays = torch.is_grad_enabled() and (origins.requires_grad or directions.requires_grad)
+    if native.load_cpu() is None or edges.device.type != "cpu" or needs_rays:
+        x, sigma = reference.frustum_points(origins, directions, edges.detach(), radii, frustums)
+        return reference.multisample_encode(x, sigma, table, spec, level_scales, hash_encode)
+    constant = (a.detach().contiguous() for a in (origins, directions, edges, radii))
+    scales = None if level_scales is None else level_scales.detach().contiguous()
+    return _MultisampleEncode.apply(*constant, table.contiguous(), spec, frustums, scales)
+
+
+class _MultisampleEncode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, origins, directions, edges, radii, table, spec, frustums, level_scales):
+        rays, samples = edges.shape[0], edges.shape[1] - 1
+        levels, record = level_records(spec), frustums.record()
+        width = spec.width + (0 if level_scales is None else spec.level_count)
+        out = edges.new_empty(rays * samples, width)
+        native.load_cpu().smerf_multisample_forward(
+            native.pointer(record), native.pointer(origins), native.pointer(directions),
+            native.pointer(edges), native.pointer(radii), ctypes.c_int64(rays), samples,
+            native.pointer(levels), spec.level_count, spec.features, native.pointer(table),
+            native.pointer(level_scales), native.pointer(out),
+        )  # fmt: skip
+        ctx.save_for_backward(origins, directions, edges, radii, table)
+        ctx.spec, ctx.frustums = spec, frustums
+        return out
+
+    @staticmethod
+    def backward(ctx, upstream):
+        origins, directions, edges, radii, table = ctx.saved_tensors
+        spec, levels, record = ctx.spec, level_records(ctx.spec), ctx.frustums.record()
+        gradient, upstream = torch.zeros_like(table), upstream.contiguous()
+        native.load_cpu().smerf_multisample_backward(
+            native.pointer(record), native.pointer(origins), native.pointer(directions),
+            native.pointer(edges), native.pointer(radii), ctypes.c_int64(edges.shape[0]),
+            edges.shape[1] - 1, native.pointer(levels), spec.level_count, spec.features,
+            native.pointer(upstream), upstream.shape[1], native.pointer(gradient),
+        )  # fmt: skip
+        return None, None, None, None, gradient, None, None, None
