@@ -9,7 +9,7 @@ from smerf.fields.directions import SPHERICAL_WIDTH
 from smerf.fields.rendering import density_activation
 from smerf.kernels import HashSpec, hash_encode, initial_params, mlp, radiance_head
 
-__all__ = ["DensityField", "RadianceField"]
+__all__ = ["DensityField", "RadianceField", "initial_network", "initial_table"]
 
 
 # Raw density of an untrained field: about one opacity over the reach of the cameras, so that surfaces
@@ -17,14 +17,15 @@ __all__ = ["DensityField", "RadianceField"]
 _INITIAL_RAW_DENSITY = 2.0
 
 
-def _initial_network(dims: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def initial_network(dims: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw a network whose output 0, the raw density, starts low."""
     params = initial_params(dims, generator)
     params[-dims[-1]] = _INITIAL_RAW_DENSITY
     return params
 
 
-def _initial_table(grid: HashSpec, generator: torch.Generator) -> Tensor:
+def initial_table(grid: HashSpec, generator: torch.Generator) -> Tensor:
+    """Draw a table (entries, features) of small values."""
     return (torch.rand(grid.entry_count, grid.features, generator=generator) * 2.0 - 1.0) * 1e-4
 
 
@@ -35,8 +36,8 @@ class DensityField(nn.Module):
         super().__init__()
         self.grid = grid
         self.dims = (grid.width, width, 1)
-        self.table = nn.Parameter(_initial_table(grid, generator))
-        self.network = nn.Parameter(_initial_network(self.dims, generator))
+        self.table = nn.Parameter(initial_table(grid, generator))
+        self.network = nn.Parameter(initial_network(self.dims, generator))
 
     def forward(self, x: Tensor, sigma: Tensor | None) -> Tensor:
         """Return densities (N,) at points (N, 3) in [0, 1]^3 with footprints (N,)."""
@@ -60,8 +61,8 @@ class RadianceField(nn.Module):
         self.grid = grid
         self.density_dims = (grid.width, width, geometry)
         self.colour_dims = (geometry + SPHERICAL_WIDTH, *[colour_width] * colour_layers, 3)
-        self.table = nn.Parameter(_initial_table(grid, generator))
-        self.density_network = nn.Parameter(_initial_network(self.density_dims, generator))
+        self.table = nn.Parameter(initial_table(grid, generator))
+        self.density_network = nn.Parameter(initial_network(self.density_dims, generator))
         self.colour_network = nn.Parameter(initial_params(self.colour_dims, generator))
 
     def forward(self, x: Tensor, sigma: Tensor | None, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from smerf.capture import load_image, load_mask, pixel_rays
 from smerf.capture.types import Camera, Frame
 from smerf.errors import InvalidDataError
 from smerf.fields.rays import Rays
+from smerf.runs.distributed import Share
 
 __all__ = ["RayBank", "RayBatch", "camera_rays"]
 
@@ -40,8 +41,15 @@ def camera_rays(camera: Camera) -> Rays:
 class RayBank:
     """Draw random pixels of training photos, uniformly over all unmasked pixels."""
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
+    def __init__(
+        self, frames: Sequence[Frame], share: Share | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         """Load the photos.
+
+        Args:
+            frames: Posed photos.
+            share: This process's part of every batch; the whole if not given.
+            device: Where pixels and rays lie.
 
         Raises:
             InvalidDataError: If there is no frame, or no pixel is left by the masks.
@@ -82,25 +90,30 @@ class RayBank:
             [(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in frames], dtype=torch.long
         )
         self._lens = torch.tensor([lens_of[f.camera.intrinsics] for f in frames])
+        self._share, self._device = share or Share(), torch.device(device)
+        for name in ("_colours", "_pixels", "_owners", "_lens", "_sizes", "centres", "rotations"):
+            setattr(self, name, getattr(self, name).to(self._device))
+        self._lenses = [lens.to(self._device) for lens in self._lenses]
 
     def __len__(self) -> int:
         return self._pixels.shape[0]
 
     def sample(self, count: int, generator: torch.Generator) -> RayBatch:
-        """Draw ``count`` random pixels."""
-        return self.gather(torch.randint(len(self), (count,), generator=generator))
+        """Draw ``count`` random pixels and return this process's share of them."""
+        index = torch.randint(len(self), (count,), generator=generator)
+        return self.gather(index[self._share.rows(count)].to(self._device))
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Draw the rays (count * edge^2,) of square patches around random pixels, patch by patch.
 
         Patches stay inside their photo; masks hold for the drawn pixels alone.
         """
-        index = torch.randint(len(self), (count,), generator=generator)
+        index = torch.randint(len(self), (count,), generator=generator).to(self._device)
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)
         top = (pixels // widths - edge // 2).minimum(heights - edge).clamp_min(0)
-        step = torch.arange(edge)
+        step = torch.arange(edge, device=self._device)
         x = (left[:, None] + step).minimum(widths[:, None] - 1)
         y = (top[:, None] + step).minimum(heights[:, None] - 1)
         patch = (y[:, :, None] * widths[:, None, None] + x[:, None, :]).view(-1)
@@ -111,7 +124,8 @@ class RayBank:
         if len(self._lenses) == 1:
             local, radii = self._lenses[0].directions[pixels], self._lenses[0].radii[pixels]
         else:
-            local, radii = torch.empty(len(pixels), 3), torch.empty(len(pixels))
+            local = torch.empty(len(pixels), 3, device=self._device)
+            radii = torch.empty(len(pixels), device=self._device)
             for number, lens in enumerate(self._lenses):
                 here = self._lens[frames] == number
                 local[here], radii[here] = lens.directions[pixels[here]], lens.radii[pixels[here]]
@@ -122,5 +136,5 @@ class RayBank:
         """Return the rays of chosen pixels: indices (R,) in [0, len(self))."""
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         colours = self._colours[index].float() / 255.0
-        alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones(len(index), 1)
+        alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones_like(colours[:, :1])
         return RayBatch(self._rays(frames, pixels), colours[:, :3], alpha, frames)

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Rays", "Spacing"]
+__all__ = ["Rays", "Spacing", "power_ladder"]
+
+
+def power_ladder(t: Tensor | float, power: float, scale: float) -> Tensor | float:
+    """Return Tukey's ladder P(x; p) = |p - 1| / p ((x / |p - 1| + 1)^p - 1) of x = scale * t, for p < 0."""
+    stretch = 1.0 - power
+    return stretch / power * ((scale / stretch * t + 1.0) ** power - 1.0)
 
 
 @dataclass(frozen=True)
@@ -40,21 +46,27 @@ class Rays:
 class Spacing:
     """The map between distance t in [near, far] and s in [0, 1].
 
-    Bounded scenes are spaced linearly. Unbounded scenes follow the power ladder
-    g(t) = 5/3 (1 - (0.8 t + 1)^-1.5) (Zip-NeRF, arXiv 2304.06706): nearly linear close by, and infinity at a
-    finite g.
+    Bounded scenes are spaced linearly. Unbounded scenes follow the power ladder g(t) = P(scale * t; power)
+    (Zip-NeRF, arXiv 2304.06706), by default 5/3 (1 - (0.8 t + 1)^-1.5): nearly linear close by, and infinity
+    at a finite g.
     """
 
     near: float
     far: float
     linear: bool
+    power: float = -1.5
+    scale: float = 2.0
 
-    @staticmethod
-    def _ladder(t: Tensor | float) -> Tensor | float:
-        return 5.0 / 3.0 * (1.0 - (0.8 * t + 1.0) ** -1.5)
+    def __post_init__(self) -> None:
+        if not self.linear and not self.power < 0.0:
+            raise ValueError(f"power: expected less than 0, got {self.power}")
+
+    def _ladder(self, t: Tensor | float) -> Tensor | float:
+        return power_ladder(t, self.power, self.scale)
 
     def _ends(self) -> tuple[float, float]:
-        far = 5.0 / 3.0 if self.far == float("inf") else self._ladder(self.far)
+        limit = (self.power - 1.0) / self.power
+        far = limit if self.far == float("inf") else self._ladder(self.far)
         return self._ladder(self.near), far
 
     def t_from_s(self, s: Tensor) -> Tensor:
@@ -62,8 +74,10 @@ class Spacing:
         if self.linear:
             return self.near + s * (self.far - self.near)
         near, far = self._ends()
-        g = (near + s * (far - near)).clamp_max(5.0 / 3.0 * (1.0 - 1e-6))
-        return (((1.0 - 0.6 * g) ** (-2.0 / 3.0) - 1.0) / 0.8).clamp(self.near, min(self.far, 1e4))
+        limit, stretch = (self.power - 1.0) / self.power, 1.0 - self.power
+        g = (near + s * (far - near)).clamp_max(limit * (1.0 - 1e-6))
+        t = ((1.0 - g / limit) ** (1.0 / self.power) - 1.0) * (stretch / self.scale)
+        return t.clamp(self.near, min(self.far, 1e4))
 
     def s_from_t(self, t: Tensor) -> Tensor:
         """Return s for distances t, any shape."""

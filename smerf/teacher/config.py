@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 from smerf.kernels.hash_encoding import HashSpec
 
@@ -24,6 +25,10 @@ class FieldConfig:
     """Hidden width of the colour network."""
     colour_layers: int = 1
     """Hidden layers of the colour network."""
+    directions: Literal["spherical", "sinusoidal"] = "spherical"
+    """Encoding of the view direction (the general path; otherwise spherical harmonics)."""
+    colour_skip: bool = False
+    """Whether the colour network's last layer reads its input once more (the general path)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,71 @@ class TeacherConfig:
     """Seed of every random draw."""
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
+    multisamples: Literal[0, 1, 3, 6] = 0
+    """Points of an interval on the general path; 0 takes the short path: one proposal, one point, none of the below."""
+    coarse: FieldConfig | None = None
+    """A proposal field that places the intervals of ``proposal``."""
+    coarse_samples: int = 64
+    """Intervals in which ``coarse`` is evaluated."""
+    contraction: Literal["cube", "ball"] = "ball"
+    """Contraction of space: MERF's cube or mip-NeRF 360's ball."""
+    scale_features: bool = False
+    """Whether the networks are told how far each level is faded."""
+    spacing_power: float = -1.5
+    """Power of the ladder in which samples of unbounded scenes are spaced, less than 0."""
+    spacing_scale: float = 2.0
+    """Factor of the distance before that ladder."""
+    interlevel: Literal["bound", "blurred"] = "blurred"
+    """Proposal loss: mip-NeRF 360's bound or Zip-NeRF's anti-aliased one."""
+    blur: float = 0.003
+    """Half width of the anti-aliased loss's blur, in s, for ``proposal``."""
+    coarse_blur: float = 0.03
+    """The same for ``coarse``."""
+    distortion_power: float = -1.5
+    """Power of the ladder over which distortion is measured, less than 0."""
+    distortion_scale: float = 2.0
+    """Factor of the distance before that ladder."""
+    level_decay: float = 0.0
+    """Weight of the mean square of each level's entries (of those with a gradient)."""
+    background: Literal["random", "white", "grey"] = "random"
+    """What is behind the rays while training; photos with transparency are composited over the same."""
+    appearance: int = 0
+    """Length of each photo's affine appearance vector; 0: none."""
+    exposure: Literal["off", "gain", "learned"] = "off"
+    """Rendered colours are multiplied by the photo's exposure, or by factors learnt for each exposure."""
+    refine_cameras: bool = False
+    """Whether cameras are refined; they are written to ``transforms.json`` beside the teacher."""
+    camera_lr: float = 1e-4
+    """Learning rate of the preconditioned cameras; it rises over the first tenth and falls to a tenth."""
+    backend: Literal["own", "tcnn"] = "own"
+    """Encodings and networks: this package's, or tiny-cuda-nn's (CUDA)."""
+    sampler: Literal["own", "nerfacc"] = "own"
+    """Importance sampling: this package's, or nerfacc's (CUDA)."""
 
+    def __post_init__(self) -> None:
+        if self.rays < 1 or self.samples < 1 or self.proposal_samples < 1 or self.coarse_samples < 1:
+            raise ValueError(
+                "rays, samples, proposal_samples, coarse_samples: expected at least 1, got "
+                f"{self.rays}, {self.samples}, {self.proposal_samples}, {self.coarse_samples}"
+            )
+        if self.multisamples:
+            return
+        wanted = {name for name, off in _GENERAL if getattr(self, name) != off}
+        if wanted:
+            raise ValueError(
+                f"{', '.join(sorted(wanted))}: needs the general path; set multisamples to 1, 3 or 6"
+            )
+
+
+_GENERAL = (
+    ("coarse", None),
+    ("scale_features", False),
+    ("appearance", 0),
+    ("exposure", "off"),
+    ("refine_cameras", False),
+    ("backend", "own"),
+    ("sampler", "own"),
+)
 
 PRESETS: dict[str, TeacherConfig] = {
     "tiny": TeacherConfig(
@@ -92,20 +161,54 @@ PRESETS: dict[str, TeacherConfig] = {
     "preview": TeacherConfig(),
     "standard": TeacherConfig(
         field=FieldConfig(
-            HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2
+            HashSpec(8, 4, 20, 16, 4096), width=64, geometry=64, colour_width=128, colour_layers=3
         ),
         proposal=FieldConfig(HashSpec(6, 2, 17, 16, 512), width=16),
-        proposal_samples=96,
+        proposal_samples=64,
+        coarse=FieldConfig(HashSpec(5, 2, 17, 16, 512), width=16),
+        coarse_samples=128,
+        samples=32,
+        multisamples=3,
+        scale_features=True,
         rays=16384,
         steps=20000,
+        warmup_steps=200,
+        proposal_every=2,
+        interlevel_weight=0.01,
+        distortion_weight=0.01,
+        hash_decay=0.0,
+        level_decay=5e-4,
     ),
+    # Zip-NeRF's own settings. Its features are ten times its table's entries; here the entries are as large as the
+    # features, so that their learning rate is ten times and their decay a hundredth of the published ones.
     "paper": TeacherConfig(
         field=FieldConfig(
-            HashSpec(10, 4, 21, 16, 8192), width=64, geometry=32, colour_width=128, colour_layers=3
+            HashSpec(10, 4, 21, 16, 8192), width=64, geometry=257, colour_width=256, colour_layers=3,
+            directions="sinusoidal", colour_skip=True,
         ),
-        proposal=FieldConfig(HashSpec(8, 2, 21, 16, 2048), width=32),
-        proposal_samples=128,
-        rays=32768,
-        steps=50000,
+        proposal=FieldConfig(HashSpec(8, 1, 21, 16, 2048), width=64),
+        proposal_samples=64,
+        coarse=FieldConfig(HashSpec(6, 1, 21, 16, 512), width=64),
+        coarse_samples=64,
+        samples=32,
+        multisamples=6,
+        scale_features=True,
+        rays=65536,
+        steps=25000,
+        table_lr=0.1,
+        network_lr=0.01,
+        final_lr=0.1,
+        warmup_steps=2500,
+        mix_start=0.0,
+        mix_end=0.0,
+        anneal_fraction=1.0,
+        proposal_every=1,
+        interlevel_weight=0.01,
+        distortion_weight=0.01,
+        distortion_power=-0.25,
+        distortion_scale=1e4,
+        hash_decay=0.0,
+        level_decay=5e-4,
+        near_gradient=0.0,
     ),
-}
+}  # fmt: skip

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from smerf.capture.types import Camera
 from smerf.fields.directions import spherical_harmonics
 from smerf.fields.hash_field import DensityField, RadianceField
-from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
 from smerf.fields.rendering import render_weights
 from smerf.fields.sampling import resample, uniform_edges
 from smerf.kernels import ray_points
 from smerf.teacher.config import TeacherConfig
+from smerf.teacher.images import render_image
 
 __all__ = ["HashTeacher", "Teacher", "TeacherAnswer"]
 
@@ -122,11 +122,4 @@ class HashTeacher(nn.Module):
 
     def render_image(self, camera: Camera, chunk: int = 8192) -> np.ndarray:
         """Render a camera: (H, W, 3) float32 in [0, 1]."""
-        rays = camera_rays(camera)
-        parts = []
-        for start in range(0, len(rays), chunk):
-            answer = self.query(rays[start : start + chunk])
-            rest = (1.0 - answer.weights.sum(-1, keepdim=True)).clamp_min(0.0)
-            parts.append(answer.colour + rest * self.background)
-        image = torch.cat(parts).clamp(0.0, 1.0)
-        return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).numpy()
+        return render_image(self, camera, chunk)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from smerf.capture import save_transforms
 from smerf.capture.types import Capture
+from smerf.errors import SmerfError
 from smerf.kernels.native import require_cpu
+from smerf.runs import distributed
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.runs.signals import stop_requested
 from smerf.teacher.config import TeacherConfig
+from smerf.teacher.general import GeneralTeacher
 from smerf.teacher.model import HashTeacher
 from smerf.teacher.store import save_teacher
 from smerf.teacher.train import TeacherTrainer
@@ -24,7 +28,7 @@ def train_teacher(
     folder: Path,
     progress: Callable[..., None] | None = None,
     device: str = "cpu",
-) -> HashTeacher:
+) -> HashTeacher | GeneralTeacher:
     """Fit a teacher to the training photos of a capture.
 
     Args:
@@ -34,6 +38,9 @@ def train_teacher(
         progress: Called as ``progress(step, steps, **losses)``.
         device: ``cpu``; anything else is refused.
 
+    Under torchrun every process trains on its share of each batch, and the first one writes. Refined cameras go to
+    ``transforms.json`` beside the teacher.
+
     Returns:
         The teacher. When a stop is requested, a checkpoint is written and the unfinished teacher is returned.
 
@@ -42,20 +49,40 @@ def train_teacher(
         InvalidDataError: If there is nothing to train on.
     """
     require_cpu(device)
-    trainer = TeacherTrainer(capture, config)
+    with distributed.process_group(device):
+        return _train(capture, config, folder, progress, device)
+
+
+def _train(
+    capture: Capture,
+    config: TeacherConfig,
+    folder: Path,
+    progress: Callable[..., None] | None,
+    device: str,
+) -> HashTeacher | GeneralTeacher:
+    trainer = TeacherTrainer(capture, config, device)
     saved = load_latest(folder)
     if saved:
         trainer.restore(saved[1], saved[2])
+    if not distributed.same_everywhere(trainer.step):
+        raise SmerfError(
+            f"{folder}: the processes see different checkpoints; give all of them the same folder"
+        )
+    is_first = trainer.share.is_first
 
     def save() -> None:
-        save_checkpoint(folder, trainer.step, trainer.tensors(), trainer.state())
+        if is_first:
+            save_checkpoint(folder, trainer.step, trainer.tensors(), trainer.state())
 
     def report(step: int, losses: dict[str, float]) -> None:
-        if progress:
+        if progress and is_first:
             progress(step, config.steps, **losses)
 
     for _ in trainer.run(report=report, save=save, stop=stop_requested):
         pass
-    if trainer.step == config.steps:
+    if trainer.step == config.steps and is_first:
         save_teacher(trainer.model, folder)
+        if trainer.objective and trainer.objective.cameras:
+            save_transforms(trainer.objective.cameras.refine(capture), folder / "transforms.json")
+    distributed.barrier()
     return trainer.model

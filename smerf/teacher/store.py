@@ -15,6 +15,7 @@ from smerf.fields.rays import Spacing
 from smerf.kernels.hash_encoding import HashSpec
 from smerf.runs.files import publish, temporary_name
 from smerf.teacher.config import FieldConfig, TeacherConfig
+from smerf.teacher.general import GeneralTeacher, build_teacher, require_table_memory
 from smerf.teacher.model import HashTeacher
 
 __all__ = ["load_teacher", "save_teacher"]
@@ -23,7 +24,7 @@ _FILE = "teacher.safetensors"
 _FORMAT = "smerf-teacher-1"
 
 
-def save_teacher(teacher: HashTeacher, folder: Path) -> None:
+def save_teacher(teacher: HashTeacher | GeneralTeacher, folder: Path) -> None:
     """Write a teacher's weights and configuration to ``folder``."""
     spacing = teacher.spacing
     record = {
@@ -31,6 +32,9 @@ def save_teacher(teacher: HashTeacher, folder: Path) -> None:
         "near": spacing.near,
         "far": None if spacing.far == float("inf") else spacing.far,
         "linear": spacing.linear,
+        "power": spacing.power,
+        "scale": spacing.scale,
+        "frames": getattr(teacher, "frames", 0),
         "background": teacher.background,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,13 +46,15 @@ def save_teacher(teacher: HashTeacher, folder: Path) -> None:
 
 def _config(record: dict[str, Any]) -> TeacherConfig:
     fields = dict(record)
-    for name in ("field", "proposal"):
+    for name in ("field", "proposal", "coarse"):
+        if fields.get(name) is None:
+            continue
         part = dict(fields[name])
         fields[name] = FieldConfig(**{**part, "grid": HashSpec(**part["grid"])})
     return TeacherConfig(**fields)
 
 
-def load_teacher(folder: Path) -> HashTeacher:
+def load_teacher(folder: Path) -> HashTeacher | GeneralTeacher:
     """Read a teacher.
 
     Raises:
@@ -66,8 +72,12 @@ def load_teacher(folder: Path) -> HashTeacher:
             record = json.loads(meta["record"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         far = float("inf") if record["far"] is None else record["far"]
-        spacing = Spacing(record["near"], far, record["linear"])
-        teacher = HashTeacher(_config(record["config"]), spacing, record["background"])
+        spacing = Spacing(
+            record["near"], far, record["linear"], record.get("power", -1.5), record.get("scale", 2.0)
+        )
+        config = _config(record["config"])
+        require_table_memory(config, 1)
+        teacher = build_teacher(config, spacing, record["background"], record.get("frames", 0))
         teacher.load_state_dict(tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); train it again") from error

@@ -17,15 +17,19 @@ from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, distortion_loss, interlevel_loss
 from smerf.fields.sampling import resample
 from smerf.kernels import sparse_adam_
+from smerf.runs import distributed
 from smerf.teacher.config import TeacherConfig
-from smerf.teacher.model import HashTeacher
+from smerf.teacher.draws import RowDraws
+from smerf.teacher.general import build_teacher, require_table_memory
+from smerf.teacher.objective import GeneralObjective
 
 __all__ = ["TeacherTrainer", "spacing_of"]
 
 
-def spacing_of(capture: Capture) -> Spacing:
-    """Return the ray spacing of a capture: linear where its content is bounded."""
-    return Spacing(capture.near, capture.far, linear=capture.bounded)
+def spacing_of(capture: Capture, config: TeacherConfig | None = None) -> Spacing:
+    """Return the ray spacing of a capture: linear where its content is bounded, else the config's power ladder."""
+    ladder = (config.spacing_power, config.spacing_scale) if config else ()
+    return Spacing(capture.near, capture.far, capture.bounded, *ladder)
 
 
 def _distortion_distance(t: Tensor) -> Tensor:
@@ -36,27 +40,51 @@ def _distortion_distance(t: Tensor) -> Tensor:
 class TeacherTrainer:
     """The state of a training: model, optimiser moments, step and random generator."""
 
-    def __init__(self, capture: Capture, config: TeacherConfig) -> None:
+    def __init__(self, capture: Capture, config: TeacherConfig, device: str = "cpu") -> None:
         if config.scene_scale is None:
             config = replace(config, scene_scale=content_scale(capture))
-        self.config = config
+        require_table_memory(config, 4, device)
+        self.config, self.share = config, distributed.share()
         self.white = capture.background == "white"
-        self.model = HashTeacher(config, spacing_of(capture), 1.0 if self.white else 0.5)
-        self.bank = RayBank(capture.split("train"))
+        frames = capture.split("train")
+        self.bank = RayBank(frames, self.share, device)
+        background = 1.0 if self.white else 0.5
+        self.model = build_teacher(config, spacing_of(capture, config), background, len(frames)).to(device)
+        self.objective = None
+        if config.multisamples:
+            self.objective = GeneralObjective(self.model, frames, self.white).to(device)
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
         self.mean_square = 1.0
-        self._tables = [self.model.field.table, self.model.proposal.table]
-        self._networks = [p for p in self.model.parameters() if all(p is not t for t in self._tables)]
+        fields = self.model.grid_fields if self.objective else [self.model.field, self.model.proposal]
+        self._grids = [(field.table, field.grid) for field in fields if field.table is not None]
+        self._tables = [table for table, _ in self._grids]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self._tables]
         self._updates = [0 for _ in self._tables]
-        self._adam = torch.optim.Adam(self._networks, lr=config.network_lr, betas=(0.9, 0.99), eps=1e-15)
+        self._collect_networks()
+
+    def _collect_networks(self) -> None:
+        """Give everything that is no table to one Adam, the cameras in a group with a rate of their own."""
+        parts = [*self.model.parameters(), *(self.objective.parameters() if self.objective else ())]
+        cameras = (
+            list(self.objective.cameras.parameters()) if self.objective and self.objective.cameras else []
+        )
+        others = [p for p in parts if all(p is not known for known in (*self._tables, *cameras))]
+        self._networks = [*others, *cameras]
+        groups = [{"params": others, "is_camera": False}]
+        if cameras:
+            groups.append({"params": cameras, "is_camera": True})
+        self._adam = torch.optim.Adam(groups, lr=self.config.network_lr, betas=(0.9, 0.99), eps=1e-15)
 
     def learning_rate(self) -> float:
         """Return the factor of the learning rates at this step: warm-up, then log-linear decay."""
         fraction = self.step / max(1, self.config.steps)
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
         return warm * self.config.final_lr**fraction
+
+    def _camera_rate(self) -> float:
+        fraction = self.step / max(1, self.config.steps)
+        return self.config.camera_lr * min(1.0, 10.0 * fraction) * 0.1**fraction
 
     def _mix(self) -> float:
         config = self.config
@@ -74,6 +102,14 @@ class TeacherTrainer:
         """Return the weighted losses of a batch; their sum is what is minimised."""
         config, model, rays = self.config, self.model, batch.rays
         learns_proposal = self._learns_proposal()
+        if self.objective:
+            model.update_scales()
+            losses, square = self.objective(
+                model, batch, RowDraws(self.generator, self.share, config.rays),
+                mix=self._mix(), anneal=self._anneal(), learns_proposals=learns_proposal,
+            )  # fmt: skip
+            self.mean_square = float(distributed.average(square))
+            return losses
         with torch.set_grad_enabled(learns_proposal):
             outer_edges, outer_weights = model.propose(rays, self.generator)
         annealed = (outer_weights.detach() + 1e-9) ** self._anneal()
@@ -100,26 +136,40 @@ class TeacherTrainer:
         """Take one optimiser step and return its losses."""
         batch = self.bank.sample(self.config.rays, self.generator)
         losses = self.losses(batch)
-        for parameter in self.model.parameters():
+        for parameter in (*self._tables, *self._networks):
             parameter.grad = None
         sum(losses.values()).backward()
+        distributed.average_gradients((*self._tables, *self._networks))
         rate = self.learning_rate()
         for group in self._adam.param_groups:
-            group["lr"] = rate * self.config.network_lr
+            group["lr"] = self._camera_rate() if group["is_camera"] else rate * self.config.network_lr
         for parameter in self._networks:
             if parameter.grad is not None:
                 parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
         self._adam.step()
-        for i, (table, moments) in enumerate(zip(self._tables, self._moments)):
-            if table.grad is None:
-                continue
-            self._updates[i] += 1
-            sparse_adam_(
-                table.data, table.grad, *moments, step=self._updates[i], lr=rate * self.config.table_lr,
-                decay=self.config.hash_decay,
-            )  # fmt: skip
+        for i in range(len(self._tables)):
+            self._update_table(i, rate * self.config.table_lr)
         self.step += 1
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return distributed.average_values({name: value.detach() for name, value in losses.items()})
+
+    def _update_table(self, i: int, lr: float) -> None:
+        """Update one hash table, each level with its own pull towards zero."""
+        (table, grid), (first, second) = self._grids[i], self._moments[i]
+        if table.grad is None:
+            return
+        self._updates[i] += 1
+        parts = [(slice(None), self.config.hash_decay)]
+        if self.config.level_decay:
+            # The slope of level_decay * mean(V^2) over a level.
+            parts = [
+                (slice(start, start + size), 2.0 * self.config.level_decay / (size * grid.features))
+                for start, _, size in grid.levels()
+            ]
+        for rows, decay in parts:
+            sparse_adam_(
+                table.data[rows], table.grad[rows], first[rows], second[rows], step=self._updates[i], lr=lr,
+                decay=decay,
+            )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name."""
@@ -129,6 +179,8 @@ class TeacherTrainer:
         for i, parameter in enumerate(self._networks):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"network.{i}.{name}"] = torch.as_tensor(value)
+        if self.objective:
+            result |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
         result["generator"] = self.generator.get_state()
         return result
 
@@ -142,6 +194,11 @@ class TeacherTrainer:
         self.model.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
+        if self.objective:
+            part = "objective."
+            self.objective.load_state_dict(
+                {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+            )
         for i, (first, second) in enumerate(self._moments):
             first.copy_(tensors[f"table.{i}.first"])
             second.copy_(tensors[f"table.{i}.second"])
@@ -167,7 +224,7 @@ class TeacherTrainer:
             if report:
                 report(self.step, losses)
             yield self.step
-            stopping = stop is not None and stop()
+            stopping = distributed.any_process(stop is not None and stop())
             if save and (stopping or time.monotonic() - saved > self.config.checkpoint_seconds):
                 save()
                 saved = time.monotonic()

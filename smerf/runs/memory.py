@@ -1,0 +1,43 @@
+"""How much memory is free, and refusing what can't fit before anything is allocated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smerf.errors import UsageError
+
+__all__ = ["free_memory", "require_memory"]
+
+
+def free_memory(device: str = "cpu") -> int | None:
+    """Return the free bytes of a device, or None where the system does not tell."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    found = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+        # A container may be allowed less than the machine has.
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError, IndexError):
+        pass
+    return min(found) if found else None
+
+
+def require_memory(needed: int, what: str, mend: str, device: str = "cpu") -> None:
+    """Refuse what does not fit.
+
+    Raises:
+        UsageError: If ``needed`` bytes are more than is free; the message names ``what`` and the ``mend``.
+    """
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise UsageError(
+            f"{what}: needs {needed / 1e9:.1f} GB of memory, and {max(free, 0) / 1e9:.1f} GB are free on {device}; "
+            f"{mend}"
+        )
