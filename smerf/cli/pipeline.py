@@ -160,8 +160,22 @@ def train(job: Job, number: tuple[int, int] | None = None) -> Stage:
 
         train_teacher(job.capture, job.config.teacher, folder=folder, progress=progress, device=job.device)
 
-    config = {"teacher": to_dict(job.config.teacher), "max_side": job.config.max_side}
-    return _stage(job, "teacher", stage_key(config, job.fingerprint), work, number, saves=True)
+    return _stage(job, "teacher", _teacher_key(job.config, job.fingerprint), work, number, saves=True)
+
+
+def _teacher_key(config: RunConfig, mark: str) -> str:
+    return stage_key({"teacher": to_dict(config.teacher), "max_side": config.max_side}, mark)
+
+
+def follow_training(run: RunFolder, data: Path, device: str) -> None:
+    """Train as one of torchrun's processes beside the first, which has begun the run and writes it."""
+    from smerf.capture import fingerprint, load_capture
+    from smerf.teacher import train_teacher
+
+    config = load_config(run.config)
+    capture = load_capture(data, max_side=config.max_side)
+    if not run.is_done("teacher", _teacher_key(config, fingerprint(capture))):
+        train_teacher(capture, config.teacher, folder=run.folder("teacher"), device=device)
 
 
 def distill(job: Job, number: tuple[int, int] | None = None, teacher: Path | None = None) -> Stage:

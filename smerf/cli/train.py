@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -21,6 +21,9 @@ from smerf.cli.options import (
     resolve_device,
 )
 
+if TYPE_CHECKING:
+    from smerf.runs.folder import RunFolder
+
 __all__ = ["Options", "run"]
 
 
@@ -30,6 +33,7 @@ class Options(Common):
 
     Example:
       smerf train captures/tabletop -o runs/tabletop --preset preview
+      torchrun --nproc-per-node 4 -m smerf train captures/flat -o runs/flat --preset paper
     """
 
     data: Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
@@ -51,19 +55,36 @@ class Options(Common):
 def run(options: Options) -> int:
     """Train the teacher and say where it is."""
     from smerf.cli import pipeline
+    from smerf.runs import distributed
     from smerf.runs.folder import RunFolder
     from smerf.runs.signals import catch_signals
 
     require_capture(options.data)
     device = resolve_device(options.device)
     folder = RunFolder(options.output or default_run(options.data))
-    with catch_signals(), folder:
+    with catch_signals(), distributed.process_group(device) as share:
+        if share.is_first:
+            _lead(options, folder, device)
+        else:
+            # The first process holds the run's lock and writes; the others only compute.
+            distributed.barrier()
+            pipeline.follow_training(folder, options.data, device)
+    if share.is_first:
+        print(f"teacher: {folder.folder('teacher')}\nnext:    smerf distill {folder.path}")
+    return 0
+
+
+def _lead(options: Options, folder: RunFolder, device: str) -> None:
+    """Train as the process that writes the run."""
+    from smerf.cli import pipeline
+    from smerf.runs import distributed
+
+    with folder:
         config = pipeline.choose_config(
             folder, options.preset, options.set, options.seed, overwrite=options.overwrite
         )
         job = pipeline.start_run(
             folder, options.data, config, device, overwrite=options.overwrite, quiet=options.quiet
         )
+        distributed.barrier()
         pipeline.train(job)
-    print(f"teacher: {folder.folder('teacher')}\nnext:    smerf distill {folder.path}")
-    return 0

@@ -105,7 +105,7 @@ class GridField(nn.Module):
     def density(self, rays: Rays, edges: Tensor, frustums: Frustums) -> Tensor:
         """Return the densities (R, S) of intervals (R, S + 1)."""
         raw = self._network(self.features(rays, edges, frustums), self.density_network, self.density_dims)
-        return density_activation(raw[:, 0]).view(len(rays), -1)
+        return density_activation(raw[:, 0]).view(len(rays), edges.shape[1] - 1)
 
     def forward(
         self, rays: Rays, edges: Tensor, frustums: Frustums, affine: tuple[Tensor, Tensor] | None = None

@@ -8,6 +8,7 @@ batch.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Share:
 
 def share() -> Share:
     """Return this process's share; the whole outside a process group."""
+    if "torch" not in sys.modules:
+        return Share()
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):
@@ -74,9 +77,12 @@ def process_group(device: str = "cpu") -> Iterator[Share]:
     Yields:
         This process's share; the whole where torchrun did not start it, or where a group is already joined.
     """
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield share()
+        return
     import torch.distributed as dist
 
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if dist.is_initialized():
         yield share()
         return
     options: dict[str, Any] = {}
@@ -148,7 +154,7 @@ def _gather(number: int) -> list[int]:
 
 def barrier() -> None:
     """Wait until all processes are here."""
-    import torch.distributed as dist
-
     if share().world > 1:
+        import torch.distributed as dist
+
         dist.barrier()

@@ -60,6 +60,8 @@ def _train(
     progress: Callable[..., None] | None,
     device: str,
 ) -> HashTeacher | GeneralTeacher:
+    # Whoever writes may have cleared the folder just now.
+    distributed.barrier()
     trainer = TeacherTrainer(capture, config, device)
     saved = load_latest(folder)
     if saved:

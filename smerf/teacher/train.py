@@ -224,7 +224,10 @@ class TeacherTrainer:
             if report:
                 report(self.step, losses)
             yield self.step
-            stopping = distributed.any_process(stop is not None and stop())
+            stopping = stop is not None and stop()
+            if self.share.world > 1:
+                # All processes leave at the same step; they ask each other now and then.
+                stopping = self.step % 10 == 0 and distributed.any_process(stopping)
             if save and (stopping or time.monotonic() - saved > self.config.checkpoint_seconds):
                 save()
                 saved = time.monotonic()
