@@ -34,7 +34,7 @@ def encode_directions(directions: Tensor, kind: str = "spherical") -> Tensor:
     native.check("directions", directions, torch.float32, (None, 3))
     if kind not in DIRECTION_WIDTHS:
         raise ValueError(f"kind: expected one of {', '.join(DIRECTION_WIDTHS)}, got {kind!r}")
-    if native.load_cpu() is None or directions.device.type != "cpu":
+    if native.backend(directions, "smerf_encode_directions_forward") is None:
         return _REFERENCE[kind](directions)
     return _EncodeDirections.apply(directions.contiguous(), kind)
 
@@ -45,8 +45,12 @@ class _EncodeDirections(torch.autograd.Function):
         out = directions.new_empty(directions.shape[0], DIRECTION_WIDTHS[kind])
         ctx.save_for_backward(directions)
         ctx.number = list(DIRECTION_WIDTHS).index(kind)
-        native.load_cpu().smerf_encode_directions_forward(
-            ctx.number, native.pointer(directions), ctypes.c_int64(directions.shape[0]), native.pointer(out)
+        native.backend(directions).call(
+            "smerf_encode_directions_forward",
+            ctx.number,
+            native.pointer(directions),
+            ctypes.c_int64(directions.shape[0]),
+            native.pointer(out),
         )
         return out
 
@@ -54,8 +58,8 @@ class _EncodeDirections(torch.autograd.Function):
     def backward(ctx, upstream):
         (directions,) = ctx.saved_tensors
         gradient, upstream = torch.empty_like(directions), upstream.contiguous()
-        native.load_cpu().smerf_encode_directions_backward(
-            ctx.number, native.pointer(directions), ctypes.c_int64(directions.shape[0]),
-            native.pointer(upstream), native.pointer(gradient),
+        native.backend(directions).call(
+            "smerf_encode_directions_backward", ctx.number, native.pointer(directions),
+            ctypes.c_int64(directions.shape[0]), native.pointer(upstream), native.pointer(gradient),
         )  # fmt: skip
         return gradient, None

@@ -46,14 +46,14 @@ def importance_sample(
         raise ValueError(f"samples: expected at least 1, got {samples}")
     if not 0.0 <= mix <= 1.0:
         raise ValueError(f"mix: expected a share in [0, 1], got {mix}")
-    library = native.load_cpu()
-    if library is None or edges.device.type != "cpu":
+    backend = native.backend(edges, "smerf_importance_sample")
+    if backend is None:
         return reference.importance_sample(edges, weights, samples, jitter, mix)
     edges, weights = edges.contiguous(), weights.contiguous()
     jitter = None if jitter is None else jitter.contiguous()
     drawn = edges.new_empty(rays, samples + 1)
-    library.smerf_importance_sample(
-        native.pointer(edges), native.pointer(weights), native.pointer(jitter), ctypes.c_float(mix),
-        ctypes.c_int64(rays), bins, samples, native.pointer(drawn),
+    backend.call(
+        "smerf_importance_sample", native.pointer(edges), native.pointer(weights), native.pointer(jitter),
+        ctypes.c_float(mix), ctypes.c_int64(rays), bins, samples, native.pointer(drawn),
     )  # fmt: skip
     return drawn

@@ -45,7 +45,7 @@ def blurred_interlevel(
     native.check_device(edges=edges, weights=weights, outer_edges=outer_edges, outer_weights=outer_weights)
     if not half_width > 0.0:
         raise ValueError(f"half_width: expected more than 0, got {half_width}")
-    if native.load_cpu() is None or edges.device.type != "cpu":
+    if native.backend(edges, "smerf_blurred_interlevel") is None:
         return reference.blurred_interlevel(edges, weights, outer_edges, outer_weights, half_width)
     constant = (a.detach().contiguous() for a in (edges, weights, outer_edges))
     return _BlurredInterlevel.apply(*constant, outer_weights.contiguous(), half_width)
@@ -56,8 +56,8 @@ class _BlurredInterlevel(torch.autograd.Function):
     def forward(ctx, edges, weights, outer_edges, outer_weights, half_width):
         (rays, samples), bins = weights.shape, outer_weights.shape[1]
         loss, gradient = weights.new_empty(rays), torch.empty_like(outer_weights)
-        native.load_cpu().smerf_blurred_interlevel(
-            native.pointer(edges), native.pointer(weights), native.pointer(outer_edges),
+        native.backend(edges).call(
+            "smerf_blurred_interlevel", native.pointer(edges), native.pointer(weights), native.pointer(outer_edges),
             native.pointer(outer_weights), ctypes.c_float(half_width), ctypes.c_int64(rays), samples, bins,
             native.pointer(loss), native.pointer(gradient),
         )  # fmt: skip

@@ -113,7 +113,7 @@ def multisample_encode(
         level_scales=level_scales,
     )
     needs_rays = torch.is_grad_enabled() and (origins.requires_grad or directions.requires_grad)
-    if native.load_cpu() is None or edges.device.type != "cpu" or needs_rays:
+    if needs_rays or native.backend(edges, "smerf_multisample_forward") is None:
         x, sigma = reference.frustum_points(origins, directions, edges.detach(), radii, frustums)
         return reference.multisample_encode(x, sigma, table, spec, level_scales, hash_encode)
     constant = (a.detach().contiguous() for a in (origins, directions, edges, radii))
@@ -128,8 +128,8 @@ class _MultisampleEncode(torch.autograd.Function):
         levels, record = level_records(spec), frustums.record()
         width = spec.width + (0 if level_scales is None else spec.level_count)
         out = edges.new_empty(rays * samples, width)
-        native.load_cpu().smerf_multisample_forward(
-            native.pointer(record), native.pointer(origins), native.pointer(directions),
+        native.backend(edges).call(
+            "smerf_multisample_forward", native.pointer(record), native.pointer(origins), native.pointer(directions),
             native.pointer(edges), native.pointer(radii), ctypes.c_int64(rays), samples,
             native.pointer(levels), spec.level_count, spec.features, native.pointer(table),
             native.pointer(level_scales), native.pointer(out),
@@ -143,8 +143,8 @@ class _MultisampleEncode(torch.autograd.Function):
         origins, directions, edges, radii, table = ctx.saved_tensors
         spec, levels, record = ctx.spec, level_records(ctx.spec), ctx.frustums.record()
         gradient, upstream = torch.zeros_like(table), upstream.contiguous()
-        native.load_cpu().smerf_multisample_backward(
-            native.pointer(record), native.pointer(origins), native.pointer(directions),
+        native.backend(edges).call(
+            "smerf_multisample_backward", native.pointer(record), native.pointer(origins), native.pointer(directions),
             native.pointer(edges), native.pointer(radii), ctypes.c_int64(edges.shape[0]),
             edges.shape[1] - 1, native.pointer(levels), spec.level_count, spec.features,
             native.pointer(upstream), upstream.shape[1], native.pointer(gradient),

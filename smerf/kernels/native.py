@@ -11,12 +11,13 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smerf.errors import MissingPartError
+from smerf.errors import MissingPartError, SmerfError
 
-__all__ = ["check", "check_device", "load_cpu", "pointer", "require_cpu", "status"]
+__all__ = ["Backend", "backend", "check", "check_device", "load_cpu", "pointer", "require_cpu", "status"]
 
 ABI = 1
 _ISAS = ("baseline", "avx2", "avx512")
@@ -59,6 +60,38 @@ def load_cpu() -> ctypes.CDLL | None:
     if os.environ.get("SMERF_KERNELS") == "reference" or not _library("libsmerf_cpu_baseline").exists():
         return None
     return _open(_library(f"libsmerf_cpu_{_best_isa()}"))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A library and the kind of device that its kernels run on."""
+
+    kind: str
+    library: Any
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a kernel.
+
+        Raises:
+            SmerfError: If the kernel does not take these sizes.
+        """
+        if getattr(self.library, name)(*arguments):
+            raise SmerfError(
+                f"{name} on {self.kind}: the kernel is not made for these sizes; SMERF_KERNELS=reference turns it off"
+            )
+
+
+def backend(tensor: Any, name: str | None = None) -> Backend | None:
+    """Return what runs kernels on a tensor, or None where the PyTorch reference has to.
+
+    Args:
+        tensor: Decides the device.
+        name: A function that the library must have.
+    """
+    library = load_cpu() if tensor.device.type == "cpu" else None
+    if library is None or (name is not None and not hasattr(library, name)):
+        return None
+    return Backend("cpu", library)
 
 
 def pointer(tensor: Any | None) -> ctypes.c_void_p:

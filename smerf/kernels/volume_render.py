@@ -54,7 +54,7 @@ def volume_render(
     if coordinates is not None:
         native.check("coordinates", coordinates, torch.float32, (rays, samples + 1))
     native.check_device(density=density, edges=edges, colour=colour, coordinates=coordinates)
-    if native.load_cpu() is None or density.device.type != "cpu":
+    if native.backend(density, "smerf_volume_render_forward") is None:
         weights, image = reference.volume_render(density, edges, colour, coordinates)
     else:
         optional = (None if a is None else a.contiguous() for a in (colour, coordinates))
@@ -67,8 +67,8 @@ class _VolumeRender(torch.autograd.Function):
     def forward(ctx, density, edges, colour, coordinates):
         rays, samples = density.shape
         weights, image = torch.empty_like(density), density.new_empty(rays, 6)
-        native.load_cpu().smerf_volume_render_forward(
-            native.pointer(density), native.pointer(edges), native.pointer(colour),
+        native.backend(density).call(
+            "smerf_volume_render_forward", native.pointer(density), native.pointer(edges), native.pointer(colour),
             native.pointer(coordinates), ctypes.c_int64(rays), samples, native.pointer(weights),
             native.pointer(image),
         )  # fmt: skip
@@ -84,8 +84,8 @@ class _VolumeRender(torch.autograd.Function):
         up_weights = None if up_weights is None else up_weights.contiguous()
         grad_density = torch.empty_like(density)
         grad_colour = torch.empty_like(colour) if ctx.needs_input_grad[2] else None
-        native.load_cpu().smerf_volume_render_backward(
-            native.pointer(density), native.pointer(edges), native.pointer(colour),
+        native.backend(density).call(
+            "smerf_volume_render_backward", native.pointer(density), native.pointer(edges), native.pointer(colour),
             native.pointer(coordinates), ctypes.c_int64(rays), samples, native.pointer(weights),
             native.pointer(up_image), native.pointer(up_weights), native.pointer(grad_density),
             native.pointer(grad_colour),
