@@ -36,11 +36,17 @@ class RayCode:
     """Frequencies of the unit direction."""
     direction_start: int = 0
     """First octave of the direction."""
+    slab_octaves: int = 0
+    """Frequencies of the points where the ray meets two level planes (a light slab); 0 leaves them out."""
+    slab_start: int = -4
+    """First octave of those points."""
+    slab_heights: tuple[float, float] = (0.0, 1.5)
+    """Heights of the planes in world units, around the objects."""
 
     @property
     def size(self) -> int:
         """Numbers in the code of one ray."""
-        return 6 * (self.origin_octaves + self.direction_octaves)
+        return 6 * (self.origin_octaves + self.direction_octaves) + 8 * self.slab_octaves
 
 
 @dataclass(frozen=True)

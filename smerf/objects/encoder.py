@@ -61,8 +61,7 @@ class SceneEncoder(nn.Module):
         if self.config.posed:
             if origins is None or directions is None:
                 raise ValueError("origins, directions: this encoder needs the rays of its input")
-            start = origins[:, :, None, None, :].expand_as(directions)
-            pixels.append(encode_rays(start, directions, self.code).to(images.dtype))
+            pixels.append(encode_rays(origins[:, :, None, None, :], directions, self.code).to(images.dtype))
         x = torch.cat(pixels, -1).flatten(0, 1).permute(0, 3, 1, 2)
         x = self.to_tokens(self.stem(x))
         if self.positions is not None:
