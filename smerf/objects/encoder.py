@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from smerf.objects.config import EncoderConfig, RayCode, SlotConfig
 from smerf.objects.layers import Layer, projection
@@ -24,8 +25,10 @@ class SceneEncoder(nn.Module):
         self.config, self.code = config, code
         channels = 3 + (code.size if config.posed else 0)
         stem: list[nn.Module] = []
+        self.patch_rays = None
         if config.patch:
-            stem = [nn.Conv2d(channels, config.patch_width, config.patch, config.patch), nn.ReLU()]
+            stem = [nn.Conv2d(3, config.patch_width, config.patch, config.patch)]
+            self.patch_rays = nn.Linear(code.size, config.patch_width) if config.posed else None
             channels = config.patch_width
         else:
             for outputs, stride in config.convolutions:
@@ -57,13 +60,11 @@ class SceneEncoder(nn.Module):
             ValueError: If a posed encoder gets no rays, or the image has more tokens than positions.
         """
         scenes, views, height, width = images.shape[:4]
-        pixels = [images]
-        if self.config.posed:
-            if origins is None or directions is None:
-                raise ValueError("origins, directions: this encoder needs the rays of its input")
-            pixels.append(encode_rays(origins[:, :, None, None, :], directions, self.code).to(images.dtype))
-        x = torch.cat(pixels, -1).flatten(0, 1).permute(0, 3, 1, 2)
-        x = self.to_tokens(self.stem(x))
+        if not self.config.posed:
+            origins = directions = None
+        elif origins is None or directions is None:
+            raise ValueError("origins, directions: this encoder needs the rays of its input")
+        x = self.to_tokens((self._patches if self.config.patch else self._convolve)(images, origins, directions))
         if self.positions is not None:
             rows, columns = x.shape[-2:]
             if rows > self.positions.shape[1] or columns > self.positions.shape[2]:
@@ -79,6 +80,27 @@ class SceneEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def _convolve(self, images: Tensor, origins: Tensor | None, directions: Tensor | None) -> Tensor:
+        pixels = [images]
+        if origins is not None and directions is not None:
+            pixels.append(encode_rays(origins[:, :, None, None, :], directions, self.code).to(images.dtype))
+        return self.stem(torch.cat(pixels, -1).flatten(0, 1).permute(0, 3, 1, 2))
+
+    def _patches(self, images: Tensor, origins: Tensor | None, directions: Tensor | None) -> Tensor:
+        """Add up what one linear layer makes of a patch's colours and another of the ray through its middle.
+
+        Were every pixel to carry its ray code, colours would be a few inputs among thousands, and a small model
+        would take very long to notice them.
+        """
+        x = self.stem(4.0 * (images - 0.5).flatten(0, 1).permute(0, 3, 1, 2))
+        if origins is not None and directions is not None:
+            assert self.patch_rays is not None
+            middle = functional.avg_pool2d(directions.flatten(0, 1).permute(0, 3, 1, 2), self.config.patch)
+            middle = functional.normalize(middle.permute(0, 2, 3, 1), dim=-1)
+            code = encode_rays(origins.flatten(0, 1)[:, None, None, :], middle, self.code)
+            x = x + self.patch_rays(code.to(x.dtype)).permute(0, 3, 1, 2)
+        return functional.relu(x)
 
 
 class SlotAttention(nn.Module):
