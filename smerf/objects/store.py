@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-import smerf.data
 from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import ObjectsConfig
@@ -97,7 +97,12 @@ def load_model(path: Path, device: str = "cpu") -> tuple[Osrt, dict[str, Any]]:
 
 def shipped_model() -> Path:
     """Return the file of the small model that comes with the package."""
-    return Path(str(smerf.data.__file__)).parent / "objects" / "cpu-tiny" / MODEL_FILE
+    try:
+        data = Path(str(resources.files("smerf.data")))
+    except ModuleNotFoundError:
+        # A checkout that is not installed keeps it beside the package.
+        data = Path(__file__).parents[2] / "data"
+    return data / "objects" / "cpu-tiny" / MODEL_FILE
 
 
 def model_digest(model: Osrt) -> str:

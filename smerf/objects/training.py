@@ -90,7 +90,8 @@ class ObjectsTrainer:
         return [*self.model.parameters(), *extra]
 
     def _decode(self, batch: RayBatch) -> Decoded:
-        slots = self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
+        with torch.set_grad_enabled(not self.is_encoder_resting):
+            slots = self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
         if self.is_broadcasting:
             assert self.broadcast is not None
             return self.broadcast(self.broadcast.prepare(slots), batch.origins[:, None], batch.directions[:, None])
@@ -100,6 +101,12 @@ class ObjectsTrainer:
     def is_broadcasting(self) -> bool:
         """Whether the first decoder, Spatial Broadcast, is still the one that learns."""
         return self.broadcast is not None and self.step < self.config.training.broadcast_steps
+
+    @property
+    def is_encoder_resting(self) -> bool:
+        """Whether the second decoder is so new that its gradients would spoil what the encoder has learned."""
+        first = self.config.training.broadcast_steps
+        return first <= self.step < first + first // 4
 
     def loss(self, batch: RayBatch) -> Tensor:
         """Return the mean squared error of the rays' colours, over rays and channels."""
