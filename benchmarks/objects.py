@@ -74,7 +74,9 @@ def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list
     torch.manual_seed(0)
     width = config.slots.width
     mixer = MixerDecoder(config.decoder, config.rays, width).to(device).eval()
-    product, elementwise = (kind(config.decoder, config.rays, width).to(device).eval() for kind in (Product, Elementwise))
+    product, elementwise = (
+        kind(config.decoder, config.rays, width).to(device).eval() for kind in (Product, Elementwise)
+    )
     product.load_state_dict(mixer.state_dict())
     elementwise.load_state_dict(mixer.state_dict())
     broadcast = BroadcastDecoder(config.decoder, config.rays, width).to(device).eval()
@@ -98,7 +100,11 @@ def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list
         times["the elementwise sum alone"] = median_ms(
             lambda: [elementwise.mixed(part, slots) for part in weights.split(CHUNK, 1)], repeats, device
         )
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else platform.processor() or platform.machine()
+    )
     records = []
     for method, peer in (
         ("Slot Mixer", "mixing elementwise"),
@@ -140,14 +146,18 @@ def main() -> None:
     if args.slots:
         config = dataclasses.replace(config, slots=dataclasses.replace(config.slots, count=args.slots))
     records = measure(config, args.size, args.repeats, args.device)
-    print(f"{records[0]['device']}; {args.preset}, {config.slots.count} slots, {args.size}x{args.size} pixels")
+    print(
+        f"{records[0]['device']}; {args.preset}, {config.slots.count} slots, {args.size}x{args.size} pixels"
+    )
     print(f"{'':26s} {'ms':>9s} {'+-':>7s}   {'against':26s} {'ms':>9s} {'ratio':>6s}")
     for r in records:
         print(
             f"{r['name']:26s} {r['median_ms']:9.2f} {r['spread']:7.2f}   {r['peer']:26s} {r['peer_ms']:9.2f} "
             f"{r['speedup']:6.2f}"
         )
-    print(f"largest difference of the mixer's colours to the elementwise form: {records[0]['largest_difference']:.1e}")
+    print(
+        f"largest difference of the mixer's colours to the elementwise form: {records[0]['largest_difference']:.1e}"
+    )
     if args.json:
         args.json.write_text(json.dumps(records, indent=1))
 

@@ -80,7 +80,9 @@ def resolve_torch_device(device: str) -> str:
 
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
-        raise MissingPartError("--device cuda: PyTorch finds no GPU (smerf doctor tells more); use --device cpu")
+        raise MissingPartError(
+            "--device cuda: PyTorch finds no GPU (smerf doctor tells more); use --device cpu"
+        )
     return "cuda" if device != "cpu" and has_gpu else "cpu"
 
 

@@ -253,7 +253,9 @@ PRESETS["cpu-easy"] = dataclasses.replace(
 """Named configurations."""
 
 
-def make_config(preset: str = "cpu-tiny", overrides: tuple[str, ...] = (), seed: int | None = None) -> ObjectsConfig:
+def make_config(
+    preset: str = "cpu-tiny", overrides: tuple[str, ...] = (), seed: int | None = None
+) -> ObjectsConfig:
     """Make the config of a preset.
 
     Args:

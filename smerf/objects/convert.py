@@ -85,7 +85,9 @@ def convert_names(tensors: dict[str, Tensor], rays_part: str = "allocation") -> 
         # A trained model may have been wrapped for several devices.
         plain = name.replace(".module.", ".")
         # An SRT encoder without slots stands one level higher.
-        if plain.startswith("encoder.") and not plain.startswith(("encoder.srt_encoder.", "encoder.slot_attention.")):
+        if plain.startswith("encoder.") and not plain.startswith(
+            ("encoder.srt_encoder.", "encoder.slot_attention.")
+        ):
             plain = "encoder.srt_encoder." + plain.removeprefix("encoder.")
         plain = plain.replace("decoder.allocation_transformer.", f"decoder.{rays_part}.")
         result |= _convert(plain, value)
@@ -115,10 +117,14 @@ def convert_weights(path: Path, config: ObjectsConfig) -> Osrt:
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     for name in sorted(expected.keys() ^ renamed.keys()):
         where = "lacks" if name in expected else "has the unexpected"
-        raise InvalidDataError(f"{path}: {where} tensor {name}; give the configuration that it was trained with")
+        raise InvalidDataError(
+            f"{path}: {where} tensor {name}; give the configuration that it was trained with"
+        )
     for name, shape in expected.items():
         if tuple(renamed[name].shape) != shape:
-            raise InvalidDataError(f"{path}: {name} is {tuple(renamed[name].shape)}, the configuration says {shape}")
+            raise InvalidDataError(
+                f"{path}: {name} is {tuple(renamed[name].shape)}, the configuration says {shape}"
+            )
     model.load_state_dict({name: value.float() for name, value in renamed.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -133,7 +139,10 @@ def _convert(name: str, value: Tensor) -> dict[str, Tensor]:
         layer = f"{place}.layers.{found[2]}"
         if found[3] in ("0.fn.to_qkv", "0.fn.to_kv"):
             parts = ("query", "key", "value") if found[3].endswith("qkv") else ("key", "value")
-            return {f"{layer}.attention.{p}.weight": v.contiguous() for p, v in zip(parts, value.chunk(len(parts)))}
+            return {
+                f"{layer}.attention.{p}.weight": v.contiguous()
+                for p, v in zip(parts, value.chunk(len(parts)))
+            }
         for pattern, ours in _LAYER.items():
             if re.fullmatch(pattern, found[3]):
                 return {f"{layer}.{ours}.{found[4]}": value}

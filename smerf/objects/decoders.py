@@ -78,7 +78,8 @@ class _CrossAttention(nn.Module):
         self.code = code
         self.ray_mlp = mlp([code.size, 2 * code.size, code.size])
         self.layers = nn.ModuleList(
-            Layer(code.size, config.inner, config.heads, config.hidden, key_width) for _ in range(config.layers)
+            Layer(code.size, config.inner, config.heads, config.hidden, key_width)
+            for _ in range(config.layers)
         )
 
     def keys_values(self, z: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -107,7 +108,9 @@ class MixerDecoder(nn.Module):
         self.scale = config.inner**-0.5
         self.render = render_mlp(slot_width + code.size, config, 3)
 
-    def prepare(self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None) -> PreparedSlots:
+    def prepare(
+        self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
+    ) -> PreparedSlots:
         """Project slots (B, K, D) to the keys and values of every layer, once for a scene."""
         return PreparedSlots(slots, self.allocation.keys_values(slots), self.key(slots), visible, group)
 
@@ -136,7 +139,9 @@ class MixerDecoder(nn.Module):
 
     def _layers(self, slots: Tensor, rays: Tensor) -> Tensor:
         colours = [
-            torch.sigmoid(self.render(torch.cat([slot[:, None].expand(-1, rays.shape[1], -1), rays], -1)).float())
+            torch.sigmoid(
+                self.render(torch.cat([slot[:, None].expand(-1, rays.shape[1], -1), rays], -1)).float()
+            )
             for slot in slots.unbind(1)
         ]
         return torch.stack(colours, 2)
@@ -150,7 +155,9 @@ class BroadcastDecoder(nn.Module):
         self.code = code
         self.render = render_mlp(slot_width + code.size, config, 4)
 
-    def prepare(self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None) -> PreparedSlots:
+    def prepare(
+        self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
+    ) -> PreparedSlots:
         """Keep slots (B, K, D) as they are."""
         return PreparedSlots(slots, visible=visible, group=group)
 
@@ -182,7 +189,9 @@ class SrtDecoder(nn.Module):
         self.attend = _CrossAttention(config, code, key_width)
         self.render = render_mlp(code.size, config, 3)
 
-    def prepare(self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None) -> PreparedSlots:
+    def prepare(
+        self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
+    ) -> PreparedSlots:
         """Project slots or tokens (B, K, D) to the keys and values of every layer.
 
         Raises:

@@ -61,7 +61,9 @@ class EditedScene:
         return turned, torch.einsum("gij,rj->gri", inverse[:, :3, :3], directions)
 
 
-def rigid_transform(translate: Any = (0.0, 0.0, 0.0), turn: float = 0.0, centre: Any = (0.0, 0.0, 0.0)) -> Tensor:
+def rigid_transform(
+    translate: Any = (0.0, 0.0, 0.0), turn: float = 0.0, centre: Any = (0.0, 0.0, 0.0)
+) -> Tensor:
     """Return the motion (4, 4) that turns by ``turn`` degrees about the vertical through ``centre``, then shifts."""
     angle = math.radians(turn)
     motion = torch.eye(4, dtype=torch.float64)

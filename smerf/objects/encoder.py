@@ -64,7 +64,9 @@ class SceneEncoder(nn.Module):
             origins = directions = None
         elif origins is None or directions is None:
             raise ValueError("origins, directions: this encoder needs the rays of its input")
-        x = self.to_tokens((self._patches if self.config.patch else self._convolve)(images, origins, directions))
+        x = self.to_tokens(
+            (self._patches if self.config.patch else self._convolve)(images, origins, directions)
+        )
         if self.positions is not None:
             rows, columns = x.shape[-2:]
             if rows > self.positions.shape[1] or columns > self.positions.shape[2]:
@@ -127,10 +129,14 @@ class SlotAttention(nn.Module):
         self.value = projection(token_width, width)
         self.cell = nn.GRUCell(width, width)
         self.mlp = nn.Sequential(
-            projection(width, config.hidden, bias=True), nn.ReLU(), projection(config.hidden, width, bias=True)
+            projection(width, config.hidden, bias=True),
+            nn.ReLU(),
+            projection(config.hidden, width, bias=True),
         )
 
-    def begin(self, scenes: int, generator: torch.Generator | None = None, count: int | None = None) -> Tensor:
+    def begin(
+        self, scenes: int, generator: torch.Generator | None = None, count: int | None = None
+    ) -> Tensor:
         """Return the starts of ``scenes`` scenes, (B, K, D).
 
         Args:
@@ -140,7 +146,9 @@ class SlotAttention(nn.Module):
         """
         if self.config.start == "learned":
             if count not in (None, self.config.count):
-                raise ValueError(f"count: a model with learned starts has {self.config.count} slots, got {count}")
+                raise ValueError(
+                    f"count: a model with learned starts has {self.config.count} slots, got {count}"
+                )
             return self.starts.expand(scenes, -1, -1)
         shape = (scenes, count or self.config.count, self.config.width)
         device = self.mean.device if generator is None else generator.device

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from smerf.errors import UsageError
-from smerf.objects.rays import look_at, view_rays
 from smerf.objects.raycast import BOX, CYLINDER, SPHERE, Bodies, Look, cast, shade
+from smerf.objects.rays import look_at, view_rays
 from smerf.objects.scenes import SceneSet
 
 __all__ = ["COLOURS", "RECIPES", "Recipe", "draw", "generate_scenes", "place_bodies", "place_cameras"]
@@ -102,7 +102,9 @@ def generate_scenes(
         bodies = place_bodies(recipe, number, generator)
         centre, rotation, fov = place_cameras(recipe, number, generator)
         look = _look(recipe, number, generator)
-        parts.append(draw(*_on(device, bodies, look), centre.to(device), rotation.to(device), fov.to(device), recipe))
+        parts.append(
+            draw(*_on(device, bodies, look), centre.to(device), rotation.to(device), fov.to(device), recipe)
+        )
         if progress:
             progress(start + number, count)
     stacked = {
@@ -138,7 +140,9 @@ def place_bodies(recipe: Recipe, count: int, generator: torch.Generator) -> Bodi
         if not open_places.any():
             break
     else:
-        raise UsageError(f"recipe {recipe.name}: {most} objects do not fit within {recipe.spread} of the centre")
+        raise UsageError(
+            f"recipe {recipe.name}: {most} objects do not fit within {recipe.spread} of the centre"
+        )
     palette = torch.tensor(COLOURS)[list(recipe.colours)] / 255.0
     if recipe.distinct:
         if len(palette) < most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +32,7 @@ def xavier(inputs: int, outputs: int, bias_std: float = 0.0) -> nn.Linear:
 def mlp(sizes: list[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Return linear layers of these sizes with an activation between them."""
     parts: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:]):
+    for inputs, outputs in pairwise(sizes):
         parts += [xavier(inputs, outputs), activation()]
     return nn.Sequential(*parts[:-1])
 

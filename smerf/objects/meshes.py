@@ -161,7 +161,8 @@ def _scene(recipe: MeshRecipe, rng: np.random.Generator) -> tuple[torch.Tensor, 
     centre, rotation = _cameras(recipe, rng)
     fov = torch.full((recipe.views,), math.radians(recipe.fov))
     origins, directions = (
-        np.ascontiguousarray(x.reshape(-1, 3).numpy(), np.float32) for x in view_rays(centre, rotation, fov, recipe.size)
+        np.ascontiguousarray(x.reshape(-1, 3).numpy(), np.float32)
+        for x in view_rays(centre, rotation, fov, recipe.size)
     )
     found = scene.run(origins, directions, output=1)
     down = np.minimum(directions[:, 2], -1e-9)
@@ -216,7 +217,9 @@ def _place(meshes: list[trimesh.Trimesh], recipe: MeshRecipe, rng: np.random.Gen
             for mesh, place in zip(meshes, places):
                 mesh.apply_translation([*place, 0.0])
             return
-    raise UsageError(f"recipe {recipe.name}: {len(meshes)} objects do not fit within {recipe.spread} of the centre")
+    raise UsageError(
+        f"recipe {recipe.name}: {len(meshes)} objects do not fit within {recipe.spread} of the centre"
+    )
 
 
 def _cameras(recipe: MeshRecipe, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,9 @@ def contingency(truth: Tensor, predicted: Tensor) -> Tensor:
         Counts (largest true label + 1, largest predicted label + 1), float64.
     """
     if truth.shape != predicted.shape:
-        raise ValueError(f"truth, predicted: expected one shape, got {tuple(truth.shape)}, {tuple(predicted.shape)}")
+        raise ValueError(
+            f"truth, predicted: expected one shape, got {tuple(truth.shape)}, {tuple(predicted.shape)}"
+        )
     truth, predicted = truth.reshape(-1).long().cpu(), predicted.reshape(-1).long().cpu()
     if not len(truth):
         return torch.zeros(0, 0, dtype=torch.float64)

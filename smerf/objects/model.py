@@ -67,11 +67,15 @@ class Osrt(nn.Module):
             return tokens
         return self.slots(tokens, self.slots.begin(len(tokens), generator, count))[0]
 
-    def prepare(self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None) -> PreparedSlots:
+    def prepare(
+        self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
+    ) -> PreparedSlots:
         """Do, once for a scene, the decoder's work that does not depend on rays."""
         return self.decoder.prepare(slots, visible, group)
 
-    def decode(self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, *, layers: bool = False) -> Decoded:
+    def decode(
+        self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, *, layers: bool = False
+    ) -> Decoded:
         """Colour rays.
 
         Args:
@@ -87,5 +91,9 @@ class Osrt(nn.Module):
     def count_parameters(self) -> dict[str, int]:
         """Return the number of parameters of each part, and their ``total``."""
         parts = {"encoder": self.encoder, "slots": self.slots, "decoder": self.decoder}
-        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+        counts = {
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in parts.items()
+            if part is not None
+        }
         return counts | {"total": sum(counts.values())}

@@ -73,7 +73,9 @@ def _focus(capture: Capture, path: Path) -> tuple[np.ndarray, float]:
         # One photo says nothing about where its axis ends: the training space has it one unit away at most.
         point = centres[0] + axes[0]
     elif np.linalg.cond(system) > 1e6:
-        raise InvalidDataError(f"{path}: its cameras look in parallel, so there is no place that they look at")
+        raise InvalidDataError(
+            f"{path}: its cameras look in parallel, so there is no place that they look at"
+        )
     else:
         point = np.linalg.solve(system, np.einsum("nij,nj->i", off_axis, centres))
     distance = np.linalg.norm(centres - point, axis=1).mean()

@@ -144,7 +144,9 @@ def _surface(bodies: Bodies, look: Look, point: Tensor, label: Tensor) -> tuple[
     is_cap = (z.abs() > half[..., 2] - 1e-3)[..., None]
     up = torch.stack([torch.zeros_like(z), torch.zeros_like(z), z.sign()], -1)
     cylinder = torch.where(is_cap, up, torch.stack([x, y, torch.zeros_like(z)], -1))
-    normal = torch.where((kind == BOX)[..., None], box, torch.where((kind == CYLINDER)[..., None], cylinder, local))
+    normal = torch.where(
+        (kind == BOX)[..., None], box, torch.where((kind == CYLINDER)[..., None], cylinder, local)
+    )
     normal = torch.nn.functional.normalize(normal, dim=-1)
     on_object = (label > 0)[..., None]
     floor = torch.tensor([0.0, 0.0, 1.0], device=point.device, dtype=point.dtype)

@@ -94,13 +94,16 @@ def look_at(centre: Tensor, target: Tensor | None = None) -> Tensor:
     return torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
 
 
-def pixel_directions(rotation: Tensor, fov_x: Tensor, column: Tensor, row: Tensor, size: tuple[int, int]) -> Tensor:
+def pixel_directions(
+    rotation: Tensor, fov_x: Tensor, column: Tensor, row: Tensor, size: tuple[int, int]
+) -> Tensor:
     """Return unit directions through pixel centres.
 
     Args:
         rotation: Camera rotations (..., 3, 3).
         fov_x: Horizontal fields of view in radians (...).
-        column, row: Pixel indices (...), from 0.
+        column: Pixel columns (...), from 0 at the left.
+        row: Pixel rows (...), from 0 at the top.
         size: Height and width of the image.
 
     Returns:
@@ -114,10 +117,14 @@ def pixel_directions(rotation: Tensor, fov_x: Tensor, column: Tensor, row: Tenso
     return torch.nn.functional.normalize(forward + u[..., None] * right + v[..., None] * down, dim=-1)
 
 
-def view_rays(centre: Tensor, rotation: Tensor, fov_x: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def view_rays(
+    centre: Tensor, rotation: Tensor, fov_x: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Return origins and directions (..., H, W, 3) of all pixels of cameras (...)."""
     rows, columns = torch.meshgrid(
-        torch.arange(size[0], device=centre.device), torch.arange(size[1], device=centre.device), indexing="ij"
+        torch.arange(size[0], device=centre.device),
+        torch.arange(size[1], device=centre.device),
+        indexing="ij",
     )
     directions = pixel_directions(
         rotation[..., None, None, :, :], fov_x[..., None, None], columns.to(centre), rows.to(centre), size

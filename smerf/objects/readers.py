@@ -51,7 +51,9 @@ def open_scenes(path: Path, limit: int | None = None) -> SceneSet:
         InvalidDataError: If it is damaged.
     """
     if not path.is_dir():
-        raise UsageError(f"{path}: {'is not a folder' if path.exists() else 'does not exist'}; give a set of scenes")
+        raise UsageError(
+            f"{path}: {'is not a folder' if path.exists() else 'does not exist'}; give a set of scenes"
+        )
     if (path / "set.json").is_file():
         return load_scenes(path, limit)
     if (path / "metadata.npz").is_file():
@@ -96,7 +98,9 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
     return scenes[scene : scene + 1]
 
 
-def read_obsurf(path: Path, *, limit: int | None = None, halvings: int = 0, most_objects: int = 6) -> SceneSet:
+def read_obsurf(
+    path: Path, *, limit: int | None = None, halvings: int = 0, most_objects: int = 6
+) -> SceneSet:
     """Read scenes in the layout of CLEVR-3D and ObSuRF's MultiShapeNet.
 
     Args:
@@ -155,7 +159,9 @@ def read_kubric(path: Path, limit: int | None = None) -> SceneSet:
         seg = arrays["instance_image"].reshape(rgb.shape[:3])
         origins = origins.reshape(len(rgb), -1, 3)[:, 0]
         if rgb.dtype != np.uint8 or directions.shape != rgb.shape:
-            raise InvalidDataError(f"{file}: color_image {rgb.dtype} {rgb.shape}, rays {directions.shape} do not fit")
+            raise InvalidDataError(
+                f"{file}: color_image {rgb.dtype} {rgb.shape}, rays {directions.shape} do not fit"
+            )
         rotation, fov = _camera_of_rays(directions, file)
         # Instance 0 occurs by fault; the background is 1.
         labels = np.clip(seg, 1, 255) - 1
@@ -185,7 +191,9 @@ def _camera_of_rays(directions: np.ndarray, file: Path) -> tuple[np.ndarray, np.
         v = ((np.arange(height) + 0.5) * 2 / height - 1) * tangent * height / width
         model = forward + u[None, :, None] * right + v[:, None, None] * down
         if not np.allclose(model, plane, atol=2e-3) or abs(np.linalg.det(rotation) - 1.0) > 1e-3:
-            raise InvalidDataError(f"{file}: ray_directions are not those of a pinhole camera with square pixels")
+            raise InvalidDataError(
+                f"{file}: ray_directions are not those of a pinhole camera with square pixels"
+            )
         rotations.append(rotation)
         angles.append(2.0 * math.atan(tangent))
     return np.stack(rotations).astype(np.float32), np.array(angles, np.float32)

@@ -69,7 +69,13 @@ class SlotRenderer:
 
     @torch.no_grad()
     def draw(
-        self, centre: Tensor, rotation: Tensor, fov_x: float | Tensor, size: tuple[int, int], *, layers: bool = False
+        self,
+        centre: Tensor,
+        rotation: Tensor,
+        fov_x: float | Tensor,
+        size: tuple[int, int],
+        *,
+        layers: bool = False,
     ) -> Picture:
         """Draw a view.
 
@@ -81,7 +87,9 @@ class SlotRenderer:
             layers: Draw every slot alone as well.
         """
         fov = torch.as_tensor(fov_x, dtype=torch.float32)
-        origins, directions = (x.flatten(0, 1) for x in view_rays(centre.float(), rotation.float(), fov, size))
+        origins, directions = (
+            x.flatten(0, 1) for x in view_rays(centre.float(), rotation.float(), fov, size)
+        )
         parts = []
         for start in range(0, len(origins), _CHUNK):
             rays = self.scene.move_rays(origins[start : start + _CHUNK], directions[start : start + _CHUNK])
@@ -91,7 +99,11 @@ class SlotRenderer:
         weights = torch.cat([part.weights[0] for part in parts]).cpu()
         single = None
         if layers and parts[0].layers is not None:
-            single = torch.cat([part.layers[0] for part in parts if part.layers is not None]).cpu().unflatten(0, size)
+            single = (
+                torch.cat([part.layers[0] for part in parts if part.layers is not None])
+                .cpu()
+                .unflatten(0, size)
+            )
         return Picture(colour.unflatten(0, size), weights.unflatten(0, size), single)
 
     def _in_frame(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +152,10 @@ def background_slot(weights: Tensor) -> int:
 def palette(count: int) -> np.ndarray:
     """Return distinct colours (count, 3) uint8; the same number always gets the same colour."""
     hues = [(0.61803398875 * i) % 1.0 for i in range(count)]
-    values = [colorsys.hsv_to_rgb(hue, 0.75 - 0.2 * (i % 2), 0.95 - 0.2 * (i // 5 % 2)) for i, hue in enumerate(hues)]
+    values = [
+        colorsys.hsv_to_rgb(hue, 0.75 - 0.2 * (i % 2), 0.95 - 0.2 * (i // 5 % 2))
+        for i, hue in enumerate(hues)
+    ]
     return np.round(255.0 * np.array(values).reshape(-1, 3)).astype(np.uint8)
 
 

@@ -213,7 +213,9 @@ def load_scenes(folder: Path, limit: int | None = None) -> SceneSet:
     """
     record_path = folder / "set.json"
     if not record_path.is_file():
-        raise UsageError(f"{folder}: holds no object scenes (no set.json); smerf objects synth -o {folder} makes some")
+        raise UsageError(
+            f"{folder}: holds no object scenes (no set.json); smerf objects synth -o {folder} makes some"
+        )
     record = read_json(record_path)
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise InvalidDataError(f"{record_path}: is not a set of object scenes of this version")
@@ -227,7 +229,9 @@ def load_scenes(folder: Path, limit: int | None = None) -> SceneSet:
         if limit is not None and total >= limit:
             break
     if limit is None and total != record.get("scenes"):
-        raise InvalidDataError(f"{folder}: holds {total} scenes, {record.get('scenes')} were written; restore it")
+        raise InvalidDataError(
+            f"{folder}: holds {total} scenes, {record.get('scenes')} were written; restore it"
+        )
     if not total:
         raise InvalidDataError(f"{folder}: holds no scenes")
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -62,8 +62,7 @@ def train_objects(
     Args:
         scenes: The set; its last ``config.training.held_out`` scenes are measured on and never trained on.
         config: Sizes and schedule.
-        folder: Where checkpoints, ``log.jsonl`` lines and, at the end, ``model.safetensors`` with its
-            ``record.json`` are written.
+        folder: Where checkpoints and, at the end, ``model.safetensors`` with its ``record.json`` are written.
         device: ``cpu`` or ``cuda``.
         progress: Called as ``progress(step, steps, **figures)``.
         command: The command line, for the record.
@@ -89,7 +88,6 @@ def train_objects(
         if progress and is_first:
             progress(step, config.training.steps, **figures)
 
-    restarts = trainer.restarts
     for scores in trainer.run(report=report, save=save, stop=stop_requested):
         rounded = {name: round(value, 4) for name, value in scores.items()}
         line = {"seed": trainer.seed, "step": trainer.step, "seconds": round(trainer.seconds, 1), **rounded}
@@ -102,8 +100,6 @@ def train_objects(
                 trainer.seed, trainer.best_ari, trainer.step,
                 f"beginning anew with seed {trainer.seed + 1}" if again else "try another --seed",
             )  # fmt: skip
-        if trainer.restarts > restarts:
-            restarts = trainer.restarts
     if trainer.step == config.training.steps and is_first:
         _finish(trainer, history, folder, command or [])
     return trainer
@@ -124,7 +120,9 @@ def _finish(trainer: ObjectsTrainer, history: list[dict[str, Any]], folder: Path
         "held_out": len(trainer.held_out),
         "scores": {name: round(value, 4) for name, value in trainer.scores.items()},
         "protocol": PROTOCOL,
-        "machine": {key: environment[key] for key in ("processor", "cores", "device", "gpu") if key in environment},
+        "machine": {
+            key: environment[key] for key in ("processor", "cores", "device", "gpu") if key in environment
+        },
         "versions": {"smerf": environment["smerf"], "torch": torch.__version__},
     }
     save_model(trainer.averaged(), folder / MODEL_FILE, record)

@@ -24,7 +24,15 @@ from smerf.objects.config import ObjectsConfig
 from smerf.objects.model import Osrt
 from smerf.runs.files import publish, temporary_name
 
-__all__ = ["SavedSlots", "load_model", "load_slots", "model_digest", "save_model", "save_slots", "shipped_model"]
+__all__ = [
+    "SavedSlots",
+    "load_model",
+    "load_slots",
+    "model_digest",
+    "save_model",
+    "save_slots",
+    "shipped_model",
+]
 
 MODEL_FILE = "model.safetensors"
 _MODEL_FORMAT = "smerf-objects-1"
@@ -67,7 +75,9 @@ def save_model(model: Osrt, path: Path, record: dict[str, Any] | None = None, *,
         "record": json.dumps(record or {}),
     }
     dtype = torch.float16 if half else torch.float32
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
+    tensors = {
+        name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()
+    }
     _write(tensors, path, header)
 
 
@@ -91,7 +101,9 @@ def load_model(path: Path, device: str = "cpu") -> tuple[Osrt, dict[str, Any]]:
             model = Osrt(config)
         model.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     except (KeyError, ValueError, RuntimeError, InvalidDataError) as error:
-        raise InvalidDataError(f"{path}: does not fit its own configuration ({error}); restore the file") from error
+        raise InvalidDataError(
+            f"{path}: does not fit its own configuration ({error}); restore the file"
+        ) from error
     return model.eval().requires_grad_(False).to(device), record
 
 

@@ -94,7 +94,9 @@ class ObjectsTrainer:
             slots = self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
         if self.is_broadcasting:
             assert self.broadcast is not None
-            return self.broadcast(self.broadcast.prepare(slots), batch.origins[:, None], batch.directions[:, None])
+            return self.broadcast(
+                self.broadcast.prepare(slots), batch.origins[:, None], batch.directions[:, None]
+            )
         return self.model.decode(self.model.prepare(slots), batch.origins, batch.directions)
 
     @property
@@ -256,7 +258,9 @@ class ObjectsTrainer:
             self.seconds += now - began
             began = now
             if report:
-                report(self.step, {"loss": mean, "psnr": -10.0 * math.log10(max(mean, 1e-10)), **self._shown()})
+                report(
+                    self.step, {"loss": mean, "psnr": -10.0 * math.log10(max(mean, 1e-10)), **self._shown()}
+                )
             if self.step % training.evaluate_every == 0 or self.step == training.steps:
                 self.evaluate()
                 yield dict(self.scores)

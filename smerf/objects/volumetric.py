@@ -12,7 +12,9 @@ from smerf.objects.rays import frequency_code
 __all__ = ["NerfDecoder", "composite"]
 
 
-def composite(density: Tensor, colour: Tensor, t: Tensor, far: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def composite(
+    density: Tensor, colour: Tensor, t: Tensor, far: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Composite the fields of slots along rays.
 
     Args:
@@ -48,7 +50,9 @@ class NerfDecoder(nn.Module):
         self.config, self.code = config, code
         self.render = render_mlp(slot_width + code.size, config, 4)
 
-    def prepare(self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None) -> PreparedSlots:
+    def prepare(
+        self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
+    ) -> PreparedSlots:
         """Keep slots (B, K, D) as they are."""
         return PreparedSlots(slots, visible=visible, group=group)
 
@@ -62,7 +66,9 @@ class NerfDecoder(nn.Module):
         origins = origins.expand(-1, count, -1, -1) if group is None else origins[:, group]
         directions = directions.expand(-1, count, -1, -1) if group is None else directions[:, group]
         shape = (origins.shape[0], origins.shape[2], config.samples)
-        jitter = torch.rand(shape, device=origins.device) if self.training else torch.full(shape, 0.5).to(origins)
+        jitter = (
+            torch.rand(shape, device=origins.device) if self.training else torch.full(shape, 0.5).to(origins)
+        )
         steps = torch.arange(config.samples, device=origins.device)
         t = config.near + (config.far - config.near) * (steps + jitter) / config.samples
         coarse = composite(*self._field(prepared, origins, directions, t), t, config.far)
@@ -76,7 +82,9 @@ class NerfDecoder(nn.Module):
         coarse_colour = coarse[0] + 1.0 - coarse[1].sum(-1, keepdim=True)
         return Decoded(colour + sky, shares, None, depth, coarse_colour if config.fine_samples else None)
 
-    def _field(self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _field(
+        self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return density (B, K, R, S) and colour (B, K, R, S, 3) of every slot at the samples."""
         points = origins[..., None, :] + directions[..., None, :] * t[:, None, :, :, None]
         code = self.code

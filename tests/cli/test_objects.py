@@ -57,7 +57,11 @@ def slots(smerf, scenes, run, tmp_path):
 def test_every_command_has_help_with_an_example_of_itself(command, smerf):
     code, out, err = smerf("objects", command, "--help")
     assert code == 0 and err == ""
-    assert f"\n  smerf objects {command} " in out and f"usage: smerf objects {command}" in out and "--verbose" in out
+    assert (
+        f"\n  smerf objects {command} " in out
+        and f"usage: smerf objects {command}" in out
+        and "--verbose" in out
+    )
     assert smerf("objects", "help", command)[1] == out
 
 
@@ -70,7 +74,10 @@ def test_wrong_words_are_usage_errors(command, smerf):
 
 
 def test_an_unknown_command_names_the_nearest(smerf):
-    assert smerf("objects", "encod")[::2] == (2, "smerf objects: there is no command 'encod'; did you mean 'encode'?\n")
+    assert smerf("objects", "encod")[::2] == (
+        2,
+        "smerf objects: there is no command 'encod'; did you mean 'encode'?\n",
+    )
     assert smerf("objects", "--fast")[0] == 2
 
 
@@ -78,7 +85,9 @@ def test_a_run_holds_what_made_it(smerf, scenes, run):
     assert (run / "config.yaml").read_text().startswith("kind: objects\n")
     record = json.loads((run / "objects" / "record.json").read_text())
     assert record["steps"] == 4 and record["data"]["seed"] == 3 and record["command"]
-    code, _, err = train(smerf, scenes, run, "--set", "training.steps=4")
+    code, out, _ = smerf("info", run)
+    assert code == 0 and "object model" in out and "fg_ari" in out
+    code, _, err = smerf("objects", "train", scenes, "-o", run)
     assert code == 0 and "done before" in err
     code, _, err = train(smerf, scenes, run, "--set", "training.steps=5")
     assert code == 2 and "training.steps (4 -> 5)" in err and "--overwrite" in err
@@ -118,7 +127,9 @@ def test_pictures_masks_and_layers(smerf, slots, tmp_path):
         f"view_{i:02d}_slot_{k}.png" for i in range(2) for k in range(5)
     }
     assert np.asarray(Image.open(out_folder / "view_00.png")).shape == (20, 20, 3)
-    alphas = [np.asarray(Image.open(out_folder / f"view_00_slot_{k}.png"))[..., 3].astype(int) for k in range(5)]
+    alphas = [
+        np.asarray(Image.open(out_folder / f"view_00_slot_{k}.png"))[..., 3].astype(int) for k in range(5)
+    ]
     assert abs(sum(alphas) - 255).max() <= 5
     assert smerf("objects", "render", slots, "-o", out_folder, "-q")[0] == 2
     assert smerf("objects", "render", slots, "-o", out_folder, "-q", "--inputs", "--overwrite")[0] == 0
@@ -127,7 +138,9 @@ def test_pictures_masks_and_layers(smerf, slots, tmp_path):
 def test_a_turntable(smerf, slots, tmp_path):
     import imageio.v2 as imageio
 
-    code, _, err = smerf("objects", "render", slots, "-o", tmp_path / "t.mp4", "--views", 3, "--size", 15, "-q")
+    code, _, err = smerf(
+        "objects", "render", slots, "-o", tmp_path / "t.mp4", "--views", 3, "--size", 15, "-q"
+    )
     assert code == 0, err
     frames = list(imageio.get_reader(tmp_path / "t.mp4"))
     assert len(frames) == 3 and frames[0].shape == (16, 16, 3)
@@ -148,7 +161,9 @@ def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_
         {"op": "remove", "slot": 2},
     ]
     assert list(load_slots(edited).operations) == operations
-    code, out, err = smerf("objects", "render", edited, "-o", tmp_path / "p", "--views", 1, "--size", 16, "-q")
+    code, out, err = smerf(
+        "objects", "render", edited, "-o", tmp_path / "p", "--views", 1, "--size", 16, "-q"
+    )
     assert code == 0 and "1 views of 5 slots" in out, err
     back = tmp_path / "back.safetensors"
     assert smerf("objects", "edit", edited, "-o", back, "--undo", 2)[0] == 0
@@ -190,7 +205,9 @@ def test_errors_name_what_is_wrong(smerf, scenes, run, slots, tmp_path):
     assert code == 2 and "--overwrite" in err
     code, _, err = smerf("objects", "train", tmp_path / "nothing", "-o", tmp_path / "r")
     assert code == 2 and "does not exist" in err
-    code, _, err = smerf("objects", "encode", scenes, "--model", run, "--scene", 6, "-o", tmp_path / "s.safetensors")
+    code, _, err = smerf(
+        "objects", "encode", scenes, "--model", run, "--scene", 6, "-o", tmp_path / "s.safetensors"
+    )
     assert code == 2 and "--scene 6" in err
     code, _, err = smerf("objects", "encode", scenes, "--model", tmp_path, "-o", tmp_path / "s.safetensors")
     assert code == 2 and "objects train" in err

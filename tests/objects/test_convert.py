@@ -28,7 +28,10 @@ def public_names(model):
 
     for block in range(3):
         for layer in (0, 2):
-            take(f"encoder.srt_encoder.conv_blocks.{block}.layers.{layer}.weight", f"encoder.stem.{4 * block + layer}.weight")
+            take(
+                f"encoder.srt_encoder.conv_blocks.{block}.layers.{layer}.weight",
+                f"encoder.stem.{4 * block + layer}.weight",
+            )
     for kind in ("weight", "bias"):
         take(f"encoder.srt_encoder.per_patch_linear.{kind}", f"encoder.to_tokens.{kind}")
     for place, theirs, joint in (
@@ -57,7 +60,10 @@ def public_names(model):
                   f"norm_pre_mlp.{kind}": f"mlp_norm.{kind}"}  # fmt: skip
         slots |= {f"mlp.{n}.{kind}": f"mlp.{n}.{kind}" for n in (0, 2)}
         for n in (0, 2):
-            take(f"decoder.allocation_transformer.input_mlp.{n}.{kind}", f"decoder.allocation.ray_mlp.{n}.{kind}")
+            take(
+                f"decoder.allocation_transformer.input_mlp.{n}.{kind}",
+                f"decoder.allocation.ray_mlp.{n}.{kind}",
+            )
         for n in (0, 2, 4, 6, 8):
             take(f"decoder.render_mlp.{n}.{kind}", f"decoder.render.{n}.{kind}")
     for theirs, ours in slots.items():

@@ -9,7 +9,14 @@ from tiny import encode, tiny_model, tiny_scenes
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.editing import apply_operations, rigid_transform
 from smerf.objects.rays import look_at, view_rays
-from smerf.objects.rendering import SlotRenderer, arc_cameras, background_slot, paint_masks, palette, turntable
+from smerf.objects.rendering import (
+    SlotRenderer,
+    arc_cameras,
+    background_slot,
+    paint_masks,
+    palette,
+    turntable,
+)
 from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
 
 KINDS = ["mixer", "broadcast"]
@@ -46,7 +53,9 @@ def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
     before = draw(model, saved_slots(model, scenes))
     saved = saved_slots(model, scenes, {"op": "remove", "slot": 1})
     after = draw(model, saved)
-    assert after.weights.shape[-1] == 3 and torch.allclose(after.weights.sum(-1), torch.ones(12, 16), atol=1e-5)
+    assert after.weights.shape[-1] == 3 and torch.allclose(
+        after.weights.sum(-1), torch.ones(12, 16), atol=1e-5
+    )
     if kind == "broadcast":  # no slot sees another there, so the rest is renormalised exactly
         rest = before.weights[..., [0, 2, 3]]
         assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
@@ -61,14 +70,18 @@ def test_moving_every_slot_is_moving_the_camera_back(kind):
     inverse = torch.linalg.inv(rigid_transform(move["translate"], 25.0, move["centre"])).float()
     centre = inverse[:3, :3] @ scenes.cam_pos[0, 0] + inverse[:3, 3]
     rotation = scenes.cam_R[0, 0] @ inverse[:3, :3].T
-    plain = SlotRenderer(model, saved_slots(model, scenes)).draw(centre, rotation, scenes.fov_x[0, 0], (12, 16))
+    plain = SlotRenderer(model, saved_slots(model, scenes)).draw(
+        centre, rotation, scenes.fov_x[0, 0], (12, 16)
+    )
     assert torch.allclose(moved.colour, plain.colour, atol=1e-4)
 
 
 def test_moving_one_slot_of_a_broadcast_scene_moves_its_logit_alone():
     model, scenes = tiny_model("decoder.kind=broadcast"), tiny_scenes(1)
     rest = draw(model, saved_slots(model, scenes)).weights
-    moved = draw(model, saved_slots(model, scenes, {"op": "move", "slot": 2, "translate": [1.0, 0.0, 0.0]})).weights
+    moved = draw(
+        model, saved_slots(model, scenes, {"op": "move", "slot": 2, "translate": [1.0, 0.0, 0.0]})
+    ).weights
     assert not torch.allclose(rest[..., 2], moved[..., 2], atol=1e-3)
     others = [0, 1, 3]
     share = rest[..., others] / rest[..., others].sum(-1, keepdim=True)
@@ -90,7 +103,9 @@ def test_a_slot_is_copied_from_another_scene(tmp_path):
     one, other = saved_slots(model, tiny_scenes(1)), saved_slots(model, tiny_scenes(1, seed=9))
     save_slots(other, tmp_path / "other.safetensors")
     copy = {"op": "copy", "from": "other.safetensors", "slot": 3}
-    scene = apply_operations(dataclasses.replace(one, operations=(copy, {"op": "remove", "slot": 0})), tmp_path)
+    scene = apply_operations(
+        dataclasses.replace(one, operations=(copy, {"op": "remove", "slot": 0})), tmp_path
+    )
     assert scene.numbers == (1, 2, 3, 4)
     assert torch.equal(scene.slots[-1], other.slots[3]) and torch.equal(scene.slots[0], one.slots[1])
     foreign = dataclasses.replace(other, model="another")

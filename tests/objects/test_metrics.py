@@ -32,7 +32,9 @@ def test_ari_is_what_counting_pairs_gives(seed):
 
 def test_known_values():
     # The worked example of Hubert and Arabie's index in scikit-learn's documentation.
-    assert adjusted_rand(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 1, 1])) == pytest.approx(0.5714285714, abs=1e-9)
+    assert adjusted_rand(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 1, 1])) == pytest.approx(
+        0.5714285714, abs=1e-9
+    )
     assert adjusted_rand(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])) == pytest.approx(-0.5)
 
 

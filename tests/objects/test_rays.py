@@ -23,7 +23,9 @@ def test_the_code_is_that_of_an_independent_formula():
     octaves, start = 6, -2
     angles = np.stack([2.0**k * np.pi * x[:, j] for j in range(3) for k in range(start, start + octaves)], 1)
     expected = np.concatenate([np.sin(angles), np.cos(angles)], 1)
-    np.testing.assert_allclose(frequency_code(torch.from_numpy(x), octaves, start).numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(
+        frequency_code(torch.from_numpy(x), octaves, start).numpy(), expected, atol=2e-5
+    )
 
 
 def test_the_code_of_zero_is_zeros_then_ones():
@@ -39,7 +41,9 @@ def test_the_code_stays_exact_under_autocast():
     assert torch.equal(code, frequency_code(x.bfloat16().float(), 15, 0))
 
 
-@pytest.mark.parametrize(("code", "size"), [(RayCode(), 180), (RayCode(6, -4, 5, -1), 66), (RayCode(6, -4, 5, -1, 4), 98)])
+@pytest.mark.parametrize(
+    ("code", "size"), [(RayCode(), 180), (RayCode(6, -4, 5, -1), 66), (RayCode(6, -4, 5, -1, 4), 98)]
+)
 def test_the_size_of_a_code(code, size):
     rays = torch.zeros(2, 3), torch.tensor([0.0, 0.0, -1.0]).expand(2, 3)
     assert encode_rays(*rays, code).shape == (2, size) and code.size == size
@@ -83,7 +87,10 @@ def test_a_camera_cannot_look_straight_down():
 def test_the_field_of_view_of_the_published_lens():
     fov = torch.tensor(2 * math.atan(16 / 35))
     rotation = torch.eye(3)
-    edges = [pixel_directions(rotation, fov, torch.tensor(c), torch.tensor(59.5), (120, 160)) for c in (-0.5, 159.5)]
+    edges = [
+        pixel_directions(rotation, fov, torch.tensor(c), torch.tensor(59.5), (120, 160))
+        for c in (-0.5, 159.5)
+    ]
     angle = math.degrees(torch.arccos((edges[0] * edges[1]).sum()).item())
     assert angle == pytest.approx(49.13, abs=0.01)
 
@@ -91,7 +98,9 @@ def test_the_field_of_view_of_the_published_lens():
 def test_rows_run_down_and_columns_right():
     centre = torch.tensor([0.0, -5.0, 0.5])
     _, directions = view_rays(centre, look_at(centre), torch.tensor(1.0), (8, 8))
-    assert (directions[0, :, 2] > directions[-1, :, 2]).all() and (directions[:, -1, 0] > directions[:, 0, 0]).all()
+    assert (directions[0, :, 2] > directions[-1, :, 2]).all() and (
+        directions[:, -1, 0] > directions[:, 0, 0]
+    ).all()
 
 
 def test_the_reference_frame_keeps_rays_together():

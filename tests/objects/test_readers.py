@@ -26,7 +26,9 @@ def obsurf(tmp_path):
         (tmp_path / name).mkdir()
     for s in range(3):
         for v in range(3):
-            Image.fromarray(scenes.rgb[s, v].numpy()).convert("RGBA").save(tmp_path / f"images/img_{s}_{v}.png")
+            Image.fromarray(scenes.rgb[s, v].numpy()).convert("RGBA").save(
+                tmp_path / f"images/img_{s}_{v}.png"
+            )
             Image.fromarray(scenes.seg[s, v].numpy()).save(tmp_path / f"masks/masks_{s}_{v}.png")
             depth = (scenes.depth[s, v].float().clamp_max(39.9) / 40 * 65536).numpy().astype(np.uint16)
             Image.fromarray(depth).save(tmp_path / f"depths/depths_{s}_{v}.png")
@@ -71,7 +73,9 @@ def test_a_kubric_export_gives_its_cameras_back(tmp_path):
         )  # fmt: skip
     read = open_scenes(tmp_path)
     assert torch.equal(read.rgb, scenes.rgb) and torch.equal(read.seg, scenes.seg)
-    assert torch.allclose(read.cam_pos, scenes.cam_pos) and torch.allclose(read.cam_R, scenes.cam_R, atol=1e-5)
+    assert torch.allclose(read.cam_pos, scenes.cam_pos) and torch.allclose(
+        read.cam_R, scenes.cam_R, atol=1e-5
+    )
     assert torch.allclose(read.fov_x, scenes.fov_x, atol=1e-5)
     arrays = dict(np.load(tmp_path / "scene_0000001.npz"))
     arrays["ray_directions"] = np.random.default_rng(0).normal(size=arrays["ray_directions"].shape)
@@ -117,7 +121,9 @@ def test_photos_of_a_capture_become_views_that_look_at_the_origin(tmp_path):
     away = torch.linalg.cross(views.cam_pos[0], forward).norm(dim=-1)
     assert away.max() < 0.01 and torch.linalg.det(views.cam_R[0]).min() > 0.99
     # The square middle of the photo, and the angle that belongs to it.
-    assert math.tan(views.fov_x[0, 0] / 2) == pytest.approx(math.tan(math.radians(45) / 2) * 32 / 48, rel=1e-5)
+    assert math.tan(views.fov_x[0, 0] / 2) == pytest.approx(
+        math.tan(math.radians(45) / 2) * 32 / 48, rel=1e-5
+    )
     middle = scenes.images()[0, 0, :, 8:40].reshape(16, 2, 16, 2, 3).mean((1, 3))
     assert (views.images()[0, 0] - middle).abs().max() < 0.01
     with pytest.raises(InvalidDataError, match="5 photos"):

@@ -53,7 +53,9 @@ def test_rays_that_miss_meet_the_floor_or_the_sky(kind):
 
 def test_the_shadow_lies_opposite_to_the_light():
     look = Look(
-        torch.nn.functional.normalize(torch.tensor([[1.0, 0.0, 1.0]]), dim=1), torch.full((1, 3), 0.6), torch.ones(1, 3)
+        torch.nn.functional.normalize(torch.tensor([[1.0, 0.0, 1.0]]), dim=1),
+        torch.full((1, 3), 0.6),
+        torch.ones(1, 3),
     )
     floor = []
     for x in (-2.0, 2.5):
@@ -136,12 +138,18 @@ def test_damaged_sets_are_named(tmp_path):
 def test_target_rays_see_the_pixels_of_the_images():
     scenes = tiny_scenes(4)
     batch = scenes.batch(
-        torch.tensor([2, 0]), input_views=1, rays=200, targets="others", generator=torch.Generator().manual_seed(3)
+        torch.tensor([2, 0]),
+        input_views=1,
+        rays=200,
+        targets="others",
+        generator=torch.Generator().manual_seed(3),
     )
     assert batch.images.shape == (2, 1, 16, 16, 3) and batch.colours.shape == (2, 200, 3)
     # Casting a target ray again gives its colour and its label.
     for row, scene in enumerate((2, 0)):
-        origins, directions = view_rays(scenes.cam_pos[scene], scenes.cam_R[scene], scenes.fov_x[scene], scenes.size)
+        origins, directions = view_rays(
+            scenes.cam_pos[scene], scenes.cam_R[scene], scenes.fov_x[scene], scenes.size
+        )
         same = (directions[None] - batch.directions[row][:, None, None, None]).norm(dim=-1)
         same = same + (origins[None] - batch.origins[row][:, None, None, None]).norm(dim=-1)
         index = same.flatten(1).argmin(1)

@@ -96,10 +96,15 @@ def test_a_mixer_may_begin_as_a_broadcast_decoder(scenes):
     assert not all(torch.equal(p, before[name]) for name, p in trainer.model.decoder.named_parameters())
 
 
-@pytest.mark.parametrize("settings", [("decoder.kind=nerf", "decoder.samples=4", "decoder.fine_samples=2"),
-                                      ("decoder.kind=srt", "slots.count=0"),
-                                      ("slots.start=random", "training.targets=others", "training.contrast=0.5"),
-                                      ("encoder.posed=false", "encoder.positions=[4,4]", "frame=reference")])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("decoder.kind=nerf", "decoder.samples=4", "decoder.fine_samples=2"),
+        ("decoder.kind=srt", "slots.count=0"),
+        ("slots.start=random", "training.targets=others", "training.contrast=0.5"),
+        ("encoder.posed=false", "encoder.positions=[4,4]", "frame=reference"),
+    ],
+)
 def test_every_kind_of_model_learns(scenes, settings):
     trainer = ObjectsTrainer(scenes, tiny_config(*SHORT, *settings))
     before = [p.clone() for p in trainer.model.parameters()]
@@ -124,7 +129,9 @@ def test_a_training_leaves_a_model_with_its_record(scenes, tmp_path):
     trainer = train_objects(scenes, config, folder=tmp_path, command=["smerf", "objects", "train"])
     model, record = load_model(tmp_path)
     assert model.config == config and record["steps"] == 6 and record["seed"] == 0
-    assert record["data"]["recipe"]["name"] == "easy" and record["scores"] == pytest.approx(trainer.scores, abs=1e-4)
+    assert record["data"]["recipe"]["name"] == "easy" and record["scores"] == pytest.approx(
+        trainer.scores, abs=1e-4
+    )
     assert record["command"] == ["smerf", "objects", "train"] and record["machine"]["cores"] > 0
     again = evaluate_scenes(model, scenes[4:], 1)
     assert again == pytest.approx(trainer.scores, abs=1e-6)

@@ -66,7 +66,9 @@ def run(options: Options) -> int:
     new += [{"op": "remove", "slot": slot} for slot in options.remove]
     if not new and not options.undo:
         raise UsageError("give --remove, --move, --copy, --script or --undo")
-    operations = tuple(_relative(op, options.output.parent, options.slots.parent, op in kept) for op in (*kept, *new))
+    operations = tuple(
+        _relative(op, options.output.parent, options.slots.parent, op in kept) for op in (*kept, *new)
+    )
     edited = dataclasses.replace(saved, operations=operations)
     scene = apply_operations(edited, options.output.parent)
     save_slots(edited, options.output)

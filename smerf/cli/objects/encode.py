@@ -63,7 +63,9 @@ def run(options: Options) -> int:
     if model.slots is None:
         raise UsageError(f"{where}: is an SRT without slots; encode needs a model with slots")
     if options.slots is not None and config.slots.start == "learned" and options.slots != config.slots.count:
-        raise UsageError(f"--slots {options.slots}: this model has {config.slots.count} learned starts; leave it out")
+        raise UsageError(
+            f"--slots {options.slots}: this model has {config.slots.count} learned starts; leave it out"
+        )
     count = options.inputs or config.training.input_views
     views = open_views(options.views, options.scene, count, config.image)
     if views.views < count:

@@ -59,7 +59,9 @@ def run(options: Options) -> int:
         )
     views = model.config.training.input_views
     if scenes.views <= views:
-        raise InvalidDataError(f"{options.scenes}: has {scenes.views} views, {views} are given and none is left")
+        raise InvalidDataError(
+            f"{options.scenes}: has {scenes.views} views, {views} are given and none is left"
+        )
     with catch_signals(), Progress("eval", unit="scenes", stops=True, quiet=options.quiet) as progress:
         scores = evaluate_scenes(model, scenes, views, images=min(scenes.size) >= 11, progress=progress)
     scores = {name: round(value, 4) for name, value in scores.items()}
@@ -67,6 +69,8 @@ def run(options: Options) -> int:
         facts = {"model": str(where), "scenes": len(scenes), "input_views": views, "scores": scores}
         print(json.dumps(facts | {"protocol": PROTOCOL, "trained": record.get("steps")}, indent=2))
     else:
-        print(f"model:  {where}\nscenes: {options.scenes} ({len(scenes)}, {views} of {scenes.views} views given)")
+        print(
+            f"model:  {where}\nscenes: {options.scenes} ({len(scenes)}, {views} of {scenes.views} views given)"
+        )
         print(format_table(["figure", "value"], [[name, f"{value:.4g}"] for name, value in scores.items()]))
     return 0

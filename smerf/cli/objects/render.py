@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smerf.cli.options import Common, Device, Output, Positional, Switch, refuse_non_empty, resolve_torch_device
+from smerf.cli.options import (
+    Common,
+    Device,
+    Output,
+    Positional,
+    Switch,
+    refuse_non_empty,
+    resolve_torch_device,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +87,10 @@ def run(options: Options) -> int:
     else:
         cameras = list(turntable(saved, count))
     side, (height, width) = options.size or 128, saved.size
-    size = (max(1, round(side * height / max(height, width))), max(1, round(side * width / max(height, width))))
+    size = (
+        max(1, round(side * height / max(height, width))),
+        max(1, round(side * width / max(height, width))),
+    )
     with catch_signals():
         if is_video:
             _write_video(options, renderer, cameras, size)

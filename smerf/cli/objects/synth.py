@@ -7,7 +7,15 @@ from typing import Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Output, Positional, Switch, refuse_non_empty, resolve_torch_device
+from smerf.cli.options import (
+    Common,
+    Device,
+    Output,
+    Positional,
+    Switch,
+    refuse_non_empty,
+    resolve_torch_device,
+)
 
 __all__ = ["Options", "run"]
 
@@ -71,7 +79,9 @@ def run(options: Options) -> int:
         recipe = dataclasses.replace(recipe, views=options.views)
     with catch_signals(), Progress("synth", unit="scenes", stops=True, quiet=options.quiet) as progress:
         if options.recipe in MESH_RECIPES:
-            scenes = generate_mesh_scenes(recipe, options.scenes, options.seed, depth=options.depth, progress=progress)
+            scenes = generate_mesh_scenes(
+                recipe, options.scenes, options.seed, depth=options.depth, progress=progress
+            )
         else:
             scenes = generate_scenes(
                 recipe, options.scenes, options.seed, device, depth=options.depth, progress=progress

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from smerf.cli.options import Common, Device, Positional, RunOutput, Settings, Switch, resolve_torch_device
+
+if TYPE_CHECKING:
+    from smerf.objects.config import ObjectsConfig
+    from smerf.objects.scenes import SceneSet
+    from smerf.runs.folder import RunFolder
 
 __all__ = ["Options", "run"]
 
@@ -30,7 +36,9 @@ class Options(Common):
     """Folder of scenes: ours, CLEVR-3D or ObSuRF's, or a Kubric export."""
     output: RunOutput = None
     """Run folder; runs/NAME-objects if not given."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="cpu-tiny|cpu-easy|gpu-lean|gpu-small|reference")] = None
+    preset: Annotated[str | None, tyro.conf.arg(metavar="cpu-tiny|cpu-easy|gpu-lean|gpu-small|reference")] = (
+        None
+    )
     """Size of the model and schedule. New runs: cpu-tiny."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
@@ -46,110 +54,96 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Train the model and say where it is."""
-    from smerf.objects.stage import process_group, train_objects
+    from smerf.objects.readers import open_scenes
+    from smerf.objects.stage import process_group
     from smerf.objects.store import MODEL_FILE
-    from smerf.runs.signals import catch_signals, raise_if_stopped
+    from smerf.runs.folder import RunFolder
+    from smerf.runs.signals import catch_signals
 
     device = resolve_torch_device(options.device)
     path = options.output or Path("runs") / f"{options.scenes.resolve().name or 'scenes'}-objects"
+    scenes = open_scenes(options.scenes, limit=options.limit)
     with process_group() as rank, catch_signals():
-        job = _prepare(options, path, device, rank)
-        try:
-            if job.is_done:
-                print("objects: done before", file=sys.stderr)
-            else:
-                job.train(train_objects)
-                raise_if_stopped()
-                job.finish()
-        finally:
-            job.close()
+        config = _choose_config(options, path, scenes.size)
+        # The first process owns the run folder; the others only compute.
+        with RunFolder(path) if rank == 0 else nullcontext() as folder:
+            _train(options, path, folder, config, scenes, device)
     if rank == 0:
         model = path / "objects" / MODEL_FILE
-        print(f"model: {model}\nnext:  smerf objects encode {options.scenes} --model {model} -o slots.safetensors")
+        print(
+            f"model: {model}\nnext:  smerf objects encode {options.scenes} --model {model} -o slots.safetensors"
+        )
     return 0
 
 
-class _Job:
-    """One process's part in a training: the first one owns the run folder, the others only compute."""
+def _train(
+    options: Options,
+    path: Path,
+    folder: RunFolder | None,
+    config: ObjectsConfig,
+    scenes: SceneSet,
+    device: str,
+) -> None:
+    import time
 
-    def __init__(self, options, path, device, rank, scenes, config):  # type: ignore[no-untyped-def]
-        import time
+    from smerf.config import to_dict
+    from smerf.objects.stage import train_objects
+    from smerf.runs.environment import describe_environment
+    from smerf.runs.files import write_json
+    from smerf.runs.folder import RunFolder, stage_key
+    from smerf.runs.progress import Progress
+    from smerf.runs.signals import raise_if_stopped
 
-        from smerf.config import to_dict
-        from smerf.runs.folder import RunFolder, stage_key
-
-        self.options, self.device, self.rank, self.scenes, self.config = options, device, rank, scenes, config
-        self.run = RunFolder(path)
-        self.key = stage_key(to_dict(config), f"{scenes.source} {len(scenes)}")
-        self.is_done = self.run.is_done("objects", self.key)
-        self._began = time.monotonic()
-        self._is_open = False
-
-    def open(self) -> None:
-        from smerf.runs.environment import describe_environment
-        from smerf.runs.files import write_json
-
-        if self.rank:
-            return
-        self.run.__enter__()
-        self._is_open = True
-        if not self.is_done:
-            self.run.begin("objects", self.key)
-            _save_config(self.run.config, self.config)
-            write_json(self.run.environment, describe_environment(["smerf", *sys.argv[1:]], self.device))
-
-    def train(self, work) -> None:  # type: ignore[no-untyped-def]
-        from smerf.runs.progress import Progress
-
-        quiet = self.options.quiet or self.rank > 0
-        with Progress("objects", run=None if self.rank else self.run, quiet=quiet) as progress:
-            work(
-                self.scenes, self.config, folder=self.run.folder("objects"), device=self.device,
-                progress=progress, command=["smerf", *sys.argv[1:]],
-            )  # fmt: skip
-
-    def finish(self) -> None:
-        import time
-
-        if self.rank == 0:
-            self.run.finish("objects", self.key, time.monotonic() - self._began)
-
-    def close(self) -> None:
-        if self._is_open:
-            self.run.__exit__(*sys.exc_info())
-            self._is_open = False
+    key = stage_key(to_dict(config), f"{scenes.source} {len(scenes)}")
+    if RunFolder(path).is_done("objects", key):
+        if folder is not None:
+            print("objects: done before", file=sys.stderr)
+        return
+    command = ["smerf", *sys.argv[1:]]
+    if folder is not None:
+        folder.begin("objects", key)
+        _save_config(folder.config, config)
+        write_json(folder.environment, describe_environment(command, device))
+    began = time.monotonic()
+    try:
+        with Progress("objects", run=folder, quiet=options.quiet or folder is None) as progress:
+            train_objects(
+                scenes, config, folder=path / "objects", device=device, progress=progress, command=command
+            )
+            # A training that was asked to stop returns early, with its checkpoint saved.
+            raise_if_stopped()
+    except BaseException:
+        if folder is not None:
+            folder.pause("objects", key, time.monotonic() - began)
+        raise
+    if folder is not None:
+        folder.finish("objects", key, time.monotonic() - began)
 
 
-def _prepare(options: Options, path: Path, device: str, rank: int) -> _Job:
-    """Read the scenes and the config, check that they go with what the folder holds, and take its lock."""
+def _choose_config(options: Options, path: Path, size: tuple[int, int]) -> ObjectsConfig:
+    """Return the config of the command line; what it leaves open stays as an existing run has it."""
     from smerf.config import to_dict
     from smerf.errors import UsageError
     from smerf.objects.config import apply_settings, make_config
-    from smerf.objects.readers import open_scenes
     from smerf.runs.folder import RunFolder, describe_differences
 
-    scenes = open_scenes(options.scenes, limit=options.limit)
     run = RunFolder(path)
     saved = _load_config(run.config) if run.exists() else None
     if saved is not None and options.preset is None and options.seed is None:
         config = apply_settings(saved, options.set)
     else:
         preset = options.preset or (saved.preset if saved else "cpu-tiny")
-        size = f"image=[{scenes.size[0]},{scenes.size[1]}]"
-        config = make_config(preset, (size, *options.set), options.seed)
-    if saved is not None and not options.overwrite:
-        differences = describe_differences(to_dict(saved), to_dict(config))
-        if differences:
-            raise UsageError(
-                f"{path}: holds a run of another config: {', '.join(differences[:6])}; "
-                "give another folder with -o, or --overwrite to begin anew"
-            )
-    job = _Job(options, path, device, rank, scenes, config)
-    job.open()
-    return job
+        config = make_config(preset, (f"image=[{size[0]},{size[1]}]", *options.set), options.seed)
+    differences = describe_differences(to_dict(saved), to_dict(config)) if saved is not None else []
+    if differences and not options.overwrite:
+        raise UsageError(
+            f"{path}: holds a run of another config: {', '.join(differences[:6])}; "
+            "give another folder with -o, or --overwrite to begin anew"
+        )
+    return config
 
 
-def _save_config(path: Path, config) -> None:  # type: ignore[no-untyped-def]
+def _save_config(path: Path, config: ObjectsConfig) -> None:
     import yaml
 
     from smerf.config import to_dict
@@ -158,7 +152,7 @@ def _save_config(path: Path, config) -> None:  # type: ignore[no-untyped-def]
     write_text(path, yaml.safe_dump({"kind": "objects", **to_dict(config)}, sort_keys=False))
 
 
-def _load_config(path: Path):  # type: ignore[no-untyped-def]
+def _load_config(path: Path) -> ObjectsConfig:
     import yaml
 
     from smerf.config import from_dict
