@@ -79,9 +79,11 @@ class ObjectsTrainer:
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.generator = torch.Generator().manual_seed(self.seed * 1000 + 1 + self.rank)
         self._adam = torch.optim.Adam(self._parameters(), lr=self.config.training.lr)
-        self._run_model: Callable[[RayBatch], Decoded] = self._decode
         if self.device.startswith("cuda"):
-            self._run_model = torch.compile(self._decode, dynamic=False)
+            # In parts, so that moving on from the first decoder to the second compiles nothing anew.
+            for part in (self.model.encoder, self.model.slots, self.model.decoder, self.broadcast):
+                if part is not None:
+                    part.compile(dynamic=False)
         self.step = 0
         self.best_ari = -1.0
 
@@ -114,7 +116,7 @@ class ObjectsTrainer:
         """Return the mean squared error of the rays' colours, over rays and channels."""
         is_cuda = self.device.startswith("cuda")
         with torch.autocast("cuda", torch.bfloat16) if is_cuda else torch.autocast("cpu", enabled=False):
-            decoded = self._run_model(batch)
+            decoded = self._decode(batch)
         loss = (decoded.colour - batch.colours).square().mean()
         if decoded.coarse is not None:
             loss = loss + (decoded.coarse - batch.colours).square().mean()
