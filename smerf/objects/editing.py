@@ -14,6 +14,7 @@ operations are applied when slots are drawn, so every edit can be taken back.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,12 @@ def apply_operations(saved: SavedSlots, folder: Path) -> EditedScene:
         check_operation(operation, len(slots))
         number = operation["slot"]
         if operation["op"] == "copy":
-            other = load_slots(folder / operation["from"])
+            # The folder of the output need not exist yet.
+            place = Path(os.path.normpath(folder / operation["from"]))
+            other = load_slots(place)
             if other.model != saved.model:
                 raise InvalidDataError(
-                    f"{folder / operation['from']}: its slots come from another model; encode both with the same"
+                    f"{place}: its slots come from another model; encode both with the same"
                 )
             if number >= len(other.slots):
                 raise UsageError(f"operation {operation!r}: there is no slot {number}")

@@ -22,6 +22,21 @@ TINY = [
 
 
 @pytest.fixture
+def smerf(monkeypatch, capsys, tmp_path):
+    """Run a command line in this process, on the real stages; return (exit code, stdout, stderr)."""
+    from smerf.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        code = main([str(word) for word in words])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+@pytest.fixture
 def scenes(smerf, tmp_path):
     path = tmp_path / "scenes"
     words = ("--scenes", 6, "--size", 16, "--views", 3, "--depth", "--seed", 3, "-q")
@@ -142,7 +157,8 @@ def test_a_turntable(smerf, slots, tmp_path):
         "objects", "render", slots, "-o", tmp_path / "t.mp4", "--views", 3, "--size", 15, "-q"
     )
     assert code == 0, err
-    frames = list(imageio.get_reader(tmp_path / "t.mp4"))
+    with imageio.get_reader(tmp_path / "t.mp4") as reader:
+        frames = [frame for frame in reader]  # noqa: C416 (its length is not known)
     assert len(frames) == 3 and frames[0].shape == (16, 16, 3)
 
 

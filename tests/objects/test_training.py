@@ -46,7 +46,7 @@ def test_the_published_schedule():
 
 def test_one_scene_is_learned_by_heart():
     config = tiny_config(
-        "training.steps=220", "training.lr=5e-3", "training.warmup=10", "training.held_out=1", "training.rays=256",
+        "training.steps=150", "training.lr=6e-3", "training.warmup=10", "training.held_out=1", "training.rays=256",
         "training.batch=1", "decoder.render_width=48", "rays.slab_octaves=4", "training.evaluate_every=1000",
     )  # fmt: skip
     one = tiny_scenes(1, seed=4)
@@ -62,7 +62,7 @@ def test_one_scene_is_learned_by_heart():
         rays = view_rays(one.cam_pos[:, 0], one.cam_R[:, 0], one.fov_x[:, 0], one.size)
         drawn = model.decode(model.prepare(encode(model, one)), *(x.flatten(1, 2) for x in rays)).colour
     error = (drawn.unflatten(1, one.size) - one.images()[:, 0]).square().mean()
-    assert -10 * error.log10() > 19.0
+    assert -10 * error.log10() > 18.0
 
 
 def test_a_stopped_training_continues_as_if_it_had_not_been(scenes, tmp_path):
