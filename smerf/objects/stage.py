@@ -24,7 +24,7 @@ from smerf.runs.environment import describe_environment
 from smerf.runs.files import write_json
 from smerf.runs.signals import stop_requested
 
-__all__ = ["process_group", "train_objects"]
+__all__ = ["process_group", "train_objects", "wait_for_all"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,12 @@ def process_group() -> Iterator[int]:
         yield distributed.get_rank()
     finally:
         distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Wait until every process of ``torchrun`` is here."""
+    if distributed.is_initialized():
+        distributed.barrier()
 
 
 def train_objects(
@@ -88,12 +94,14 @@ def train_objects(
         if progress and is_first:
             progress(step, config.training.steps, **figures)
 
+    warned: set[int] = set()
     for scores in trainer.run(report=report, save=save, stop=stop_requested):
         rounded = {name: round(value, 4) for name, value in scores.items()}
         line = {"seed": trainer.seed, "step": trainer.step, "seconds": round(trainer.seconds, 1), **rounded}
         history.append(line)
         _log.info("held out: %s", line)
-        if trainer.is_stuck and is_first:
+        if trainer.is_stuck and is_first and trainer.seed not in warned:
+            warned.add(trainer.seed)
             again = trainer.restarts < config.training.restarts
             _log.warning(
                 "seed %d: FG-ARI %.2f at most after %d steps, so it is probably stuck; %s",

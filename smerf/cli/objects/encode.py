@@ -49,7 +49,7 @@ def run(options: Options) -> int:
     """Encode the views and say where the slots are."""
     import torch
 
-    from smerf.cli.objects.parts import find_model, refuse_existing
+    from smerf.cli.objects.parts import SHIPPED, find_model, refuse_existing
     from smerf.errors import InvalidDataError, UsageError
     from smerf.objects.readers import open_views
     from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots
@@ -84,7 +84,7 @@ def run(options: Options) -> int:
         )[0]
     saved = SavedSlots(
         slots.cpu(), views.cam_pos[0, given], views.cam_R[0, given], views.fov_x[0, given],
-        views.size, model_digest(model), str(where),
+        views.size, model_digest(model), str(where) if options.model else SHIPPED,
     )  # fmt: skip
     save_slots(saved, options.output)
     print(

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from smerf.objects.model import Osrt
     from smerf.objects.store import SavedSlots
 
-__all__ = ["find_model", "load_with_model", "refuse_existing"]
+__all__ = ["SHIPPED", "find_model", "load_with_model", "refuse_existing"]
+
+SHIPPED = "shipped"
+"""What slots call the model that comes with the package."""
 
 
 def find_model(path: Path | None) -> Path:
@@ -37,14 +40,16 @@ def load_with_model(slots: Path, model: Path | None, device: str) -> tuple[Saved
         UsageError: If either is not there.
         InvalidDataError: If either is damaged.
     """
-    from smerf.objects.store import load_model, load_slots, shipped_model
+    from smerf.objects.store import load_model, load_slots
 
     saved = load_slots(slots)
-    named = Path(saved.where)
-    place = find_model(model if model is not None else named if named.exists() else None)
-    if model is None and not named.exists() and place != shipped_model():
-        raise UsageError(f"{saved.where}: the model of these slots is not there; give it with --model")
-    return saved, load_model(place, device)[0]
+    if model is None and saved.where != SHIPPED:
+        model = Path(saved.where)
+        if not model.exists():
+            raise UsageError(
+                f"{saved.where}: the model of these slots is not there; say where it is with --model"
+            )
+    return saved, load_model(find_model(model), device)[0]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

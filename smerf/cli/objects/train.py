@@ -87,7 +87,7 @@ def _train(
     import time
 
     from smerf.config import to_dict
-    from smerf.objects.stage import train_objects
+    from smerf.objects.stage import train_objects, wait_for_all
     from smerf.runs.environment import describe_environment
     from smerf.runs.files import write_json
     from smerf.runs.folder import RunFolder, stage_key
@@ -104,6 +104,8 @@ def _train(
         folder.begin("objects", key)
         _save_config(folder.config, config)
         write_json(folder.environment, describe_environment(command, device))
+    # The first process may have had to clear the folder that all read checkpoints from.
+    wait_for_all()
     began = time.monotonic()
     try:
         with Progress("objects", run=folder, quiet=options.quiet or folder is None) as progress:
