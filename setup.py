@@ -115,7 +115,7 @@ setup(
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
     package_data={
         "smerf.viewer": [f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg")],
-        "smerf.data": ["**/*.yaml", "**/*.json"],
+        "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors"],
     },
     install_requires=[
         "torch>=2.4",

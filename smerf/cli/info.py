@@ -53,7 +53,8 @@ def describe(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: does not exist")
     run_folder = RunFolder(path)
     if run_folder.exists():
-        return _describe_run(run_folder)
+        is_objects = run_folder.folder("objects").is_dir()
+        return _describe_objects(run_folder) if is_objects else _describe_run(run_folder)
     if path.is_dir() and ((path / "manifest.json").is_file() or any(path.glob("sm_*/scene_params.json"))):
         return _describe_scene(path)
     return _describe_capture(path)
@@ -88,6 +89,19 @@ def _describe_run(run_folder: Any) -> dict[str, Any]:
         facts["results"] = {name: summary.get("results", {}) for name, summary in measured.items()}
     facts["config"] = to_dict(load_config(run_folder.config))
     return facts
+
+
+def _describe_objects(run_folder: Any) -> dict[str, Any]:
+    from smerf.runs.checkpoint import latest_step
+    from smerf.runs.files import read_json
+
+    folder = run_folder.folder("objects")
+    facts: dict[str, Any] = {"what": "object model", "path": str(run_folder.path)}
+    if not (folder / "record.json").is_file():
+        return facts | {"state": "begun", "step": latest_step(folder) or 0}
+    record = read_json(folder / "record.json")
+    keys = ("finished", "steps", "seed", "restarts", "seconds", "data", "scores", "machine", "config")
+    return facts | {"state": "done"} | {key: record[key] for key in keys if key in record}
 
 
 def _describe_scene(path: Path) -> dict[str, Any]:

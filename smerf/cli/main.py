@@ -31,6 +31,7 @@ COMMANDS = {
     "render": "render frames or a video of a baked scene",
     "eval": "measure the stages of a run and write its report",
     "verify": "check a scene's hashes, and that every viewer draws the same picture",
+    "objects": "object scenes: a few views become slots that can be edited",
     "info": "say what a run, a capture or a baked scene holds",
     "doctor": "say what this machine can do, and how to mend the rest",
 }
@@ -97,6 +98,8 @@ def _dispatch(command: str, words: list[str]) -> int:
     import tyro
 
     module: Any = importlib.import_module(f"smerf.cli.{command}")
+    if hasattr(module, "dispatch"):  # a family of commands
+        return int(module.dispatch(words))
     # Given as it stands: tyro's own reading of a docstring leaves the examples out.
     description = inspect.getdoc(module.Options)
     options = tyro.cli(module.Options, prog=f"smerf {command}", description=description, args=words)

@@ -1,0 +1,166 @@
+"""Time of one picture from slots: the Slot Mixer against its elementwise form and against Spatial Broadcast.
+
+    python benchmarks/objects.py [--preset gpu-lean] [--slots 6] [--size 128] [--device cpu] [--json FILE]
+
+All draw the same slots along the same rays, in one process, one after the other. *Elementwise* has the mixer's own
+weights and forms every product of weight and slot before it sums them, in pieces of rays that fit into memory.
+*Spatial Broadcast* has a rendering MLP of the same width and depth, run once for every slot. Colours of the mixer and
+its elementwise form are compared as well. The weights are random: time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from smerf.objects.config import PRESETS, ObjectsConfig
+from smerf.objects.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
+from smerf.objects.rays import look_at, view_rays
+
+CHUNK = 4096
+
+
+class Elementwise(MixerDecoder):
+    """The mixer with the sum of slots formed from all products, as the public implementation has it."""
+
+    def mixed(self, weights: Tensor, slots: Tensor) -> Tensor:
+        return (weights[..., None] * slots[:, None]).sum(2)
+
+    def forward(self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, **_: object) -> Tensor:
+        rays, x = self.allocation(origins[:, 0], directions[:, 0], prepared)
+        weights = torch.softmax(self.query(x) @ prepared.mixing_keys.mT * self.scale, -1)
+        return torch.sigmoid(self.render(torch.cat([self.mixed(weights, prepared.slots), rays], -1)))
+
+
+class Product(Elementwise):
+    """The same code with a batched matrix product in that one place."""
+
+    def mixed(self, weights: Tensor, slots: Tensor) -> Tensor:
+        return weights @ slots
+
+
+def median_ms(draw: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:
+    """Return the median and half the range of the milliseconds that ``draw`` takes, after one warm-up."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        draw()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times[1:]), (max(times[1:]) - min(times[1:])) / 2
+
+
+def frame(decoder: torch.nn.Module, prepared: PreparedSlots, rays: tuple[Tensor, Tensor]) -> Tensor:
+    """Draw all rays in pieces."""
+    parts = []
+    for start in range(0, rays[0].shape[2], CHUNK):
+        out = decoder(prepared, *(x[:, :, start : start + CHUNK] for x in rays))
+        parts.append(out if isinstance(out, Tensor) else out.colour)
+    return torch.cat(parts, 1)
+
+
+def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list[dict]:
+    torch.manual_seed(0)
+    width = config.slots.width
+    mixer = MixerDecoder(config.decoder, config.rays, width).to(device).eval()
+    product, elementwise = (
+        kind(config.decoder, config.rays, width).to(device).eval() for kind in (Product, Elementwise)
+    )
+    product.load_state_dict(mixer.state_dict())
+    elementwise.load_state_dict(mixer.state_dict())
+    broadcast = BroadcastDecoder(config.decoder, config.rays, width).to(device).eval()
+    slots = torch.randn(1, config.slots.count, width, device=device)
+    centre = torch.tensor([6.0, 2.0, 3.5], device=device)
+    rays = view_rays(centre, look_at(centre), torch.tensor(0.8, device=device), (size, size))
+    rays = tuple(x.reshape(1, 1, -1, 3) for x in rays)
+    with torch.no_grad():
+        kept = mixer.prepare(slots)
+        candidates = {
+            "Slot Mixer": lambda: frame(mixer, kept, rays),
+            "mixing by matrix product": lambda: frame(product, kept, rays),
+            "mixing elementwise": lambda: frame(elementwise, kept, rays),
+            "Spatial Broadcast": lambda: frame(broadcast, broadcast.prepare(slots), rays),
+        }
+        difference = float((candidates["Slot Mixer"]() - candidates["mixing elementwise"]()).abs().max())
+        times = {name: median_ms(draw, repeats, device) for name, draw in candidates.items()}
+        # The mixing alone, where the difference lies.
+        weights = torch.softmax(torch.randn(1, size * size, config.slots.count, device=device), -1)
+        times["the product alone"] = median_ms(lambda: product.mixed(weights, slots), repeats, device)
+        times["the elementwise sum alone"] = median_ms(
+            lambda: [elementwise.mixed(part, slots) for part in weights.split(CHUNK, 1)], repeats, device
+        )
+    name = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else platform.processor() or platform.machine()
+    )
+    records = []
+    for method, peer in (
+        ("Slot Mixer", "mixing elementwise"),
+        ("Slot Mixer", "Spatial Broadcast"),
+        ("mixing by matrix product", "mixing elementwise"),
+        ("the product alone", "the elementwise sum alone"),
+    ):
+        records.append(
+            {
+                "name": method,
+                "preset": config.preset,
+                "size": [size, size],
+                "slots": config.slots.count,
+                "median_ms": times[method][0],
+                "spread": times[method][1],
+                "peer": peer,
+                "peer_ms": times[peer][0],
+                "speedup": times[peer][0] / times[method][0],
+                "largest_difference": difference if "ixer" in method and "ele" in peer else None,
+                "device": f"{name}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
+                "versions": {"torch": torch.__version__},
+            }
+        )
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="gpu-lean", choices=sorted(PRESETS))
+    parser.add_argument("--slots", type=int, help="number of slots; the preset's own if not given")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    config = PRESETS[args.preset]
+    if args.slots:
+        config = dataclasses.replace(config, slots=dataclasses.replace(config.slots, count=args.slots))
+    records = measure(config, args.size, args.repeats, args.device)
+    print(
+        f"{records[0]['device']}; {args.preset}, {config.slots.count} slots, {args.size}x{args.size} pixels"
+    )
+    print(f"{'':26s} {'ms':>9s} {'+-':>7s}   {'against':26s} {'ms':>9s} {'ratio':>6s}")
+    for r in records:
+        print(
+            f"{r['name']:26s} {r['median_ms']:9.2f} {r['spread']:7.2f}   {r['peer']:26s} {r['peer_ms']:9.2f} "
+            f"{r['speedup']:6.2f}"
+        )
+    print(
+        f"largest difference of the mixer's colours to the elementwise form: {records[0]['largest_difference']:.1e}"
+    )
+    if args.json:
+        args.json.write_text(json.dumps(records, indent=1))
+
+
+if __name__ == "__main__":
+    main()

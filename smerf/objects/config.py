@@ -1,0 +1,304 @@
+"""Sizes and schedule of an object-scene model, with presets.
+
+``reference`` is the published model (83.15 M parameters with 32 slots); ``gpu-small``, ``gpu-lean`` and
+``cpu-tiny`` are scaled down for one GPU, for a web page and for two CPU cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from smerf.errors import UsageError
+
+__all__ = [
+    "PRESETS",
+    "DecoderConfig",
+    "EncoderConfig",
+    "ObjectsConfig",
+    "RayCode",
+    "SlotConfig",
+    "TrainingConfig",
+    "make_config",
+]
+
+
+@dataclass(frozen=True)
+class RayCode:
+    """Frequencies of the ray encoding: ``2^k pi`` for k = start .. start + octaves - 1."""
+
+    origin_octaves: int = 15
+    """Frequencies of the ray's origin."""
+    origin_start: int = -5
+    """First octave of the origin; -5 keeps positions up to 32 units from the world's origin apart."""
+    direction_octaves: int = 15
+    """Frequencies of the unit direction."""
+    direction_start: int = 0
+    """First octave of the direction."""
+    slab_octaves: int = 0
+    """Frequencies of the points where the ray meets two level planes (a light slab); 0 leaves them out."""
+    slab_start: int = -4
+    """First octave of those points."""
+    slab_heights: tuple[float, float] = (0.0, 1.5)
+    """Heights of the planes in world units, around the objects."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in the code of one ray."""
+        return 6 * (self.origin_octaves + self.direction_octaves) + 8 * self.slab_octaves
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """From images to tokens."""
+
+    convolutions: tuple[tuple[int, int], ...] = ((96, 1), (192, 2), (192, 1), (384, 2), (384, 1), (768, 2))
+    """Output channels and stride of each 3x3 convolution; with ``patch`` these are not used."""
+    patch: int = 0
+    """Side of square patches that one linear layer turns into tokens; 0 uses the convolutions."""
+    patch_width: int = 128
+    """Width after the patch layer."""
+    width: int = 768
+    """Token width."""
+    layers: int = 5
+    """Self-attention layers over the tokens of all views."""
+    heads: int = 12
+    """Attention heads."""
+    hidden: int = 1536
+    """Hidden width of each layer's MLP."""
+    posed: bool = True
+    """Whether the input's rays are given; off is the pose-free variant, which needs ``positions``."""
+    positions: tuple[int, int] = (0, 0)
+    """Rows and columns of learned token positions with a mark for the first view; (0, 0) for none."""
+
+
+@dataclass(frozen=True)
+class SlotConfig:
+    """From tokens to slots."""
+
+    count: int = 32
+    """Number of slots K; 0 leaves the tokens as they are (only for the srt decoder)."""
+    width: int = 1536
+    """Slot width D."""
+    hidden: int = 3072
+    """Hidden width of the MLP that refines slots."""
+    iterations: int = 1
+    """Rounds of attention."""
+    start: Literal["learned", "random"] = "learned"
+    """One learned start for each slot, or draws from one learned Gaussian, which lets K change later."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """From slots and a ray to a colour."""
+
+    kind: Literal["mixer", "broadcast", "nerf", "srt"] = "mixer"
+    """Slot Mixer, Spatial Broadcast, volumetric slot field, or the improved SRT decoder."""
+    layers: int = 2
+    """Cross-attention layers of mixer and srt."""
+    heads: int = 12
+    """Heads of those layers."""
+    inner: int = 1536
+    """Width of all heads together, and of the mixer's comparison of ray and slots."""
+    hidden: int = 3072
+    """Hidden width of those layers' MLPs."""
+    render_width: int = 1536
+    """Width of the MLP that gives the colour."""
+    render_layers: int = 4
+    """Hidden layers of that MLP."""
+    near: float = 0.5
+    """Nearest sample of the volumetric decoder, in world units."""
+    far: float = 20.0
+    """Farthest sample of the volumetric decoder."""
+    samples: int = 128
+    """Stratified samples of the volumetric decoder."""
+    fine_samples: int = 64
+    """Importance samples of the volumetric decoder."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The schedule. Rates follow the published recipe: linear warm-up, then exponential decay."""
+
+    batch: int = 256
+    """Scenes in a step, over all processes."""
+    rays: int = 8192
+    """Target rays of each scene."""
+    input_views: int = 5
+    """Views that the encoder sees."""
+    targets: Literal["others", "all"] = "others"
+    """Whether rays come from the views not given as input, or from every view."""
+    contrast: float = 0.0
+    """Share of the rays drawn in proportion to local image contrast, the rest evenly; needs no masks."""
+    lr: float = 1e-4
+    """Peak learning rate of Adam."""
+    warmup: int = 5000
+    """Steps of linear warm-up."""
+    decay: float = 0.16
+    """Factor of the learning rate after each ``decay_steps`` steps."""
+    decay_steps: int = 4_000_000
+    """See ``decay``."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 does not clip."""
+    steps: int = 750_000
+    """Steps of the whole training."""
+    ema: float = 0.0
+    """Decay of the averaged weights that are kept; 0 keeps the last ones."""
+    broadcast_steps: int = 0
+    """Steps in which a mixer model first learns with a Spatial Broadcast decoder, which is then dropped; the encoder
+    rests for a quarter as many steps after that."""
+    evaluate_every: int = 1000
+    """Steps between measurements on held-out scenes."""
+    held_out: int = 32
+    """Scenes at the end of the set that are never trained on."""
+    stuck_step: int = 0
+    """Step at which a run whose FG-ARI was never above ``stuck_ari`` counts as stuck; 0 never asks."""
+    stuck_ari: float = 0.3
+    """See ``stuck_step``."""
+    restarts: int = 0
+    """How often a stuck run begins anew with the next seed."""
+    seed: int = 0
+    """Seed of every random draw."""
+    checkpoint_seconds: float = 60.0
+    """Time between checkpoints."""
+
+
+@dataclass(frozen=True)
+class ObjectsConfig:
+    """Everything that decides a model and its training."""
+
+    preset: str = "reference"
+    """The preset that the rest began as."""
+    image: tuple[int, int] = (128, 128)
+    """Height and width of the input images in pixels."""
+    frame: Literal["world", "reference"] = "world"
+    """Coordinates of all rays: the world's, or those of the first input camera."""
+    rays: RayCode = field(default_factory=RayCode)
+    """Ray code of encoder and decoder."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """From images to tokens."""
+    slots: SlotConfig = field(default_factory=SlotConfig)
+    """From tokens to slots."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """From slots to colour."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Schedule."""
+
+    def __post_init__(self) -> None:
+        if not self.encoder.posed and (self.encoder.positions == (0, 0) or self.frame == "world"):
+            raise ValueError("a pose-free encoder needs encoder.positions and frame=reference")
+        if self.slots.count == 0 and self.decoder.kind != "srt":
+            raise ValueError(f"decoder.kind={self.decoder.kind} needs slots.count of at least 1")
+
+
+_SMALL_CODE = RayCode(6, -4, 5, -1)
+
+PRESETS: dict[str, ObjectsConfig] = {
+    "reference": ObjectsConfig(),
+    "gpu-small": ObjectsConfig(
+        preset="gpu-small",
+        image=(64, 64),
+        encoder=EncoderConfig(
+            convolutions=((64, 1), (96, 2), (96, 1), (192, 2), (192, 1), (192, 2)),
+            width=256, layers=3, heads=8, hidden=512,
+        ),
+        slots=SlotConfig(count=7, width=256, hidden=512, iterations=3),
+        decoder=DecoderConfig(heads=8, inner=256, hidden=512, render_width=512),
+        training=TrainingConfig(
+            rays=512, input_views=2, lr=2e-4, warmup=2000, clip=1.0, steps=8000, ema=0.999,
+            decay=0.5, decay_steps=10_000, evaluate_every=500, held_out=64, stuck_step=4000,
+        ),
+    ),
+    "gpu-lean": ObjectsConfig(
+        preset="gpu-lean",
+        image=(64, 64),
+        rays=_SMALL_CODE,
+        encoder=EncoderConfig(
+            convolutions=((48, 2), (96, 2), (192, 1), (192, 2)), width=192, layers=3, heads=6, hidden=384
+        ),
+        slots=SlotConfig(count=6, width=192, hidden=384, iterations=3),
+        decoder=DecoderConfig(heads=6, inner=192, hidden=384, render_width=256),
+        training=TrainingConfig(
+            rays=512, input_views=1, targets="all", lr=4e-4, warmup=1000, clip=1.0, steps=30_000, ema=0.999,
+            decay=0.5, decay_steps=10_000, evaluate_every=500, held_out=64, stuck_step=10_000,
+        ),
+    ),
+    "cpu-tiny": ObjectsConfig(
+        preset="cpu-tiny",
+        image=(32, 32),
+        rays=_SMALL_CODE,
+        encoder=EncoderConfig(convolutions=(), patch=4, width=96, layers=2, heads=4, hidden=192),
+        slots=SlotConfig(count=5, width=96, hidden=192, iterations=3),
+        decoder=DecoderConfig(heads=4, inner=96, hidden=192, render_width=96, render_layers=3),
+        training=TrainingConfig(
+            batch=16, rays=128, input_views=1, targets="all", lr=5e-4, warmup=400, clip=1.0, steps=8000,
+            decay=0.5, decay_steps=10_000, evaluate_every=250, ema=0.995,
+        ),
+    ),
+}  # fmt: skip
+# What learned on scenes of the recipe ``easy``: a light slab in the ray code, rays where the photos have
+# contrast, and a Spatial Broadcast decoder for the first third.
+PRESETS["cpu-easy"] = dataclasses.replace(
+    PRESETS["cpu-tiny"],
+    preset="cpu-easy",
+    image=(24, 24),
+    rays=dataclasses.replace(_SMALL_CODE, slab_octaves=4),
+    slots=dataclasses.replace(PRESETS["cpu-tiny"].slots, count=4),
+    training=dataclasses.replace(
+        PRESETS["cpu-tiny"].training, lr=1e-3, warmup=100, decay=0.4, decay_steps=4000, contrast=0.5,
+        steps=8000, ema=0.99, broadcast_steps=3000, evaluate_every=500, stuck_step=3000,
+    ),
+)  # fmt: skip
+"""Named configurations."""
+
+
+def make_config(
+    preset: str = "cpu-tiny", overrides: tuple[str, ...] = (), seed: int | None = None
+) -> ObjectsConfig:
+    """Make the config of a preset.
+
+    Args:
+        preset: One of ``PRESETS``.
+        overrides: Dotted ``key=value`` pairs, for example ``training.lr=1e-3``; values are YAML.
+        seed: Seed of the training.
+
+    Raises:
+        UsageError: If the preset, a key or a value is not valid; the message names it.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: is not one of {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    if seed is not None:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+    return apply_settings(config, overrides)
+
+
+def apply_settings(config: ObjectsConfig, overrides: tuple[str, ...]) -> ObjectsConfig:
+    """Return ``config`` with dotted ``key=value`` settings.
+
+    Raises:
+        UsageError: If a setting has no ``=``, an unknown key or a value of the wrong type.
+    """
+    import yaml
+
+    from smerf.config import from_dict, to_dict
+    from smerf.errors import InvalidDataError
+
+    values = to_dict(config)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        *parents, last = key.strip().replace("-", "_").split(".")
+        place = values
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not separator or not isinstance(place, dict):
+            raise UsageError(f"--set {override}: write it as KEY=VALUE, for example training.lr=1e-3")
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {override}: the value is not valid YAML") from error
+    try:
+        return from_dict(ObjectsConfig, values)
+    except InvalidDataError as error:
+        raise UsageError(f"--set: {error}") from error

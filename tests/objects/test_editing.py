@@ -1,0 +1,205 @@
+"""Edits: what they change, and only that."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny import encode, tiny_model, tiny_scenes
+
+from smerf.errors import InvalidDataError, UsageError
+from smerf.objects.editing import apply_operations, rigid_transform
+from smerf.objects.rays import look_at, view_rays
+from smerf.objects.rendering import (
+    SlotRenderer,
+    arc_cameras,
+    background_slot,
+    paint_masks,
+    palette,
+    turntable,
+)
+from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+
+KINDS = ["mixer", "broadcast"]
+
+
+def saved_slots(model, scenes, *operations):
+    return SavedSlots(
+        encode(model, scenes)[0], scenes.cam_pos[0, :1], scenes.cam_R[0, :1], scenes.fov_x[0, :1],
+        scenes.size, model_digest(model), "m.safetensors", operations,
+    )  # fmt: skip
+
+
+def draw(model, saved, view=0, folder=None, **options):
+    scenes = tiny_scenes(1)
+    camera = scenes.cam_pos[0, view], scenes.cam_R[0, view], scenes.fov_x[0, view]
+    renderer = SlotRenderer(model, saved, *([folder] if folder else []))
+    return renderer.draw(*camera, (12, 16), **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_edit_draws_what_the_model_sees(kind):
+    model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
+    picture = draw(model, saved_slots(model, scenes))
+    rays = view_rays(scenes.cam_pos[0, 0], scenes.cam_R[0, 0], scenes.fov_x[0, 0], (12, 16))
+    with torch.no_grad():
+        expected = model.decode(model.prepare(encode(model, scenes)), *(x.reshape(1, -1, 3) for x in rays))
+    assert torch.allclose(picture.colour.flatten(0, 1), expected.colour[0], atol=1e-6)
+    assert picture.mask.shape == (12, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
+    model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
+    before = draw(model, saved_slots(model, scenes))
+    saved = saved_slots(model, scenes, {"op": "remove", "slot": 1})
+    after = draw(model, saved)
+    assert after.weights.shape[-1] == 3 and torch.allclose(
+        after.weights.sum(-1), torch.ones(12, 16), atol=1e-5
+    )
+    if kind == "broadcast":  # no slot sees another there, so the rest is renormalised exactly
+        rest = before.weights[..., [0, 2, 3]]
+        assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_moving_every_slot_is_moving_the_camera_back(kind):
+    model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
+    move = {"op": "move", "translate": [0.7, -0.4, 0.1], "turn": 25.0, "centre": [0.5, 0.0, 0.0]}
+    saved = saved_slots(model, scenes, *({**move, "slot": slot} for slot in range(4)))
+    moved = draw(model, saved)
+    inverse = torch.linalg.inv(rigid_transform(move["translate"], 25.0, move["centre"])).float()
+    centre = inverse[:3, :3] @ scenes.cam_pos[0, 0] + inverse[:3, 3]
+    rotation = scenes.cam_R[0, 0] @ inverse[:3, :3].T
+    plain = SlotRenderer(model, saved_slots(model, scenes)).draw(
+        centre, rotation, scenes.fov_x[0, 0], (12, 16)
+    )
+    assert torch.allclose(moved.colour, plain.colour, atol=1e-4)
+
+
+def test_moving_one_slot_of_a_broadcast_scene_moves_its_logit_alone():
+    model, scenes = tiny_model("decoder.kind=broadcast"), tiny_scenes(1)
+    rest = draw(model, saved_slots(model, scenes)).weights
+    moved = draw(
+        model, saved_slots(model, scenes, {"op": "move", "slot": 2, "translate": [1.0, 0.0, 0.0]})
+    ).weights
+    assert not torch.allclose(rest[..., 2], moved[..., 2], atol=1e-3)
+    others = [0, 1, 3]
+    share = rest[..., others] / rest[..., others].sum(-1, keepdim=True)
+    again = moved[..., others] / moved[..., others].sum(-1, keepdim=True)
+    assert torch.allclose(share, again, atol=1e-4)
+
+
+def test_moves_add_up_and_can_be_taken_back():
+    model, scenes = tiny_model(), tiny_scenes(1)
+    there, back = ({"op": "move", "slot": 1, "translate": [s, 0.0, 0.0]} for s in (1.0, -1.0))
+    twice = apply_operations(saved_slots(model, scenes, there, there), None)
+    assert twice.motions[1, :3, 3].tolist() == [2.0, 0.0, 0.0] and twice.group.tolist() == [0, 1, 0, 0]
+    none = apply_operations(saved_slots(model, scenes, there, back), None)
+    assert not none.is_moved
+
+
+def test_a_slot_is_copied_from_another_scene(tmp_path):
+    model = tiny_model()
+    one, other = saved_slots(model, tiny_scenes(1)), saved_slots(model, tiny_scenes(1, seed=9))
+    save_slots(other, tmp_path / "other.safetensors")
+    copy = {"op": "copy", "from": "other.safetensors", "slot": 3}
+    scene = apply_operations(
+        dataclasses.replace(one, operations=(copy, {"op": "remove", "slot": 0})), tmp_path
+    )
+    assert scene.numbers == (1, 2, 3, 4)
+    assert torch.equal(scene.slots[-1], other.slots[3]) and torch.equal(scene.slots[0], one.slots[1])
+    foreign = dataclasses.replace(other, model="another")
+    save_slots(foreign, tmp_path / "other.safetensors")
+    with pytest.raises(InvalidDataError, match="another model"):
+        apply_operations(dataclasses.replace(one, operations=(copy,)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        ({"op": "paint", "slot": 1}, "remove, move, copy"),
+        ({"op": "remove"}, "slot must be given"),
+        ({"op": "remove", "slot": 4}, "no slot 4"),
+        ({"op": "remove", "slot": 1.5}, "number from 0"),
+        ({"op": "move", "slot": 1, "translate": [1, 2]}, "three numbers"),
+        ({"op": "move", "slot": 1, "turn": float("nan")}, "degrees"),
+        ({"op": "remove", "slot": 1, "by": 2}, "takes slot"),
+        ("remove 1", "is not one of"),
+    ],
+)
+def test_operations_that_make_no_sense_are_refused(operation, words):
+    model = tiny_model()
+    with pytest.raises(UsageError, match=words):
+        apply_operations(saved_slots(model, tiny_scenes(1), operation), None)
+
+
+def test_a_scene_keeps_one_slot_and_no_slot_goes_twice():
+    model, scenes = tiny_model(), tiny_scenes(1)
+    with pytest.raises(UsageError, match="every slot"):
+        apply_operations(saved_slots(model, scenes, *({"op": "remove", "slot": s} for s in range(4))), None)
+    with pytest.raises(UsageError, match="removed before"):
+        apply_operations(saved_slots(model, scenes, *({"op": "remove", "slot": 1} for _ in range(2))), None)
+
+
+def test_slots_of_another_model_are_refused():
+    scenes = tiny_scenes(1)
+    with pytest.raises(InvalidDataError, match="--model"):
+        SlotRenderer(tiny_model(seed=1), saved_slots(tiny_model(), scenes))
+
+
+def test_the_reference_frame_draws_the_same_view_wherever_the_world_is():
+    model = tiny_model("encoder.posed=false", "encoder.positions=[4,4]", "frame=reference")
+    scenes = tiny_scenes(1)
+    saved = saved_slots(model, scenes)
+    picture = draw(model, saved, view=1)
+    motion = rigid_transform([3.0, -1.0, 0.5], 60.0).float()
+    centre = scenes.cam_pos[0] @ motion[:3, :3].T + motion[:3, 3]
+    rotation = scenes.cam_R[0] @ motion[:3, :3].T
+    elsewhere = dataclasses.replace(saved, cam_pos=centre[:1], cam_R=rotation[:1])
+    again = SlotRenderer(model, elsewhere).draw(centre[1], rotation[1], scenes.fov_x[0, 1], (12, 16))
+    assert torch.allclose(picture.colour, again.colour, atol=1e-4)
+
+
+def test_cameras_go_round_and_to_and_fro():
+    saved = saved_slots(tiny_model(), tiny_scenes(1))
+    places = torch.stack([centre for centre, _, _ in turntable(saved, 8)])
+    assert torch.allclose(places[0], saved.cam_pos[0], atol=1e-5)
+    assert torch.allclose(places[4, :2], -saved.cam_pos[0, :2], atol=1e-4)
+    assert torch.allclose(places.norm(dim=1), saved.cam_pos[0].norm().expand(8), atol=1e-4)
+    swing = torch.stack([centre for centre, _, _ in arc_cameras(saved, 3, 30.0)])
+    angles = torch.rad2deg(torch.atan2(swing[:, 1], swing[:, 0]))
+    assert angles.tolist() == pytest.approx([-30.0, 0.0, 30.0], abs=1e-3)
+    for centre, rotation, _ in turntable(saved, 3):
+        assert torch.allclose(rotation, look_at(centre))
+
+
+def test_masks_keep_the_colour_of_a_slot():
+    model, scenes = tiny_model(), tiny_scenes(1)
+    picture = draw(model, saved_slots(model, scenes, {"op": "remove", "slot": 0}), layers=True)
+    assert picture.layers.shape == (12, 16, 3, 3)
+    painted = paint_masks(picture, (1, 2, 3))
+    assert (painted == palette(4)[picture.mask.numpy() + 1]).all()
+    assert len({tuple(colour) for colour in palette(12).tolist()}) == 12
+    weights = torch.zeros(1, 4, 4, 2)
+    weights[..., 0] = 1.0
+    weights[:, 1:3, 1:3] = torch.tensor([0.0, 1.0])
+    assert background_slot(weights) == 0
+
+
+def test_removing_an_object_of_the_shipped_model_leaves_the_rest_alone():
+    """The pixels that change are those that the removed slot owned, and their surroundings."""
+    model, record = load_model(shipped_model())
+    scenes = tiny_scenes(1, seed=77, size=tuple(record["data"]["recipe"]["size"]))
+    saved = saved_slots(model, scenes)
+    camera = scenes.cam_pos[0, 1], scenes.cam_R[0, 1], scenes.fov_x[0, 1]
+    before = SlotRenderer(model, saved).draw(*camera, scenes.size)
+    shares = before.weights.mean((0, 1))
+    background = background_slot(before.weights[None])
+    shares[background] = 0.0
+    slot = int(shares.argmax())
+    edited = dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},))
+    after = SlotRenderer(model, edited).draw(*camera, scenes.size)
+    change = (after.colour - before.colour).abs().amax(-1)
+    owned = before.weights[..., slot]
+    assert change[owned > 0.5].mean() > 0.1
+    assert change[owned < 0.05].mean() < 0.02

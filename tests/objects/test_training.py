@@ -1,0 +1,221 @@
+"""Training: it learns, resumes exactly, sees when it is stuck, and its files say what made them."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import encode, tiny_config, tiny_model, tiny_scenes
+
+from smerf.errors import InvalidDataError, UsageError
+from smerf.objects.config import PRESETS
+from smerf.objects.editing import rigid_transform
+from smerf.objects.evaluate import evaluate_scenes
+from smerf.objects.rays import view_rays
+from smerf.objects.stage import train_objects
+from smerf.objects.store import (
+    SavedSlots,
+    load_model,
+    load_slots,
+    model_digest,
+    save_model,
+    save_slots,
+    shipped_model,
+)
+from smerf.objects.training import ObjectsTrainer, learning_rate
+
+ROOT = Path(__file__).parents[2]
+SHORT = ("training.steps=6", "training.evaluate_every=3", "training.warmup=2", "training.ema=0.5")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return tiny_scenes(6)
+
+
+def test_the_published_schedule():
+    config = PRESETS["reference"]
+    assert learning_rate(0, config) == 0.0 and learning_rate(2500, config) == pytest.approx(0.5e-4)
+    assert learning_rate(5000, config) == pytest.approx(1e-4)
+    assert learning_rate(4_005_000, config) == pytest.approx(1.6e-5)
+
+
+def test_one_scene_is_learned_by_heart():
+    config = tiny_config(
+        "training.steps=150", "training.lr=6e-3", "training.warmup=10", "training.held_out=1", "training.rays=256",
+        "training.batch=1", "decoder.render_width=48", "rays.slab_octaves=4", "training.evaluate_every=1000",
+    )  # fmt: skip
+    one = tiny_scenes(1, seed=4)
+    twice = dataclasses.replace(one, **{n: getattr(one, n).repeat(2, *[1] * (getattr(one, n).ndim - 1))
+                                        for n in ("rgb", "seg", "cam_pos", "cam_R", "fov_x", "depth")})  # fmt: skip
+    trainer = ObjectsTrainer(twice, config)
+    losses = []
+    for _ in trainer.run(report=lambda step, figures: losses.append(figures["loss"])):
+        pass
+    assert losses[-1] < 0.25 * losses[0]
+    model = trainer.averaged()
+    with torch.no_grad():
+        rays = view_rays(one.cam_pos[:, 0], one.cam_R[:, 0], one.fov_x[:, 0], one.size)
+        drawn = model.decode(model.prepare(encode(model, one)), *(x.flatten(1, 2) for x in rays)).colour
+    error = (drawn.unflatten(1, one.size) - one.images()[:, 0]).square().mean()
+    assert -10 * error.log10() > 18.0
+
+
+def test_a_stopped_training_continues_as_if_it_had_not_been(scenes, tmp_path):
+    config = tiny_config(*SHORT)
+    whole = ObjectsTrainer(scenes, config)
+    for _ in whole.run():
+        pass
+    first = ObjectsTrainer(scenes, config)
+    steps = iter(range(100))
+    for _ in first.run(stop=lambda: next(steps) == 3):
+        pass
+    assert first.step == 4
+    second = ObjectsTrainer(scenes, config)
+    second.restore({k: v.clone() for k, v in first.tensors().items()}, json.loads(json.dumps(first.state())))
+    for _ in second.run():
+        pass
+    assert second.step == 6
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
+
+
+def test_a_mixer_may_begin_as_a_broadcast_decoder(scenes):
+    trainer = ObjectsTrainer(scenes, tiny_config(*SHORT, "training.broadcast_steps=3"))
+    before = {name: p.clone() for name, p in trainer.model.decoder.named_parameters()}
+    for _ in range(3):
+        assert trainer.is_broadcasting
+        trainer.advance()
+    assert all(torch.equal(p, before[name]) for name, p in trainer.model.decoder.named_parameters())
+    assert not trainer.is_broadcasting
+    trainer.advance()
+    assert not all(torch.equal(p, before[name]) for name, p in trainer.model.decoder.named_parameters())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("decoder.kind=nerf", "decoder.samples=4", "decoder.fine_samples=2"),
+        ("decoder.kind=srt", "slots.count=0"),
+        ("slots.start=random", "training.targets=others", "training.contrast=0.5"),
+        ("encoder.posed=false", "encoder.positions=[4,4]", "frame=reference"),
+    ],
+)
+def test_every_kind_of_model_learns(scenes, settings):
+    trainer = ObjectsTrainer(scenes, tiny_config(*SHORT, *settings))
+    before = [p.clone() for p in trainer.model.parameters()]
+    for _ in range(2):
+        trainer.advance()
+    moved = [not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters())]
+    assert sum(moved) > 0.9 * len(moved)
+    assert trainer.evaluate()["psnr"] > 0
+
+
+def test_a_stuck_run_is_seen_and_begins_anew(scenes, caplog, tmp_path):
+    config = tiny_config(*SHORT, "training.stuck_step=3", "training.stuck_ari=1.1", "training.restarts=1")
+    trainer = train_objects(scenes, config, folder=tmp_path)
+    assert trainer.restarts == 1 and trainer.seed == 1 and trainer.step == 6
+    assert "probably stuck; beginning anew with seed 1" in caplog.text and "try another --seed" in caplog.text
+    seeds = [line["seed"] for line in json.loads((tmp_path / "record.json").read_text())["history"]]
+    assert seeds == [0, 1, 1]
+
+
+def test_a_training_leaves_a_model_with_its_record(scenes, tmp_path):
+    config = tiny_config(*SHORT)
+    trainer = train_objects(scenes, config, folder=tmp_path, command=["smerf", "objects", "train"])
+    model, record = load_model(tmp_path)
+    assert model.config == config and record["steps"] == 6 and record["seed"] == 0
+    assert record["data"]["recipe"]["name"] == "easy" and record["scores"] == pytest.approx(
+        trainer.scores, abs=1e-4
+    )
+    assert record["command"] == ["smerf", "objects", "train"] and record["machine"]["cores"] > 0
+    again = evaluate_scenes(model, scenes[4:], 1)
+    assert again == pytest.approx(trainer.scores, abs=1e-6)
+
+
+def test_sets_that_do_not_fit_are_refused(scenes):
+    with pytest.raises(InvalidDataError, match="held out"):
+        ObjectsTrainer(scenes, tiny_config("training.held_out=6"))
+    with pytest.raises(InvalidDataError, match=r"image=\[16,16\]"):
+        ObjectsTrainer(scenes, tiny_config("image=[32,32]"))
+
+
+def test_two_processes_train_one_model(tmp_path):
+    script = tmp_path / "both.py"
+    script.write_text(
+        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
+        "import torch, hashlib; torch.set_num_threads(1)\n"
+        "from tiny import tiny_config, tiny_scenes\n"
+        "from smerf.objects.stage import process_group\n"
+        "from smerf.objects.training import ObjectsTrainer\n"
+        "with process_group() as rank:\n"
+        "    trainer = ObjectsTrainer(tiny_scenes(6), tiny_config('training.warmup=1'))\n"
+        "    state = trainer.generator.get_state()\n"
+        "    for _ in range(2): trainer.advance()\n"
+        "    weights = b''.join(p.detach().numpy().tobytes() for p in trainer.model.parameters())\n"
+        f"    open({str(tmp_path)!r} + f'/{{rank}}.txt', 'w').write(\n"
+        "        hashlib.sha256(weights).hexdigest() + ' ' + hashlib.sha256(bytes(state.tolist())).hexdigest())\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    first, second = ((tmp_path / f"{rank}.txt").read_text().split() for rank in (0, 1))
+    assert first[0] == second[0], "the processes hold different weights"
+    assert first[1] != second[1], "the processes draw the same batch"
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_models_survive_the_disk(tmp_path, half):
+    model = tiny_model()
+    save_model(model, tmp_path / "m.safetensors", {"steps": 3}, half=half)
+    again, record = load_model(tmp_path / "m.safetensors")
+    assert record == {"steps": 3} and again.config == model.config
+    for name, value in model.state_dict().items():
+        expected = value.half().float() if half else value
+        assert torch.equal(expected, again.state_dict()[name])
+    assert (model_digest(model) == model_digest(again)) is not half
+
+
+def test_damaged_models_and_slots_are_named(tmp_path):
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(UsageError, match=r"m\.safetensors"):
+        load_model(path)
+    save_model(tiny_model(), path)
+    with pytest.raises(InvalidDataError, match="smerf-slots"):
+        load_slots(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InvalidDataError, match="damaged"):
+        load_model(path)
+
+
+def test_slots_survive_the_disk(tmp_path):
+    saved = SavedSlots(
+        torch.randn(4, 8), torch.randn(1, 3), torch.eye(3)[None], torch.ones(1), (16, 16), "abc", "m.safetensors",
+        ({"op": "remove", "slot": 1},),
+    )  # fmt: skip
+    save_slots(saved, tmp_path / "s.safetensors")
+    again = load_slots(tmp_path / "s.safetensors")
+    for field in dataclasses.fields(saved):
+        a, b = getattr(saved, field.name), getattr(again, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_the_shipped_model_has_its_record_and_separates_objects():
+    model, record = load_model(shipped_model())
+    assert {"command", "seed", "steps", "scores", "machine", "data"} <= record.keys()
+    assert shipped_model().stat().st_size < 4e6
+    recipe = record["data"]["recipe"]
+    scores = evaluate_scenes(model, tiny_scenes(8, seed=1234, size=tuple(recipe["size"]), views=4), 1)
+    assert scores["fg_ari"] > 0.6 and scores["psnr"] > 19.0
+
+
+def test_rigid_motions_turn_about_the_given_vertical():
+    motion = rigid_transform([0.0, 0.0, 1.0], 90.0, [1.0, 0.0, 0.0])
+    moved = motion @ torch.tensor([2.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    assert moved.tolist() == pytest.approx([1.0, 1.0, 1.0, 1.0])
