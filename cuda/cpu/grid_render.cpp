@@ -15,16 +15,12 @@ using namespace smerf;
 constexpr int kFeatures = 14;        // seven gated ("fine") and seven voxel ("coarse") channels
 constexpr int kMaxSamples = 256;     // intervals of one ray
 constexpr int kRecord = 32;          // floats of a vertex: gradient 8, parameter 8, moments 8 + 8
-constexpr float kOpaque = 1e-4f;     // light below which the rest of a ray is skipped
-constexpr float kMaxExponent = 15.0f;
 
 // What the backward pass needs of a sample.
-struct Sample {
-  Vec3 s;
+struct Sample : GridSample {
   int index;
-  Lanes8 v, t;          // voxel values and the sum of the planes
   Lanes8 fine, coarse;  // activated; lane 0 is unused
-  float depth, weight;
+  float weight;
 };
 
 struct SampleGradient {
@@ -37,29 +33,15 @@ int trace(const GridView& grid, const float* o, const float* d, const float* edg
           Lanes8* fine, Lanes8* coarse, float* weights, Sample* kept) {
   float light = 1.0f;
   int count = 0;
-  const Vec3 direction = viewer_axes(d[0], d[1], d[2]);
-  const float least_depth = -logf(1.0f - tau);
+  const float least = least_depth(tau);
   for (int i = 0; i < samples && light > kOpaque; ++i) {
-    const float dt = edges[i + 1] - edges[i];
-    if (!(dt > 0.0f)) continue;
-    const float t = frustum_mean(edges[i], edges[i + 1]);
-    const Vec3 p = to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]);
     Sample& sample = kept[count];
-    sample.s = contract(p);
     Stencil stencil;
-    if (!find_stencil(grid, sample.s, &stencil)) continue;
-    read_grid(grid, stencil, &sample.v, &sample.t);
-    const Lanes8 merged = sample.v + lane(sample.v, kGate) * sample.t;
-    const float sigma = fast_exp(fminf(lane(merged, 0) - 1.0f, kMaxExponent));
-    const float world_step = step / (grid.scale * fmaxf(contraction_speed(p, direction), 1e-12f));
-    if (tau > 0.0f && sigma * world_step < least_depth) continue;
-    sample.depth = sigma * dt;
-    // 1 - exp(-x) cancels for small x.
-    const float alpha = sample.depth < 1e-3f ? sample.depth * (1.0f - 0.5f * sample.depth) : 1.0f - fast_exp(-sample.depth);
-    sample.weight = light * alpha;
+    if (!sample_interval(grid, o, d, edges[i], edges[i + 1], least, step, &stencil, &sample)) continue;
+    sample.weight = light * sample.alpha;
     sample.index = i;
-    light *= 1.0f - alpha;
-    sample.fine = sigmoid(merged);
+    light *= 1.0f - sample.alpha;
+    sample.fine = sigmoid(sample.merged);
     sample.coarse = sigmoid(sample.v);
     *fine += sample.weight * sample.fine;
     *coarse += sample.weight * sample.coarse;
@@ -67,12 +49,6 @@ int trace(const GridView& grid, const float* o, const float* d, const float* edg
     ++count;
   }
   return count;
-}
-
-float sum_features(const Lanes8& a) {
-  float total = 0.0f;
-  for (int c = 1; c < kChannels; ++c) total += a[c];
-  return total;
 }
 
 // Turns the gradients of a ray's features and weights into gradients of its samples' grid values.
@@ -88,18 +64,11 @@ void differentiate(const Sample* kept, int count, const Lanes8& up_fine, const L
     const Sample& sample = kept[i];
     SampleGradient& out = list[first + i];
     out.s = sample.s;
-    const float gate = lane(sample.v, kGate);
     const float up = up_weights[sample.index] + sum_features(up_fine * sample.fine + up_coarse * sample.coarse);
     const float density = (up * light_after[i] - after) * sample.depth;
     after += up * sample.weight;
-    Lanes8 fine = sample.weight * up_fine * sample.fine * (1.0f - sample.fine);
-    Lanes8 coarse = sample.weight * up_coarse * sample.coarse * (1.0f - sample.coarse);
-    fine[0] = density;
-    coarse[0] = 0.0f;
-    const Lanes8 by_gate = fine * sample.t;
-    out.t = gate * fine;
-    out.v = fine + coarse;
-    out.v[kGate] += sum_features(by_gate) + by_gate[0];
+    differentiate_values(sample.v, sample.t, sample.fine, sample.coarse, sample.weight, up_fine, up_coarse, density,
+                         &out.v, &out.t);
   }
 }
 

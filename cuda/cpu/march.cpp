@@ -6,7 +6,7 @@ using smerf::Vec3;
 
 // Renders `count` rays. `origins` holds one origin per ray, or a single one if `is_shared_origin`. Frames as in
 // march.h. rgb: [count][3], not clamped.
-SMERF_API void smerf_march(const MarchScene* scene, const float* origins, int is_shared_origin, const float* directions,
+SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_shared_origin, const float* directions,
                            int64_t count, float* rgb) {
   const MarchScene m = *scene;
 #pragma omp parallel for schedule(dynamic, 64)
@@ -18,11 +18,12 @@ SMERF_API void smerf_march(const MarchScene* scene, const float* origins, int is
     smerf::shade(m, smerf::march_ray(m, origin, direction), direction, colour);
     for (int c = 0; c < 3; ++c) rgb[3 * i + c] = colour[c];
   }
+  return 0;
 }
 
 // Reads the assets at `count` contracted points [count][3], before activation: fine and coarse [count][8] (density,
 // then seven channels); alive [count] says whether the macroblock exists.
-SMERF_API void smerf_sample_assets(const MarchScene* scene, const float* points, int64_t count, float* fine,
+SMERF_API int smerf_sample_assets(const MarchScene* scene, const float* points, int64_t count, float* fine,
                                    float* coarse, uint8_t* alive) {
   const MarchScene m = *scene;
 #pragma omp parallel for schedule(static)
@@ -35,4 +36,5 @@ SMERF_API void smerf_sample_assets(const MarchScene* scene, const float* points,
       coarse[8 * i + c] = smerf::lane(b, c);
     }
   }
+  return 0;
 }

@@ -9,7 +9,7 @@ that rendering reads.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -83,19 +83,27 @@ class Grids:
 
     @classmethod
     def allocate(cls, spec: GridSpec, block_index: Tensor) -> Grids:
-        """Return grids whose every parameter is zero (the byte next above zero)."""
+        """Return grids whose every parameter is zero (the byte next above zero), on ``block_index``'s device."""
+        device = block_index.device
         voxels = int(block_index.max().item() + 1) * BLOCK**3
         texels = 3 * spec.plane_resolution**2
         return cls(
             spec,
             block_index.to(torch.int32).contiguous(),
-            torch.full((voxels, 8), 128, dtype=torch.uint8),
-            torch.full((texels, 8), 128, dtype=torch.uint8),
-            torch.zeros(voxels, _RECORD),
-            torch.zeros(texels, _RECORD),
-            torch.zeros(voxels, dtype=torch.uint8),
-            torch.zeros(texels, dtype=torch.uint8),
+            torch.full((voxels, 8), 128, dtype=torch.uint8, device=device),
+            torch.full((texels, 8), 128, dtype=torch.uint8, device=device),
+            torch.zeros(voxels, _RECORD, device=device),
+            torch.zeros(texels, _RECORD, device=device),
+            torch.zeros(voxels, dtype=torch.uint8, device=device),
+            torch.zeros(texels, dtype=torch.uint8, device=device),
         )
+
+    def to(self, device: torch.device | str) -> Grids:
+        """Return the grids on a device; what is there already is shared."""
+        tensors = {
+            one.name: getattr(self, one.name).to(device) for one in fields(self) if one.name != "spec"
+        }
+        return replace(self, **tensors)
 
     def requantise(self) -> None:
         """Refresh the bytes from the parameters."""
@@ -128,10 +136,12 @@ def _view(grids: Grids) -> _View:
     )  # fmt: skip
 
 
-def _check_rays(origins: Tensor, directions: Tensor, edges: Tensor) -> None:
+def _check_rays(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) -> None:
     native.check("edges", edges, torch.float32, (None, None))
-    native.check("origins", origins, torch.float32, (edges.shape[0], 3))
-    native.check("directions", directions, torch.float32, (edges.shape[0], 3))
+    native.check("origins", origins, torch.float32, (edges.shape[0], 3), edges.device)
+    native.check("directions", directions, torch.float32, (edges.shape[0], 3), edges.device)
+    if grids.voxels.device != edges.device:
+        raise ValueError(f"edges: expected a tensor on {grids.voxels.device}, as the grids, got {edges.device}")
     if not 1 <= edges.shape[1] <= MAX_SAMPLES + 1:
         raise ValueError(f"edges: expected 1 to {MAX_SAMPLES + 1} interval ends a ray, got {edges.shape[1]}")
 
@@ -163,27 +173,28 @@ def grid_render(
     Raises:
         ValueError: If a shape or dtype is not as stated.
     """
-    _check_rays(origins, directions, edges)
-    if native.load_cpu() is None or edges.device.type != "cpu":
+    _check_rays(grids, origins, directions, edges)
+    backend = native.backend(edges, "smerf_grid_render_forward")
+    if backend is None:
         return _reference().grid_render(grids, anchor, origins, directions, edges, tau)
     return _GridRender.apply(
-        anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau
+        anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau, backend
     )
 
 
 class _GridRender(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, anchor, grids, origins, directions, edges, tau):
+    def forward(ctx, anchor, grids, origins, directions, edges, tau, backend):
         rays, samples = edges.shape[0], edges.shape[1] - 1
         features, weights = edges.new_empty(rays, FEATURES), edges.new_empty(rays, samples)
         view = _view(grids)
-        native.load_cpu().smerf_grid_render_forward(
-            ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+        backend.call(
+            "smerf_grid_render_forward", ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
             ctypes.c_int64(rays), samples, ctypes.c_float(tau), ctypes.c_float(grids.spec.step),
             native.pointer(features), native.pointer(weights),
         )  # fmt: skip
         ctx.save_for_backward(anchor, origins, directions, edges)
-        ctx.grids, ctx.tau = grids, tau
+        ctx.grids, ctx.tau, ctx.backend = grids, tau, backend
         return features, weights
 
     @staticmethod
@@ -192,26 +203,27 @@ class _GridRender(torch.autograd.Function):
         grids, rays, samples = ctx.grids, edges.shape[0], edges.shape[1] - 1
         up_features, up_weights = up_features.contiguous(), up_weights.contiguous()
         view = _view(grids)
-        native.load_cpu().smerf_grid_render_backward(
-            ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+        ctx.backend.call(
+            "smerf_grid_render_backward", ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
             ctypes.c_int64(rays), samples, ctypes.c_float(ctx.tau), ctypes.c_float(grids.spec.step),
             native.pointer(up_features), native.pointer(up_weights),
             native.pointer(grids.voxel_records), native.pointer(grids.voxel_touched),
             native.pointer(grids.plane_records), native.pointer(grids.plane_touched),
         )  # fmt: skip
-        return torch.zeros_like(anchor), None, None, None, None, None
+        return torch.zeros_like(anchor), None, None, None, None, None, None
 
 
 def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) -> None:
     """Set the touched flag of every vertex that the samples read (arguments as in ``grid_render``)."""
-    _check_rays(origins, directions, edges)
-    if native.load_cpu() is None or edges.device.type != "cpu":
+    _check_rays(grids, origins, directions, edges)
+    backend = native.backend(edges, "smerf_grid_mark")
+    if backend is None:
         _reference().grid_mark(grids, origins, directions, edges)
         return
     origins, directions, edges = origins.contiguous(), directions.contiguous(), edges.contiguous()
     view = _view(grids)
-    native.load_cpu().smerf_grid_mark(
-        ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+    backend.call(
+        "smerf_grid_mark", ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
         ctypes.c_int64(edges.shape[0]), edges.shape[1] - 1,
         native.pointer(grids.voxel_touched), native.pointer(grids.plane_touched),
     )  # fmt: skip
@@ -228,15 +240,16 @@ def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Dequantised voxel values (N, 8), the sum of the planes' values (N, 8), and whether a block is there
         (N,) bool (values are zero where not).
     """
-    native.check("points", points, torch.float32, (None, 3))
-    if native.load_cpu() is None or points.device.type != "cpu":
+    native.check("points", points, torch.float32, (None, 3), grids.voxels.device)
+    backend = native.backend(points, "smerf_grid_read")
+    if backend is None:
         return _reference().grid_read(grids, points)
     points, count = points.contiguous(), points.shape[0]
-    voxels, planes = torch.zeros(count, 8), torch.zeros(count, 8)
-    alive = torch.zeros(count, dtype=torch.uint8)
+    voxels, planes = points.new_zeros(count, 8), points.new_zeros(count, 8)
+    alive = torch.zeros(count, dtype=torch.uint8, device=points.device)
     view = _view(grids)
-    native.load_cpu().smerf_grid_read(
-        ctypes.byref(view), native.pointer(points), ctypes.c_int64(count), native.pointer(voxels),
+    backend.call(
+        "smerf_grid_read", ctypes.byref(view), native.pointer(points), ctypes.c_int64(count), native.pointer(voxels),
         native.pointer(planes), native.pointer(alive),
     )  # fmt: skip
     return voxels, planes, alive.bool()
@@ -261,8 +274,8 @@ def grid_adam_(
         betas: Decay of the moments.
         eps: Added to the denominator.
     """
-    library = native.load_cpu()
-    if library is None or grids.voxels.device.type != "cpu":
+    backend = native.backend(grids.voxels, "smerf_grid_adam")
+    if backend is None:
         _reference().grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
         return
     spec, f = grids.spec, ctypes.c_float
@@ -275,8 +288,8 @@ def grid_adam_(
         (grids.plane_records, grids.planes, grids.plane_touched, lr if plane_lr is None else plane_lr),
     )
     for records, values, touched, rate in parts:
-        library.smerf_grid_adam(
-            native.pointer(records), native.pointer(values), native.pointer(touched),
+        backend.call(
+            "smerf_grid_adam", native.pointer(records), native.pointer(values), native.pointer(touched),
             ctypes.c_int64(values.shape[0]), *ranges, f(rate), f(betas[0]), f(betas[1]), f(eps),
             f(1.0 - betas[0] ** step), f(1.0 - betas[1] ** step),
         )  # fmt: skip

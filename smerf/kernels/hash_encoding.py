@@ -15,6 +15,7 @@ from smerf.kernels.reference import hash_encoding as reference
 
 __all__ = ["HashSpec", "hash_encode", "level_records"]
 
+_CUDA_LEVELS = 32
 _LEVEL = np.dtype([("offset", "<i8"), ("resolution", "<i4"), ("mask", "<u4")])
 
 
@@ -91,53 +92,62 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
             erf(1 / (sqrt(8) sigma n)) (Zip-NeRF, arXiv 2304.06706). No gradient flows to it.
 
     Returns:
-        Features (N, L * F), level-major. Gradients flow to ``table`` and, if it requires them, ``x``.
+        Features (N, L * F), level-major. Gradients flow to ``table`` and, if it requires them, ``x``. On a GPU the
+        gradient of the table repeats exactly only under ``torch.use_deterministic_algorithms``.
 
     Raises:
         ValueError: If a shape, dtype or device is not as stated.
     """
     native.check("x", x, torch.float32, (None, 3))
-    native.check("table", table, torch.float32, (spec.entry_count, spec.features))
+    native.check("table", table, torch.float32, (spec.entry_count, spec.features), x.device)
     if sigma is not None:
-        native.check("sigma", sigma, torch.float32, (x.shape[0],))
-    library = native.load_cpu()
-    if library is None or x.device.type != "cpu":
+        native.check("sigma", sigma, torch.float32, (x.shape[0],), x.device)
+    backend = native.backend(x, "smerf_hash_encode_forward")
+    if backend is None or (backend.kind == "cuda" and spec.level_count > _CUDA_LEVELS):
         return reference.hash_encode(x, table, spec, sigma)
     return _HashEncode.apply(
-        x.contiguous(), table.contiguous(), spec, None if sigma is None else sigma.contiguous()
+        x.contiguous(), table.contiguous(), spec, None if sigma is None else sigma.contiguous(), backend
     )
 
 
 class _HashEncode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, table, spec, sigma):
+    def forward(ctx, x, table, spec, sigma, backend):
         records = level_records(spec)
         out = x.new_empty(x.shape[0], spec.width)
-        native.load_cpu().smerf_hash_encode_forward(
-            native.pointer(records), spec.level_count, spec.features, native.pointer(table),
+        backend.call(
+            "smerf_hash_encode_forward", native.pointer(records), spec.level_count, spec.features, native.pointer(table),
             native.pointer(x), native.pointer(sigma), ctypes.c_int64(x.shape[0]), native.pointer(out),
         )  # fmt: skip
         ctx.save_for_backward(x, table, sigma)
-        ctx.spec = spec
+        ctx.spec, ctx.backend = spec, backend
         return out
 
     @staticmethod
     def backward(ctx, upstream):
         x, table, sigma = ctx.saved_tensors
         spec, records, upstream = ctx.spec, level_records(ctx.spec), upstream.contiguous()
-        library, count = native.load_cpu(), ctypes.c_int64(x.shape[0])
+        backend, count = ctx.backend, ctypes.c_int64(x.shape[0])
         grad_table = grad_x = None
         if ctx.needs_input_grad[1]:
             grad_table = torch.zeros_like(table)
-            library.smerf_hash_encode_backward(
+            common = (
                 native.pointer(records), spec.level_count, spec.features, native.pointer(x),
-                native.pointer(sigma), count, native.pointer(upstream), native.pointer(grad_table),
+                native.pointer(sigma), count, native.pointer(upstream),
             )  # fmt: skip
+            if backend.kind == "cuda" and torch.are_deterministic_algorithms_enabled():
+                units = torch.zeros(table.shape, dtype=torch.int64, device=table.device)
+                backend.call(
+                    "smerf_hash_encode_backward_repeatable", *common, native.pointer(units),
+                    native.pointer(grad_table), ctypes.c_int64(spec.entry_count),
+                )  # fmt: skip
+            else:
+                backend.call("smerf_hash_encode_backward", *common, native.pointer(grad_table))
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x)
-            library.smerf_hash_encode_backward_input(
-                native.pointer(records), spec.level_count, spec.features, native.pointer(table),
+            backend.call(
+                "smerf_hash_encode_backward_input", native.pointer(records), spec.level_count, spec.features, native.pointer(table),
                 native.pointer(x), native.pointer(sigma), count, native.pointer(upstream),
                 native.pointer(grad_x),
             )  # fmt: skip
-        return grad_x, grad_table, None, None
+        return grad_x, grad_table, None, None, None

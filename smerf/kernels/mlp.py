@@ -1,12 +1,15 @@
 """Small ReLU networks: checks, dispatch and gradients.
 
-Parameters are one flat float32 vector: for each layer the weights (in, out) row-major, then the bias (out).
+Parameters are one flat float32 vector: for each layer the weights (in, out) row-major, then the bias (out). On
+a GPU the native kernels multiply on tensor cores in TF32 (10 bits of mantissa, sums in float32);
+``SMERF_MLP=float32`` keeps to PyTorch's full precision, which networks too large for the kernels get as well.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +41,38 @@ def _dims(dims: Sequence[int]) -> np.ndarray:
     return np.asarray(dims, np.int32)
 
 
+def _scratch(backend: native.Backend, dims: Sequence[int], colour: Sequence[int], rows: int) -> int:
+    """Return the floats of scratch memory that CUDA's backward pass needs; -1 if the networks are too large."""
+    function = backend.library.smerf_mlp_scratch
+    function.restype = ctypes.c_int64
+    first, second = _dims(dims), _dims(colour)
+    with backend.device_scope():
+        return function(
+            native.pointer(first), len(dims) - 1, native.pointer(second), max(0, len(colour) - 1),
+            ctypes.c_int64(rows),
+        )  # fmt: skip
+
+
+def _scratch_of(
+    backend: native.Backend, x: Tensor, dims: Sequence[int], colour: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """Return the scratch memory as an argument of CUDA's backward pass; the CPU's takes none."""
+    if backend.kind == "cpu":
+        return ()
+    return (x.new_empty(max(1, _scratch(backend, dims, colour, x.shape[0]))),)
+
+
+def _backend(x: Tensor, dims: Sequence[int], colour: Sequence[int] = ()) -> native.Backend | None:
+    """Return what evaluates the networks, or None for the reference."""
+    backend = native.backend(x, "smerf_mlp_forward")
+    if backend is None or backend.kind == "cpu":
+        return backend
+    if os.environ.get("SMERF_MLP") == "float32":
+        return None
+    # Asking costs little next to a launch, and the answer depends on the device.
+    return backend if _scratch(backend, dims, colour, 1) >= 0 else None
+
+
 def mlp(x: Tensor, params: Tensor, dims: Sequence[int]) -> Tensor:
     """Evaluate a ReLU network with a linear last layer.
 
@@ -55,23 +90,24 @@ def mlp(x: Tensor, params: Tensor, dims: Sequence[int]) -> Tensor:
     if len(dims) < 2:
         raise ValueError(f"dims: expected at least an input and an output width, got {tuple(dims)}")
     native.check("x", x, torch.float32, (None, dims[0]))
-    native.check("params", params, torch.float32, (param_count(dims),))
-    if native.load_cpu() is None or x.device.type != "cpu":
+    native.check("params", params, torch.float32, (param_count(dims),), x.device)
+    backend = _backend(x, dims)
+    if backend is None:
         return reference.mlp(x, params, dims)
-    return _Mlp.apply(x.contiguous(), params.contiguous(), tuple(dims))
+    return _Mlp.apply(x.contiguous(), params.contiguous(), tuple(dims), backend)
 
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, params, dims):
+    def forward(ctx, x, params, dims, backend):
         out = x.new_empty(x.shape[0], dims[-1])
         widths = _dims(dims)
-        native.load_cpu().smerf_mlp_forward(
-            native.pointer(widths), len(dims) - 1, native.pointer(params), native.pointer(x),
+        backend.call(
+            "smerf_mlp_forward", native.pointer(widths), len(dims) - 1, native.pointer(params), native.pointer(x),
             ctypes.c_int64(x.shape[0]), native.pointer(out),
         )  # fmt: skip
         ctx.save_for_backward(x, params)
-        ctx.dims = dims
+        ctx.dims, ctx.backend = dims, backend
         return out
 
     @staticmethod
@@ -80,12 +116,13 @@ class _Mlp(torch.autograd.Function):
         grad_params = torch.zeros_like(params)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         widths, upstream = _dims(ctx.dims), upstream.contiguous()
-        native.load_cpu().smerf_mlp_backward(
-            native.pointer(widths), len(ctx.dims) - 1, native.pointer(params), native.pointer(x),
-            ctypes.c_int64(x.shape[0]), native.pointer(upstream), native.pointer(grad_params),
-            native.pointer(grad_x),
+        scratch = _scratch_of(ctx.backend, x, ctx.dims, ())
+        ctx.backend.call(
+            "smerf_mlp_backward", native.pointer(widths), len(ctx.dims) - 1, native.pointer(params),
+            native.pointer(x), ctypes.c_int64(x.shape[0]), native.pointer(upstream),
+            native.pointer(grad_params), native.pointer(grad_x), *map(native.pointer, scratch),
         )  # fmt: skip
-        return grad_x, grad_params, None
+        return grad_x, grad_params, None, None
 
 
 def radiance_head(
@@ -113,9 +150,10 @@ def radiance_head(
         ValueError: If a shape or dtype is not as stated.
     """
     native.check("features", features, torch.float32, (None, density_dims[0]))
-    native.check("directions", directions, torch.float32, (None, colour_dims[0] - density_dims[-1]))
-    native.check("density_params", density_params, torch.float32, (param_count(density_dims),))
-    native.check("colour_params", colour_params, torch.float32, (param_count(colour_dims),))
+    device, extra = features.device, colour_dims[0] - density_dims[-1]
+    native.check("directions", directions, torch.float32, (None, extra), device)
+    native.check("density_params", density_params, torch.float32, (param_count(density_dims),), device)
+    native.check("colour_params", colour_params, torch.float32, (param_count(colour_dims),), device)
     if colour_dims[-1] != 3:
         raise ValueError(f"colour_dims: expected three outputs, got {colour_dims[-1]}")
     rays = max(1, directions.shape[0])
@@ -124,9 +162,11 @@ def radiance_head(
             f"features: expected a multiple of {rays} rows (one block a ray), got {features.shape[0]}"
         )
     args = (features, directions, density_params, tuple(density_dims), colour_params, tuple(colour_dims))
-    if native.load_cpu() is None or features.device.type != "cpu":
+    backend = _backend(features, density_dims, colour_dims)
+    if backend is None:
         return reference.radiance_head(*args)
-    return _RadianceHead.apply(*(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args))
+    tensors = (arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args)
+    return _RadianceHead.apply(*tensors, backend)
 
 
 class _RadianceHead(torch.autograd.Function):
@@ -143,18 +183,18 @@ class _RadianceHead(torch.autograd.Function):
         )  # fmt: skip
 
     @staticmethod
-    def forward(ctx, features, directions, density_params, density_dims, colour_params, colour_dims):
+    def forward(ctx, features, directions, density_params, density_dims, colour_params, colour_dims, backend):
         rows = features.shape[0]
         density, colour = features.new_empty(rows), features.new_empty(rows, 3)
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
-        native.load_cpu().smerf_radiance_head_forward(
-            *common, native.pointer(density), native.pointer(colour)
+        backend.call(
+            "smerf_radiance_head_forward", *common, native.pointer(density), native.pointer(colour)
         )
         del keep
         ctx.save_for_backward(features, directions, density_params, colour_params)
-        ctx.dims = density_dims, colour_dims
+        ctx.dims, ctx.backend = (density_dims, colour_dims), backend
         return density, colour
 
     @staticmethod
@@ -170,11 +210,13 @@ class _RadianceHead(torch.autograd.Function):
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
-        native.load_cpu().smerf_radiance_head_backward(
+        scratch = _scratch_of(ctx.backend, features, density_dims, colour_dims)
+        ctx.backend.call(
+            "smerf_radiance_head_backward",
             *common,
             native.pointer(up_density),
             native.pointer(up_colour),
-            *(native.pointer(g) for g in grads),
+            *(native.pointer(tensor) for tensor in (*grads, *scratch)),
         )
         del keep
-        return grads[2], None, grads[0], None, grads[1], None
+        return grads[2], None, grads[0], None, grads[1], None, None

@@ -1,27 +1,40 @@
-"""Find and load the native kernel libraries (plain C ABI, ctypes).
+"""Find and load the native kernel libraries (plain C ABI, ctypes), and call their kernels.
 
-The CPU library comes once per instruction set; the best one that the processor runs is loaded. The
-environment variable ``SMERF_ISA`` (``baseline``, ``avx2``, ``avx512``) caps the choice and
-``SMERF_KERNELS=reference`` turns the native kernels off.
+The CPU library comes once per instruction set; the best one that the processor runs is loaded. The CUDA
+library serves tensors on NVIDIA GPUs. The environment variable ``SMERF_ISA`` (``baseline``, ``avx2``,
+``avx512``) caps the choice for CPUs and ``SMERF_KERNELS=reference`` turns all native kernels off.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smerf.errors import MissingPartError, SmerfError
+from smerf.errors import SmerfError
 
-__all__ = ["Backend", "backend", "check", "check_device", "load_cpu", "pointer", "require_cpu", "status"]
+__all__ = ["Backend", "backend", "check", "check_device", "kernel_table", "load_cpu", "load_cuda", "pointer", "status"]
 
 ABI = 1
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
+_KERNELS = {
+    "hash_encode": ("smerf_hash_encode_forward", "smerf_hash_encode_backward"),
+    "ray_points": ("smerf_ray_points",),
+    "mlp": ("smerf_mlp_forward", "smerf_mlp_backward"),
+    "radiance_head": ("smerf_radiance_head_forward", "smerf_radiance_head_backward"),
+    "sparse_adam": ("smerf_sparse_adam",),
+    "grid_render": ("smerf_grid_render_forward", "smerf_grid_render_backward"),
+    "grid_mark": ("smerf_grid_mark",),
+    "grid_read": ("smerf_grid_read",),
+    "grid_adam": ("smerf_grid_adam",),
+    "march": ("smerf_march",),
+}
 
 
 def _library(name: str) -> Path:
@@ -50,6 +63,10 @@ def _best_isa() -> str:
     return _ISAS[level]
 
 
+def _are_off() -> bool:
+    return os.environ.get("SMERF_KERNELS") == "reference"
+
+
 @functools.cache
 def load_cpu() -> ctypes.CDLL | None:
     """Load the CPU kernels, or return None where they are not built or turned off.
@@ -57,28 +74,63 @@ def load_cpu() -> ctypes.CDLL | None:
     Raises:
         OSError: If a library is present but unusable (another interface, or a bad ``SMERF_ISA``).
     """
-    if os.environ.get("SMERF_KERNELS") == "reference" or not _library("libsmerf_cpu_baseline").exists():
+    if _are_off() or not _library("libsmerf_cpu_baseline").exists():
         return None
     return _open(_library(f"libsmerf_cpu_{_best_isa()}"))
 
 
+@functools.cache
+def load_cuda() -> ctypes.CDLL | None:
+    """Load the CUDA kernels, or return None where they are not built or turned off. Needs no driver.
+
+    Raises:
+        OSError: If the library is present but unusable.
+    """
+    if _are_off() or not _library("libsmerf_cuda").exists():
+        return None
+    return _open(_library("libsmerf_cuda"))
+
+
 @dataclass(frozen=True)
 class Backend:
-    """A library and the kind of device that its kernels run on."""
+    """A library and the device that its kernels run on; ``kind`` is ``cpu`` or ``cuda``."""
 
     kind: str
     library: Any
+    device: Any = None
+
+    def has(self, name: str) -> bool:
+        """Return whether the library exports a function."""
+        return hasattr(self.library, name)
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a kernel.
+        """Call a kernel; on CUDA it is queued on torch's current stream of the device.
 
         Raises:
-            SmerfError: If the kernel does not take these sizes.
+            SmerfError: If the kernel does not take these sizes, or the driver reports an error.
         """
-        if getattr(self.library, name)(*arguments):
-            raise SmerfError(
-                f"{name} on {self.kind}: the kernel is not made for these sizes; SMERF_KERNELS=reference turns it off"
-            )
+        function = getattr(self.library, name)
+        if self.kind == "cpu":
+            code = function(*arguments)
+        else:
+            with self.device_scope() as stream:
+                code = function(*arguments, ctypes.c_void_p(stream))
+        if code:
+            raise SmerfError(f"{name} on {self.device or self.kind}: {self._describe(code)}")
+
+    @contextlib.contextmanager
+    def device_scope(self) -> Iterator[int | None]:
+        """Make the backend's device the current one, and give torch's current stream there."""
+        import torch
+
+        with torch.cuda.device(self.device):
+            yield torch.cuda.current_stream(self.device).cuda_stream
+
+    def _describe(self, code: int) -> str:
+        if self.kind == "cpu" or code < 0:
+            return "the kernel is not made for these sizes; SMERF_KERNELS=reference turns it off"
+        self.library.smerf_error.restype = ctypes.c_char_p
+        return f"CUDA error {code}: {self.library.smerf_error(code).decode()}"
 
 
 def backend(tensor: Any, name: str | None = None) -> Backend | None:
@@ -88,10 +140,11 @@ def backend(tensor: Any, name: str | None = None) -> Backend | None:
         tensor: Decides the device.
         name: A function that the library must have.
     """
-    library = load_cpu() if tensor.device.type == "cpu" else None
+    kind = tensor.device.type
+    library = load_cpu() if kind == "cpu" else load_cuda() if kind == "cuda" else None
     if library is None or (name is not None and not hasattr(library, name)):
         return None
-    return Backend("cpu", library)
+    return Backend(kind, library, None if kind == "cpu" else tensor.device)
 
 
 def pointer(tensor: Any | None) -> ctypes.c_void_p:
@@ -101,14 +154,19 @@ def pointer(tensor: Any | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr() if hasattr(tensor, "data_ptr") else tensor.ctypes.data)
 
 
-def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None]) -> None:
-    """Raise ValueError unless a tensor has the dtype and shape that a kernel expects (None fits any size)."""
+def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None], device: Any = None) -> None:
+    """Raise ValueError unless a tensor has the dtype and shape that a kernel expects (None fits any size).
+
+    ``device``, if given, is where it has to be.
+    """
     fits = len(tensor.shape) == len(shape) and all(
         want is None or have == want for have, want in zip(tensor.shape, shape)
     )
     if tensor.dtype != dtype or not fits:
         wanted = tuple("any" if size is None else size for size in shape)
         raise ValueError(f"{name}: expected {dtype} {wanted}, got {tensor.dtype} {tuple(tensor.shape)}")
+    if device is not None and tensor.device != device:
+        raise ValueError(f"{name}: expected a tensor on {device}, got one on {tensor.device}")
 
 
 def check_device(**tensors: Any) -> None:
@@ -119,14 +177,6 @@ def check_device(**tensors: Any) -> None:
             raise ValueError(
                 f"{name}: expected device {given[0][1].device} like {given[0][0]}, got {tensor.device}"
             )
-
-
-def require_cpu(device: str) -> None:
-    """Raise MissingPartError unless a stage is asked to run on the CPU, the only device it has kernels for."""
-    if device != "cpu":
-        raise MissingPartError(
-            f"device {device!r}: the stages run on the CPU alone in this version; use 'cpu'"
-        )
 
 
 def status() -> list[dict[str, str]]:
@@ -146,7 +196,46 @@ def status() -> list[dict[str, str]]:
         state = "used" if isa == chosen else ("ready" if exists else "absent")
         reason = fault or ("" if exists else "not built: install a C++ compiler and run `pip install -e .`")
         rows.append({"name": f"cpu-{isa}", "state": state, "reason": reason})
-    return rows
+    return [*rows, _cuda_status()]
+
+
+def _cuda_status() -> dict[str, str]:
+    try:
+        library = load_cuda()
+    except OSError as error:
+        return {"name": "cuda", "state": "absent", "reason": str(error)}
+    if library is None:
+        off = "turned off by SMERF_KERNELS=reference"
+        reason = off if _are_off() else "not built: install nvcc and run `pip install -e .`"
+        return {"name": "cuda", "state": "absent", "reason": reason}
+    count = library.smerf_device_count()
+    if count > 0:
+        return {"name": "cuda", "state": "used", "reason": ""}
+    library.smerf_error.restype = ctypes.c_char_p
+    why = library.smerf_error(-count).decode() if count else "no device"
+    return {"name": "cuda", "state": "ready", "reason": f"built, but there is no GPU to run it: {why}"}
+
+
+def kernel_table() -> dict[str, dict[str, str]]:
+    """Say for each kernel what runs it: ``{kernel: {"cpu": ..., "cuda": ...}}``.
+
+    ``cpu`` is what CPU tensors get, ``cpu`` or ``reference``; ``cuda`` what GPU tensors get, ``cuda`` or
+    ``reference``, whether or not there is a GPU.
+    """
+    libraries: dict[str, Any] = {"cpu": None, "cuda": None}
+    for kind, load in (("cpu", load_cpu), ("cuda", load_cuda)):
+        try:
+            libraries[kind] = load()
+        except OSError:
+            # The status of the libraries shows the reason.
+            continue
+    return {
+        kernel: {
+            kind: kind if library is not None and all(hasattr(library, name) for name in names) else "reference"
+            for kind, library in libraries.items()
+        }
+        for kernel, names in _KERNELS.items()
+    }
 
 
 def _call_isa(library: ctypes.CDLL) -> int:

@@ -42,15 +42,15 @@ def sparse_adam_(
     """
     tensors = {"values": values, "gradient": gradient, "moment1": moment1, "moment2": moment2}
     for name, tensor in tensors.items():
-        native.check(name, tensor, torch.float32, (None, None) if tensor is values else values.shape)
+        native.check(name, tensor, torch.float32, (None, None) if tensor is values else values.shape, values.device)
         if not tensor.is_contiguous():
             raise ValueError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
     correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step
-    library = native.load_cpu()
-    if library is not None and values.device.type == "cpu":
+    backend = native.backend(values, "smerf_sparse_adam")
+    if backend is not None:
         f = ctypes.c_float
-        library.smerf_sparse_adam(
-            native.pointer(values), native.pointer(gradient), native.pointer(moment1),
+        backend.call(
+            "smerf_sparse_adam", native.pointer(values), native.pointer(gradient), native.pointer(moment1),
             native.pointer(moment2), ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]),
             f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay),
         )  # fmt: skip

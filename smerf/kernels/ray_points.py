@@ -36,19 +36,20 @@ def ray_points(
     rays, samples = edges.shape[0], edges.shape[1] - 1
     if samples < 0:
         raise ValueError("edges: expected at least one distance a ray, got none")
-    native.check("origins", origins, torch.float32, (rays, 3))
-    native.check("directions", directions, torch.float32, (rays, 3))
-    native.check("radii", radii, torch.float32, (rays,))
-    library = native.load_cpu()
-    if library is None or edges.device.type != "cpu":
+    native.check("origins", origins, torch.float32, (rays, 3), edges.device)
+    native.check("directions", directions, torch.float32, (rays, 3), edges.device)
+    native.check("radii", radii, torch.float32, (rays,), edges.device)
+    backend = native.backend(edges, "smerf_ray_points")
+    if backend is None:
         t = 0.5 * (edges[:, 1:] + edges[:, :-1])
         p = scale * (origins[:, None] + t[..., None] * directions[:, None])
         sigma = 0.125 * scale * radii[:, None] * t * contraction_scale(p)
         return (contract(p).reshape(-1, 3) + 2.0) / 4.0, sigma.reshape(-1)
     origins, directions, edges, radii = (a.detach().contiguous() for a in (origins, directions, edges, radii))
     x, sigma = edges.new_empty(rays * samples, 3), edges.new_empty(rays * samples)
-    library.smerf_ray_points(
-        native.pointer(origins), native.pointer(directions), native.pointer(edges), native.pointer(radii),
+    backend.call(
+        "smerf_ray_points", native.pointer(origins), native.pointer(directions), native.pointer(edges),
+        native.pointer(radii),
         ctypes.c_float(scale), ctypes.c_int64(rays), samples, native.pointer(x), native.pointer(sigma),
     )  # fmt: skip
     return x, sigma

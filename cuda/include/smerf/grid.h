@@ -115,4 +115,60 @@ SMERF_FN float frustum_mean(float t0, float t1) {
   return sum * (0.5f + width * width / fmaxf(1e-20f, 3.0f * sum * sum + width * width));
 }
 
+constexpr float kOpaque = 1e-4f;  // light below which the rest of a ray is skipped
+constexpr float kMaxExponent = 15.0f;
+
+// One interval of a ray as the grids see it. merged: voxel values plus gated plane values, before activation.
+struct GridSample {
+  Vec3 s;                  // contracted position
+  Lanes8 v, t, merged;     // voxel values, the sum of the planes, and both together
+  float depth, alpha;
+};
+
+// Optical depth per marching step below which a sample is culled: tau is the alpha of such a step.
+SMERF_FN float least_depth(float tau) { return tau > 0.0f ? -logf(1.0f - tau) : 0.0f; }
+
+// Reads the grids in the interval [t0, t1] of a ray. step: marching step in contracted space; least: least_depth(tau).
+// False where there is nothing: no length, no voxel block, or culled.
+SMERF_FN bool sample_interval(const GridView& grid, const float* o, const float* d, float t0, float t1, float least,
+                              float step, Stencil* stencil, GridSample* sample) {
+  const float dt = t1 - t0;
+  if (!(dt > 0.0f)) return false;
+  const float t = frustum_mean(t0, t1);
+  const Vec3 p = to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]);
+  sample->s = contract(p);
+  if (!find_stencil(grid, sample->s, stencil)) return false;
+  read_grid(grid, *stencil, &sample->v, &sample->t);
+  sample->merged = sample->v + lane(sample->v, kGate) * sample->t;
+  const float sigma = fast_exp(fminf(lane(sample->merged, 0) - 1.0f, kMaxExponent));
+  const float speed = contraction_speed(p, viewer_axes(d[0], d[1], d[2]));
+  const float world_step = step / (grid.scale * fmaxf(speed, 1e-12f));
+  if (least > 0.0f && sigma * world_step < least) return false;
+  sample->depth = sigma * dt;
+  // 1 - exp(-x) cancels for small x.
+  sample->alpha = sample->depth < 1e-3f ? sample->depth * (1.0f - 0.5f * sample->depth) : 1.0f - fast_exp(-sample->depth);
+  return true;
+}
+
+SMERF_FN float sum_features(const Lanes8& a) {
+  float total = 0.0f;
+  for (int c = 1; c < kChannels; ++c) total += lane(a, c);
+  return total;
+}
+
+// Gradients of a sample's voxel and plane values. fine, coarse: activated channels; up_fine, up_coarse: gradients of the
+// composited channels; density: gradient of the merged density before activation.
+SMERF_FN void differentiate_values(const Lanes8& v, const Lanes8& t, const Lanes8& fine, const Lanes8& coarse, float weight,
+                                   const Lanes8& up_fine, const Lanes8& up_coarse, float density, Lanes8* grad_v,
+                                   Lanes8* grad_t) {
+  Lanes8 merged = weight * (up_fine * fine * (1.0f - fine));
+  Lanes8 alone = weight * (up_coarse * coarse * (1.0f - coarse));
+  set_lane(merged, 0, density);
+  set_lane(alone, 0, 0.0f);
+  const Lanes8 by_gate = merged * t;
+  *grad_t = lane(v, kGate) * merged;
+  *grad_v = merged + alone;
+  set_lane(*grad_v, kGate, lane(*grad_v, kGate) + sum_features(by_gate) + lane(by_gate, 0));
+}
+
 }  // namespace smerf

@@ -35,6 +35,7 @@ struct Lanes8 {
 
 SMERF_FN Lanes8 zero_lanes() { return {{0, 0, 0, 0, 0, 0, 0, 0}}; }
 SMERF_FN float lane(const Lanes8& a, int i) { return a.v[i]; }
+SMERF_FN void set_lane(Lanes8& a, int i, float value) { a.v[i] = value; }
 SMERF_FN Lanes8 first_and_rest(float first, float rest) {
   return {{first, rest, rest, rest, rest, rest, rest, rest}};
 }
@@ -51,6 +52,11 @@ SMERF_FN Lanes8 operator*(const Lanes8& a, const Lanes8& b) {
 SMERF_FN Lanes8 operator*(float a, const Lanes8& b) {
   Lanes8 r;
   for (int i = 0; i < 8; ++i) r.v[i] = a * b.v[i];
+  return r;
+}
+SMERF_FN Lanes8 operator-(float a, const Lanes8& b) {
+  Lanes8 r;
+  for (int i = 0; i < 8; ++i) r.v[i] = a - b.v[i];
   return r;
 }
 SMERF_FN Lanes8& operator+=(Lanes8& a, const Lanes8& b) {
@@ -81,6 +87,7 @@ typedef uint8_t ByteLanes8 __attribute__((vector_size(8)));
 
 SMERF_FN Lanes8 zero_lanes() { return Lanes8{0, 0, 0, 0, 0, 0, 0, 0}; }
 SMERF_FN float lane(const Lanes8& a, int i) { return a[i]; }
+SMERF_FN void set_lane(Lanes8& a, int i, float value) { a[i] = value; }
 SMERF_FN Lanes8 first_and_rest(float first, float rest) {
   return Lanes8{first, rest, rest, rest, rest, rest, rest, rest};
 }
