@@ -16,7 +16,7 @@ export DEBIAN_FRONTEND := noninteractive
 TOOLS := g++=g++ xvfb=Xvfb chromium=chromium
 LIBRARIES := libgl1=libGL.so.1 libegl1=libEGL.so.1 libgles2=libGLESv2.so.2
 DRIVERS := libgl1-mesa-dri libglx-mesa0 libegl-mesa0
-NATIVE := $(wildcard cuda/include/smerf/* cuda/cpu/* cuda/gpu/*)
+NATIVE := $(wildcard cuda/build.py cuda/include/smerf/* cuda/cpu/* cuda/gpu/*)
 
 .PHONY: help setup system demo test lint format bench clean
 

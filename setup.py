@@ -1,13 +1,15 @@
 """Build smerf: the Python packages and the native kernels (plain C ABI, loaded with ctypes).
 
 The CPU library is compiled once per instruction set and the loader picks one at run time, so one wheel serves
-every x86-64 machine. Without a C++ compiler or nvcc the install still succeeds, on PyTorch references.
+every x86-64 machine. The CUDA library is compiled by cuda/build.py where there is nvcc. Without a C++ compiler
+or nvcc the install still succeeds, on PyTorch references.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -33,7 +35,6 @@ ISA_FLAGS = {
         "-mprefer-vector-width=512",
     ],
 }
-CUDA_ARCHITECTURES = ("80", "86", "89", "90")
 
 
 class BuildKernels(build_ext):
@@ -51,9 +52,10 @@ class BuildKernels(build_ext):
                 self._build_cuda(target)
             else:
                 self._build_cpu(target, library.removeprefix("libsmerf_cpu_"))
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            said = (getattr(error, "output", None) or "").strip()
             print(
-                f"smerf: {library} was not built ({error}); the PyTorch reference is used instead",
+                f"smerf: {library} was not built ({error}); the PyTorch reference is used instead\n{said}",
                 file=sys.stderr,
             )
 
@@ -71,18 +73,9 @@ class BuildKernels(build_ext):
         subprocess.check_call([compiler, "-shared", "-fopenmp", *objects, "-o", str(target)])
 
     def _build_cuda(self, target: Path) -> None:
-        sources = sorted(str(path) for path in (ROOT / "cuda" / "gpu").glob("*.cu"))
-        nvcc = shutil.which("nvcc")
-        if nvcc is None or not sources:
-            return
-        codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES]
-        last = CUDA_ARCHITECTURES[-1]
-        codes.append(f"-gencode=arch=compute_{last},code=compute_{last}")
-        command = [
-            nvcc, "-std=c++17", "-O3", "--use_fast_math", "-Xcompiler", "-fPIC,-fvisibility=hidden",
-            "-shared", "-cudart", "static", *codes, f"-I{INCLUDE}", *sources, "-o", str(target),
-        ]  # fmt: skip
-        subprocess.check_call(command)
+        cuda = runpy.run_path(str(ROOT / "cuda" / "build.py"))
+        if not cuda["build"](target, Path(self.build_temp) / "cuda"):
+            print("smerf: no nvcc, or SMERF_CUDA=0: built without CUDA kernels", file=sys.stderr)
 
 
 class PlatformWheel(bdist_wheel):

@@ -78,14 +78,15 @@ def bake(
         UsageError: If the folder holds something else.
     """
     params = scene_params(student)
-    mlp = {name: value.numpy().astype(np.float32) for name, value in student.appearance.arrays().items()}
+    mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in student.appearance.arrays().items()}
 
     def submodels() -> Iterator[BakedSubmodel]:
         for k, grids in enumerate(student.grids):
             if progress:
                 progress(k, len(student.grids))
+            # The assets are put together in main memory.
             yield bake_submodel(
-                grids, student.alive[k], params.params_to_sm[k], config.dilation, student.backdrop
+                grids.to("cpu"), student.alive[k], params.params_to_sm[k], config.dilation, student.backdrop
             )
 
     scene = write_scene(folder, params, mlp, submodels(), manifest_of(student, capture), config.array_format)

@@ -113,7 +113,7 @@ def _look_at_torch() -> list[Check]:
 
 
 def _look_at_kernels() -> list[Check]:
-    from smerf.kernels.native import status
+    from smerf.kernels.native import kernel_table, status
 
     checks = []
     for library in status():
@@ -125,6 +125,10 @@ def _look_at_kernels() -> list[Check]:
         )
         found = f"{state}: {library.get('reason', '')}".rstrip(": ")
         checks.append(Check(name, "ok" if is_built else "absent", found, "" if is_built else mend))
+    gpu = any(library["name"] == "cuda" and library["state"] == "used" for library in status())
+    for kernel, users in kernel_table().items():
+        used = f"{users['cpu']} on CPUs, {users['cuda']} on GPUs{'' if gpu else ' (none here)'}"
+        checks.append(Check(f"kernel {kernel}", "ok", used))
     return checks
 
 

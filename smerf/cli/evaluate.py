@@ -92,7 +92,7 @@ def _measured(
     done: int,
 ) -> Iterator[np.ndarray]:
     """Yield the stage's picture of each frame, once its figures are in ``views``."""
-    render = _renderer(job.run, stage)
+    render = _renderer(job.run, stage, job.device)
     for index, frame in enumerate(frames):
         prediction, views[frame.name] = _measure(job.run, stage, frame, render, job.capture)
         progress.update(done + index + 1, psnr=views[frame.name]["psnr"])
@@ -126,22 +126,23 @@ def view_file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", str(Path(name).with_suffix("")))
 
 
-def _renderer(run: RunFolder, stage: str) -> Callable[[Camera], np.ndarray]:
+def _renderer(run: RunFolder, stage: str, device: str) -> Callable[[Camera], np.ndarray]:
     folder = run.folder(stage)
     if stage == "teacher":
         from smerf.teacher import load_teacher
 
-        return load_teacher(folder).render_image
+        return load_teacher(folder).to(device).render_image
     if stage == "student":
         from smerf.student import load_student
         from smerf.teacher import load_teacher
 
         student = load_student(folder)
         student.teacher = load_teacher(run.folder("teacher"))
-        return student.render_image
+        return student.to(device).render_image
+    from smerf.render.device import renderer
     from smerf.scene import load_scene
 
-    return load_scene(folder).render
+    return renderer(load_scene(folder), device)
 
 
 def _protocol(capture: Capture) -> dict[str, Any]:

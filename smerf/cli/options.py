@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from smerf.errors import MissingPartError, UsageError
+from smerf.errors import UsageError
 from smerf.runs.folder import RunFolder
 
 __all__ = [
@@ -58,17 +58,16 @@ def default_run(data: Path) -> Path:
 
 
 def resolve_device(device: str) -> str:
-    """Turn ``auto`` into the device that the stages run on: the CPU, the only one they have kernels for.
+    """Turn ``auto`` into the device that the stages run on: a GPU that works, else the CPU.
 
     Raises:
-        MissingPartError: If ``cuda`` is asked for.
+        MissingPartError: If ``cuda`` is asked for and there is none that works.
     """
-    if device == "cuda":
-        raise MissingPartError(
-            "--device cuda: this version trains on the CPU alone (smerf doctor lists its kernels); "
-            "use --device cpu, or leave it out"
-        )
-    return "cpu"
+    from smerf.kernels.device import cuda_works, require_device
+
+    if device == "auto":
+        return "cuda" if cuda_works() else "cpu"
+    return str(require_device(device))
 
 
 def resolve_torch_device(device: str) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from smerf.cli.options import Common, Output, Positional, Switch, refuse_non_empty, scene_folder
+from smerf.cli.options import (
+    Common,
+    Device,
+    Output,
+    Positional,
+    Switch,
+    refuse_non_empty,
+    resolve_device,
+    scene_folder,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +53,8 @@ class Options(Common):
     """Width in pixels of a path's frames; the path's own if not given."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Frames a second of a video; the path's own if not given."""
+    device: Device = "auto"
+    """Where to draw; auto takes the GPU if there is one."""
     overwrite: Switch[bool] = False
     """Replace files that exist."""
 
@@ -51,6 +62,7 @@ class Options(Common):
 def run(options: Options) -> int:
     """Render the frames and say where they are."""
     from smerf.errors import UsageError
+    from smerf.render.device import renderer
     from smerf.runs.signals import catch_signals
     from smerf.scene import load_scene
 
@@ -60,7 +72,7 @@ def run(options: Options) -> int:
     refuse_non_empty(options.output, options.overwrite, "place")
     if not is_video and options.output.is_file():
         raise UsageError(f"{options.output}: is a file; frames need a folder, a video a name ending in .mp4")
-    scene = load_scene(scene_folder(options.scene))
+    draw = renderer(load_scene(scene_folder(options.scene)), resolve_device(options.device))
     if options.path is not None:
         cameras, fps = read_camera_path(options.path, options.width)
         names = [f"{index:05d}" for index in range(len(cameras))]
@@ -68,7 +80,7 @@ def run(options: Options) -> int:
         cameras, names = _capture_cameras(options)
         fps = 24.0
     with catch_signals():
-        frames = _frames(scene, cameras, options.quiet)
+        frames = _frames(draw, cameras, options.quiet)
         if is_video:
             _write_video(options.output, frames, options.fps or fps)
         else:
@@ -140,7 +152,9 @@ def _capture_cameras(options: Options) -> tuple[list[Camera], list[str]]:
     return [frame.camera for frame in chosen], [view_file(frame.name) for frame in chosen]
 
 
-def _frames(scene: Any, cameras: list[Camera], quiet: bool) -> Iterable[np.ndarray]:
+def _frames(
+    draw: Callable[[Camera], np.ndarray], cameras: list[Camera], quiet: bool
+) -> Iterable[np.ndarray]:
     """Render the cameras one after the other, uint8 (H, W, 3)."""
     import numpy as np
 
@@ -148,7 +162,7 @@ def _frames(scene: Any, cameras: list[Camera], quiet: bool) -> Iterable[np.ndarr
 
     with Progress("render", len(cameras), "frames", stops=True, quiet=quiet) as progress:
         for index, camera in enumerate(cameras):
-            yield np.rint(np.clip(scene.render(camera), 0.0, 1.0) * 255.0).astype(np.uint8)
+            yield np.rint(np.clip(draw(camera), 0.0, 1.0) * 255.0).astype(np.uint8)
             progress.update(index + 1)
 
 

@@ -100,7 +100,7 @@ class RayBank:
 
     def sample(self, count: int, generator: torch.Generator) -> RayBatch:
         """Draw ``count`` random pixels and return this process's share of them."""
-        index = torch.randint(len(self), (count,), generator=generator)
+        index = torch.randint(len(self), (count,), generator=generator, device=generator.device)
         return self.gather(index[self._share.rows(count)].to(self._device))
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
@@ -108,7 +108,7 @@ class RayBank:
 
         Patches stay inside their photo; masks hold for the drawn pixels alone.
         """
-        index = torch.randint(len(self), (count,), generator=generator).to(self._device)
+        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(self._device)
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)

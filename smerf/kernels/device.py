@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
+from torch import Tensor
 
 from smerf.errors import MissingPartError
 
-__all__ = ["cuda_works", "require_device"]
+__all__ = ["cuda_works", "require_device", "restore_generator", "scope"]
 
 
 def cuda_works() -> bool:
@@ -31,3 +34,16 @@ def require_device(device: str) -> torch.device:
             "use --device cpu, or leave it out"
         )
     return torch.device(device)
+
+
+def scope(device: torch.device | str) -> contextlib.AbstractContextManager:
+    """Return a context in which new tensors lie on a device; on the CPU they do anyway."""
+    return contextlib.nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
+
+
+def restore_generator(generator: torch.Generator, state: Tensor, seed: int) -> None:
+    """Continue a generator's numbers from a saved state, or from a seed if another kind of device saved it."""
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state.cpu())
+    else:
+        generator.manual_seed(seed)

@@ -1,7 +1,8 @@
 """March rays through a baked submodel natively: the face of ``cuda/include/smerf/march.h``.
 
-Works on numpy arrays and plain numbers, so that viewers and other stages can use it without torch. The plain
-twin is ``smerf.render.reference``; ``smerf.render.native`` chooses between the two.
+Works on numpy arrays and plain numbers, so that viewers and other stages can use it without torch; on a GPU, on
+torch tensors that lie there. The plain twin is ``smerf.render.reference``; ``smerf.render.native`` chooses between
+the two.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from smerf.kernels import native
 
-__all__ = ["MAX_HIDDEN", "MarchSettings", "is_available", "march_rays", "sample_assets"]
+__all__ = ["MAX_HIDDEN", "MarchSettings", "is_available", "march_rays", "march_tensors", "sample_assets"]
 
 MAX_HIDDEN = 64
 """Widest hidden layer of the appearance network that the kernel takes."""
@@ -113,9 +114,8 @@ def _scene(
     }
     scene, kept = _Scene(), []
     for name, (array, shape) in arrays.items():
-        native.check(name, array, np.uint8, shape)
-        kept.append(np.ascontiguousarray(array))
-        setattr(scene, name, kept[-1].ctypes.data)
+        kept.append(_contiguous(name, array, "uint8", shape))
+        setattr(scene, name, native.pointer(kept[-1]).value)
     scene.atlas_x, scene.atlas_y, scene.atlas_z = submodel.atlas.shape[:3]
     scene.texels, scene.num_blocks, scene.block_size, scene.cells = texels, blocks, block, cells
     scene.is_gated, scene.has_coarse = settings.feature_gating, settings.has_coarse
@@ -137,16 +137,26 @@ def _scene(
     return scene, kept
 
 
+def _contiguous(name: str, array: Any, dtype: str, shape: tuple[int | None, ...]) -> Any:
+    """Check a numpy array or a torch tensor, and return it in one piece."""
+    if isinstance(array, np.ndarray):
+        native.check(name, array, np.dtype(dtype), shape)
+        return np.ascontiguousarray(array)
+    import torch
+
+    native.check(name, array, getattr(torch, dtype), shape)
+    return array.contiguous()
+
+
 def _add_network(scene: _Scene, kept: list, network: Mapping[str, np.ndarray], width: int) -> None:
     for i in range(3):
         kernel, bias = network[f"ResampleDense_{i}/kernel"], network[f"ResampleDense_{i}/bias"]
         out = 3 if i == 2 else bias.shape[0]
-        native.check(f"layer {i} kernel", kernel, np.float32, (width, out))
-        native.check(f"layer {i} bias", bias, np.float32, (out,))
+        kept.append(_contiguous(f"layer {i} kernel", kernel, "float32", (width, out)))
+        kept.append(_contiguous(f"layer {i} bias", bias, "float32", (out,)))
         if out > MAX_HIDDEN:
             raise ValueError(f"layer {i}: {out} units, the native marcher takes at most {MAX_HIDDEN}")
-        kept += [np.ascontiguousarray(kernel), np.ascontiguousarray(bias)]
-        scene.kernels[i], scene.biases[i] = kept[-2].ctypes.data, kept[-1].ctypes.data
+        scene.kernels[i], scene.biases[i] = (native.pointer(array).value for array in kept[-2:])
         width = out
     scene.hidden0, scene.hidden1 = (network[f"ResampleDense_{i}/bias"].shape[0] for i in (0, 1))
 
@@ -185,6 +195,52 @@ def march_rays(
         native.pointer(directions), ctypes.c_int64(count), native.pointer(rgb),
     )  # fmt: skip
     del kept
+    return rgb
+
+
+def march_tensors(
+    settings: MarchSettings,
+    submodel: Any,
+    network: Mapping[str, Any],
+    origins: Any,
+    directions: Any,
+    width: int = 0,
+) -> Any:
+    """Render rays through one submodel on a GPU: ``march_rays`` on torch tensors of one CUDA device.
+
+    Args:
+        settings: As in ``march_rays``.
+        submodel: An object with the arrays of ``smerf.scene.BakedSubmodel`` as uint8 tensors.
+        network: The six float32 tensors of the appearance network.
+        origins: (R, 3) or (1, 3) float32.
+        directions: (R, 3) float32.
+        width: Pixels of a row if the rays are those of a picture, row by row; rays of a tile then run together.
+
+    Returns:
+        Colours (R, 3) float32, on the device, not clamped.
+
+    Raises:
+        ValueError: If a shape, dtype or device is not as stated.
+        OSError: If the CUDA library is not there.
+    """
+    import torch
+
+    count, device = len(directions), directions.device
+    native.check("directions", directions, torch.float32, (count, 3))
+    native.check("origins", origins, torch.float32, (1 if len(origins) == 1 else count, 3), device)
+    backend = native.backend(directions, "smerf_march")
+    if backend is None or backend.kind != "cuda":
+        raise OSError(f"no native marcher for tensors on {device}: install nvcc and run `pip install -e .`")
+    scene, kept = _scene(settings, submodel, network)
+    for array in kept:
+        if array.device != device:
+            raise ValueError(f"submodel, network: expected tensors on {device}, got one on {array.device}")
+    origins, directions = origins.contiguous(), directions.contiguous()
+    rgb = torch.empty_like(directions)
+    backend.call(
+        "smerf_march", ctypes.byref(scene), native.pointer(origins), ctypes.c_int(len(origins) == 1),
+        native.pointer(directions), ctypes.c_int64(count), ctypes.c_int(width), native.pointer(rgb),
+    )  # fmt: skip
     return rgb
 
 

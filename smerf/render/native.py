@@ -16,7 +16,7 @@ from smerf.render.options import (
 )
 from smerf.scene.types import BakedScene, SceneParams, lattice_mlp_at
 
-__all__ = ["march_settings", "render_camera", "render_rays"]
+__all__ = ["fits_march", "march_settings", "render_camera", "render_rays"]
 
 
 def march_settings(
@@ -99,6 +99,11 @@ def render_camera(
     return np.clip(colours, 0.0, 1.0).reshape(lens.height, lens.width, 3)
 
 
-def _can_run(scene: BakedScene) -> bool:
+def fits_march(scene: BakedScene) -> bool:
+    """Return whether the native marcher takes the scene's appearance network."""
     widest = max(scene.mlp[f"ResampleDense_{i}/bias"].shape[-1] for i in (0, 1))
-    return march.is_available() and widest <= march.MAX_HIDDEN
+    return widest <= march.MAX_HIDDEN
+
+
+def _can_run(scene: BakedScene) -> bool:
+    return march.is_available() and fits_march(scene)

@@ -35,7 +35,7 @@ class AliveCells:
             self._solid = torch.zeros(self.size**3, dtype=torch.bool)
         else:
             rows = np.unpackbits(np.atleast_2d(packed), axis=-1, count=self.size**3).astype(bool)
-            self._seen, self._solid = (torch.from_numpy(rows[i].copy()) for i in (0, -1))
+            self._seen, self._solid = (torch.tensor(rows[i]) for i in (0, -1))
 
     def mark(self, rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> None:
         """Mark the cells of all samples whose weight (R, S) exceeds the threshold; edges (R, S + 1)."""
@@ -52,12 +52,12 @@ class AliveCells:
 
     def packed(self) -> np.ndarray:
         """Return both grids as bits, eight cells a byte: (2, ceil(C^3 / 8)) uint8."""
-        return np.packbits(torch.stack([self._seen, self._solid]).numpy(), axis=-1)
+        return np.packbits(torch.stack([self._seen, self._solid]).cpu().numpy(), axis=-1)
 
     def grid(self) -> np.ndarray:
         """Return what is seen (C, C, C) bool."""
-        return self._seen.view(self.size, self.size, self.size).numpy()
+        return self._seen.view(self.size, self.size, self.size).cpu().numpy()
 
     def solid(self) -> np.ndarray:
         """Return what is seen as part of a surface (C, C, C) bool."""
-        return self._solid.view(self.size, self.size, self.size).numpy()
+        return self._solid.view(self.size, self.size, self.size).cpu().numpy()

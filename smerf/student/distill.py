@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smerf.capture.types import Capture
-from smerf.kernels.native import require_cpu
+from smerf.kernels.device import require_device
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.runs.signals import stop_requested
 from smerf.student.config import StudentConfig
@@ -36,17 +36,16 @@ def distill(
         config: Sizes and schedule.
         folder: Where checkpoints and the student are written; an unfinished distillation there goes on.
         progress: Called as ``progress(step, steps, **losses)``.
-        device: ``cpu``; anything else is refused.
+        device: ``cpu`` or ``cuda``, where the teacher is moved too if it can be.
 
     Returns:
         The student. When a stop is requested, a checkpoint is written and the unfinished student is returned.
 
     Raises:
-        MissingPartError: If another device than the CPU is asked for.
+        MissingPartError: If the device is not there.
         UsageError: If the configuration asks for a parameterisation that is not known.
     """
-    require_cpu(device)
-    trainer = StudentTrainer(teacher, capture, config)
+    trainer = StudentTrainer(teacher, capture, config, require_device(device))
     saved = load_latest(folder)
     # Filling the pool and the last look around count as a tenth of the work each.
     before = after = config.steps // 10

@@ -21,7 +21,7 @@ _CHUNK = 262144
 
 def to_contracted(points: Tensor, spec: GridSpec) -> Tensor:
     """Take points (N, 3) of training space to contracted space on viewer axes."""
-    local = (points - torch.tensor(spec.centre, dtype=points.dtype)) * spec.scale
+    local = (points - torch.tensor(spec.centre, dtype=points.dtype, device=points.device)) * spec.scale
     return contract(torch.stack([-local[:, 0], local[:, 2], local[:, 1]], -1))
 
 
@@ -29,7 +29,7 @@ def to_training(points: Tensor, spec: GridSpec) -> Tensor:
     """Take contracted points (N, 3) on viewer axes to training space."""
     local = uncontract(points)
     local = torch.stack([-local[:, 0], local[:, 2], local[:, 1]], -1)
-    return local / spec.scale + torch.tensor(spec.centre, dtype=points.dtype)
+    return local / spec.scale + torch.tensor(spec.centre, dtype=points.dtype, device=points.device)
 
 
 class VoxelVotes:
@@ -49,19 +49,20 @@ class VoxelVotes:
     def near(self, reach: int) -> Tensor:
         """Return which voxels (R^3,) bool are at most ``reach`` voxels away from a seen one."""
         size = self.spec.voxel_resolution
-        seen = self._seen.view(size, size, size).numpy().view(np.uint8)
-        return torch.from_numpy(maximum_filter(seen, 2 * reach + 1, mode="constant").astype(bool).reshape(-1))
+        seen = self._seen.view(size, size, size).cpu().numpy().view(np.uint8)
+        near = maximum_filter(seen, 2 * reach + 1, mode="constant").astype(bool).reshape(-1)
+        return torch.from_numpy(near).to(self._seen.device)
 
     def block_index(self, reach: int) -> Tensor:
         """Number the blocks that hold a voxel near a seen one: (B, B, B) int32, -1 elsewhere."""
         size = self.spec.blocks
         alive = self.near(reach).view(size, BLOCK, size, BLOCK, size, BLOCK)
-        alive = alive.any(5).any(3).any(1).numpy()
+        alive = alive.any(5).any(3).any(1).cpu().numpy()
         # The shell of contracted space reaches to infinity: the least density there would draw a wall.
         alive[[0, -1]] = alive[:, [0, -1]] = alive[:, :, [0, -1]] = False
         index = np.full((size, size, size), -1, np.int32)
         index[alive] = np.arange(alive.sum(), dtype=np.int32)
-        return torch.from_numpy(index)
+        return torch.from_numpy(index).to(self._seen.device)
 
 
 def _voxel_of(points: Tensor, spec: GridSpec) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,17 @@ class Student:
     teacher: Teacher | None = None
     backdrop: tuple[float, float, float] | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the grids lie."""
+        return self.grids[0].voxels.device
+
+    def to(self, device: torch.device | str) -> Student:
+        """Return the student on a device; its teacher and its networks move along."""
+        teacher = self.teacher.to(device) if isinstance(self.teacher, torch.nn.Module) else self.teacher
+        grids = [one.to(device) for one in self.grids]
+        return replace(self, grids=grids, appearance=self.appearance.to(device), teacher=teacher)
+
     def shade(
         self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int
     ) -> Tensor:
@@ -61,7 +72,7 @@ class Student:
         """
         rest = (1.0 - opacity).clamp_min(0.0)
         if self.backdrop is not None:
-            features = features + rest * backdrop_features(self.backdrop, self.grids[submodel].spec)
+            features = features + rest * backdrop_features(self.backdrop, self.grids[submodel].spec).to(rest)
             rest = torch.zeros_like(rest)
         behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)
         positions = self.partition.local(rays.origins, submodel)
@@ -71,17 +82,20 @@ class Student:
     def render_rays(self, rays: Rays, edges: Tensor, submodel: int | None = None) -> Tensor:
         """Render rays over given intervals (R, S + 1) with final culling: (R, 3), unclamped."""
         owner = (
-            self.partition.assign(rays.origins) if submodel is None else torch.full((len(rays),), submodel)
+            self.partition.assign(rays.origins)
+            if submodel is None
+            else torch.full((len(rays),), submodel, device=rays.origins.device)
         )
-        result = torch.zeros(len(rays), 3)
+        result = rays.origins.new_zeros(len(rays), 3)
         for k in owner.unique().tolist():
             here = owner == k
             mine = rays[here]
             features, weights = grid_render(
-                self.grids[k], torch.zeros(1), mine.origins, mine.directions, edges[here], self.tau
+                self.grids[k], edges.new_zeros(1), mine.origins, mine.directions, edges[here], self.tau
             )
             opacity = weights.sum(-1, keepdim=True)
-            result[here] = self.shade(features, opacity, mine, torch.tensor(self.background), k)
+            background = torch.tensor(self.background, device=features.device)
+            result[here] = self.shade(features, opacity, mine, background, k)
         return result
 
     def render_image(self, camera: Camera) -> np.ndarray:
@@ -94,10 +108,10 @@ class Student:
             raise UsageError(
                 "the simulated student renders over its teacher's intervals: load it with the teacher"
             )
-        rays = camera_rays(camera)
+        rays = camera_rays(camera).to(self.device)
         parts = []
         for start in range(0, len(rays), _CHUNK):
             chunk = rays[start : start + _CHUNK]
             parts.append(self.render_rays(chunk, self.teacher.query(chunk).edges))
         image = torch.cat(parts).clamp(0.0, 1.0)
-        return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).numpy()
+        return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).cpu().numpy()

@@ -39,8 +39,10 @@ class Parameters(Protocol):
         """Continue from what ``tensors`` returned."""
 
 
-def make_parameters(config: StudentConfig, submodels: int) -> Parameters:
-    """Return new parameters of the configured form.
+def make_parameters(
+    config: StudentConfig, submodels: int, device: torch.device | str = "cpu"
+) -> Parameters:
+    """Return new parameters of the configured form, on a device.
 
     Raises:
         UsageError: If the form is not known.
@@ -48,7 +50,7 @@ def make_parameters(config: StudentConfig, submodels: int) -> Parameters:
     if config.parameterisation == "explicit":
         return ExplicitParameters()
     if config.parameterisation == "hash":
-        return HashParameters(config, submodels)
+        return HashParameters(config, submodels, device)
     raise UsageError(f"student.parameterisation {config.parameterisation!r}: use explicit or hash")
 
 
@@ -88,17 +90,21 @@ class HashParameters:
     A step evaluates them once for every vertex that its samples read, however many samples share it.
     """
 
-    def __init__(self, config: StudentConfig, submodels: int) -> None:
+    def __init__(
+        self, config: StudentConfig, submodels: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.spec, self.decay = config.hash, config.hash_decay
         self.dims = (config.hash.width, *config.decoder, 8)
         generator = torch.Generator().manual_seed(config.seed + 4)
         shape = self.spec.entry_count, self.spec.features
         self.tables = [
-            ((torch.rand(shape, generator=generator) * 2.0 - 1.0) * 1e-5).requires_grad_()
+            ((torch.rand(shape, generator=generator) * 2.0 - 1.0) * 1e-5).to(device).requires_grad_()
             for _ in range(submodels)
         ]
-        self.moments = [(torch.zeros(shape), torch.zeros(shape)) for _ in range(submodels)]
-        self.decoder = initial_params(self.dims, generator).requires_grad_()
+        self.moments = [
+            (torch.zeros(shape, device=device), torch.zeros(shape, device=device)) for _ in range(submodels)
+        ]
+        self.decoder = initial_params(self.dims, generator).to(device).requires_grad_()
         self._adam = torch.optim.Adam([self.decoder], betas=(0.9, 0.99), eps=1e-15)
         self._blocks: dict[int, Tensor] = {}
         self._pending: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -185,7 +191,9 @@ class HashParameters:
             moments[1].copy_(tensors[f"hash.{k}.second"])
         prefix = "hash.adam."
         state = {
-            name.removeprefix(prefix): v.clone() for name, v in tensors.items() if name.startswith(prefix)
+            name.removeprefix(prefix): v.to("cpu" if name.endswith("step") else self.decoder.device, copy=True)
+            for name, v in tensors.items()
+            if name.startswith(prefix)
         }
         if state:
             self._adam.state[self.decoder] = state

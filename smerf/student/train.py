@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from smerf.capture.types import Capture
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rendering import charbonnier, distortion_loss
 from smerf.kernels import Grids, grid_render
+from smerf.kernels.device import restore_generator, scope
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
@@ -27,31 +29,51 @@ from smerf.teacher.model import Teacher
 __all__ = ["StudentTrainer"]
 
 
+def _on_own_device(method: Callable) -> Callable:
+    """Let a method of the trainer make its tensors on the trainer's device."""
+
+    @functools.wraps(method)
+    def run(self: StudentTrainer, *arguments, **named):
+        with scope(self.device):
+            return method(self, *arguments, **named)
+
+    return run
+
+
 class StudentTrainer:
     """The state of a distillation: student, teacher rays, optimiser, step and random generator."""
 
-    def __init__(self, teacher: Teacher, capture: Capture, config: StudentConfig) -> None:
-        self.config, self.teacher = config, teacher
+    def __init__(
+        self,
+        teacher: Teacher,
+        capture: Capture,
+        config: StudentConfig,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.device = config, torch.device(device)
+        self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
         self.white = capture.background == "white"
-        self.bank = RayBank(capture.split("train"))
-        self.generator = torch.Generator().manual_seed(config.seed + 2)
+        self.bank = RayBank(capture.split("train"), device)
+        self.generator = torch.Generator(device).manual_seed(config.seed + 2)
         self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
         self.step = 0
         self.student: Student | None = None
-        self.parameters: Parameters = make_parameters(config, len(self.partition.cells))
-        self.rays = TeacherRays(
-            teacher,
-            self.bank,
-            config.pool,
-            patch=config.patch,
-            origin_jitter=config.origin_jitter,
-            direction_jitter=config.direction_jitter,
-            generator=self.generator,
-        )
+        self.parameters: Parameters = make_parameters(config, len(self.partition.cells), device)
+        with scope(self.device):
+            self.rays = TeacherRays(
+                self.teacher,
+                self.bank,
+                config.pool,
+                patch=config.patch,
+                origin_jitter=config.origin_jitter,
+                direction_jitter=config.direction_jitter,
+                generator=self.generator,
+            )
         self.near = capture.near
         self._debt = 0.0
         self.mean_square = 1.0
 
+    @_on_own_device
     def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
         """Fill the pool, find the voxel blocks and start explicit grids from the teacher."""
         config = self.config
@@ -80,7 +102,9 @@ class StudentTrainer:
 
     def _adopt(self, grids: list[Grids]) -> None:
         network = torch.Generator().manual_seed(self.config.seed + 3)
-        appearance = AppearanceLattice(len(grids), self.config.lattice, self.config.width, network)
+        with torch.device("cpu"):
+            appearance = AppearanceLattice(len(grids), self.config.lattice, self.config.width, network)
+        appearance = appearance.to(self.device)
         grey = (1.0, 1.0, 1.0) if self.white else (0.5, 0.5, 0.5)
         self.student = Student(
             self.config,
@@ -147,6 +171,7 @@ class StudentTrainer:
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
         return losses
 
+    @_on_own_device
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
         config = self.config
@@ -173,6 +198,7 @@ class StudentTrainer:
         self.parameters.learn(self.student.grids, self.step, rate * config.grid_lr)
         return totals
 
+    @_on_own_device
     def finish(self, report: Callable[[float, float], None] | None = None) -> None:
         """Complete the grids, and mark what fresh teacher rays see of them, for baking."""
         self.parameters.finish(self.student.grids)
@@ -204,16 +230,17 @@ class StudentTrainer:
         result["generator"] = self.generator.get_state()
         return result
 
+    @_on_own_device
     def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
         """Continue from saved tensors and counters; the pool starts anew."""
         grids = []
         for k in range(len(self.partition.cells)):
             spec = grid_spec(self.config, self.partition, k)
-            grids.append(Grids.allocate(spec, tensors[f"grids.{k}.block_index"]))
+            grids.append(Grids.allocate(spec, tensors[f"grids.{k}.block_index"].to(self.device)))
         self.parameters.restore(grids, tensors)
         self._adopt(grids)
         for k, one in enumerate(grids):
-            self.student.alive[k] = AliveCells(one.spec, tensors[f"grids.{k}.alive"].numpy())
+            self.student.alive[k] = AliveCells(one.spec, tensors[f"grids.{k}.alive"].cpu().numpy())
         prefix = "appearance."
         self.student.appearance.load_state_dict(
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -221,9 +248,13 @@ class StudentTrainer:
         for i, parameter in enumerate(self.student.appearance.parameters()):
             names = [name.rsplit(".", 1)[1] for name in tensors if name.startswith(f"network.{i}.")]
             if names:
-                self._adam.state[parameter] = {n: tensors[f"network.{i}.{n}"].clone() for n in names}
-        self.generator.set_state(tensors["generator"])
+                # Adam counts its steps on the CPU, wherever the parameters are.
+                self._adam.state[parameter] = {
+                    n: tensors[f"network.{i}.{n}"].to("cpu" if n == "step" else self.device, copy=True)
+                    for n in names
+                }
         self.step = int(state["step"])
+        restore_generator(self.generator, tensors["generator"], self.config.seed + 2 + self.step)
         while self.rays.filled < self.rays.size:
             self.rays.renew(32768)
 

@@ -23,7 +23,7 @@ def voxel_positions(spec: GridSpec, blocks: Tensor, rows: Tensor | None = None) 
     ``blocks`` (N, 3) are the block coordinates, ``rows`` (V,) the voxels' storage rows; all if not given.
     """
     if rows is None:
-        rows = torch.arange(len(blocks) * BLOCK**3)
+        rows = torch.arange(len(blocks) * BLOCK**3, device=blocks.device)
     inside = torch.stack([rows // BLOCK**2 % BLOCK, rows // BLOCK % BLOCK, rows % BLOCK], -1)
     cells = blocks[rows // BLOCK**3] * BLOCK + inside
     return (cells.float() + 0.5) * (4.0 / spec.voxel_resolution) - 2.0

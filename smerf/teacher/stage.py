@@ -8,7 +8,7 @@ from pathlib import Path
 from smerf.capture import save_transforms
 from smerf.capture.types import Capture
 from smerf.errors import SmerfError
-from smerf.kernels.native import require_cpu
+from smerf.kernels.device import require_device
 from smerf.runs import distributed
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.runs.signals import stop_requested
@@ -36,7 +36,7 @@ def train_teacher(
         config: Sizes and schedule.
         folder: Where checkpoints and the teacher are written; an unfinished training there goes on.
         progress: Called as ``progress(step, steps, **losses)``.
-        device: ``cpu``; anything else is refused.
+        device: ``cpu`` or ``cuda``.
 
     Under torchrun every process trains on its share of each batch, and the first one writes. Refined cameras go to
     ``transforms.json`` beside the teacher.
@@ -45,10 +45,10 @@ def train_teacher(
         The teacher. When a stop is requested, a checkpoint is written and the unfinished teacher is returned.
 
     Raises:
-        MissingPartError: If another device than the CPU is asked for.
+        MissingPartError: If the device is not there.
         InvalidDataError: If there is nothing to train on.
     """
-    require_cpu(device)
+    require_device(device)
     with distributed.process_group(device):
         return _train(capture, config, folder, progress, device)
 

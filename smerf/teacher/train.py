@@ -117,7 +117,7 @@ class TeacherTrainer:
         middle = model.spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))
         scale = (middle / (config.near_gradient * model.spacing.near)).square().clamp_max(1.0)
         edges, weights, colour = model.march(rays, s_edges, None if self.white else scale)
-        background = torch.rand(len(rays), 3, generator=self.generator)
+        background = torch.rand(len(rays), 3, generator=self.generator).to(colour.device)
         rest = 1.0 - weights.sum(-1, keepdim=True)
         truth = batch.colours * batch.alpha + (1.0 - batch.alpha) * background
         error = colour + rest * background - truth
@@ -205,7 +205,11 @@ class TeacherTrainer:
         for i, parameter in enumerate(self._networks):
             names = [k.rsplit(".", 1)[1] for k in tensors if k.startswith(f"network.{i}.")]
             if names:
-                self._adam.state[parameter] = {name: tensors[f"network.{i}.{name}"].clone() for name in names}
+                # Adam counts its steps on the CPU, wherever the parameters are.
+                self._adam.state[parameter] = {
+                    name: tensors[f"network.{i}.{name}"].to("cpu" if name == "step" else parameter.device, copy=True)
+                    for name in names
+                }
         self.generator.set_state(tensors["generator"])
         self.step, self._updates = int(state["step"]), [int(n) for n in state["updates"]]
 

@@ -30,7 +30,7 @@ def build(source: str, folder: Path, *, architecture: int = 900, tf32: bool = Fa
     """
     target = folder / f"{source}_{architecture}_{tf32}.so"
     command = [
-        compiler(), "-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas",
+        compiler(), "-std=c++17", "-O0", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas",
         "-D__CUDACC__", f"-D__CUDA_ARCH__={architecture}", *(["-DSMERF_EMULATE_TF32"] if tf32 else []),
         f"-I{EMULATOR}", f"-I{ROOT / 'cuda' / 'include'}", "-include", "cuda_runtime.h",
         "-x", "c++", str(ROOT / "cuda" / "gpu" / f"{source}.cu"), "-o", str(target),

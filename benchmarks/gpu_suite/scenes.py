@@ -1,0 +1,234 @@
+"""Parts ``teacher``, ``student``, ``bake`` and ``render``: real captures, for a stated number of minutes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_suite.common import NotHere, Suite, median_seconds
+from smerf.capture import load_capture, load_image
+from smerf.capture.types import Camera, Capture, Frame
+
+__all__ = ["run_bake", "run_render", "run_student", "run_teacher"]
+
+_PROBE = 20
+_VIEWS = 8
+_FRAME = (1920, 1080)
+
+
+def _truth(frame: Frame, capture: Capture) -> np.ndarray:
+    photo = load_image(frame).astype(np.float32) / 255.0
+    if photo.shape[-1] == 4:
+        photo = photo[..., :3] * photo[..., 3:] + (1.0 - photo[..., 3:] if capture.background == "white" else 0.0)
+    return photo
+
+
+def _psnr(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(-10.0 * np.log10(max(float(np.mean((got - wanted) ** 2)), 1e-10)))
+
+
+def _views(capture: Capture) -> list[Frame]:
+    """Return at most eight test views, evenly spread."""
+    frames = capture.split("test")
+    return [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(_VIEWS, len(frames)))]
+
+
+def _quality(render, capture: Capture) -> float:
+    return float(np.mean([_psnr(render(view.camera), _truth(view, capture)) for view in _views(capture)]))
+
+
+def _capture(suite: Suite, scene: str) -> Capture:
+    folder = (suite.data or Path()) / scene
+    if suite.data is None or not folder.is_dir():
+        raise NotHere(f"{folder}: is not there; --data names the folder that holds {', '.join(suite.scenes)}")
+    return load_capture(folder)
+
+
+def _each_scene(suite: Suite, part: str, work) -> None:
+    """Do the scenes one by one; one that fails does not keep the others back."""
+    suite.require_gpu()
+    bad = []
+    for scene in suite.scenes:
+        try:
+            work(suite, scene, _capture(suite, scene))
+        except Exception as error:
+            suite.add(f"{part}/{scene}", error=f"{type(error).__name__}: {error}")
+            bad.append(scene)
+        torch.cuda.empty_cache()
+    if bad:
+        raise RuntimeError(f"{part} failed on {', '.join(bad)}")
+
+
+def _train(trainer, suite: Suite, most: int, curve) -> tuple[int, float, list[dict]]:
+    """Train for the stated minutes: probe the speed, set the schedule's length, go on to its end.
+
+    Returns the steps, the seconds without measuring, and what ``curve()`` gave at quarters.
+    """
+    def steps(count: int) -> float:
+        torch.cuda.synchronize(suite.device)
+        began = time.perf_counter()
+        for _ in range(count):
+            trainer.advance()
+        torch.cuda.synchronize(suite.device)
+        return time.perf_counter() - began
+
+    spent = steps(_PROBE)
+    per_step = steps(_PROBE) / _PROBE
+    spent += per_step * _PROBE
+    total = int(min(most, max(4 * _PROBE, (60.0 * suite.minutes - spent) / per_step)))
+    trainer.config = replace(trainer.config, steps=total)
+    points = []
+    for quarter in (1, 2, 3, 4):
+        spent += steps(max(0, total * quarter // 4 - trainer.step))
+        points.append({"seconds": spent, "step": trainer.step, **curve()})
+    return total, spent, points
+
+
+def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
+    from smerf.teacher import save_teacher
+    from smerf.teacher.config import PRESETS
+    from smerf.teacher.train import TeacherTrainer
+
+    config = PRESETS[suite.preset]
+    torch.cuda.reset_peak_memory_stats(suite.device)
+    trainer = TeacherTrainer(capture, config, suite.device)
+    total, seconds, points = _train(
+        trainer, suite, config.steps, lambda: {"psnr": _quality(trainer.model.render_image, capture)}
+    )
+    suite.add(
+        f"teacher/{scene}",
+        preset=suite.preset,
+        minutes=seconds / 60.0,
+        steps=total,
+        rays_per_second=config.rays * trainer.step / seconds,
+        step_ms=1e3 * seconds / trainer.step,
+        psnr=points[-1]["psnr"],
+        peak_gpu_mb=torch.cuda.max_memory_allocated(suite.device) / 2**20,
+        curve=points,
+    )
+    save_teacher(trainer.model, suite.work / scene / "teacher")
+
+
+def _train_student(suite: Suite, scene: str, capture: Capture) -> None:
+    from smerf.student import save_student
+    from smerf.student.config import PRESETS
+    from smerf.student.train import StudentTrainer
+    from smerf.teacher import load_teacher
+
+    config = PRESETS[suite.preset]
+    torch.cuda.reset_peak_memory_stats(suite.device)
+    teacher = load_teacher(suite.work / scene / "teacher")
+    trainer = StudentTrainer(teacher, capture, config, suite.device)
+    began = time.perf_counter()
+    trainer.prepare()
+    torch.cuda.synchronize(suite.device)
+    prepared = time.perf_counter() - began
+
+    def curve() -> dict:
+        render = trainer.student.render_image
+        gaps = [_psnr(render(v.camera), trainer.teacher.render_image(v.camera)) for v in _views(capture)]
+        return {"psnr": _quality(render, capture), "psnr_to_teacher": float(np.mean(gaps))}
+
+    total, seconds, points = _train(trainer, suite, config.steps, curve)
+    began = time.perf_counter()
+    trainer.finish()
+    torch.cuda.synchronize(suite.device)
+    suite.add(
+        f"student/{scene}",
+        preset=suite.preset,
+        minutes=seconds / 60.0,
+        prepare_seconds=prepared,
+        finish_seconds=time.perf_counter() - began,
+        steps=total,
+        rays_per_second=config.rays * trainer.step / seconds,
+        step_ms=1e3 * seconds / trainer.step,
+        psnr=points[-1]["psnr"],
+        psnr_to_teacher=points[-1]["psnr_to_teacher"],
+        peak_gpu_mb=torch.cuda.max_memory_allocated(suite.device) / 2**20,
+        curve=points,
+    )
+    save_student(trainer.student, suite.work / scene / "student")
+
+
+def _bake(suite: Suite, scene: str, capture: Capture) -> None:
+    from smerf.baking import BakeConfig, bake
+    from smerf.student import load_student
+
+    folder = suite.work / scene / "baked"
+    student = load_student(suite.work / scene / "student")
+    began = time.perf_counter()
+    # Raw arrays: what is timed is the baking, not the compression of pictures.
+    bake(student, capture, BakeConfig(array_format="raw"), folder=folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    suite.add(
+        f"bake/{scene}",
+        seconds=time.perf_counter() - began,
+        plane_resolution=student.grids[0].spec.plane_resolution,
+        voxel_resolution=student.grids[0].spec.voxel_resolution,
+        megabytes=size / 1e6,
+    )
+
+
+def _large(camera: Camera) -> Camera:
+    """Return the camera with a frame of 1920 x 1080 and the same vertical field of view."""
+    lens, (width, height) = camera.intrinsics, _FRAME
+    focal = lens.fy * height / lens.height
+    wide = replace(
+        lens, model="PINHOLE", width=width, height=height, fx=focal, fy=focal, cx=width / 2, cy=height / 2,
+        distortion=(),
+    )  # fmt: skip
+    return replace(camera, intrinsics=wide)
+
+
+def _render(suite: Suite, scene: str, capture: Capture) -> None:
+    from smerf.render import native as cpu
+    from smerf.render.device import DeviceRenderer
+    from smerf.scene import load_scene
+
+    baked = load_scene(suite.work / scene / "baked")
+    renderer = DeviceRenderer(baked, suite.device)
+    view = _views(capture)[0].camera
+    gap = np.abs(renderer.render(view) - cpu.render_camera(baked, view)).max(-1)
+    large = _large(view)
+    k = baked.params.choose_submodel(large.world_from_cam[:, 3])
+    rays = renderer.rays(large, k)
+    march, spread = median_seconds(partial(renderer.draw, large, *rays, k), suite.device, suite.repeats)
+    whole, _ = median_seconds(partial(renderer.render, large), suite.device, max(3, suite.repeats // 4))
+    suite.add(
+        f"render/{scene}",
+        width=large.intrinsics.width,
+        height=large.intrinsics.height,
+        median_ms=1e3 * march,
+        spread_ms=1e3 * spread,
+        frames_per_second=1.0 / march,
+        with_rays_and_transfer_ms=1e3 * whole,
+        psnr=_quality(renderer.render, capture),
+        pixels_within_2_of_255_of_cpu=float((gap <= 2.0 / 255.0).mean()),
+    )
+    if (gap <= 2.0 / 255.0).mean() < 0.999:
+        raise RuntimeError("the frame differs from the CPU renderer's")
+
+
+def run_teacher(suite: Suite) -> None:
+    """Train each scene's teacher."""
+    _each_scene(suite, "teacher", _train_teacher)
+
+
+def run_student(suite: Suite) -> None:
+    """Distil each scene's teacher, which an earlier run may have left."""
+    _each_scene(suite, "student", _train_student)
+
+
+def run_bake(suite: Suite) -> None:
+    """Bake each scene's student."""
+    _each_scene(suite, "bake", _bake)
+
+
+def run_render(suite: Suite) -> None:
+    """Draw each baked scene at 1920 x 1080."""
+    _each_scene(suite, "render", _render)
