@@ -105,6 +105,15 @@ def build(
             said = job.result()
             if report:
                 report(source.stem, said)
-    link = [str(nvcc), "-shared", "-cudart", "static", *codes[:1], *map(str, objects.values()), "-o", str(target)]
+    link = [
+        str(nvcc),
+        "-shared",
+        "-cudart",
+        "static",
+        *codes[:1],
+        *map(str, objects.values()),
+        "-o",
+        str(target),
+    ]
     subprocess.run(link, check=True)
     return True

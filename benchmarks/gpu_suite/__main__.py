@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_suite import compile, kernels, scenes
-from benchmarks.gpu_suite.common import NotHere, Suite
+from benchmarks.gpu_suite.common import NotHereError, Suite
 from smerf.kernels import native
 
 PARTS = {
@@ -63,7 +63,7 @@ def run_part(suite: Suite, name: str) -> dict:
         outcome = {"state": "ok"}
         if name == "kernels" and not suite.has_gpu:
             outcome = {"state": "ok", "reason": "no GPU: checked on the CPU, nothing measured"}
-    except NotHere as error:
+    except NotHereError as error:
         outcome = {"state": "not run", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()

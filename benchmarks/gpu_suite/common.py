@@ -16,10 +16,10 @@ from smerf.errors import SmerfError
 from smerf.kernels import native
 from smerf.kernels.device import cuda_works
 
-__all__ = ["NotHere", "Suite", "bandwidth", "median_seconds", "reference_kernels"]
+__all__ = ["NotHereError", "Suite", "bandwidth", "median_seconds", "reference_kernels"]
 
 
-class NotHere(SmerfError):
+class NotHereError(SmerfError):
     """A part that this machine cannot run; the message says why."""
 
     exit_code = 3
@@ -45,9 +45,9 @@ class Suite:
         return self.device.type == "cuda"
 
     def require_gpu(self) -> None:
-        """Raise NotHere unless there is a GPU."""
+        """Raise NotHereError unless there is a GPU."""
         if not self.has_gpu:
-            raise NotHere("no GPU: PyTorch finds none that works here")
+            raise NotHereError("no GPU: PyTorch finds none that works here")
 
     def add(self, name: str, **values: object) -> None:
         """Keep a record, and print it."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.gpu_suite.common import NotHere, Suite
+from benchmarks.gpu_suite.common import NotHereError, Suite
 from smerf.kernels import native
 
 __all__ = ["run"]
@@ -44,7 +44,7 @@ def run(suite: Suite) -> None:
     builder = _builder()
     nvcc = builder.find_nvcc()
     if nvcc is None:
-        raise NotHere("no nvcc: install the CUDA toolkit, or set CUDA_HOME")
+        raise NotHereError("no nvcc: install the CUDA toolkit, or set CUDA_HOME")
     said: dict[str, str] = {}
     target = ROOT / "smerf" / "kernels" / "libsmerf_cuda.so"
     began = time.perf_counter()

@@ -120,7 +120,10 @@ def _head(backward: bool):
         rows = rays * samples
         features = torch.randn(rows, density[0], generator=_generator()).to(device).requires_grad_()
         directions = torch.randn(rays, 16, generator=_generator(1)).to(device)
-        nets = [initial_params(dims, _generator(i)).to(device).requires_grad_() for i, dims in ((2, density), (3, colour))]
+        nets = [
+            initial_params(dims, _generator(i)).to(device).requires_grad_()
+            for i, dims in ((2, density), (3, colour))
+        ]
         ups = torch.randn(rows, generator=_generator(4)).to(device), torch.randn(rows, 3).to(device)
         call = lambda: radiance_head(features, directions, nets[0], density, nets[1], colour)  # noqa: E731
         moved = 4.0 * rows * (density[0] + 4) + 64.0 * rays

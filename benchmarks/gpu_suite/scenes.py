@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.gpu_suite.common import NotHere, Suite, median_seconds
+from benchmarks.gpu_suite.common import NotHereError, Suite, median_seconds
 from smerf.capture import load_capture, load_image
 from smerf.capture.types import Camera, Capture, Frame
 
@@ -24,7 +24,9 @@ _FRAME = (1920, 1080)
 def _truth(frame: Frame, capture: Capture) -> np.ndarray:
     photo = load_image(frame).astype(np.float32) / 255.0
     if photo.shape[-1] == 4:
-        photo = photo[..., :3] * photo[..., 3:] + (1.0 - photo[..., 3:] if capture.background == "white" else 0.0)
+        photo = photo[..., :3] * photo[..., 3:] + (
+            1.0 - photo[..., 3:] if capture.background == "white" else 0.0
+        )
     return photo
 
 
@@ -45,7 +47,9 @@ def _quality(render, capture: Capture) -> float:
 def _capture(suite: Suite, scene: str) -> Capture:
     folder = (suite.data or Path()) / scene
     if suite.data is None or not folder.is_dir():
-        raise NotHere(f"{folder}: is not there; --data names the folder that holds {', '.join(suite.scenes)}")
+        raise NotHereError(
+            f"{folder}: is not there; --data names the folder that holds {', '.join(suite.scenes)}"
+        )
     return load_capture(folder)
 
 
@@ -69,6 +73,7 @@ def _train(trainer, suite: Suite, most: int, curve) -> tuple[int, float, list[di
 
     Returns the steps, the seconds without measuring, and what ``curve()`` gave at quarters.
     """
+
     def steps(count: int) -> float:
         torch.cuda.synchronize(suite.device)
         began = time.perf_counter()

@@ -78,7 +78,9 @@ def bake(
         UsageError: If the folder holds something else.
     """
     params = scene_params(student)
-    mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in student.appearance.arrays().items()}
+    mlp = {
+        name: value.cpu().numpy().astype(np.float32) for name, value in student.appearance.arrays().items()
+    }
 
     def submodels() -> Iterator[BakedSubmodel]:
         for k, grids in enumerate(student.grids):

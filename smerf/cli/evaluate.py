@@ -131,18 +131,26 @@ def _renderer(run: RunFolder, stage: str, device: str) -> Callable[[Camera], np.
     if stage == "teacher":
         from smerf.teacher import load_teacher
 
-        return load_teacher(folder).to(device).render_image
+        return _on(load_teacher(folder), device).render_image
     if stage == "student":
         from smerf.student import load_student
         from smerf.teacher import load_teacher
 
         student = load_student(folder)
         student.teacher = load_teacher(run.folder("teacher"))
-        return student.to(device).render_image
-    from smerf.render.device import renderer
+        return _on(student, device).render_image
     from smerf.scene import load_scene
 
-    return renderer(load_scene(folder), device)
+    scene = load_scene(folder)
+    if device == "cpu":
+        return scene.render
+    from smerf.render.device import renderer
+
+    return renderer(scene, device)
+
+
+def _on(model: Any, device: str) -> Any:
+    return model if device == "cpu" else model.to(device)
 
 
 def _protocol(capture: Capture) -> dict[str, Any]:

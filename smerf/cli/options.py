@@ -63,6 +63,8 @@ def resolve_device(device: str) -> str:
     Raises:
         MissingPartError: If ``cuda`` is asked for and there is none that works.
     """
+    if device == "cpu":
+        return device
     from smerf.kernels.device import cuda_works, require_device
 
     if device == "auto":

@@ -62,7 +62,6 @@ class Options(Common):
 def run(options: Options) -> int:
     """Render the frames and say where they are."""
     from smerf.errors import UsageError
-    from smerf.render.device import renderer
     from smerf.runs.signals import catch_signals
     from smerf.scene import load_scene
 
@@ -72,7 +71,13 @@ def run(options: Options) -> int:
     refuse_non_empty(options.output, options.overwrite, "place")
     if not is_video and options.output.is_file():
         raise UsageError(f"{options.output}: is a file; frames need a folder, a video a name ending in .mp4")
-    draw = renderer(load_scene(scene_folder(options.scene)), resolve_device(options.device))
+    device, scene = resolve_device(options.device), load_scene(scene_folder(options.scene))
+    if device == "cpu":
+        draw = scene.render
+    else:
+        from smerf.render.device import renderer
+
+        draw = renderer(scene, device)
     if options.path is not None:
         cameras, fps = read_camera_path(options.path, options.width)
         names = [f"{index:05d}" for index in range(len(cameras))]
@@ -152,9 +157,7 @@ def _capture_cameras(options: Options) -> tuple[list[Camera], list[str]]:
     return [frame.camera for frame in chosen], [view_file(frame.name) for frame in chosen]
 
 
-def _frames(
-    draw: Callable[[Camera], np.ndarray], cameras: list[Camera], quiet: bool
-) -> Iterable[np.ndarray]:
+def _frames(draw: Callable[[Camera], np.ndarray], cameras: list[Camera], quiet: bool) -> Iterable[np.ndarray]:
     """Render the cameras one after the other, uint8 (H, W, 3)."""
     import numpy as np
 

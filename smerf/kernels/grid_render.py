@@ -100,9 +100,7 @@ class Grids:
 
     def to(self, device: torch.device | str) -> Grids:
         """Return the grids on a device; what is there already is shared."""
-        tensors = {
-            one.name: getattr(self, one.name).to(device) for one in fields(self) if one.name != "spec"
-        }
+        tensors = {one.name: getattr(self, one.name).to(device) for one in fields(self) if one.name != "spec"}
         return replace(self, **tensors)
 
     def requantise(self) -> None:
@@ -141,7 +139,9 @@ def _check_rays(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor
     native.check("origins", origins, torch.float32, (edges.shape[0], 3), edges.device)
     native.check("directions", directions, torch.float32, (edges.shape[0], 3), edges.device)
     if grids.voxels.device != edges.device:
-        raise ValueError(f"edges: expected a tensor on {grids.voxels.device}, as the grids, got {edges.device}")
+        raise ValueError(
+            f"edges: expected a tensor on {grids.voxels.device}, as the grids, got {edges.device}"
+        )
     if not 1 <= edges.shape[1] <= MAX_SAMPLES + 1:
         raise ValueError(f"edges: expected 1 to {MAX_SAMPLES + 1} interval ends a ray, got {edges.shape[1]}")
 
@@ -189,7 +189,8 @@ class _GridRender(torch.autograd.Function):
         features, weights = edges.new_empty(rays, FEATURES), edges.new_empty(rays, samples)
         view = _view(grids)
         backend.call(
-            "smerf_grid_render_forward", ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+            "smerf_grid_render_forward", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
+            native.pointer(edges),
             ctypes.c_int64(rays), samples, ctypes.c_float(tau), ctypes.c_float(grids.spec.step),
             native.pointer(features), native.pointer(weights),
         )  # fmt: skip
@@ -204,7 +205,8 @@ class _GridRender(torch.autograd.Function):
         up_features, up_weights = up_features.contiguous(), up_weights.contiguous()
         view = _view(grids)
         ctx.backend.call(
-            "smerf_grid_render_backward", ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+            "smerf_grid_render_backward", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
+            native.pointer(edges),
             ctypes.c_int64(rays), samples, ctypes.c_float(ctx.tau), ctypes.c_float(grids.spec.step),
             native.pointer(up_features), native.pointer(up_weights),
             native.pointer(grids.voxel_records), native.pointer(grids.voxel_touched),
@@ -223,7 +225,8 @@ def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) 
     origins, directions, edges = origins.contiguous(), directions.contiguous(), edges.contiguous()
     view = _view(grids)
     backend.call(
-        "smerf_grid_mark", ctypes.byref(view), native.pointer(origins), native.pointer(directions), native.pointer(edges),
+        "smerf_grid_mark", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
+            native.pointer(edges),
         ctypes.c_int64(edges.shape[0]), edges.shape[1] - 1,
         native.pointer(grids.voxel_touched), native.pointer(grids.plane_touched),
     )  # fmt: skip
@@ -249,7 +252,8 @@ def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     alive = torch.zeros(count, dtype=torch.uint8, device=points.device)
     view = _view(grids)
     backend.call(
-        "smerf_grid_read", ctypes.byref(view), native.pointer(points), ctypes.c_int64(count), native.pointer(voxels),
+        "smerf_grid_read", ctypes.byref(view), native.pointer(points), ctypes.c_int64(count),
+        native.pointer(voxels),
         native.pointer(planes), native.pointer(alive),
     )  # fmt: skip
     return voxels, planes, alive.bool()

@@ -116,8 +116,9 @@ class _HashEncode(torch.autograd.Function):
         records = level_records(spec)
         out = x.new_empty(x.shape[0], spec.width)
         backend.call(
-            "smerf_hash_encode_forward", native.pointer(records), spec.level_count, spec.features, native.pointer(table),
-            native.pointer(x), native.pointer(sigma), ctypes.c_int64(x.shape[0]), native.pointer(out),
+            "smerf_hash_encode_forward", native.pointer(records), spec.level_count, spec.features,
+            native.pointer(table), native.pointer(x), native.pointer(sigma), ctypes.c_int64(x.shape[0]),
+            native.pointer(out),
         )  # fmt: skip
         ctx.save_for_backward(x, table, sigma)
         ctx.spec, ctx.backend = spec, backend
@@ -146,8 +147,8 @@ class _HashEncode(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x)
             backend.call(
-                "smerf_hash_encode_backward_input", native.pointer(records), spec.level_count, spec.features, native.pointer(table),
-                native.pointer(x), native.pointer(sigma), count, native.pointer(upstream),
+                "smerf_hash_encode_backward_input", native.pointer(records), spec.level_count, spec.features,
+                native.pointer(table), native.pointer(x), native.pointer(sigma), count, native.pointer(upstream),
                 native.pointer(grad_x),
             )  # fmt: skip
         return grad_x, grad_table, None, None, None

@@ -189,9 +189,7 @@ class _RadianceHead(torch.autograd.Function):
         keep, common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
-        backend.call(
-            "smerf_radiance_head_forward", *common, native.pointer(density), native.pointer(colour)
-        )
+        backend.call("smerf_radiance_head_forward", *common, native.pointer(density), native.pointer(colour))
         del keep
         ctx.save_for_backward(features, directions, density_params, colour_params)
         ctx.dims, ctx.backend = (density_dims, colour_dims), backend

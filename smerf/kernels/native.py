@@ -231,7 +231,9 @@ def kernel_table() -> dict[str, dict[str, str]]:
             continue
     return {
         kernel: {
-            kind: kind if library is not None and all(hasattr(library, name) for name in names) else "reference"
+            kind: kind
+            if library is not None and all(hasattr(library, name) for name in names)
+            else "reference"
             for kind, library in libraries.items()
         }
         for kernel, names in _KERNELS.items()

@@ -42,7 +42,9 @@ def sparse_adam_(
     """
     tensors = {"values": values, "gradient": gradient, "moment1": moment1, "moment2": moment2}
     for name, tensor in tensors.items():
-        native.check(name, tensor, torch.float32, (None, None) if tensor is values else values.shape, values.device)
+        native.check(
+            name, tensor, torch.float32, (None, None) if tensor is values else values.shape, values.device
+        )
         if not tensor.is_contiguous():
             raise ValueError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
     correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step

@@ -39,9 +39,7 @@ class Parameters(Protocol):
         """Continue from what ``tensors`` returned."""
 
 
-def make_parameters(
-    config: StudentConfig, submodels: int, device: torch.device | str = "cpu"
-) -> Parameters:
+def make_parameters(config: StudentConfig, submodels: int, device: torch.device | str = "cpu") -> Parameters:
     """Return new parameters of the configured form, on a device.
 
     Raises:
@@ -90,9 +88,7 @@ class HashParameters:
     A step evaluates them once for every vertex that its samples read, however many samples share it.
     """
 
-    def __init__(
-        self, config: StudentConfig, submodels: int, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, config: StudentConfig, submodels: int, device: torch.device | str = "cpu") -> None:
         self.spec, self.decay = config.hash, config.hash_decay
         self.dims = (config.hash.width, *config.decoder, 8)
         generator = torch.Generator().manual_seed(config.seed + 4)
@@ -191,7 +187,9 @@ class HashParameters:
             moments[1].copy_(tensors[f"hash.{k}.second"])
         prefix = "hash.adam."
         state = {
-            name.removeprefix(prefix): v.to("cpu" if name.endswith("step") else self.decoder.device, copy=True)
+            name.removeprefix(prefix): v.to(
+                "cpu" if name.endswith("step") else self.decoder.device, copy=True
+            )
             for name, v in tensors.items()
             if name.startswith(prefix)
         }

@@ -207,7 +207,9 @@ class TeacherTrainer:
             if names:
                 # Adam counts its steps on the CPU, wherever the parameters are.
                 self._adam.state[parameter] = {
-                    name: tensors[f"network.{i}.{name}"].to("cpu" if name == "step" else parameter.device, copy=True)
+                    name: tensors[f"network.{i}.{name}"].to(
+                        "cpu" if name == "step" else parameter.device, copy=True
+                    )
                     for name in names
                 }
         self.generator.set_state(tensors["generator"])

@@ -16,11 +16,13 @@ def kernels(monkeypatch):
         if name:
             monkeypatch.setenv("SMERF_KERNELS" if name == "reference" else "SMERF_ISA", name)
         native.load_cpu.cache_clear()
+        native.load_cuda.cache_clear()
 
     switch()
     yield switch
     monkeypatch.undo()
     native.load_cpu.cache_clear()
+    native.load_cuda.cache_clear()
 
 
 @pytest.fixture

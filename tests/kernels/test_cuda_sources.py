@@ -31,7 +31,6 @@ from smerf.render.device import DeviceRenderer
 from smerf.scene.example import example_camera, example_scene
 
 
-
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulated")
@@ -64,7 +63,10 @@ def encode(spec, count=75):
     x = 0.5 + 0.02 * random(count, 3).cumsum(0)
     x[3], x[40, 1] = 1.7, math.nan
     x.requires_grad_()
-    table, sigma = random(spec.entry_count, spec.features, seed=1).requires_grad_(), random(count, seed=2).abs() * 0.05
+    table, sigma = (
+        random(spec.entry_count, spec.features, seed=1).requires_grad_(),
+        random(count, seed=2).abs() * 0.05,
+    )
     out = hash_encode(x, table, spec, sigma)
     out.backward(random(count, spec.width, seed=3))
     return [out.detach(), table.grad, x.grad]
@@ -98,7 +100,11 @@ def test_ray_points(compare):
 @pytest.mark.parametrize("width", [1, 3, 4])
 def test_sparse_adam(compare, width):
     def run():
-        values, first, second = random(300, width), random(300, width, seed=1), random(300, width, seed=2).square()
+        values, first, second = (
+            random(300, width),
+            random(300, width, seed=1),
+            random(300, width, seed=2).square(),
+        )
         gradient = random(300, width, seed=3)
         gradient[::3], gradient[7, 0], gradient[11, 0] = 0.0, math.nan, math.inf
         sparse_adam_(values, gradient, first, second, step=3, lr=0.1, decay=0.01)
@@ -110,7 +116,10 @@ def test_sparse_adam(compare, width):
 @pytest.mark.parametrize("dims", [(1, 1), (12, 16, 1), (40, 64, 8), (7, 65, 33, 16, 2)])
 def test_networks(compare, dims):
     def run():
-        x, params = random(130, dims[0]).requires_grad_(), (0.3 * random(param_count(dims), seed=1)).requires_grad_()
+        x, params = (
+            random(130, dims[0]).requires_grad_(),
+            (0.3 * random(param_count(dims), seed=1)).requires_grad_(),
+        )
         out = mlp(x, params, dims)
         out.backward(random(130, dims[-1], seed=2))
         return [out.detach(), x.grad, params.grad]
@@ -124,7 +133,9 @@ def test_the_radiance_head(compare, density, colour):
         generator = torch.Generator().manual_seed(4)
         nets = [(initial_params(dims, generator) + 0.05).requires_grad_() for dims in (density, colour)]
         features = random(11 * 13, density[0]).requires_grad_()
-        outputs = radiance_head(features, random(11, colour[0] - density[-1], seed=1), nets[0], density, nets[1], colour)
+        outputs = radiance_head(
+            features, random(11, colour[0] - density[-1], seed=1), nets[0], density, nets[1], colour
+        )
         torch.autograd.backward(outputs, (random(143, seed=2), random(143, 3, seed=3)))
         return [*(output.detach() for output in outputs), features.grad, *(net.grad for net in nets)]
 
@@ -220,7 +231,9 @@ def test_an_error_of_the_driver_is_told_with_its_name():
             return b"an illegal memory access was encountered"
 
     backend = emulation.EmulatedBackend("cuda", Library())
-    with pytest.raises(SmerfError, match="smerf_ray_points on cuda: CUDA error 700: an illegal memory access"):
+    with pytest.raises(
+        SmerfError, match="smerf_ray_points on cuda: CUDA error 700: an illegal memory access"
+    ):
         backend.call("smerf_ray_points")
 
 

@@ -15,7 +15,7 @@ x = torch.linspace(0, 1, 30).view(10, 3)
 table = torch.arange(spec.entry_count * 2.0).view(-1, 2).requires_grad_()
 out = hash_encode(x, table, spec)
 out.square().sum().backward()
-used = [row["name"] for row in native.status() if row["state"] == "used"]
+used = [row["name"] for row in native.status() if row["state"] == "used" and row["name"] != "cuda"]
 sums = [float(out.detach().double().sum()), float(table.grad.double().sum())]
 """
 
@@ -63,6 +63,37 @@ def test_without_a_library_the_reference_runs(kernels, monkeypatch, tmp_path):
     native_result = hash_encode(x, table, spec)
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
     native.load_cpu.cache_clear()
-    assert native.load_cpu() is None
+    native.load_cuda.cache_clear()
+    assert native.load_cpu() is None and native.load_cuda() is None
+    assert set(native.kernel_table()["hash_encode"].values()) == {"reference"}
     assert all(row["state"] == "absent" and row["reason"] for row in native.status())
     torch.testing.assert_close(hash_encode(x, table, spec), native_result)
+
+
+def test_the_table_names_what_runs_each_kernel(kernels, monkeypatch):
+    class Library:
+        smerf_ray_points = smerf_hash_encode_forward = smerf_hash_encode_backward = None
+
+    monkeypatch.setattr(native, "load_cuda", Library)
+    table = native.kernel_table()
+    cpu = "cpu" if native.load_cpu() else "reference"
+    assert table["ray_points"] == {"cpu": cpu, "cuda": "cuda"}
+    assert table["hash_encode"] == {"cpu": cpu, "cuda": "cuda"}
+    assert table["mlp"] == {"cpu": cpu, "cuda": "reference"}
+    kernels("reference")
+    assert native.kernel_table()["ray_points"]["cpu"] == "reference"
+
+
+def test_a_cuda_library_without_a_gpu_is_ready_and_says_why(monkeypatch):
+    class Library:
+        def smerf_device_count(self):
+            return -35
+
+        @staticmethod
+        def smerf_error(code):
+            return {35: b"CUDA driver version is insufficient"}[code]
+
+    monkeypatch.setattr(native, "load_cuda", Library)
+    row = next(row for row in native.status() if row["name"] == "cuda")
+    assert row["state"] == "ready"
+    assert row["reason"] == "built, but there is no GPU to run it: CUDA driver version is insufficient"

@@ -1,0 +1,66 @@
+"""The GPU suite on a machine without a GPU: what it says, and what it leaves behind."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    from benchmarks.gpu_suite import __main__ as suite
+
+    yield suite
+    for name in [name for name in sys.modules if name.startswith("benchmarks")]:
+        del sys.modules[name]
+
+
+def test_parts_that_need_a_gpu_are_named_with_the_reason(suite, tmp_path, capsys):
+    code = suite.main(["--json", str(tmp_path / "out" / "gpu.json"), "--parts", "teacher,render"])
+    document = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert code == 3
+    assert document["device"]["kind"] == "cpu"
+    assert {part: outcome["state"] for part, outcome in document["parts"].items()} == {
+        "teacher": "not run",
+        "render": "not run",
+    }
+    assert "no GPU" in document["parts"]["teacher"]["reason"]
+    printed = capsys.readouterr()
+    assert "not run here: teacher, render" in printed.out and "no GPU" in printed.err
+
+
+def test_kernels_are_checked_on_the_cpu_and_one_failure_keeps_nothing_back(suite, tmp_path, monkeypatch):
+    cases = {case.name: case for case in suite.kernels.CASES}
+
+    def broken(device, size):
+        raise ValueError("out of order")
+
+    chosen = (
+        suite.kernels.Case("broken", broken, 1),
+        *(cases[name] for name in ("ray_points", "mlp/12_16_1/backward", "sparse_adam", "grid_mark")),
+    )
+    monkeypatch.setattr(suite.kernels, "CASES", chosen)
+    code = suite.main(
+        ["--json", str(tmp_path / "gpu.json"), "--parts", "kernels,bake", "--small", "--repeats", "2"]
+    )
+    document = json.loads((tmp_path / "gpu.json").read_text())
+    records = {record["name"]: record for record in document["records"]}
+    assert code == 1
+    assert "out of order" in records["kernels/broken"]["error"]
+    assert all(records[f"kernels/{case.name}"]["agrees"] for case in chosen[1:])
+    assert "median_ms" not in records["kernels/ray_points"]
+    assert document["parts"]["kernels"]["state"] == "failed"
+    assert document["parts"]["bake"]["state"] == "not run"
+
+
+def test_an_unknown_part_is_a_usage_error(suite, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        suite.main(["--json", str(tmp_path / "gpu.json"), "--parts", "kernel"])
+    assert caught.value.code == 2
+    assert "build,kernels,teacher" in capsys.readouterr().err
