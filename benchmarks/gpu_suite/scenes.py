@@ -101,7 +101,7 @@ def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
 
     config = PRESETS[suite.preset]
     torch.cuda.reset_peak_memory_stats(suite.device)
-    trainer = TeacherTrainer(capture, config, suite.device)
+    trainer = TeacherTrainer(capture, config, str(suite.device))
     total, seconds, points = _train(
         trainer, suite, config.steps, lambda: {"psnr": _quality(trainer.model.render_image, capture)}
     )

@@ -59,6 +59,7 @@ class DeviceRenderer:
 
     def rays(self, camera: Camera, k: int, near: float | None = None) -> tuple[Tensor, Tensor]:
         """Return a camera's origin (1, 3) and directions (H * W, 3) in submodel k's frame, on the device."""
+        # Computed in main memory, where the other renderers compute theirs: the same numbers, to the last bit.
         _, directions = camera_rays(camera, choose_near(self.scene, near))
         origin = np.asarray(camera.world_from_cam[None, :3, 3], np.float64)
         origins, directions = to_submodel(self.scene.params, k, origin, directions)
