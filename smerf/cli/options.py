@@ -27,7 +27,6 @@ __all__ = [
     "refuse_non_empty",
     "require_capture",
     "resolve_device",
-    "resolve_torch_device",
     "scene_folder",
 ]
 
@@ -70,22 +69,6 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if cuda_works() else "cpu"
     return str(require_device(device))
-
-
-def resolve_torch_device(device: str) -> str:
-    """Turn ``auto`` into the device for what is plain PyTorch: the GPU if there is one.
-
-    Raises:
-        MissingPartError: If ``cuda`` is asked for and PyTorch finds none.
-    """
-    import torch
-
-    has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
-        raise MissingPartError(
-            "--device cuda: PyTorch finds no GPU (smerf doctor tells more); use --device cpu"
-        )
-    return "cuda" if device != "cpu" and has_gpu else "cpu"
 
 
 def require_capture(path: Path) -> None:

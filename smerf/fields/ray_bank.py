@@ -108,7 +108,9 @@ class RayBank:
 
         Patches stay inside their photo; masks hold for the drawn pixels alone.
         """
-        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(self._device)
+        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
+            self._device
+        )
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)

@@ -18,7 +18,17 @@ from typing import Any
 
 from smerf.errors import SmerfError
 
-__all__ = ["Backend", "backend", "check", "check_device", "kernel_table", "load_cpu", "load_cuda", "pointer", "status"]
+__all__ = [
+    "Backend",
+    "backend",
+    "check",
+    "check_device",
+    "kernel_table",
+    "load_cpu",
+    "load_cuda",
+    "pointer",
+    "status",
+]
 
 ABI = 1
 _ISAS = ("baseline", "avx2", "avx512")
@@ -34,6 +44,11 @@ _KERNELS = {
     "grid_read": ("smerf_grid_read",),
     "grid_adam": ("smerf_grid_adam",),
     "march": ("smerf_march",),
+    "multisample_encode": ("smerf_multisample_forward", "smerf_multisample_backward"),
+    "encode_directions": ("smerf_encode_directions_forward", "smerf_encode_directions_backward"),
+    "volume_render": ("smerf_volume_render_forward", "smerf_volume_render_backward"),
+    "importance_sample": ("smerf_importance_sample",),
+    "blurred_interlevel": ("smerf_blurred_interlevel",),
 }
 
 

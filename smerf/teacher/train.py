@@ -17,6 +17,7 @@ from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, distortion_loss, interlevel_loss
 from smerf.fields.sampling import resample
 from smerf.kernels import sparse_adam_
+from smerf.kernels.device import fast_products
 from smerf.runs import distributed
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.draws import RowDraws
@@ -132,6 +133,7 @@ class TeacherTrainer:
             )
         return losses
 
+    @fast_products()
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
         batch = self.bank.sample(self.config.rays, self.generator)

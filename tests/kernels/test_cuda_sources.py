@@ -10,21 +10,27 @@ import torch
 
 from smerf.errors import SmerfError
 from smerf.kernels import (
+    Frustums,
     Grids,
     GridSpec,
     HashSpec,
+    blurred_interlevel,
+    encode_directions,
     grid_adam_,
     grid_mark,
     grid_read,
     grid_render,
     hash_encode,
+    importance_sample,
     initial_params,
     mlp,
+    multisample_encode,
     native,
     param_count,
     radiance_head,
     ray_points,
     sparse_adam_,
+    volume_render,
 )
 from smerf.render import reference as picture_reference
 from smerf.render.device import DeviceRenderer
@@ -242,3 +248,64 @@ def test_tensors_on_different_devices_are_refused_by_name():
     table = torch.empty(spec.entry_count, 2, device="meta")
     with pytest.raises(ValueError, match="table: expected a tensor on cpu, got one on meta"):
         hash_encode(torch.rand(4, 3), table, spec)
+
+
+@pytest.mark.parametrize("points, seed, contraction", [(1, None, "cube"), (3, 7, "ball"), (6, None, "ball")])
+def test_multisampled_encoding(compare, points, seed, contraction):
+    def run():
+        spec = HashSpec(4, 2, 9, 4, 40)
+        table = random(spec.entry_count, 2).requires_grad_()
+        edges, radii = random(15, 6, seed=1).abs().cumsum(-1), random(15, seed=2).abs() * 0.02
+        rays = 0.5 * random(15, 3), torch.nn.functional.normalize(random(15, 3, seed=3), dim=-1), edges, radii
+        out = multisample_encode(
+            *rays, table, spec, Frustums(0.8, points, contraction, seed), torch.arange(4.0)
+        )
+        out.backward(random(*out.shape, seed=4))
+        return [out.detach(), table.grad]
+
+    compare("multisample", run, atol=4e-5)
+
+
+@pytest.mark.parametrize("kind", ["spherical", "sinusoidal"])
+def test_direction_encodings(compare, kind):
+    def run():
+        directions = torch.nn.functional.normalize(random(40, 3), dim=-1).requires_grad_()
+        out = encode_directions(directions, kind)
+        out.backward(random(*out.shape, seed=1))
+        return [out.detach(), directions.grad]
+
+    compare("directions", run)
+
+
+def test_volume_rendering(compare):
+    def run():
+        density = random(30, 12).exp().requires_grad_()
+        colour = random(30, 12, 3, seed=1).sigmoid().requires_grad_()
+        edges = random(30, 13, seed=2).abs().cumsum(-1)
+        seen = volume_render(density, edges, colour, edges / edges[:, -1:])
+        torch.autograd.backward(tuple(seen), [random(*one.shape, seed=3) for one in seen])
+        return [*(one.detach() for one in seen), density.grad, colour.grad]
+
+    compare("volume_render", run)
+
+
+def test_placing_samples(compare):
+    def run():
+        edges = torch.linspace(0.0, 1.0, 11).expand(20, -1)
+        return [
+            importance_sample(edges, random(20, 10).square(), 8, random(20, seed=1).clamp(-0.5, 0.5), 0.1)
+        ]
+
+    compare("importance_sample", run)
+
+
+def test_the_proposal_loss(compare):
+    def run():
+        edges = torch.linspace(0.0, 1.0, 9).expand(20, -1).contiguous()
+        outer = torch.linspace(0.0, 1.0, 6).expand(20, -1).contiguous()
+        weights, proposal = random(20, 8).softmax(-1), random(20, 5, seed=1).softmax(-1).requires_grad_()
+        loss = blurred_interlevel(edges, weights, outer, proposal, 0.02)
+        loss.sum().backward()
+        return [loss.detach(), proposal.grad]
+
+    compare("interlevel", run)

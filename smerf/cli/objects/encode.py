@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Output, Positional, Switch, resolve_torch_device
+from smerf.cli.options import Common, Device, Output, Positional, Switch, resolve_device
 
 __all__ = ["Options", "run"]
 
@@ -58,7 +58,7 @@ def run(options: Options) -> int:
     if options.output.suffix != ".safetensors":
         raise UsageError(f"{options.output}: give a name ending in .safetensors")
     where = find_model(options.model)
-    model, _ = load_model(where, resolve_torch_device(options.device))
+    model, _ = load_model(where, resolve_device(options.device))
     config = model.config
     if model.slots is None:
         raise UsageError(f"{where}: is an SRT without slots; encode needs a model with slots")

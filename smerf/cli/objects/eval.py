@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Json, Positional, resolve_torch_device
+from smerf.cli.options import Common, Device, Json, Positional, resolve_device
 
 __all__ = ["Options", "run"]
 
@@ -50,7 +50,7 @@ def run(options: Options) -> int:
     from smerf.runs.signals import catch_signals
 
     where = find_model(options.model)
-    model, record = load_model(where, resolve_torch_device(options.device))
+    model, record = load_model(where, resolve_device(options.device))
     scenes = open_scenes(options.scenes, limit=options.limit)
     if scenes.size != model.config.image:
         raise UsageError(

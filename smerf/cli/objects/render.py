@@ -15,7 +15,7 @@ from smerf.cli.options import (
     Positional,
     Switch,
     refuse_non_empty,
-    resolve_torch_device,
+    resolve_device,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run(options: Options) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: give 1 or more")
-    saved, model = load_with_model(options.slots, options.model, resolve_torch_device(options.device))
+    saved, model = load_with_model(options.slots, options.model, resolve_device(options.device))
     renderer = SlotRenderer(model, saved, options.slots.parent)
     count = options.views or (72 if is_video else 4)
     if options.inputs:

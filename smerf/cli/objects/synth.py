@@ -14,7 +14,7 @@ from smerf.cli.options import (
     Positional,
     Switch,
     refuse_non_empty,
-    resolve_torch_device,
+    resolve_device,
 )
 
 __all__ = ["Options", "run"]
@@ -70,7 +70,7 @@ def run(options: Options) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: give 1 or more")
-    device = resolve_torch_device(options.device)
+    device = resolve_device(options.device)
     refuse_non_empty(options.output, options.overwrite, "folder")
     recipe = known[options.recipe]
     if options.size is not None:

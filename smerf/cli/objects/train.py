@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Positional, RunOutput, Settings, Switch, resolve_torch_device
+from smerf.cli.options import Common, Device, Positional, RunOutput, Settings, Switch, resolve_device
 
 if TYPE_CHECKING:
     from smerf.objects.config import ObjectsConfig
@@ -60,7 +60,7 @@ def run(options: Options) -> int:
     from smerf.runs.folder import RunFolder
     from smerf.runs.signals import catch_signals
 
-    device = resolve_torch_device(options.device)
+    device = resolve_device(options.device)
     path = options.output or Path("runs") / f"{options.scenes.resolve().name or 'scenes'}-objects"
     scenes = open_scenes(options.scenes, limit=options.limit)
     with process_group() as rank, catch_signals():
