@@ -10,20 +10,25 @@ from torch import Tensor
 
 from benchmarks.gpu_suite.common import Suite, bandwidth, median_seconds, reference_kernels
 from smerf.kernels import (
+    Frustums,
     Grids,
     GridSpec,
     HashSpec,
+    blurred_interlevel,
     grid_adam_,
     grid_mark,
     grid_read,
     grid_render,
     hash_encode,
+    importance_sample,
     initial_params,
     mlp,
+    multisample_encode,
     native,
     radiance_head,
     ray_points,
     sparse_adam_,
+    volume_render,
 )
 
 __all__ = ["CASES", "Case", "run"]
@@ -223,6 +228,71 @@ def _grid(what: str):
     return make
 
 
+def _multisample(backward: bool):
+    def make(device: torch.device, size: int):
+        spec, samples, points = _STANDARD, 32, 3
+        origins, directions, edges = _rays(max(1, size // samples), samples, device)
+        radii = torch.full_like(origins[:, 0], 2e-3)
+        table = (torch.rand(spec.entry_count, spec.features, generator=_generator()) - 0.5).to(device)
+        table.requires_grad_()
+        scales = torch.ones(spec.level_count, device=device)
+        call = lambda: multisample_encode(  # noqa: E731
+            origins, directions, edges, radii, table, spec, Frustums(1.0, points), scales
+        )
+        rows, width = edges.shape[0] * samples, spec.width + spec.level_count
+        corners = rows * points * 8.0 * spec.level_count * _SECTOR
+        moved = corners + 4.0 * rows * (width + 1)
+        if not backward:
+            return (lambda: [call().detach()]), moved
+        out = call()
+        upstream = torch.randn(out.shape, generator=_generator(1)).to(device)
+        run = lambda: list(torch.autograd.grad(out, table, upstream, retain_graph=True))  # noqa: E731
+        return run, moved + corners + 4.0 * table.numel()
+
+    return make
+
+
+def _volume(backward: bool):
+    def make(device: torch.device, size: int):
+        samples = 32
+        _, _, edges = _rays(max(1, size // samples), samples, device)
+        shape = edges[:, 1:].shape
+        density = torch.rand(shape, generator=_generator()).to(device).requires_grad_()
+        colour = torch.rand(*shape, 3, generator=_generator(1)).to(device).requires_grad_()
+        call = lambda: list(volume_render(density, edges, colour, edges / edges[:, -1:]))  # noqa: E731
+        if not backward:
+            return (lambda: [one.detach() for one in call()]), 28.0 * density.numel()
+        seen = call()
+        ups = [torch.randn(one.shape, generator=_generator(2)).to(device) for one in seen]
+        run = lambda: list(torch.autograd.grad(seen, (density, colour), ups, retain_graph=True))  # noqa: E731
+        return run, 48.0 * density.numel()
+
+    return make
+
+
+def _place(device: torch.device, size: int):
+    rays, bins, samples = max(1, size // 32), 64, 32
+    edges = torch.linspace(0.0, 1.0, bins + 1, device=device).expand(rays, -1).contiguous()
+    weights = torch.rand(rays, bins, generator=_generator()).to(device).square()
+    jitter = (torch.rand(rays, generator=_generator(1)) - 0.5).to(device)
+    run = lambda: [importance_sample(edges, weights, samples, jitter, 0.05)]  # noqa: E731
+    return run, 4.0 * rays * (2 * bins + samples + 3)
+
+
+def _interlevel(device: torch.device, size: int):
+    rays, bins, samples = max(1, size // 32), 64, 32
+    edges = torch.linspace(0.0, 1.0, samples + 1, device=device).expand(rays, -1).contiguous()
+    outer = torch.linspace(0.0, 1.0, bins + 1, device=device).expand(rays, -1).contiguous()
+    weights = torch.rand(rays, samples, generator=_generator()).softmax(-1).to(device)
+    proposal = torch.rand(rays, bins, generator=_generator(1)).softmax(-1).to(device).requires_grad_()
+
+    def run() -> list[Tensor]:
+        loss = blurred_interlevel(edges, weights, outer, proposal, 0.01)
+        return [loss.detach(), *torch.autograd.grad(loss.sum(), proposal)]
+
+    return run, 4.0 * rays * (2 * samples + 4 * bins + 4)
+
+
 _STANDARD = HashSpec(8, 4, 20, 16, 4096)
 _WIDE = HashSpec(16, 2, 19, 16, 2048)
 _PROPOSAL = HashSpec(6, 2, 17, 16, 512)
@@ -237,6 +307,12 @@ CASES = (
     Case("hash_encode/L6_F2_T17/backward", _hash(_PROPOSAL, True), _ROWS),
     # Trilinear cells meet at kinks: a point on one may take either side's slope.
     Case("hash_encode/L6_F2_T17/backward_input", _hash(_PROPOSAL, True, True), _ROWS, tolerance=2e-2),
+    Case("multisample/L8_F4_T20_3/forward", _multisample(False), _ROWS),
+    Case("multisample/L8_F4_T20_3/backward", _multisample(True), _ROWS),
+    Case("volume_render/forward", _volume(False), _ROWS),
+    Case("volume_render/backward", _volume(True), _ROWS, tolerance=1e-3),
+    Case("importance_sample", _place, _ROWS),
+    Case("blurred_interlevel", _interlevel, _ROWS, tolerance=1e-3),
     Case("ray_points", _ray_points, _ROWS),
     Case("mlp/12_16_1/forward", _mlp((12, 16, 1), False), _ROWS, loose=1e-2),
     Case("mlp/12_16_1/backward", _mlp((12, 16, 1), True), _ROWS, loose=2e-2),

@@ -1,8 +1,8 @@
 """Small ReLU networks: checks, dispatch and gradients.
 
 Parameters are one flat float32 vector: for each layer the weights (in, out) row-major, then the bias (out). On
-a GPU the native kernels multiply on tensor cores in TF32 (10 bits of mantissa, sums in float32);
-``SMERF_MLP=float32`` keeps to PyTorch's full precision, which networks too large for the kernels get as well.
+a GPU the native kernels multiply on tensor cores in TF32 (10 bits of mantissa, sums in float32). Networks too
+large for them are left to PyTorch, and ``SMERF_MLP=float32`` leaves all to it, in its own precision.
 """
 
 from __future__ import annotations
