@@ -37,9 +37,15 @@ class TeacherConfig:
     proposal: FieldConfig = dataclasses.field(
         default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16)
     )
-    """The proposal field that places the samples."""
+    """The proposal field that places the samples, where no cache does."""
+    cache_resolution: int = 0
+    """Cells per axis of a density cache that places the samples; 0: the proposal field does."""
+    cache_cap: float = 0.35
+    """Most optical depth that placement sees in one interval of the cache."""
+    cache_decay: float = 0.95
+    """What is left of the cache's densities every 16 steps unless the field confirms them."""
     proposal_samples: int = 64
-    """Intervals in which the proposal field is evaluated."""
+    """Intervals in which the proposal field or the cache is evaluated."""
     samples: int = 32
     """Intervals of the radiance field."""
     scene_scale: float | None = None
@@ -89,7 +95,7 @@ PRESETS: dict[str, TeacherConfig] = {
         rays=512,
         steps=400,
     ),
-    "preview": TeacherConfig(),
+    "preview": TeacherConfig(cache_resolution=128, proposal_samples=96),
     "standard": TeacherConfig(
         field=FieldConfig(
             HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2

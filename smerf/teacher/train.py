@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from smerf.fields.ray_bank import RayBank, RayBatch
 from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, distortion_loss, interlevel_loss
 from smerf.fields.sampling import resample
-from smerf.kernels import sparse_adam_
+from smerf.kernels import native, sparse_adam_
+from smerf.teacher.cached import CachedTraining
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import HashTeacher
 
@@ -46,10 +48,15 @@ class TeacherTrainer:
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
         self.mean_square = 1.0
-        self._tables = [self.model.field.table, self.model.proposal.table]
+        self._tables = [self.model.field.table]
+        if self.model.cache is None:
+            self._tables.append(self.model.proposal.table)
         self._networks = [p for p in self.model.parameters() if all(p is not t for t in self._tables)]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self._tables]
+        for tensor in itertools.chain(*self._moments):
+            native.use_large_pages(tensor)
         self._updates = [0 for _ in self._tables]
+        self._cached = CachedTraining(self.model, config) if self.model.cache is not None else None
         self._adam = torch.optim.Adam(self._networks, lr=config.network_lr, betas=(0.9, 0.99), eps=1e-15)
 
     def learning_rate(self) -> float:
@@ -72,6 +79,10 @@ class TeacherTrainer:
 
     def losses(self, batch: RayBatch) -> dict[str, Tensor]:
         """Return the weighted losses of a batch; their sum is what is minimised."""
+        if self._cached:
+            losses, square = self._cached.losses(batch, self.generator, self.step, self._mix())
+            self.mean_square = float(square)
+            return losses
         config, model, rays = self.config, self.model, batch.rays
         learns_proposal = self._learns_proposal()
         with torch.set_grad_enabled(learns_proposal):
@@ -99,10 +110,11 @@ class TeacherTrainer:
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
         batch = self.bank.sample(self.config.rays, self.generator)
-        losses = self.losses(batch)
         for parameter in self.model.parameters():
             parameter.grad = None
-        sum(losses.values()).backward()
+        losses = self.losses(batch)
+        if self._cached is None or not self._cached.fused:
+            sum(losses.values()).backward()
         rate = self.learning_rate()
         for group in self._adam.param_groups:
             group["lr"] = rate * self.config.network_lr
@@ -119,6 +131,8 @@ class TeacherTrainer:
                 decay=self.config.hash_decay,
             )  # fmt: skip
         self.step += 1
+        if self._cached:
+            self._cached.refresh(self.step, self.generator)
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,0 +1,425 @@
+// The teacher on CPUs: rays are followed in groups whose samples, activations and gradients never leave the cache.
+//
+// A group of rays is evaluated front to back, a few samples at a time: a ray that no light is left on stops. Colours are
+// evaluated where the weight counts, and gradients flow where they count. In training each group leaves behind the
+// points that it touched with the gradients of their features; afterwards one thread a level adds those to the table, so
+// that sums have the same order on any number of threads.
+#include <algorithm>
+
+#include "hash_tile.h"
+#include "radiance_tile.h"
+#include "smerf/density_cache.h"
+#include "smerf/ray_losses.h"
+#include "smerf/ray_points.h"
+
+namespace {
+
+using namespace smerf;
+
+constexpr int kGroupRays = 16;
+constexpr int kSlice = 8;    // samples of a ray that are evaluated together
+constexpr int kShards = 32;  // network gradients are summed in this many ranges of groups, then in order
+constexpr int kMaxSamples = 128;
+
+}  // namespace
+
+struct TeacherField {
+  const HashLevel* levels;
+  const float* table;
+  const float* density_params;
+  const float* colour_params;
+  int32_t level_count, features;
+  RadianceWidths widths;
+  RaySpacing spacing;
+  float scale;              // training units to the contraction's unit cube
+  float min_light;          // a ray stops where less light is left
+  float min_weight;         // samples of less weight have no colour
+};
+
+struct TeacherRays {
+  const float *origins, *directions, *radii;  // (R, 3), (R, 3), (R)
+  const float* s_edges;                       // (R, S + 1)
+  int64_t rays;
+  int32_t samples;
+};
+
+// What training adds: the target and the losses. near_distance: samples closer than this have weaker gradients (0: none).
+struct TeacherTarget {
+  const float* truth;       // (R, 3), over the background
+  const float* background;  // (R, 3)
+  float charbonnier, distortion_weight, near_distance, min_gradient;
+};
+
+// What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each.
+struct TeacherTrace {
+  float* losses;           // (R, 3): Charbonnier mean, distortion, squared error mean
+  float* grad_density;     // flat, added to
+  float* grad_colour;      // flat, added to
+  float* points;           // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient
+  float* feature_gradient; // (groups, 16 S, padded features)
+  int32_t* counts;         // (groups, 2): samples with a gradient, samples evaluated
+  int32_t* cells;          // (groups, 16 S) cache cells of the evaluated samples
+  float* densities;        // (groups, 16 S)
+  int32_t cache_resolution;
+};
+
+namespace {
+
+template <int F>
+class RayGroup {
+ public:
+  RayGroup(const TeacherField& field, const RadianceNets& nets, int samples)
+      : field_(field), nets_(nets), samples_(samples), room_(kGroupRays * samples) {
+    const size_t rows = room_ + smerf::kGroup;
+    for (auto& axis : x_) axis.assign(rows, 0.0f);
+    footprint_.assign(rows, -1.0f);
+    features_.assign(rows * nets.features(), 0.0f);
+    hidden_.assign(rows * nets.density(), 0.0f);
+    geometry_.assign(rows * nets.geometry(), 0.0f);
+    live_geometry_.assign(rows * nets.geometry(), 0.0f);
+    live_hidden_.assign(rows * nets.colour(), 0.0f);
+    back_features_.assign(rows * nets.features(), 0.0f);
+    back_hidden_.assign(rows * nets.density(), 0.0f);
+    back_geometry_.assign(rows * nets.geometry(), 0.0f);
+    back_grad_hidden_.assign(rows * nets.density(), 0.0f);
+    logits_.assign(rows * 3, 0.0f);
+    grad_logits_.assign(rows * 3, 0.0f);
+    row_.assign(room_, -1);
+    live_.assign(room_, -1);
+    bias_.assign((size_t)kGroupRays * nets.colour(), 0.0f);
+    grad_bias_.assign((size_t)kGroupRays * nets.colour(), 0.0f);
+  }
+
+  // Evaluates densities, weights and colours. weights: (count, S); t_edges: (count, S + 1); both written.
+  void forward(const TeacherRays& rays, int64_t first, int count, float* t_edges, float* weights) {
+    first_ = first;
+    count_ = count;
+    evaluated_ = 0;
+    const int samples = samples_;
+    int alive[kGroupRays], alive_count = count;
+    float depth[kGroupRays];
+    for (int r = 0; r < count; ++r) {
+      const float* s = rays.s_edges + (first + r) * (samples + 1);
+      float* t = t_edges + (int64_t)r * (samples + 1);
+      for (int i = 0; i <= samples; ++i) t[i] = t_from_s(field_.spacing, s[i]);
+      std::fill(row_.begin() + r * samples, row_.begin() + (r + 1) * samples, -1);
+      std::fill(depth_ + r * samples, depth_ + (r + 1) * samples, 0.0f);
+      alive[r] = r;
+      depth[r] = 0.0f;
+    }
+    const float most = field_.min_light > 0.0f ? -logf(field_.min_light) : INFINITY;
+    for (int start = 0; start < samples && alive_count; start += kSlice) {
+      const int end = std::min(samples, start + kSlice), begin = evaluated_;
+      for (int a = 0; a < alive_count; ++a)
+        for (int i = start; i < end; ++i) place(rays, alive[a], i, t_edges);
+      const int rows = evaluated_ - begin;
+      encode(begin, rows);
+      nets_.density_forward(features_.data() + (int64_t)begin * nets_.features(), rows,
+                            hidden_.data() + (int64_t)begin * nets_.density(),
+                            geometry_.data() + (int64_t)begin * nets_.geometry());
+      int left = 0;
+      for (int a = 0; a < alive_count; ++a) {
+        const int r = alive[a];
+        const float* t = t_edges + (int64_t)r * (samples + 1);
+        for (int i = start; i < end; ++i) {
+          const int row = row_[r * samples + i];
+          density_[row] = density_of(geometry_[(int64_t)row * nets_.geometry()]);
+          depth_[r * samples + i] = density_[row] * (t[i + 1] - t[i]);
+          depth[r] += depth_[r * samples + i];
+        }
+        if (!(depth[r] > most)) alive[left++] = r;
+      }
+      alive_count = left;
+    }
+    live_count_ = 0;
+    for (int r = 0; r < count; ++r) {
+      float* w = weights + (int64_t)r * samples;
+      composite_weights(depth_ + r * samples, samples, w);
+      float encoding[kDirections];
+      smerf::spherical_harmonics(rays.directions + 3 * (first + r), encoding);
+      float* bias = bias_.data() + (size_t)r * nets_.colour();
+      nets_.direction_bias(encoding, bias);
+      for (int i = 0; i < samples; ++i) {
+        const int row = row_[r * samples + i];
+        // Not "w < min": what is not a number stays visible in the colour.
+        if (row < 0 || w[i] < field_.min_weight) {
+          if (row >= 0 && field_.min_weight > 0.0f) w[i] = 0.0f;
+          live_[r * samples + i] = -1;
+          continue;
+        }
+        live_[r * samples + i] = live_count_;
+        memcpy(live_geometry_.data() + (int64_t)live_count_ * nets_.geometry(),
+               geometry_.data() + (int64_t)row * nets_.geometry(), sizeof(float) * nets_.geometry());
+        memcpy(live_hidden_.data() + (int64_t)live_count_ * nets_.colour(), bias, sizeof(float) * nets_.colour());
+        ++live_count_;
+      }
+    }
+    nets_.colour_forward(live_geometry_.data(), live_count_, live_hidden_.data(), logits_.data());
+    for (int i = 0; i < 3 * live_count_; ++i) logits_[i] = 1.0f / (1.0f + fast_exp(-logits_[i]));
+  }
+
+  // colour: (3), over black.
+  void composite(int r, const float* weights, float* colour) const {
+    colour[0] = colour[1] = colour[2] = 0.0f;
+    for (int i = 0; i < samples_; ++i) {
+      const int live = live_[r * samples_ + i];
+      if (live < 0) continue;
+      for (int c = 0; c < 3; ++c) colour[c] += weights[i] * logits_[3 * live + c];
+    }
+  }
+
+  void backward(const TeacherRays& rays, const TeacherTarget& target, const float* t_edges, const float* weights,
+                RadianceWeights& total, const TeacherTrace& trace) {
+    const int samples = samples_, group = (int)(first_ / kGroupRays);
+    const float share = 1.0f / (float)rays.rays;
+    for (int r = 0; r < count_; ++r) {
+      const int64_t ray = first_ + r;
+      const float *w = weights + (int64_t)r * samples, *t = t_edges + (int64_t)r * (samples + 1);
+      const float* background = target.background + 3 * ray;
+      float colour[3], slope[3], grad_weight[kMaxSamples], grad_depth[kMaxSamples], compressed[kMaxSamples + 1];
+      composite(r, w, colour);
+      float sum = 0.0f, loss = 0.0f, square = 0.0f;
+      for (int i = 0; i < samples; ++i) sum += w[i];
+      for (int c = 0; c < 3; ++c) {
+        const float error = colour[c] + (1.0f - sum) * background[c] - target.truth[3 * ray + c];
+        const float size = sqrtf(error * error + target.charbonnier * target.charbonnier);
+        slope[c] = error / size * share * 0.333333333f;
+        loss += size;
+        square += error * error;
+      }
+      // A target that is not a number teaches nothing.
+      if (!(square < 1e30f)) slope[0] = slope[1] = slope[2] = 0.0f;
+      for (int i = 0; i < samples; ++i) {
+        const int live = live_[r * samples + i];
+        grad_weight[i] = 0.0f;
+        for (int c = 0; c < 3; ++c)
+          grad_weight[i] += slope[c] * ((live >= 0 ? logits_[3 * live + c] : 0.0f) - background[c]);
+      }
+      for (int i = 0; i <= samples; ++i) compressed[i] = ladder(t[i]);
+      const float spread = distortion(compressed, w, samples, target.distortion_weight * share, grad_weight);
+      depth_gradient(depth_ + r * samples, w, grad_weight, samples, grad_depth);
+      trace.losses[3 * ray] = loss * 0.333333333f;
+      trace.losses[3 * ray + 1] = spread;
+      trace.losses[3 * ray + 2] = square * 0.333333333f;
+      const float* s = rays.s_edges + ray * (samples + 1);
+      for (int i = 0; i < samples; ++i) {
+        const int row = row_[r * samples + i], live = live_[r * samples + i];
+        if (row < 0) continue;
+        float scale = 1.0f;
+        if (target.near_distance > 0.0f) {
+          const float ratio = t_from_s(field_.spacing, 0.5f * (s[i] + s[i + 1])) / target.near_distance;
+          scale = smaller(1.0f, ratio * ratio);
+        }
+        grad_raw_[row] = scale * grad_depth[i] * (t[i + 1] - t[i]) * density_slope(density_[row]);
+        live_of_[row] = live;
+        if (live < 0) continue;
+        for (int c = 0; c < 3; ++c) {
+          const float value = logits_[3 * live + c];
+          grad_logits_[3 * live + c] = scale * w[i] * slope[c] * value * (1.0f - value);
+        }
+      }
+    }
+    float* grad_live = back_features_.data();  // not in use yet
+    nets_.colour_backward(live_geometry_.data(), live_count_, grad_logits_.data(), live_hidden_.data(), total, grad_live);
+    sum_directions(rays, total);
+    // Rows whose gradient counts, compacted.
+    int kept = 0;
+    const int g = nets_.geometry(), d = nets_.density(), f = nets_.features();
+    const float least = target.min_gradient * share;
+    for (int row = 0; row < evaluated_; ++row) {
+      const int live = live_of_[row];
+      if (live < 0 && !(fabsf(grad_raw_[row]) > least)) continue;
+      float* up = back_geometry_.data() + (int64_t)kept * g;
+      if (live >= 0)
+        memcpy(up, grad_live + (int64_t)live * g, sizeof(float) * g);
+      else
+        std::fill(up, up + g, 0.0f);
+      up[0] += grad_raw_[row];
+      memcpy(back_hidden_.data() + (int64_t)kept * d, hidden_.data() + (int64_t)row * d, sizeof(float) * d);
+      kept_row_[kept++] = row;
+    }
+    for (int k = 0; k < kept; ++k)
+      memcpy(back_features_.data() + (int64_t)k * f, features_.data() + (int64_t)kept_row_[k] * f, sizeof(float) * f);
+    float* out = trace.feature_gradient + (int64_t)group * room_ * f;
+    nets_.density_backward(back_features_.data(), kept, back_geometry_.data(), back_hidden_.data(),
+                           back_grad_hidden_.data(), total, out);
+    float* points = trace.points + (int64_t)group * 4 * room_;
+    for (int axis = 0; axis < 3; ++axis)
+      for (int k = 0; k < kept; ++k) points[axis * room_ + k] = x_[axis][kept_row_[k]];
+    for (int k = 0; k < kept; ++k) points[3 * room_ + k] = footprint_[kept_row_[k]];
+    // Groups are read in whole vectors.
+    for (int k = kept; k < room_ && k % smerf::kGroup; ++k)
+      for (int axis = 0; axis < 4; ++axis) points[axis * room_ + k] = axis == 3 ? -1.0f : 0.5f;
+    trace.counts[2 * group] = kept;
+    trace.counts[2 * group + 1] = evaluated_;
+    if (trace.cells)
+      for (int row = 0; row < evaluated_; ++row) {
+        trace.cells[(int64_t)group * room_ + row] =
+            cache_cell(x_[0][row], x_[1][row], x_[2][row], trace.cache_resolution);
+        trace.densities[(int64_t)group * room_ + row] = density_[row];
+      }
+  }
+
+ private:
+  void place(const TeacherRays& rays, int r, int i, const float* t_edges) {
+    const int64_t ray = first_ + r;
+    const float* t = t_edges + (int64_t)r * (samples_ + 1);
+    float x[3];
+    const float sigma = ray_point(rays.origins + 3 * ray, rays.directions + 3 * ray, 0.5f * (t[i] + t[i + 1]),
+                                  rays.radii[ray], field_.scale, x);
+    const bool valid = is_point(x);
+    const int row = evaluated_++;
+    for (int axis = 0; axis < 3; ++axis) x_[axis][row] = valid ? clampf(x[axis], 0.0f, 1.0f) : 0.5f;
+    footprint_[row] = valid ? sigma : -1.0f;
+    row_[r * samples_ + i] = row;
+    ray_of_[row] = r;
+  }
+
+  void encode(int begin, int rows) {
+    for (int k = begin + rows; k % smerf::kGroup; ++k) {  // readable up to a whole vector
+      for (auto& axis : x_) axis[k] = 0.5f;
+      footprint_[k] = -1.0f;
+    }
+    const PointArrays x = {{x_[0].data() + begin, x_[1].data() + begin, x_[2].data() + begin}, footprint_.data() + begin};
+    for (int l = 0; l < field_.level_count; ++l)
+      read_level<F>(field_.levels[l], field_.table + field_.levels[l].offset * F, x, rows,
+                    features_.data() + (int64_t)begin * nets_.features() + l * F, nets_.features());
+  }
+
+  // The directions' gradients: the hidden layer's, summed over each ray.
+  void sum_directions(const TeacherRays& rays, RadianceWeights& total) {
+    const int c = nets_.colour();
+    for (int r = 0; r < count_; ++r) {
+      float* sum = grad_bias_.data();
+      std::fill(sum, sum + c, 0.0f);
+      bool is_lit = false;
+      for (int i = 0; i < samples_; ++i) {
+        const int live = live_[r * samples_ + i];
+        if (live < 0) continue;
+        is_lit = true;
+        const float* row = live_hidden_.data() + (int64_t)live * c;
+        for (int k = 0; k < c; ++k) sum[k] += row[k];
+      }
+      if (!is_lit) continue;
+      float encoding[kDirections];
+      smerf::spherical_harmonics(rays.directions + 3 * (first_ + r), encoding);
+      nets_.direction_backward(encoding, sum, total);
+    }
+  }
+
+  const TeacherField& field_;
+  const RadianceNets& nets_;
+  const int samples_, room_;
+  int64_t first_ = 0;
+  int count_ = 0, evaluated_ = 0, live_count_ = 0;
+  std::vector<float> x_[3], footprint_, features_, hidden_, geometry_, live_geometry_, live_hidden_, back_features_,
+      back_hidden_, back_geometry_, back_grad_hidden_, logits_, grad_logits_, bias_, grad_bias_;
+  std::vector<int> row_, live_;
+  float depth_[kGroupRays * kMaxSamples], density_[kGroupRays * kMaxSamples], grad_raw_[kGroupRays * kMaxSamples];
+  int live_of_[kGroupRays * kMaxSamples], kept_row_[kGroupRays * kMaxSamples], ray_of_[kGroupRays * kMaxSamples];
+};
+
+int64_t group_count(int64_t rays) { return (rays + kGroupRays - 1) / kGroupRays; }
+
+template <int F>
+void query(const TeacherField& field, const TeacherRays& rays, float* t_edges, float* weights, float* colours) {
+  const RadianceNets nets(field.widths, field.density_params, field.colour_params);
+  const int samples = rays.samples;
+#pragma omp parallel if (rays.rays > 64)
+  {
+    RayGroup<F> group(field, nets, samples);
+#pragma omp for schedule(dynamic, 4)
+    for (int64_t g = 0; g < group_count(rays.rays); ++g) {
+      const int64_t first = g * kGroupRays;
+      const int count = (int)std::min<int64_t>(kGroupRays, rays.rays - first);
+      group.forward(rays, first, count, t_edges + first * (samples + 1), weights + first * samples);
+      for (int r = 0; r < count; ++r) group.composite(r, weights + (first + r) * samples, colours + 3 * (first + r));
+    }
+  }
+}
+
+template <int F>
+void step(const TeacherField& field, const TeacherRays& rays, const TeacherTarget& target, const TeacherTrace& trace) {
+  const RadianceNets nets(field.widths, field.density_params, field.colour_params);
+  std::vector<RadianceWeights> parts(kShards, nets.blank());
+  const int64_t groups = group_count(rays.rays);
+  const int samples = rays.samples;
+#pragma omp parallel if (rays.rays > 64)
+  {
+    RayGroup<F> group(field, nets, samples);
+    std::vector<float> t_edges((size_t)kGroupRays * (samples + 1)), weights((size_t)kGroupRays * samples);
+#pragma omp for schedule(dynamic, 1)
+    for (int shard = 0; shard < kShards; ++shard)
+      for (int64_t g = groups * shard / kShards; g < groups * (shard + 1) / kShards; ++g) {
+        const int64_t first = g * kGroupRays;
+        const int count = (int)std::min<int64_t>(kGroupRays, rays.rays - first);
+        group.forward(rays, first, count, t_edges.data(), weights.data());
+        group.backward(rays, target, t_edges.data(), weights.data(), parts[shard], trace);
+      }
+  }
+  for (RadianceWeights& part : parts) nets.add_to_flat(part, trace.grad_density, trace.grad_colour);
+}
+
+template <int F>
+void scatter(const TeacherField& field, int64_t groups, int room, int stride, const TeacherTrace& trace,
+             float* gradient) {
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int reverse = 0; reverse < field.level_count; ++reverse) {
+    const int l = field.level_count - 1 - reverse;
+    const HashLevel& level = field.levels[l];
+    for (int64_t g = 0; g < groups; ++g) {
+      const float* points = trace.points + g * 4 * room;
+      const PointArrays x = {{points, points + room, points + 2 * room}, points + 3 * room};
+      write_level<F>(level, gradient + level.offset * F, x, trace.counts[2 * g],
+                     trace.feature_gradient + g * room * stride + l * F, stride);
+    }
+  }
+}
+
+}  // namespace
+
+#define SMERF_BY_FEATURES(features, call) \
+  switch (features) {                     \
+    case 1: call(1); break;               \
+    case 2: call(2); break;               \
+    case 4: call(4); break;               \
+    case 8: call(8); break;               \
+    default: return 1;                    \
+  }
+
+// Answers rays: t_edges (R, S + 1), weights (R, S), colours (R, 3) over black. Returns 1 for unsupported sizes.
+SMERF_API int smerf_teacher_query(const TeacherField* field, const TeacherRays* rays, float* t_edges, float* weights,
+                                  float* colours) {
+  if (rays->samples < 1 || rays->samples > kMaxSamples) return 1;
+#define SMERF_CALL(F) query<F>(*field, *rays, t_edges, weights, colours)
+  SMERF_BY_FEATURES(field->features, SMERF_CALL)
+#undef SMERF_CALL
+  return 0;
+}
+
+// One training pass: losses, network gradients, and the trace that smerf_teacher_scatter turns into table gradients.
+SMERF_API int smerf_teacher_step(const TeacherField* field, const TeacherRays* rays, const TeacherTarget* target,
+                                 const TeacherTrace* trace) {
+  if (rays->samples < 1 || rays->samples > kMaxSamples) return 1;
+#define SMERF_CALL(F) step<F>(*field, *rays, *target, *trace)
+  SMERF_BY_FEATURES(field->features, SMERF_CALL)
+#undef SMERF_CALL
+  return 0;
+}
+
+// Adds the table's gradient (entries, features), and raises the cache's cells to the densities seen.
+SMERF_API int smerf_teacher_scatter(const TeacherField* field, const TeacherRays* rays, const TeacherTrace* trace,
+                                    float* gradient, float* cache) {
+  const int64_t groups = group_count(rays->rays);
+  const int room = kGroupRays * rays->samples, stride = pad_to_lane(field->widths.features);
+#define SMERF_CALL(F) scatter<F>(*field, groups, room, stride, *trace, gradient)
+  SMERF_BY_FEATURES(field->features, SMERF_CALL)
+#undef SMERF_CALL
+  for (int64_t g = 0; cache && g < groups; ++g)
+    for (int row = 0; row < trace->counts[2 * g + 1]; ++row) {
+      const float density = trace->densities[g * room + row];
+      float& cell = cache[trace->cells[g * room + row]];
+      if (density > cell) cell = density;
+    }
+  return 0;
+}
