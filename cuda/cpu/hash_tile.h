@@ -81,15 +81,59 @@ static inline void find_corners(const HashLevel& level, const PointArrays& x, Gr
     find_corners<F, true>(level, x, group);
 }
 
-template <int F>
-static inline void prefetch_group(const float* table, const Group& group) {
+template <int F, typename Value>
+static inline void prefetch_group(const Value* table, const Group& group) {
   for (int corner = 0; corner < 8; ++corner)
     for (int i = 0; i < kGroup; ++i) __builtin_prefetch(table + group.offsets[corner][i]);
 }
 
-// out: features of this level, (count) rows of `stride` floats. table: first entry of the level.
+#if defined(__F16C__)
 template <int F>
-static void read_level(const HashLevel& level, const float* table, const PointArrays& x, int64_t count, float* out,
+struct HalfFeature;
+template <>
+struct HalfFeature<1> {
+  typedef float Feature __attribute__((vector_size(4), aligned(4)));
+  static inline __attribute__((always_inline)) Feature read(const uint16_t* p) { return Feature{_cvtsh_ss(p[0])}; }
+};
+template <>
+struct HalfFeature<2> {
+  typedef float Feature __attribute__((vector_size(8), aligned(4)));
+  static inline __attribute__((always_inline)) Feature read(const uint16_t* p) {
+    return Feature{_cvtsh_ss(p[0]), _cvtsh_ss(p[1])};
+  }
+};
+template <>
+struct HalfFeature<4> {
+  typedef float Feature __attribute__((vector_size(16), aligned(4)));
+  static inline __attribute__((always_inline)) Feature read(const uint16_t* p) {
+    return (Feature)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)p));
+  }
+};
+template <>
+struct HalfFeature<8> {
+  typedef float Feature __attribute__((vector_size(32), aligned(4)));
+  static inline __attribute__((always_inline)) Feature read(const uint16_t* p) {
+    return (Feature)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+  }
+};
+#endif
+
+template <int F>
+static inline __attribute__((always_inline)) auto read_entry(const float* p) {
+  typedef float Feature __attribute__((vector_size(F * 4), aligned(4)));
+  return *(const Feature*)p;
+}
+#if defined(__F16C__)
+template <int F>
+static inline __attribute__((always_inline)) auto read_entry(const uint16_t* p) {
+  return HalfFeature<F>::read(p);
+}
+#endif
+
+// out: features of this level, (count) rows of `stride` floats. table: first entry of the
+// level, as floats or as half floats.
+template <int F, typename Value>
+static void read_level(const HashLevel& level, const Value* table, const PointArrays& x, int64_t count, float* out,
                        int64_t stride) {
   typedef float Feature __attribute__((vector_size(F * 4), aligned(4)));
   if (count <= 0) return;
@@ -107,8 +151,8 @@ static void read_level(const HashLevel& level, const float* table, const PointAr
     for (int i = 0; i < here; ++i) {
       Feature even = {}, odd = {};
       for (int corner = 0; corner < 8; corner += 2) {
-        even += *(const Feature*)(table + group.offsets[corner][i]) * group.weights[corner][i];
-        odd += *(const Feature*)(table + group.offsets[corner + 1][i]) * group.weights[corner + 1][i];
+        even += read_entry<F>(table + group.offsets[corner][i]) * group.weights[corner][i];
+        odd += read_entry<F>(table + group.offsets[corner + 1][i]) * group.weights[corner + 1][i];
       }
       *(Feature*)(out + (start + i) * stride) = even + odd;
     }

@@ -39,3 +39,12 @@ SMERF_API int smerf_use_large_pages(void* data, int64_t bytes) {
   return 0;
 #endif
 }
+
+// Whether this library reads tables of half floats.
+SMERF_API int smerf_reads_half() {
+#if defined(__F16C__)
+  return 1;
+#else
+  return 0;
+#endif
+}

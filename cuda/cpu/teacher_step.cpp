@@ -10,7 +10,6 @@
 #include "radiance_tile.h"
 #include "smerf/density_cache.h"
 #include "smerf/ray_losses.h"
-#include "smerf/ray_points.h"
 
 namespace {
 
@@ -26,6 +25,7 @@ constexpr int kMaxSamples = 128;
 struct TeacherField {
   const HashLevel* levels;
   const float* table;
+  const uint16_t* half_table;  // the same in half floats, or null: half the memory to fetch
   const float* density_params;
   const float* colour_params;
   int32_t level_count, features;
@@ -34,6 +34,10 @@ struct TeacherField {
   float scale;              // training units to the contraction's unit cube
   float min_light;          // a ray stops where less light is left
   float min_weight;         // samples of less weight have no colour
+  const float* cache;        // (n^3) densities or null: samples whose cell says less depth than min_depth are empty,
+  int32_t cache_resolution;  // except a share `recheck` of them, drawn by `draw`
+  float min_depth, recheck;
+  uint32_t draw;
 };
 
 struct TeacherRays {
@@ -47,12 +51,12 @@ struct TeacherRays {
 struct TeacherTarget {
   const float* truth;       // (R, 3), over the background
   const float* background;  // (R, 3)
-  float charbonnier, distortion_weight, near_distance, min_gradient;
+  float charbonnier, distortion_weight, opacity_weight, near_distance, min_gradient;
 };
 
 // What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each.
 struct TeacherTrace {
-  float* losses;           // (R, 3): Charbonnier mean, distortion, squared error mean
+  float* losses;           // (R, 4): Charbonnier mean, distortion, squared error mean, sum of opacities
   float* grad_density;     // flat, added to
   float* grad_colour;      // flat, added to
   float* points;           // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient
@@ -60,7 +64,7 @@ struct TeacherTrace {
   int32_t* counts;         // (groups, 2): samples with a gradient, samples evaluated
   int32_t* cells;          // (groups, 16 S) cache cells of the evaluated samples
   float* densities;        // (groups, 16 S)
-  int32_t cache_resolution;
+  float cache_keep;        // what a cell keeps of its density when it is seen again
 };
 
 namespace {
@@ -73,6 +77,10 @@ class RayGroup {
     const size_t rows = room_ + smerf::kGroup;
     for (auto& axis : x_) axis.assign(rows, 0.0f);
     footprint_.assign(rows, -1.0f);
+    for (auto& axis : point_) axis.assign(rows, 0.0f);
+    radius_.assign(rows, 0.0f);
+    cell_.assign(rows, 0);
+    row_cell_.assign(rows, 0);
     features_.assign(rows * nets.features(), 0.0f);
     hidden_.assign(rows * nets.density(), 0.0f);
     geometry_.assign(rows * nets.geometry(), 0.0f);
@@ -104,6 +112,7 @@ class RayGroup {
       for (int i = 0; i <= samples; ++i) t[i] = t_from_s(field_.spacing, s[i]);
       std::fill(row_.begin() + r * samples, row_.begin() + (r + 1) * samples, -1);
       std::fill(depth_ + r * samples, depth_ + (r + 1) * samples, 0.0f);
+      locate(rays, r, t);
       alive[r] = r;
       depth[r] = 0.0f;
     }
@@ -111,8 +120,9 @@ class RayGroup {
     for (int start = 0; start < samples && alive_count; start += kSlice) {
       const int end = std::min(samples, start + kSlice), begin = evaluated_;
       for (int a = 0; a < alive_count; ++a)
-        for (int i = start; i < end; ++i) place(rays, alive[a], i, t_edges);
+        for (int i = start; i < end; ++i) place(rays, alive[a], i, t_edges + (int64_t)alive[a] * (samples + 1));
       const int rows = evaluated_ - begin;
+      if (!rows) continue;
       encode(begin, rows);
       nets_.density_forward(features_.data() + (int64_t)begin * nets_.features(), rows,
                             hidden_.data() + (int64_t)begin * nets_.density(),
@@ -123,6 +133,7 @@ class RayGroup {
         const float* t = t_edges + (int64_t)r * (samples + 1);
         for (int i = start; i < end; ++i) {
           const int row = row_[r * samples + i];
+          if (row < 0) continue;
           density_[row] = density_of(geometry_[(int64_t)row * nets_.geometry()]);
           depth_[r * samples + i] = density_[row] * (t[i + 1] - t[i]);
           depth[r] += depth_[r * samples + i];
@@ -198,9 +209,16 @@ class RayGroup {
       for (int i = 0; i <= samples; ++i) compressed[i] = ladder(t[i]);
       const float spread = distortion(compressed, w, samples, target.distortion_weight * share, grad_weight);
       depth_gradient(depth_ + r * samples, w, grad_weight, samples, grad_depth);
-      trace.losses[3 * ray] = loss * 0.333333333f;
-      trace.losses[3 * ray + 1] = spread;
-      trace.losses[3 * ray + 2] = square * 0.333333333f;
+      float opacity = 0.0f;
+      for (int i = 0; i < samples; ++i) {
+        const float clear = fast_exp(-depth_[r * samples + i]);
+        opacity += 1.0f - clear;
+        grad_depth[i] += target.opacity_weight * share * clear;
+      }
+      trace.losses[4 * ray] = loss * 0.333333333f;
+      trace.losses[4 * ray + 1] = spread;
+      trace.losses[4 * ray + 2] = square * 0.333333333f;
+      trace.losses[4 * ray + 3] = opacity;
       const float* s = rays.s_edges + ray * (samples + 1);
       for (int i = 0; i < samples; ++i) {
         const int row = row_[r * samples + i], live = live_[r * samples + i];
@@ -254,25 +272,62 @@ class RayGroup {
     trace.counts[2 * group + 1] = evaluated_;
     if (trace.cells)
       for (int row = 0; row < evaluated_; ++row) {
-        trace.cells[(int64_t)group * room_ + row] =
-            cache_cell(x_[0][row], x_[1][row], x_[2][row], trace.cache_resolution);
+        trace.cells[(int64_t)group * room_ + row] = row_cell_[row];
         trace.densities[(int64_t)group * room_ + row] = density_[row];
       }
   }
 
  private:
-  void place(const TeacherRays& rays, int r, int i, const float* t_edges) {
+  // Points, footprints and cache cells of all samples of a ray; loops without branches, so that they vectorise.
+  void locate(const TeacherRays& rays, int r, const float* t) {
     const int64_t ray = first_ + r;
-    const float* t = t_edges + (int64_t)r * (samples_ + 1);
-    float x[3];
-    const float sigma = ray_point(rays.origins + 3 * ray, rays.directions + 3 * ray, 0.5f * (t[i] + t[i + 1]),
-                                  rays.radii[ray], field_.scale, x);
-    const bool valid = is_point(x);
+    const float *o = rays.origins + 3 * ray, *d = rays.directions + 3 * ray, scale = field_.scale;
+    const float spread = 0.125f * scale * rays.radii[ray];
+    const int n = field_.cache_resolution, first = r * samples_;
+    float* const point[3] = {point_[0].data() + first, point_[1].data() + first, point_[2].data() + first};
+    for (int i = 0; i < samples_; ++i) {
+      const float middle = 0.5f * (t[i] + t[i + 1]);
+      const float x = scale * (o[0] + middle * d[0]), y = scale * (o[1] + middle * d[1]), z = scale * (o[2] + middle * d[2]);
+      const float ax = fabsf(x), ay = fabsf(y), az = fabsf(z);
+      const float m = larger(1.0f, larger(ax, larger(ay, az))), inv = 1.0f / m, pull = 2.0f - inv;
+      const bool is_x = ax >= ay && ax >= az, is_y = !is_x && ay >= az;
+      point[0][i] = 0.25f * (x * inv * (is_x && m > 1.0f ? pull : 1.0f) + 2.0f);
+      point[1][i] = 0.25f * (y * inv * (is_y && m > 1.0f ? pull : 1.0f) + 2.0f);
+      point[2][i] = 0.25f * (z * inv * (!is_x && !is_y && m > 1.0f ? pull : 1.0f) + 2.0f);
+      const float root = inverse_cube_root(m), root2 = root * root;
+      radius_[first + i] = spread * middle * (m > 1.0f ? root2 * root2 : 1.0f);
+    }
+    for (int i = 0; i < samples_; ++i) {
+      const float x = point[0][i], y = point[1][i], z = point[2][i];
+      const bool valid = x == x && y == y && z == z;
+      point[0][i] = valid ? clampf(x, 0.0f, 1.0f) : 0.5f;
+      point[1][i] = valid ? clampf(y, 0.0f, 1.0f) : 0.5f;
+      point[2][i] = valid ? clampf(z, 0.0f, 1.0f) : 0.5f;
+      radius_[first + i] = valid ? radius_[first + i] : -1.0f;
+    }
+    if (!n) return;
+    for (int i = 0; i < samples_; ++i) cell_[first + i] = cache_cell(point[0][i], point[1][i], point[2][i], n);
+    if (field_.cache)
+      for (int i = 0; i < samples_; ++i) __builtin_prefetch(field_.cache + cell_[first + i]);
+  }
+
+  void place(const TeacherRays& rays, int r, int i, const float* t) {
+    const int at = r * samples_ + i;
+    if (field_.cache && field_.cache[cell_[at]] * (t[i + 1] - t[i]) < field_.min_depth &&
+        !rechecks((uint32_t)((first_ + r) * samples_ + i)))
+      return;
     const int row = evaluated_++;
-    for (int axis = 0; axis < 3; ++axis) x_[axis][row] = valid ? clampf(x[axis], 0.0f, 1.0f) : 0.5f;
-    footprint_[row] = valid ? sigma : -1.0f;
-    row_[r * samples_ + i] = row;
-    ray_of_[row] = r;
+    for (int axis = 0; axis < 3; ++axis) x_[axis][row] = point_[axis][at];
+    footprint_[row] = radius_[at];
+    row_cell_[row] = cell_[at];
+    row_[at] = row;
+  }
+
+  // A fixed function of the draw and the sample: the same on any number of threads.
+  bool rechecks(uint32_t sample) const {
+    uint32_t h = (sample ^ field_.draw * 0x9e3779b9u) * 0x85ebca6bu;
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    return (float)((h ^ h >> 16) >> 8) * 5.9604645e-8f < field_.recheck;
   }
 
   void encode(int begin, int rows) {
@@ -281,9 +336,17 @@ class RayGroup {
       footprint_[k] = -1.0f;
     }
     const PointArrays x = {{x_[0].data() + begin, x_[1].data() + begin, x_[2].data() + begin}, footprint_.data() + begin};
-    for (int l = 0; l < field_.level_count; ++l)
-      read_level<F>(field_.levels[l], field_.table + field_.levels[l].offset * F, x, rows,
-                    features_.data() + (int64_t)begin * nets_.features() + l * F, nets_.features());
+    for (int l = 0; l < field_.level_count; ++l) {
+      const HashLevel& level = field_.levels[l];
+      float* out = features_.data() + (int64_t)begin * nets_.features() + l * F;
+#if defined(__F16C__)
+      if (field_.half_table) {
+        read_level<F>(level, field_.half_table + level.offset * F, x, rows, out, nets_.features());
+        continue;
+      }
+#endif
+      read_level<F>(level, field_.table + level.offset * F, x, rows, out, nets_.features());
+    }
   }
 
   // The directions' gradients: the hidden layer's, summed over each ray.
@@ -314,9 +377,10 @@ class RayGroup {
   int count_ = 0, evaluated_ = 0, live_count_ = 0;
   std::vector<float> x_[3], footprint_, features_, hidden_, geometry_, live_geometry_, live_hidden_, back_features_,
       back_hidden_, back_geometry_, back_grad_hidden_, logits_, grad_logits_, bias_, grad_bias_;
-  std::vector<int> row_, live_;
+  std::vector<float> point_[3], radius_;
+  std::vector<int> row_, live_, cell_, row_cell_;
   float depth_[kGroupRays * kMaxSamples], density_[kGroupRays * kMaxSamples], grad_raw_[kGroupRays * kMaxSamples];
-  int live_of_[kGroupRays * kMaxSamples], kept_row_[kGroupRays * kMaxSamples], ray_of_[kGroupRays * kMaxSamples];
+  int live_of_[kGroupRays * kMaxSamples], kept_row_[kGroupRays * kMaxSamples];
 };
 
 int64_t group_count(int64_t rays) { return (rays + kGroupRays - 1) / kGroupRays; }
@@ -376,6 +440,22 @@ void scatter(const TeacherField& field, int64_t groups, int room, int stride, co
   }
 }
 
+// Cells that were seen lose a share of what they held (once, however often they were seen), then rise to what was seen.
+void observe(int64_t groups, int room, const TeacherTrace& trace, float* cache) {
+  for (int64_t g = 0; g < groups; ++g)
+    for (int row = 0; row < trace.counts[2 * g + 1]; ++row) {
+      float& cell = cache[trace.cells[g * room + row]];
+      if (cell > 0.0f) cell *= -trace.cache_keep;  // negative: seen
+    }
+  for (int64_t g = 0; g < groups; ++g)
+    for (int row = 0; row < trace.counts[2 * g + 1]; ++row) {
+      float& cell = cache[trace.cells[g * room + row]];
+      const float density = trace.densities[g * room + row];
+      if (cell < 0.0f) cell = -cell;
+      if (density > cell) cell = density;
+    }
+}
+
 }  // namespace
 
 #define SMERF_BY_FEATURES(features, call) \
@@ -415,11 +495,6 @@ SMERF_API int smerf_teacher_scatter(const TeacherField* field, const TeacherRays
 #define SMERF_CALL(F) scatter<F>(*field, groups, room, stride, *trace, gradient)
   SMERF_BY_FEATURES(field->features, SMERF_CALL)
 #undef SMERF_CALL
-  for (int64_t g = 0; cache && g < groups; ++g)
-    for (int row = 0; row < trace->counts[2 * g + 1]; ++row) {
-      const float density = trace->densities[g * room + row];
-      float& cell = cache[trace->cells[g * room + row]];
-      if (density > cell) cell = density;
-    }
+  if (cache) observe(groups, room, *trace, cache);
   return 0;
 }

@@ -16,7 +16,7 @@ from smerf.kernels.density_cache import RaySpacing
 from smerf.kernels.hash_encoding import HashSpec, _level_records
 from smerf.kernels.mlp import param_count
 
-__all__ = ["FusedField", "TeacherPass"]
+__all__ = ["FusedField", "TeacherPass", "reads_half"]
 
 _GROUP = 16
 _LANE = 16
@@ -31,6 +31,7 @@ class _Field(ctypes.Structure):
     _fields_ = [
         ("levels", ctypes.c_void_p),
         ("table", ctypes.c_void_p),
+        ("half_table", ctypes.c_void_p),
         ("density_params", ctypes.c_void_p),
         ("colour_params", ctypes.c_void_p),
         ("level_count", ctypes.c_int32),
@@ -40,6 +41,11 @@ class _Field(ctypes.Structure):
         ("scale", ctypes.c_float),
         ("min_light", ctypes.c_float),
         ("min_weight", ctypes.c_float),
+        ("cache", ctypes.c_void_p),
+        ("cache_resolution", ctypes.c_int32),
+        ("min_depth", ctypes.c_float),
+        ("recheck", ctypes.c_float),
+        ("draw", ctypes.c_uint32),
     ]
 
 
@@ -60,6 +66,7 @@ class _Target(ctypes.Structure):
         ("background", ctypes.c_void_p),
         ("charbonnier", ctypes.c_float),
         ("distortion_weight", ctypes.c_float),
+        ("opacity_weight", ctypes.c_float),
         ("near_distance", ctypes.c_float),
         ("min_gradient", ctypes.c_float),
     ]
@@ -75,7 +82,7 @@ class _Trace(ctypes.Structure):
         ("counts", ctypes.c_void_p),
         ("cells", ctypes.c_void_p),
         ("densities", ctypes.c_void_p),
-        ("cache_resolution", ctypes.c_int32),
+        ("cache_keep", ctypes.c_float),
     ]
 
 
@@ -86,7 +93,9 @@ class FusedField:
     ``table`` (entries, F), flat ``density_params`` of (features, width, geometry) and ``colour_params`` of
     (geometry + 16, width, 3), all float32 and contiguous; see ``smerf.kernels.mlp``. ``scale`` turns training
     units into the contraction's unit cube. A ray stops where less than ``min_light`` is left, and samples
-    lighter than ``min_weight`` have no colour.
+    lighter than ``min_weight`` have no colour. Samples that a density ``cache`` (n, n, n) credits with less
+    optical depth than ``min_depth`` count as empty, except a share ``recheck`` that ``draw`` chooses. A
+    ``half_table`` (entries, F) float16 is read instead of the table: half the memory to fetch.
     """
 
     grid: HashSpec
@@ -99,6 +108,11 @@ class FusedField:
     scale: float
     min_light: float = 0.0
     min_weight: float = 0.0
+    cache: Tensor | None = None
+    min_depth: float = 0.0
+    recheck: float = 0.0
+    draw: int = 0
+    half_table: Tensor | None = None
 
     @staticmethod
     def fits(density_dims: tuple[int, ...], colour_dims: tuple[int, ...], samples: int) -> bool:
@@ -125,6 +139,7 @@ class FusedField:
     def _record(self) -> _Field:
         record = _Field(
             table=self.table.data_ptr(),
+            half_table=None if self.half_table is None else self.half_table.data_ptr(),
             density_params=self.density_params.data_ptr(),
             colour_params=self.colour_params.data_ptr(),
             level_count=self.grid.level_count,
@@ -134,6 +149,11 @@ class FusedField:
             scale=self.scale,
             min_light=self.min_light,
             min_weight=self.min_weight,
+            cache=None if self.cache is None or self.min_depth <= 0.0 else self.cache.data_ptr(),
+            cache_resolution=0 if self.cache is None else self.cache.shape[0],
+            min_depth=self.min_depth,
+            recheck=self.recheck,
+            draw=self.draw & 0xFFFFFFFF,
         )
         record.levels = _level_records(self.grid).ctypes.data
         return record
@@ -174,6 +194,12 @@ class FusedField:
         return edges, weights, colours
 
 
+def reads_half() -> bool:
+    """Tell whether the library in use reads tables of half floats."""
+    library = native.load_cpu()
+    return library is not None and bool(library.smerf_reads_half())
+
+
 def _call(code: int) -> None:
     if code:
         raise ValueError("the fused teacher does not cover these sizes: use the separate kernels")
@@ -185,8 +211,8 @@ class TeacherPass:
     def __init__(self, rays: int, samples: int, width: int, cache_resolution: int) -> None:
         groups, room = -(-rays // _GROUP), _GROUP * samples
         padded = -(-width // _LANE) * _LANE
-        self.losses = torch.zeros(rays, 3)
-        """Per ray: Charbonnier loss, distortion, squared error (R, 3), of the last pass."""
+        self.losses = torch.zeros(rays, 4)
+        """Per ray: Charbonnier loss, distortion, squared error, sum of opacities (R, 4), of the last pass."""
         self._points = torch.empty(groups, 4, room)
         self._features = torch.empty(groups, room, padded)
         self._counts = torch.zeros(groups, 2, dtype=torch.int32)
@@ -209,8 +235,10 @@ class TeacherPass:
         grad_colour: Tensor,
         grad_table: Tensor,
         cache: Tensor | None = None,
+        cache_keep: float = 0.9,
         charbonnier: float = 1e-3,
         distortion_weight: float = 0.0,
+        opacity_weight: float = 0.0,
         near_distance: float = 0.0,
         min_gradient: float = 0.0,
     ) -> None:
@@ -228,8 +256,10 @@ class TeacherPass:
             grad_colour: Flat gradient of the colour net, added to.
             grad_table: Gradient of the table, added to.
             cache: Densities (n, n, n) that are raised to what the field says, in place.
+            cache_keep: What a cell keeps of its density, once a pass, when it is seen again.
             charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
             distortion_weight: Weight of the distortion loss.
+            opacity_weight: Weight of the sum of a ray's opacities 1 - exp(-depth).
             near_distance: Gradients of samples closer than this fall off with the square of the distance.
             min_gradient: Samples without colour and with less gradient of their raw density, times R, are left out.
 
@@ -243,16 +273,18 @@ class TeacherPass:
         native.check("background", background, torch.float32, (rays.rays, 3))
         native.check("grad_table", grad_table, torch.float32, tuple(field.table.shape))
         if cache is not None:
+            if field.cache is None or field.cache.shape != cache.shape:
+                raise ValueError("cache: expected the field's own cache")
             native.check("cache", cache, torch.float32, (self._resolution,) * 3)
         truth, background = truth.contiguous(), background.contiguous()
         target = _Target(
-            truth.data_ptr(), background.data_ptr(), charbonnier, distortion_weight, near_distance, min_gradient
+            truth.data_ptr(), background.data_ptr(), charbonnier, distortion_weight, opacity_weight, near_distance, min_gradient
         )
         trace = _Trace(
             self.losses.data_ptr(), grad_density.data_ptr(), grad_colour.data_ptr(), self._points.data_ptr(),
             self._features.data_ptr(), self._counts.data_ptr(),
             None if cache is None else self._cells.data_ptr(),
-            None if cache is None else self._densities.data_ptr(), self._resolution,
+            None if cache is None else self._densities.data_ptr(), cache_keep,
         )  # fmt: skip
         record, library = field._record(), native.load_cpu()
         _call(

@@ -52,6 +52,8 @@ class TeacherConfig:
     """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube; from the cameras if not given."""
     rays: int = 2048
     """Rays a step."""
+    even_rays: float = 1.0
+    """Share of the rays drawn evenly from all pixels; the others go where the error is."""
     steps: int = 4000
     """Optimiser steps."""
     table_lr: float = 1e-2
@@ -72,10 +74,14 @@ class TeacherConfig:
     """Share of the training over which proposal weights gain their full contrast."""
     proposal_every: int = 4
     """The proposal field learns every n-th step once the first tenth of the training is over."""
+    charbonnier: float = 1e-3
+    """Rounding of the colour loss sqrt(error^2 + charbonnier^2): errors below it count by their square."""
     interlevel_weight: float = 1.0
     """Weight of the proposal loss."""
     distortion_weight: float = 0.02
     """Weight of the distortion loss."""
+    opacity_weight: float = 0.0
+    """Weight of the opacities along a ray: thins the haze that no photo asks for (with a cache)."""
     hash_decay: float = 1e-8
     """Pull of touched table entries towards zero."""
     near_gradient: float = 4.0

@@ -87,11 +87,11 @@ class HashTeacher(nn.Module):
 
     def march(
         self, rays: Rays, s_edges: Tensor, density_hook: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Evaluate the radiance field in intervals s_edges (R, S + 1).
 
-        ``density_hook`` (R, S) scales the gradient of each sample. Returns metric edges, weights and the colour over
-        black.
+        ``density_hook`` (R, S) scales the gradient of each sample. Returns metric edges, weights, the colour over
+        black and optical depths (R, S).
         """
         edges = self.spacing.t_from_s(s_edges)
         x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
@@ -100,8 +100,10 @@ class HashTeacher(nn.Module):
             scale = density_hook.reshape(-1)
             density.register_hook(lambda grad: grad * scale)
             colour.register_hook(lambda grad: grad * scale[:, None])
-        weights = render_weights(density.view(s_edges[:, 1:].shape), edges)
-        return edges, weights, torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
+        density = density.view(s_edges[:, 1:].shape)
+        weights = render_weights(density, edges)
+        colour = torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
+        return edges, weights, colour, density * edges.diff(dim=-1)
 
     def place(self, rays: Rays, mix: float, shift: Tensor | None = None, jitter: Tensor | None = None) -> Tensor:
         """Place samples by the density cache: s edges (R, S + 1); see ``smerf.kernels.density_cache``."""
@@ -120,8 +122,8 @@ class HashTeacher(nn.Module):
         else:
             s_edges, weights = self.propose(rays, None)
             s_edges = resample(s_edges, weights, self.samples, None, self.config.mix_end)
-        answer = fused.answer(self.field, self.spacing, self.scene_scale, rays, s_edges)
-        edges, weights, colour = answer or self.march(rays, s_edges)
+        answer = fused.answer(self.field, self.spacing, self.scene_scale, self.cache, rays, s_edges)
+        edges, weights, colour = answer or self.march(rays, s_edges)[:3]
         return TeacherAnswer(edges, weights, colour, s_edges)
 
     def _unit_cube(self, points: Tensor) -> Tensor:

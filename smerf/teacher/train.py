@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from smerf.fields.ray_bank import RayBank, RayBatch
 from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, distortion_loss, interlevel_loss
 from smerf.fields.sampling import resample
-from smerf.kernels import native, sparse_adam_
+from smerf.kernels import sparse_adam_
 from smerf.teacher.cached import CachedTraining
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import HashTeacher
@@ -53,11 +52,11 @@ class TeacherTrainer:
             self._tables.append(self.model.proposal.table)
         self._networks = [p for p in self.model.parameters() if all(p is not t for t in self._tables)]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self._tables]
-        for tensor in itertools.chain(*self._moments):
-            native.use_large_pages(tensor)
         self._updates = [0 for _ in self._tables]
-        self._cached = CachedTraining(self.model, config) if self.model.cache is not None else None
         self._adam = torch.optim.Adam(self._networks, lr=config.network_lr, betas=(0.9, 0.99), eps=1e-15)
+        self._cached = None
+        if self.model.cache is not None:
+            self._cached = CachedTraining(self.model, self.bank, self._adam, self._moments[0])
 
     def learning_rate(self) -> float:
         """Return the factor of the learning rates at this step: warm-up, then log-linear decay."""
@@ -80,9 +79,7 @@ class TeacherTrainer:
     def losses(self, batch: RayBatch) -> dict[str, Tensor]:
         """Return the weighted losses of a batch; their sum is what is minimised."""
         if self._cached:
-            losses, square = self._cached.losses(batch, self.generator, self.step, self._mix())
-            self.mean_square = float(square)
-            return losses
+            return self._cached.losses(batch, self.generator, self.step, self._mix())
         config, model, rays = self.config, self.model, batch.rays
         learns_proposal = self._learns_proposal()
         with torch.set_grad_enabled(learns_proposal):
@@ -91,13 +88,13 @@ class TeacherTrainer:
         s_edges = resample(outer_edges, annealed, config.samples, self.generator, self._mix())
         middle = model.spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))
         scale = (middle / (config.near_gradient * model.spacing.near)).square().clamp_max(1.0)
-        edges, weights, colour = model.march(rays, s_edges, None if self.white else scale)
+        edges, weights, colour, _ = model.march(rays, s_edges, None if self.white else scale)
         background = torch.rand(len(rays), 3, generator=self.generator)
         rest = 1.0 - weights.sum(-1, keepdim=True)
         truth = batch.colours * batch.alpha + (1.0 - batch.alpha) * background
         error = colour + rest * background - truth
         self.mean_square = float(error.detach().square().mean())
-        losses = {"colour": charbonnier(error)}
+        losses = {"colour": charbonnier(error, config.charbonnier)}
         losses["distortion"] = config.distortion_weight * distortion_loss(
             _distortion_distance(edges), weights
         )
@@ -109,12 +106,16 @@ class TeacherTrainer:
 
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
+        if self._cached:
+            losses = self._cached.advance(self.generator, self.step, self._mix(), self.learning_rate())
+            self.mean_square = self._cached.mean_square
+            self.step, self._updates[0] = self.step + 1, self._updates[0] + 1
+            return losses
         batch = self.bank.sample(self.config.rays, self.generator)
+        losses = self.losses(batch)
         for parameter in self.model.parameters():
             parameter.grad = None
-        losses = self.losses(batch)
-        if self._cached is None or not self._cached.fused:
-            sum(losses.values()).backward()
+        sum(losses.values()).backward()
         rate = self.learning_rate()
         for group in self._adam.param_groups:
             group["lr"] = rate * self.config.network_lr
@@ -131,8 +132,6 @@ class TeacherTrainer:
                 decay=self.config.hash_decay,
             )  # fmt: skip
         self.step += 1
-        if self._cached:
-            self._cached.refresh(self.step, self.generator)
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -143,6 +142,8 @@ class TeacherTrainer:
         for i, parameter in enumerate(self._networks):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"network.{i}.{name}"] = torch.as_tensor(value)
+        if self._cached:
+            result |= {f"sampler.{name}": value for name, value in self._cached.sampler.tensors().items()}
         result["generator"] = self.generator.get_state()
         return result
 
@@ -163,6 +164,8 @@ class TeacherTrainer:
             names = [k.rsplit(".", 1)[1] for k in tensors if k.startswith(f"network.{i}.")]
             if names:
                 self._adam.state[parameter] = {name: tensors[f"network.{i}.{name}"].clone() for name in names}
+        if self._cached:
+            self._cached.restored(tensors)
         self.generator.set_state(tensors["generator"])
         self.step, self._updates = int(state["step"]), [int(n) for n in state["updates"]]
 
