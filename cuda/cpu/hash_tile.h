@@ -28,7 +28,7 @@ struct Group {
   float weights[8][kGroup];
 };
 
-static inline __attribute__((always_inline)) Floats16 level_fade16(Floats16 sigma, float n) {
+static inline __attribute__((always_inline)) Floats16 level_fade16(const Floats16& sigma, float n) {
   Floats16 z = 8.0f * n * n * sigma * sigma;
   z = z > 1e-12f ? z : 1e-12f - Floats16{};
   Floats16 fade;

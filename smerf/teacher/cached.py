@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CachedTraining", "distortion_distance"]
 
 _DECAY_EVERY = 16
+_REDRAW_EVERY = 32
 # Cells asked at random per 2048 rays, on average; they are asked some steps at a time.
 _REFRESHED_CELLS = 2048
 _REFRESH_EVERY = 8
@@ -125,6 +126,7 @@ class CachedTraining:
         cache = self.model.cache
         if step % _DECAY_EVERY == 0:
             cache.mul_(self.config.cache_decay)
+        if step % _REDRAW_EVERY == 0:
             self.sampler.refresh()
         if step % _REFRESH_EVERY == 0:
             x = torch.rand(_REFRESHED_CELLS * _REFRESH_EVERY * self.config.rays // 2048, 3, generator=generator)

@@ -101,7 +101,18 @@ PRESETS: dict[str, TeacherConfig] = {
         rays=512,
         steps=400,
     ),
-    "preview": TeacherConfig(cache_resolution=128, proposal_samples=96),
+    "preview": TeacherConfig(
+        cache_resolution=128,
+        proposal_samples=96,
+        rays=1024,
+        even_rays=0.2,
+        steps=12000,
+        charbonnier=0.1,
+        table_lr=0.02,
+        network_lr=0.01,
+        final_lr=0.1,
+        opacity_weight=1e-4,
+    ),
     "standard": TeacherConfig(
         field=FieldConfig(
             HashSpec(8, 4, 20, 16, 4096), width=64, geometry=16, colour_width=64, colour_layers=2
