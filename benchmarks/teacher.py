@@ -138,7 +138,10 @@ def main() -> int:
         print(f"{job.path.name}, {lens.width} x {lens.height}, preset {options.preset}, {used}", flush=True)
         milliseconds, spread = step_milliseconds(capture, options.preset)
         peer = reference_step(job, options.preset)
-        print(f"  step {milliseconds:.1f} ms, reference {peer:.1f} ms: {peer / milliseconds:.1f} times", flush=True)
+        print(
+            f"  step {milliseconds:.1f} ms, reference {peer:.1f} ms: {peer / milliseconds:.1f} times",
+            flush=True,
+        )
         common = {**about, "data": job.path.name, "width": lens.width, "height": lens.height}
         records.append(
             {

@@ -158,7 +158,7 @@ class FusedField:
         record.levels = _level_records(self.grid).ctypes.data
         return record
 
-    def _rays(self, origins: Tensor, directions: Tensor, radii: Tensor, s_edges: Tensor) -> tuple[_Rays, list]:
+    def _rays(self, origins: Tensor, directions: Tensor, radii: Tensor, s_edges: Tensor) -> _Rays:
         rays = origins.shape[0]
         native.check("origins", origins, torch.float32, (rays, 3))
         native.check("directions", directions, torch.float32, (rays, 3))
@@ -168,7 +168,9 @@ class FusedField:
         if not 1 <= samples <= _MOST_SAMPLES:
             raise ValueError(f"s_edges: expected 1 to {_MOST_SAMPLES} intervals, got {samples}")
         keep = [a.detach().contiguous() for a in (origins, directions, radii, s_edges)]
-        return _Rays(*(a.data_ptr() for a in keep), rays, samples), keep
+        record = _Rays(*(a.data_ptr() for a in keep), rays, samples)
+        record.keep = keep  # the memory lives as long as the record
+        return record
 
     def query(
         self, origins: Tensor, directions: Tensor, radii: Tensor, s_edges: Tensor
@@ -181,8 +183,11 @@ class FusedField:
         Raises:
             ValueError: If a shape or dtype is not as stated.
         """
-        rays, keep = self._rays(origins, directions, radii, s_edges)
-        edges, weights = torch.empty_like(keep[3]), s_edges.new_empty(rays.rays, rays.samples)
+        rays = self._rays(origins, directions, radii, s_edges)
+        edges, weights = (
+            s_edges.new_empty(rays.rays, rays.samples + 1),
+            s_edges.new_empty(rays.rays, rays.samples),
+        )
         colours = s_edges.new_empty(rays.rays, 3)
         record = self._record()
         _call(
@@ -266,9 +271,11 @@ class TeacherPass:
         Raises:
             ValueError: If a shape or dtype is not as stated.
         """
-        rays, keep = field._rays(origins, directions, radii, s_edges)
+        rays = field._rays(origins, directions, radii, s_edges)
         if (rays.rays, rays.samples, field.grid.width) != self._shape:
-            raise ValueError(f"s_edges: expected rays, samples and width {self._shape}, got {tuple(s_edges.shape)}")
+            raise ValueError(
+                f"s_edges: expected rays, samples and width {self._shape}, got {tuple(s_edges.shape)}"
+            )
         native.check("truth", truth, torch.float32, (rays.rays, 3))
         native.check("background", background, torch.float32, (rays.rays, 3))
         native.check("grad_table", grad_table, torch.float32, tuple(field.table.shape))
@@ -278,8 +285,9 @@ class TeacherPass:
             native.check("cache", cache, torch.float32, (self._resolution,) * 3)
         truth, background = truth.contiguous(), background.contiguous()
         target = _Target(
-            truth.data_ptr(), background.data_ptr(), charbonnier, distortion_weight, opacity_weight, near_distance, min_gradient
-        )
+            truth.data_ptr(), background.data_ptr(), charbonnier, distortion_weight, opacity_weight,
+            near_distance, min_gradient,
+        )  # fmt: skip
         trace = _Trace(
             self.losses.data_ptr(), grad_density.data_ptr(), grad_colour.data_ptr(), self._points.data_ptr(),
             self._features.data_ptr(), self._counts.data_ptr(),

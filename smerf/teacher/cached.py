@@ -52,9 +52,7 @@ class CachedTraining:
         for tensor in moments:
             native.use_large_pages(tensor)
 
-    def losses(
-        self, batch: RayBatch, generator: torch.Generator, step: int, mix: float
-    ) -> dict[str, Tensor]:
+    def losses(self, batch: RayBatch, generator: torch.Generator, step: int, mix: float) -> dict[str, Tensor]:
         """Return the weighted losses of a batch.
 
         With native passes the gradients are filled in already; otherwise the losses carry their graph.
@@ -129,5 +127,7 @@ class CachedTraining:
         if step % _REDRAW_EVERY == 0:
             self.sampler.refresh()
         if step % _REFRESH_EVERY == 0:
-            x = torch.rand(_REFRESHED_CELLS * _REFRESH_EVERY * self.config.rays // 2048, 3, generator=generator)
+            x = torch.rand(
+                _REFRESHED_CELLS * _REFRESH_EVERY * self.config.rays // 2048, 3, generator=generator
+            )
             cache_raise_(cache, x, self.model.field.density(x))

@@ -68,7 +68,15 @@ def answer(
 class FusedTrainer:
     """The gradients of a batch by native passes."""
 
-    def __init__(self, field: RadianceField, spacing: Spacing, scale: float, rays: int, samples: int, cache: Tensor | None) -> None:
+    def __init__(
+        self,
+        field: RadianceField,
+        spacing: Spacing,
+        scale: float,
+        rays: int,
+        samples: int,
+        cache: Tensor | None,
+    ) -> None:
         fused = fused_field(field, spacing, scale, samples, cache)
         if fused is None:
             raise ValueError("field: not covered by the native passes")
@@ -76,7 +84,9 @@ class FusedTrainer:
         self.half_table = fused.table.half() if reads_half() else None
         """The table in half floats, which the passes read; the optimiser keeps it up to date."""
         self._pass = TeacherPass(rays, samples, field.grid.width, 0 if cache is None else cache.shape[0])
-        self._gradients = [torch.zeros_like(p) for p in (field.table, field.density_network, field.colour_network)]
+        self._gradients = [
+            torch.zeros_like(p) for p in (field.table, field.density_network, field.colour_network)
+        ]
         for tensor in (field.table.data, self.half_table, self._gradients[0], cache):
             if tensor is not None:
                 native.use_large_pages(tensor)
@@ -98,10 +108,12 @@ class FusedTrainer:
         table, density, colour = self._gradients
         density.zero_()
         colour.zero_()
+        fused = replace(self.fused, recheck=_RECHECK, draw=draw, half_table=self.half_table)
         self._pass.run(
-            replace(self.fused, recheck=_RECHECK, draw=draw, half_table=self.half_table), rays.origins, rays.directions, rays.radii, s_edges, truth, background,
+            fused, rays.origins, rays.directions, rays.radii, s_edges, truth, background,
             grad_table=table, grad_density=density, grad_colour=colour, cache=self.cache,
-            distortion_weight=distortion_weight, opacity_weight=opacity_weight, near_distance=near_distance, min_gradient=_MIN_GRADIENT, charbonnier=charbonnier,
+            distortion_weight=distortion_weight, opacity_weight=opacity_weight, near_distance=near_distance,
+            min_gradient=_MIN_GRADIENT, charbonnier=charbonnier,
         )  # fmt: skip
         self.field.table.grad = table
         self.field.density_network.grad, self.field.colour_network.grad = density, colour

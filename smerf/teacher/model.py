@@ -105,7 +105,9 @@ class HashTeacher(nn.Module):
         colour = torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
         return edges, weights, colour, density * edges.diff(dim=-1)
 
-    def place(self, rays: Rays, mix: float, shift: Tensor | None = None, jitter: Tensor | None = None) -> Tensor:
+    def place(
+        self, rays: Rays, mix: float, shift: Tensor | None = None, jitter: Tensor | None = None
+    ) -> Tensor:
         """Place samples by the density cache: s edges (R, S + 1); see ``smerf.kernels.density_cache``."""
         config, spacing = self.config, self.spacing
         return cache_sample(

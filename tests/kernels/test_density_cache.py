@@ -27,7 +27,14 @@ def sample(parts, spacing, **sizes):
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 @pytest.mark.parametrize("spacing", [LINEAR, LADDER], ids=["linear", "ladder"])
 def test_native_equals_reference(kernels, isa, spacing):
-    for rays, sizes in ((0, {}), (1, {}), (300, {}), (300, {"samples": 1}), (300, {"bins": 1}), (40, {"mix": 1.0})):
+    for rays, sizes in (
+        (0, {}),
+        (1, {}),
+        (300, {}),
+        (300, {"samples": 1}),
+        (300, {"bins": 1}),
+        (40, {"mix": 1.0}),
+    ):
         parts = scene(rays)
         kernels("reference")
         wanted = sample(parts, spacing, **sizes)
@@ -43,7 +50,9 @@ def test_samples_gather_where_the_cache_is_full_and_never_go_blind_behind_it():
     cache = torch.zeros(32, 32, 32)
     cache[:, :, 16] = 1e6  # an opaque wall a little above x = 0
     origins, directions = torch.tensor([[-1.0, 0.1, 0.1]]), torch.tensor([[1.0, 0.0, 0.0]])
-    edges = cache_sample(cache, origins, directions, LINEAR, **(SIZES | {"scale": 1.0, "bins": 96, "samples": 64}))
+    edges = cache_sample(
+        cache, origins, directions, LINEAR, **(SIZES | {"scale": 1.0, "bins": 96, "samples": 64})
+    )
     x = t_from_s(LINEAR, edges[0]) - 1.0
     near_wall = ((x > -0.1) & (x < 0.3)).sum()
     assert near_wall > 40
@@ -88,5 +97,5 @@ def test_wrong_arguments_are_named():
         wrong = good | {name: good[name].double()}
         with pytest.raises(ValueError, match=f"^{name}: "):
             cache_sample(spacing=LINEAR, **SIZES, **wrong)
-    with pytest.raises(ValueError, match="^bins, samples: "):
+    with pytest.raises(ValueError, match="bins, samples: expected"):
         cache_sample(spacing=LINEAR, **(SIZES | {"bins": 257}), **good)

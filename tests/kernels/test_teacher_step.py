@@ -47,7 +47,9 @@ def by_autograd(field, spacing, parts):
     edges = spacing.t_from_s(s_edges)
     x, sigma = ray_points(origins, directions, edges, radii, SCALE)
     features = hash_encode(x, leaves[0], GRID, sigma)
-    raw, logits = radiance_head(features, spherical_harmonics(directions), leaves[1], DENSITY, leaves[2], COLOUR)
+    raw, logits = radiance_head(
+        features, spherical_harmonics(directions), leaves[1], DENSITY, leaves[2], COLOUR
+    )
     density, colours = density_activation(raw).view(edges[:, 1:].shape), torch.sigmoid(logits)
     middle = spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))
     share = (middle / WEIGHTS["near_distance"]).square().clamp_max(1.0)
@@ -70,7 +72,9 @@ def by_autograd(field, spacing, parts):
 
 def by_pass(field, parts, cache=None, **settings):
     gradients = [torch.zeros_like(p) for p in (field.table, field.density_params, field.colour_params)]
-    run = TeacherPass(len(parts[0]), parts[3].shape[1] - 1, GRID.width, 0 if cache is None else cache.shape[0])
+    run = TeacherPass(
+        len(parts[0]), parts[3].shape[1] - 1, GRID.width, 0 if cache is None else cache.shape[0]
+    )
     run.run(
         field, *parts, grad_table=gradients[0], grad_density=gradients[1], grad_colour=gradients[2],
         cache=cache, **(WEIGHTS | settings),
@@ -178,9 +182,9 @@ def test_wrong_arguments_are_named():
     for name in ("table", "density_params", "colour_params"):
         with pytest.raises(ValueError, match=f"^{name}: "):
             dataclasses.replace(field, **{name: getattr(field, name)[:-1]})
-    with pytest.raises(ValueError, match="^colour_dims: "):
-        dataclasses.replace(field, colour_dims=(9 + 16, 40, 3)[:2] + (4,), colour_params=torch.zeros(26 * 40 + 41 * 4))
-    with pytest.raises(ValueError, match="^s_edges: "):
+    with pytest.raises(ValueError, match="colour_dims: expected"):
+        dataclasses.replace(field, colour_dims=(9 + 16, 40, 4), colour_params=torch.zeros(26 * 40 + 41 * 4))
+    with pytest.raises(ValueError, match="s_edges: expected"):
         field.query(*parts[:3], torch.rand(4, 200))
 
 
