@@ -112,6 +112,7 @@ PRESETS: dict[str, TeacherConfig] = {
         network_lr=0.01,
         final_lr=0.1,
         opacity_weight=1e-4,
+        distortion_weight=0.03,
     ),
     "standard": TeacherConfig(
         field=FieldConfig(
