@@ -13,7 +13,7 @@ from torch import Tensor
 from smerf.kernels import native
 from smerf.kernels.reference import hash_encoding as reference
 
-__all__ = ["HashSpec", "hash_encode"]
+__all__ = ["HashSpec", "hash_encode", "level_records"]
 
 _LEVEL = np.dtype([("offset", "<i8"), ("resolution", "<i4"), ("mask", "<u4")])
 
@@ -72,7 +72,8 @@ class HashSpec:
 
 
 @cache
-def _level_records(spec: HashSpec) -> np.ndarray:
+def level_records(spec: HashSpec) -> np.ndarray:
+    """Return the native ``HashLevel`` of each level."""
     records = np.zeros(spec.level_count, _LEVEL)
     for i, (offset, resolution, size) in enumerate(spec.levels()):
         records[i] = (offset, resolution, size - 1 if size < resolution**3 else 0)
@@ -110,7 +111,7 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
 class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, table, spec, sigma):
-        records = _level_records(spec)
+        records = level_records(spec)
         out = x.new_empty(x.shape[0], spec.width)
         native.load_cpu().smerf_hash_encode_forward(
             native.pointer(records), spec.level_count, spec.features, native.pointer(table),
@@ -123,7 +124,7 @@ class _HashEncode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         x, table, sigma = ctx.saved_tensors
-        spec, records, upstream = ctx.spec, _level_records(ctx.spec), upstream.contiguous()
+        spec, records, upstream = ctx.spec, level_records(ctx.spec), upstream.contiguous()
         library, count = native.load_cpu(), ctypes.c_int64(x.shape[0])
         grad_table = grad_x = None
         if ctx.needs_input_grad[1]:

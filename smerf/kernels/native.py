@@ -18,7 +18,7 @@ from smerf.errors import MissingPartError
 
 __all__ = ["check", "load_cpu", "pointer", "require_cpu", "status", "use_large_pages"]
 
-ABI = 1
+ABI = 2
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smerf.kernels import native
 from smerf.kernels.density_cache import RaySpacing
-from smerf.kernels.hash_encoding import HashSpec, _level_records
+from smerf.kernels.hash_encoding import HashSpec, level_records
 from smerf.kernels.mlp import param_count
 
 __all__ = ["FusedField", "TeacherPass", "reads_half"]
@@ -155,7 +155,7 @@ class FusedField:
             recheck=self.recheck,
             draw=self.draw & 0xFFFFFFFF,
         )
-        record.levels = _level_records(self.grid).ctypes.data
+        record.levels = level_records(self.grid).ctypes.data
         return record
 
     def _rays(self, origins: Tensor, directions: Tensor, radii: Tensor, s_edges: Tensor) -> _Rays:
