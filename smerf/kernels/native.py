@@ -28,9 +28,10 @@ __all__ = [
     "load_cuda",
     "pointer",
     "status",
+    "use_large_pages",
 ]
 
-ABI = 1
+ABI = 2
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
 _KERNELS = {
@@ -167,6 +168,13 @@ def pointer(tensor: Any | None) -> ctypes.c_void_p:
     if tensor is None:
         return ctypes.c_void_p(None)
     return ctypes.c_void_p(tensor.data_ptr() if hasattr(tensor, "data_ptr") else tensor.ctypes.data)
+
+
+def use_large_pages(tensor: Any) -> None:
+    """Ask the system for large pages behind a tensor that kernels read at random; without effect elsewhere."""
+    library = load_cpu()
+    if library is not None and tensor.device.type == "cpu":
+        library.smerf_use_large_pages(pointer(tensor), ctypes.c_int64(tensor.numel() * tensor.element_size()))
 
 
 def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None], device: Any = None) -> None:
