@@ -78,8 +78,8 @@ int64_t update_vectors(const AdamRates& a, float* values, float* gradient, float
 
 // One record of `width` floats is skipped when its whole gradient is zero, or when any of it is not finite.
 // decay adds decay * value to the gradient of the touched records (weight per value). half: the values in half floats,
-// kept up to date, or null; refused (1) where the processor does not convert them or `width` is not 1, 2, 4 or 8.
-SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, float* moment2, int64_t records,
+// kept up to date for the records that move, or null (read only where smerf_reads_half says so).
+SMERF_API int smerf_sparse_adam_half(float* values, float* gradient, float* moment1, float* moment2, int64_t records,
                                 int width, float lr, float beta1, float beta2, float eps, float correction1,
                                 float correction2, float decay, uint16_t* half) {
   const AdamRates a = {lr, beta1, beta2, eps, 1.0f / correction1, 1.0f / correction2, decay};
@@ -99,4 +99,11 @@ SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, 
 #endif
   }
   return 0;
+}
+
+SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, float* moment2, int64_t records,
+                                int width, float lr, float beta1, float beta2, float eps, float correction1,
+                                float correction2, float decay) {
+  return smerf_sparse_adam_half(values, gradient, moment1, moment2, records, width, lr, beta1, beta2, eps, correction1,
+                                correction2, decay, nullptr);
 }

@@ -31,7 +31,7 @@ __all__ = [
     "use_large_pages",
 ]
 
-ABI = 2
+ABI = 1
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
 _KERNELS = {
@@ -50,6 +50,8 @@ _KERNELS = {
     "volume_render": ("smerf_volume_render_forward", "smerf_volume_render_backward"),
     "importance_sample": ("smerf_importance_sample",),
     "blurred_interlevel": ("smerf_blurred_interlevel",),
+    "cache_sample": ("smerf_cache_sample",),
+    "teacher_step": ("smerf_teacher_query", "smerf_teacher_step"),
 }
 
 

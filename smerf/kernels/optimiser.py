@@ -52,14 +52,16 @@ def sparse_adam_(
     if half is not None:
         native.check("half", half, torch.float16, values.shape)
     correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step
-    backend = native.backend(values, "smerf_sparse_adam")
+    name, also = "smerf_sparse_adam", ()
+    if half is not None:
+        name, also = "smerf_sparse_adam_half", (native.pointer(half),)
+    backend = native.backend(values, name)
     if backend is not None:
         f = ctypes.c_float
         backend.call(
-            "smerf_sparse_adam", native.pointer(values), native.pointer(gradient), native.pointer(moment1),
+            name, native.pointer(values), native.pointer(gradient), native.pointer(moment1),
             native.pointer(moment2), ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]),
-            f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay),
-            native.pointer(half),
+            f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay), *also,
         )  # fmt: skip
         return
     size = gradient.abs().sum(-1)

@@ -77,6 +77,11 @@ class HashTeacher(nn.Module):
             field.grid, field.width, field.geometry, field.colour_width, field.colour_layers, generator
         )
 
+    @property
+    def grid_fields(self) -> list[DensityField | RadianceField]:
+        """Return the fields with tables, the radiance field first."""
+        return [self.field] if self.cache is not None else [self.field, self.proposal]
+
     def propose(self, rays: Rays, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Evaluate the proposal field in evenly spaced intervals: s edges (R, N + 1) and weights (R, N)."""
         s_edges = uniform_edges(len(rays), self.config.proposal_samples, generator, rays.origins)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smerf.capture import content_scale
 from smerf.capture.types import Capture
@@ -67,7 +67,7 @@ class TeacherTrainer:
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
         self.mean_square = 1.0
-        fields = self._fields()
+        fields = self.model.grid_fields
         self._grids = [(field.table, field.grid) for field in fields if field.table is not None]
         self._tables = [table for table, _ in self._grids]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self._tables]
@@ -76,12 +76,6 @@ class TeacherTrainer:
         self._cached = None
         if config.cache_resolution:
             self._cached = CachedTraining(self.model, self.bank, self._adam, self._moments[0])
-
-    def _fields(self) -> list[nn.Module]:
-        """Return the fields whose tables are trained."""
-        if self.objective:
-            return self.model.grid_fields
-        return [self.model.field] if self.model.cache is not None else [self.model.field, self.model.proposal]
 
     def _collect_networks(self) -> None:
         """Give everything that is no table to one Adam, the cameras in a group with a rate of their own."""
