@@ -1,5 +1,8 @@
 // Which library this is, and what the processor can run.
 #include <omp.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "smerf/common.h"
 
@@ -20,3 +23,28 @@ SMERF_API int smerf_processor_level() {
 }
 
 SMERF_API int smerf_max_threads() { return omp_get_max_threads(); }
+
+// Asks for large pages behind an array that is read at random: fewer address translations. Best effort.
+SMERF_API int smerf_use_large_pages(void* data, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const uintptr_t page = 1 << 21, begin = ((uintptr_t)data + page - 1) / page * page,
+                  end = ((uintptr_t)data + (uintptr_t)bytes) / page * page;
+  if (end <= begin) return 0;
+  madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+  const int collapse = 25;  // MADV_COLLAPSE, Linux 6.1: at once instead of some time
+  madvise((void*)begin, end - begin, collapse);
+  return 1;
+#else
+  (void)data, (void)bytes;
+  return 0;
+#endif
+}
+
+// Whether this library reads tables of half floats.
+SMERF_API int smerf_reads_half() {
+#if defined(__F16C__)
+  return 1;
+#else
+  return 0;
+#endif
+}

@@ -28,6 +28,7 @@ __all__ = [
     "load_cuda",
     "pointer",
     "status",
+    "use_large_pages",
 ]
 
 ABI = 1
@@ -49,6 +50,8 @@ _KERNELS = {
     "volume_render": ("smerf_volume_render_forward", "smerf_volume_render_backward"),
     "importance_sample": ("smerf_importance_sample",),
     "blurred_interlevel": ("smerf_blurred_interlevel",),
+    "cache_sample": ("smerf_cache_sample",),
+    "teacher_step": ("smerf_teacher_query", "smerf_teacher_step"),
 }
 
 
@@ -167,6 +170,13 @@ def pointer(tensor: Any | None) -> ctypes.c_void_p:
     if tensor is None:
         return ctypes.c_void_p(None)
     return ctypes.c_void_p(tensor.data_ptr() if hasattr(tensor, "data_ptr") else tensor.ctypes.data)
+
+
+def use_large_pages(tensor: Any) -> None:
+    """Ask the system for large pages behind a tensor that kernels read at random; without effect elsewhere."""
+    library = load_cpu()
+    if library is not None and tensor.device.type == "cpu":
+        library.smerf_use_large_pages(pointer(tensor), ctypes.c_int64(tensor.numel() * tensor.element_size()))
 
 
 def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None], device: Any = None) -> None:

@@ -23,6 +23,7 @@ def sparse_adam_(
     betas: tuple[float, float] = (0.9, 0.99),
     eps: float = 1e-15,
     decay: float = 0.0,
+    half: Tensor | None = None,
 ) -> None:
     """Update the records (rows) whose gradient is not zero, in place, and zero the gradient.
 
@@ -35,6 +36,7 @@ def sparse_adam_(
         lr: Learning rate.
         betas: Decay of the moments.
         eps: Added to the denominator.
+        half: The values as float16 (N, F), kept up to date for the rows that move.
         decay: Adds ``decay * values`` to the gradient of the touched rows.
 
     Raises:
@@ -47,14 +49,19 @@ def sparse_adam_(
         )
         if not tensor.is_contiguous():
             raise ValueError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
+    if half is not None:
+        native.check("half", half, torch.float16, values.shape)
     correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step
-    backend = native.backend(values, "smerf_sparse_adam")
+    name, also = "smerf_sparse_adam", ()
+    if half is not None:
+        name, also = "smerf_sparse_adam_half", (native.pointer(half),)
+    backend = native.backend(values, name)
     if backend is not None:
         f = ctypes.c_float
         backend.call(
-            "smerf_sparse_adam", native.pointer(values), native.pointer(gradient), native.pointer(moment1),
+            name, native.pointer(values), native.pointer(gradient), native.pointer(moment1),
             native.pointer(moment2), ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]),
-            f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay),
+            f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay), *also,
         )  # fmt: skip
         return
     size = gradient.abs().sum(-1)
@@ -64,4 +71,6 @@ def sparse_adam_(
     moment2[rows] = betas[1] * moment2[rows] + (1.0 - betas[1]) * slope**2
     root = (moment2[rows] / correction[1]).sqrt() + eps
     values[rows] -= lr * (moment1[rows] / correction[0]) / root
+    if half is not None:
+        half[rows] = values[rows].half()
     gradient.zero_()

@@ -42,15 +42,23 @@ class TeacherConfig:
     proposal: FieldConfig = dataclasses.field(
         default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16)
     )
-    """The proposal field that places the samples."""
+    """The proposal field that places the samples, where no cache does."""
+    cache_resolution: int = 0
+    """Cells per axis of a density cache that places the samples; 0: the proposal field does."""
+    cache_cap: float = 0.35
+    """Most optical depth that placement sees in one interval of the cache."""
+    cache_decay: float = 0.95
+    """What is left of the cache's densities every 16 steps unless the field confirms them."""
     proposal_samples: int = 64
-    """Intervals in which the proposal field is evaluated."""
+    """Intervals in which the proposal field or the cache is evaluated."""
     samples: int = 32
     """Intervals of the radiance field."""
     scene_scale: float | None = None
     """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube; from the cameras if not given."""
     rays: int = 2048
     """Rays a step."""
+    even_rays: float = 1.0
+    """Share of the rays drawn evenly from all pixels; the others go where the error is."""
     steps: int = 4000
     """Optimiser steps."""
     table_lr: float = 1e-2
@@ -71,10 +79,14 @@ class TeacherConfig:
     """Share of the training over which proposal weights gain their full contrast."""
     proposal_every: int = 4
     """The proposal field learns every n-th step once the first tenth of the training is over."""
+    charbonnier: float = 1e-3
+    """Rounding of the colour loss sqrt(error^2 + charbonnier^2): errors below it count by their square."""
     interlevel_weight: float = 1.0
     """Weight of the proposal loss."""
     distortion_weight: float = 0.02
     """Weight of the distortion loss."""
+    opacity_weight: float = 0.0
+    """Weight of the opacities along a ray: thins the haze that no photo asks for (with a cache)."""
     hash_decay: float = 1e-8
     """Pull of touched table entries towards zero."""
     near_gradient: float = 4.0
@@ -158,7 +170,19 @@ PRESETS: dict[str, TeacherConfig] = {
         rays=512,
         steps=400,
     ),
-    "preview": TeacherConfig(),
+    "preview": TeacherConfig(
+        cache_resolution=128,
+        proposal_samples=96,
+        rays=1024,
+        even_rays=0.2,
+        steps=12000,
+        charbonnier=0.1,
+        table_lr=0.02,
+        network_lr=0.01,
+        final_lr=0.1,
+        opacity_weight=1e-4,
+        distortion_weight=0.03,
+    ),
     "standard": TeacherConfig(
         field=FieldConfig(
             HashSpec(8, 4, 20, 16, 4096), width=64, geometry=64, colour_width=128, colour_layers=3

@@ -16,6 +16,8 @@ from smerf.fields.rays import Rays, Spacing
 from smerf.fields.rendering import render_weights
 from smerf.fields.sampling import resample, uniform_edges
 from smerf.kernels import ray_points
+from smerf.kernels.density_cache import RaySpacing, cache_sample
+from smerf.teacher import fused
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.images import render_image
 
@@ -65,10 +67,20 @@ class HashTeacher(nn.Module):
         self.samples, self.scene_scale = config.samples, config.scene_scale or 1.0
         generator = torch.Generator().manual_seed(config.seed)
         field, proposal = config.field, config.proposal
-        self.proposal = DensityField(proposal.grid, proposal.width, generator)
+        self.register_buffer("cache", None)
+        if config.cache_resolution:
+            # An untrained field is thin haze everywhere.
+            self.cache = torch.full((config.cache_resolution,) * 3, 2.7)
+        else:
+            self.proposal = DensityField(proposal.grid, proposal.width, generator)
         self.field = RadianceField(
             field.grid, field.width, field.geometry, field.colour_width, field.colour_layers, generator
         )
+
+    @property
+    def grid_fields(self) -> list[DensityField | RadianceField]:
+        """Return the fields with tables, the radiance field first."""
+        return [self.field] if self.cache is not None else [self.field, self.proposal]
 
     def propose(self, rays: Rays, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Evaluate the proposal field in evenly spaced intervals: s edges (R, N + 1) and weights (R, N)."""
@@ -80,11 +92,11 @@ class HashTeacher(nn.Module):
 
     def march(
         self, rays: Rays, s_edges: Tensor, density_hook: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Evaluate the radiance field in intervals s_edges (R, S + 1).
 
-        ``density_hook`` (R, S) scales the gradient of each sample. Returns metric edges, weights and the colour over
-        black.
+        ``density_hook`` (R, S) scales the gradient of each sample. Returns metric edges, weights, the colour over
+        black and optical depths (R, S).
         """
         edges = self.spacing.t_from_s(s_edges)
         x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
@@ -93,15 +105,32 @@ class HashTeacher(nn.Module):
             scale = density_hook.reshape(-1)
             density.register_hook(lambda grad: grad * scale)
             colour.register_hook(lambda grad: grad * scale[:, None])
-        weights = render_weights(density.view(s_edges[:, 1:].shape), edges)
-        return edges, weights, torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
+        density = density.view(s_edges[:, 1:].shape)
+        weights = render_weights(density, edges)
+        colour = torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
+        return edges, weights, colour, density * edges.diff(dim=-1)
+
+    def place(
+        self, rays: Rays, mix: float, shift: Tensor | None = None, jitter: Tensor | None = None
+    ) -> Tensor:
+        """Place samples by the density cache: s edges (R, S + 1); see ``smerf.kernels.density_cache``."""
+        config, spacing = self.config, self.spacing
+        return cache_sample(
+            self.cache, rays.origins, rays.directions, RaySpacing.of(spacing.near, spacing.far, spacing.linear),
+            bins=config.proposal_samples, samples=config.samples, scale=self.scene_scale, cap=config.cache_cap,
+            mix=mix, shift=shift, jitter=jitter,
+        )  # fmt: skip
 
     @torch.no_grad()
     def query(self, rays: Rays) -> TeacherAnswer:
         """Answer rays without randomness or gradient."""
-        s_edges, weights = self.propose(rays, None)
-        s_edges = resample(s_edges, weights, self.samples, None, self.config.mix_end)
-        edges, weights, colour = self.march(rays, s_edges)
+        if self.cache is not None:
+            s_edges = self.place(rays, self.config.mix_end)
+        else:
+            s_edges, weights = self.propose(rays, None)
+            s_edges = resample(s_edges, weights, self.samples, None, self.config.mix_end)
+        answer = fused.answer(self.field, self.spacing, self.scene_scale, self.cache, rays, s_edges)
+        edges, weights, colour = answer or self.march(rays, s_edges)[:3]
         return TeacherAnswer(edges, weights, colour, s_edges)
 
     def _unit_cube(self, points: Tensor) -> Tensor:

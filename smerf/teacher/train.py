@@ -19,6 +19,7 @@ from smerf.fields.sampling import resample
 from smerf.kernels import sparse_adam_
 from smerf.kernels.device import fast_products
 from smerf.runs import distributed
+from smerf.teacher.cached import CachedTraining
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.draws import RowDraws
 from smerf.teacher.general import build_teacher, require_table_memory
@@ -44,6 +45,9 @@ class TeacherTrainer:
     def __init__(self, capture: Capture, config: TeacherConfig, device: str = "cpu") -> None:
         if config.scene_scale is None:
             config = replace(config, scene_scale=content_scale(capture))
+        if device != "cpu" or distributed.share().world > 1 or config.multisamples:
+            # The cache is a way of one processor: elsewhere the proposal field places the samples.
+            config = replace(config, cache_resolution=0)
         require_table_memory(config, 4, device)
         self.config, self.share = config, distributed.share()
         self.white = capture.background == "white"
@@ -57,12 +61,15 @@ class TeacherTrainer:
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
         self.mean_square = 1.0
-        fields = self.model.grid_fields if self.objective else [self.model.field, self.model.proposal]
+        fields = self.model.grid_fields
         self._grids = [(field.table, field.grid) for field in fields if field.table is not None]
         self._tables = [table for table, _ in self._grids]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self._tables]
         self._updates = [0 for _ in self._tables]
         self._collect_networks()
+        self._cached = None
+        if config.cache_resolution:
+            self._cached = CachedTraining(self.model, self.bank, self._adam, self._moments[0])
 
     def _collect_networks(self) -> None:
         """Give everything that is no table to one Adam, the cameras in a group with a rate of their own."""
@@ -101,6 +108,8 @@ class TeacherTrainer:
 
     def losses(self, batch: RayBatch) -> dict[str, Tensor]:
         """Return the weighted losses of a batch; their sum is what is minimised."""
+        if self._cached:
+            return self._cached.losses(batch, self.generator, self.step, self._mix())
         config, model, rays = self.config, self.model, batch.rays
         learns_proposal = self._learns_proposal()
         if self.objective:
@@ -117,13 +126,13 @@ class TeacherTrainer:
         s_edges = resample(outer_edges, annealed, config.samples, self.generator, self._mix())
         middle = model.spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))
         scale = (middle / (config.near_gradient * model.spacing.near)).square().clamp_max(1.0)
-        edges, weights, colour = model.march(rays, s_edges, None if self.white else scale)
+        edges, weights, colour, _ = model.march(rays, s_edges, None if self.white else scale)
         background = torch.rand(len(rays), 3, generator=self.generator).to(colour.device)
         rest = 1.0 - weights.sum(-1, keepdim=True)
         truth = batch.colours * batch.alpha + (1.0 - batch.alpha) * background
         error = colour + rest * background - truth
         self.mean_square = float(error.detach().square().mean())
-        losses = {"colour": charbonnier(error)}
+        losses = {"colour": charbonnier(error, config.charbonnier)}
         losses["distortion"] = config.distortion_weight * distortion_loss(
             _distortion_distance(edges), weights
         )
@@ -136,6 +145,11 @@ class TeacherTrainer:
     @fast_products()
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
+        if self._cached:
+            losses = self._cached.advance(self.generator, self.step, self._mix(), self.learning_rate())
+            self.mean_square = self._cached.mean_square
+            self.step, self._updates[0] = self.step + 1, self._updates[0] + 1
+            return losses
         batch = self.bank.sample(self.config.rays, self.generator)
         losses = self.losses(batch)
         for parameter in (*self._tables, *self._networks):
@@ -183,6 +197,8 @@ class TeacherTrainer:
                 result[f"network.{i}.{name}"] = torch.as_tensor(value)
         if self.objective:
             result |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        if self._cached:
+            result |= {f"sampler.{name}": value for name, value in self._cached.sampler.tensors().items()}
         result["generator"] = self.generator.get_state()
         return result
 
@@ -214,6 +230,8 @@ class TeacherTrainer:
                     )
                     for name in names
                 }
+        if self._cached:
+            self._cached.restored(tensors)
         self.generator.set_state(tensors["generator"])
         self.step, self._updates = int(state["step"]), [int(n) for n in state["updates"]]
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from smerf.kernels import sparse_adam_
+from smerf.kernels.teacher_step import reads_half
 
 
 def state(rows, width, seed=0):
@@ -62,6 +63,21 @@ def test_rows_without_a_gradient_do_not_move(kernels, form):
     for place in (0, 2, 3):
         assert torch.equal(after[place][still], tensors[place][still])
         assert (after[place][~still] != tensors[place][~still]).any(-1).all()
+
+
+@pytest.mark.parametrize("form", [None, "reference"])
+@pytest.mark.parametrize("rows, width", [(7, 3), (3, 1), (50, 2), (301, 4), (9, 8)])
+def test_a_copy_in_half_floats_follows(kernels, form, rows, width):
+    kernels()
+    if not reads_half():
+        form = "reference"
+    kernels(form)
+    tensors = state(rows, width)
+    half = tensors[0].half()
+    after = update(tensors, half=half)
+    assert torch.equal(half, after[0].half())
+    with pytest.raises(ValueError, match="half: expected"):
+        update(tensors, half=half[1:])
 
 
 @pytest.mark.parametrize("form", [None, "reference"])

@@ -18,6 +18,10 @@
 
 namespace smerf {
 
+// fminf and fmaxf are library calls where infinities are kept; these are one instruction, and return b for what is
+// not a number in a.
+SMERF_FN float smaller(float a, float b) { return a < b ? a : b; }
+SMERF_FN float larger(float a, float b) { return a > b ? a : b; }
 SMERF_FN float clampf(float x, float lo, float hi) { return x < lo ? lo : (x > hi ? hi : x); }
 SMERF_FN int clampi(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
 

@@ -19,7 +19,7 @@ SMERF_FN int largest_axis(const Vec3& p) {
 }
 
 SMERF_FN Vec3 contract(const Vec3& p) {
-  const float m = fmaxf(fabsf(p.x), fmaxf(fabsf(p.y), fabsf(p.z)));
+  const float m = larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z)));
   if (!(m > 1.0f)) return p;
   const float inv = 1.0f / m;
   const int axis = largest_axis(p);
@@ -33,13 +33,13 @@ SMERF_FN Vec3 contract(const Vec3& p) {
 
 // Cube root of the contraction's Jacobian determinant: how much a small ball shrinks.
 SMERF_FN float contraction_scale(const Vec3& p) {
-  const float m = fmaxf(fabsf(p.x), fmaxf(fabsf(p.y), fabsf(p.z)));
+  const float m = larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z)));
   return m > 1.0f ? 1.0f / (m * cbrtf(m)) : 1.0f;
 }
 
 // Length of J(p) d: contracted distance per unit step along d.
 SMERF_FN float contraction_speed(const Vec3& p, const Vec3& d) {
-  const float m = fmaxf(fabsf(p.x), fmaxf(fabsf(p.y), fabsf(p.z)));
+  const float m = larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z)));
   if (!(m > 1.0f)) return sqrtf(d.x * d.x + d.y * d.y + d.z * d.z);
   const int axis = largest_axis(p);
   const float pa = axis == 0 ? p.x : (axis == 1 ? p.y : p.z);

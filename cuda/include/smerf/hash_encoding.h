@@ -30,7 +30,7 @@ SMERF_FN uint32_t level_entry(const HashLevel& level, uint32_t x, uint32_t y, ui
 // erf(z) for z >= 0, within 0.007 (Zip-NeRF's form).
 SMERF_FN float level_fade(float sigma, int resolution) {
   const float denominator = 8.0f * sigma * sigma * (float)resolution * (float)resolution;
-  const float z2 = 1.0f / fmaxf(denominator, 1e-12f);
+  const float z2 = 1.0f / larger(denominator, 1e-12f);
   return sqrtf(1.0f - fast_exp(-1.27323954f * z2));
 }
 

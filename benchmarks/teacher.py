@@ -1,0 +1,167 @@
+"""How fast the teacher learns: held-out quality over time on captures, and a step's time against plain PyTorch.
+
+    python benchmarks/teacher.py --data FOX@480:60,240 LEGO@200:60,180 [--json FILE]
+
+Each capture names the longest side of its photos in pixels and the lengths in seconds of the trainings to run;
+every training's schedule is stretched to end at its length. Time is that of the training alone: what measuring takes
+is left out. PSNR is the mean over at most eight held-out photos. The step's peer is the same step by the PyTorch
+reference kernels and autograd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from smerf.capture import load_capture, load_image
+from smerf.capture.types import Capture
+from smerf.kernels import native
+from smerf.teacher.config import PRESETS
+from smerf.teacher.train import TeacherTrainer
+
+ROOT = Path(__file__).resolve().parents[1]
+VIEWS = 8
+MARKS = (0.25, 0.5, 0.75, 1.0)
+WARM_UP, TIMED = 3, 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """A capture, its size and the lengths of its trainings."""
+
+    path: Path
+    side: int
+    seconds: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Job:
+        path, _, rest = text.rpartition("@")
+        side, _, seconds = rest.partition(":")
+        if not path or not side.isdigit() or not seconds:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected PATH@SIDE:SECONDS[,SECONDS...]")
+        return cls(Path(path), int(side), tuple(float(s) for s in seconds.split(",")))
+
+
+def psnr(trainer: TeacherTrainer, capture: Capture) -> float:
+    """Return the mean PSNR over held-out photos in dB."""
+    test = capture.split("test")
+    values = []
+    for frame in test[:: max(1, len(test) // VIEWS)][:VIEWS]:
+        truth = load_image(frame).astype(np.float32) / 255.0
+        if truth.shape[-1] == 4:
+            truth = truth[..., :3] * truth[..., 3:] + (1.0 - truth[..., 3:])
+        error = np.mean((trainer.model.render_image(frame.camera) - truth) ** 2)
+        values.append(-10.0 * np.log10(max(error, 1e-10)))
+    return float(np.mean(values))
+
+
+def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
+    """Train for some seconds; return time, steps, rays per second and PSNR at each quarter."""
+    trainer = TeacherTrainer(capture, replace(PRESETS[preset], steps=100_000_000))
+    records, spent, planned = [], 0.0, 0.0
+    for mark in MARKS:
+        while spent < mark * seconds:
+            started = time.perf_counter()
+            trainer.advance()
+            spent += time.perf_counter() - started
+            if spent >= planned:  # the schedule ends when the time does: steps are planned anew every second
+                planned = spent + 1.0
+                left = max(0.0, seconds - spent) * trainer.step / spent
+                trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)
+        records.append(
+            {
+                "seconds": spent,
+                "steps": trainer.step,
+                "rays_per_second": trainer.step * trainer.config.rays / spent,
+                "psnr": psnr(trainer, capture),
+            }
+        )
+    return records
+
+
+def step_milliseconds(capture: Capture, preset: str) -> tuple[float, float]:
+    """Return the median and the spread (half the range) of a step's time."""
+    trainer = TeacherTrainer(capture, PRESETS[preset])
+    times = []
+    for i in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        trainer.advance()
+        if i >= WARM_UP:
+            times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times), (max(times) - min(times)) / 2
+
+
+def reference_step(job: Job, preset: str) -> float:
+    """Return the time of a step by the reference kernels, measured in a process of its own, in ms."""
+    command = [sys.executable, __file__, "--step-of", f"{job.path}@{job.side}:1", "--preset", preset]
+    environment = {**os.environ, "SMERF_KERNELS": "reference", "PYTHONPATH": str(ROOT)}
+    return float(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Job.parse, nargs="*", default=[], metavar="PATH@SIDE:SECONDS")
+    parser.add_argument("--preset", default="preview", choices=sorted(PRESETS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--step-of", type=Job.parse, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step_of:
+        capture = load_capture(options.step_of.path, max_side=options.step_of.side)
+        print(step_milliseconds(capture, options.preset)[0])
+        return 0
+    used = [row["name"] for row in native.status() if row["state"] == "used"]
+    about = {
+        "preset": options.preset,
+        "threads": torch.get_num_threads(),
+        "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {used}",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    records = []
+    for job in options.data:
+        capture = load_capture(job.path, max_side=job.side)
+        lens = capture.frames[0].camera.intrinsics
+        print(f"{job.path.name}, {lens.width} x {lens.height}, preset {options.preset}, {used}", flush=True)
+        milliseconds, spread = step_milliseconds(capture, options.preset)
+        peer = reference_step(job, options.preset)
+        print(
+            f"  step {milliseconds:.1f} ms, reference {peer:.1f} ms: {peer / milliseconds:.1f} times",
+            flush=True,
+        )
+        common = {**about, "data": job.path.name, "width": lens.width, "height": lens.height}
+        records.append(
+            {
+                "name": "teacher/step", **common, "median_ms": milliseconds, "spread": spread,
+                "peer": "PyTorch reference", "peer_ms": peer, "speedup": peer / milliseconds,
+            }
+        )  # fmt: skip
+        for seconds in job.seconds:
+            print(f"  {'scheduled s':>11} {'s':>7} {'steps':>7} {'k rays/s':>9} {'PSNR':>7}")
+            for point in curve(capture, options.preset, seconds):
+                records.append({"name": "teacher/curve", **common, "scheduled_seconds": seconds, **point})
+                print(
+                    f"  {seconds:11.0f} {point['seconds']:7.1f} {point['steps']:7d} "
+                    f"{point['rays_per_second'] / 1e3:9.1f} {point['psnr']:7.2f}",
+                    flush=True,
+                )
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
