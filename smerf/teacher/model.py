@@ -151,4 +151,4 @@ class HashTeacher(nn.Module):
 
     def render_image(self, camera: Camera, chunk: int = 8192) -> np.ndarray:
         """Render a camera: (H, W, 3) float32 in [0, 1]."""
-        return render_image(self, camera, chunk, self.proposal.table.device)
+        return render_image(self, camera, chunk, self.field.table.device)

@@ -45,8 +45,9 @@ class TeacherTrainer:
     def __init__(self, capture: Capture, config: TeacherConfig, device: str = "cpu") -> None:
         if config.scene_scale is None:
             config = replace(config, scene_scale=content_scale(capture))
-        if device != "cpu" or distributed.share().world > 1 or config.multisamples:
-            # The cache is a way of one processor: elsewhere the proposal field places the samples.
+        ladder = config.spacing_power, config.spacing_scale
+        if device != "cpu" or distributed.share().world > 1 or config.multisamples or ladder != (-1.5, 2.0):
+            # The cache serves one process on a CPU, in the usual spacing: elsewhere the proposal field does.
             config = replace(config, cache_resolution=0)
         require_table_memory(config, 4, device)
         self.config, self.share = config, distributed.share()
