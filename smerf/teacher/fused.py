@@ -34,8 +34,9 @@ def fused_field(
     """Return a radiance field as the native passes read it, or None where they don't cover it."""
     if native.load_cpu() is None or field.table.device.type != "cpu" or field.table.dtype != torch.float32:
         return None
-    is_known = spacing == Spacing(spacing.near, spacing.far, spacing.linear)
-    if not is_known or not FusedField.fits(field.density_dims, field.colour_dims, samples):
+    if not spacing.linear and (spacing.power, spacing.scale) != (-1.5, 2.0):
+        return None
+    if not FusedField.fits(field.density_dims, field.colour_dims, samples):
         return None
     return FusedField(
         field.grid,

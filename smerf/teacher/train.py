@@ -19,7 +19,7 @@ from smerf.fields.sampling import resample
 from smerf.kernels import sparse_adam_
 from smerf.kernels.device import fast_products
 from smerf.runs import distributed
-from smerf.teacher.cached import CachedTraining, distortion_distance
+from smerf.teacher.cached import CachedTraining
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.draws import RowDraws
 from smerf.teacher.general import build_teacher, require_table_memory
@@ -34,15 +34,9 @@ def spacing_of(capture: Capture, config: TeacherConfig | None = None) -> Spacing
     return Spacing(capture.near, capture.far, capture.bounded, *ladder)
 
 
-def _fits_cache(config: TeacherConfig, device: str, share: distributed.Share) -> bool:
-    """Return whether a density cache may place the samples: on one CPU, over the ladder that its kernels know."""
-    ladder = Spacing(0.0, 1.0, False, config.spacing_power, config.spacing_scale)
-    return (
-        device == "cpu"
-        and share.world == 1
-        and not config.multisamples
-        and ladder == Spacing(0.0, 1.0, False)
-    )
+def _distortion_distance(t: Tensor) -> Tensor:
+    """Compress distances before the distortion loss, so that haze far away costs little: 5/3 (1 - (0.8 t + 1)^-1.5)."""
+    return 5.0 / 3.0 * (1.0 - (0.8 * t + 1.0) ** -1.5)
 
 
 class TeacherTrainer:
@@ -51,11 +45,12 @@ class TeacherTrainer:
     def __init__(self, capture: Capture, config: TeacherConfig, device: str = "cpu") -> None:
         if config.scene_scale is None:
             config = replace(config, scene_scale=content_scale(capture))
-        require_table_memory(config, 4, device)
-        self.share = distributed.share()
-        if not _fits_cache(config, device, self.share):
+        ladder = config.spacing_power, config.spacing_scale
+        if device != "cpu" or distributed.share().world > 1 or config.multisamples or ladder != (-1.5, 2.0):
+            # The cache serves one process on a CPU, in the usual spacing: elsewhere the proposal field does.
             config = replace(config, cache_resolution=0)
-        self.config = config
+        require_table_memory(config, 4, device)
+        self.config, self.share = config, distributed.share()
         self.white = capture.background == "white"
         frames = capture.split("train")
         self.bank = RayBank(frames, self.share, device)
@@ -139,7 +134,9 @@ class TeacherTrainer:
         error = colour + rest * background - truth
         self.mean_square = float(error.detach().square().mean())
         losses = {"colour": charbonnier(error, config.charbonnier)}
-        losses["distortion"] = config.distortion_weight * distortion_loss(distortion_distance(edges), weights)
+        losses["distortion"] = config.distortion_weight * distortion_loss(
+            _distortion_distance(edges), weights
+        )
         if learns_proposal:
             losses["interlevel"] = config.interlevel_weight * interlevel_loss(
                 s_edges, weights, outer_edges, outer_weights
