@@ -2,11 +2,11 @@
 
     python benchmarks/object_edits.py [--model PATH] [--scenes 32] [--shift 0.6] [--json FILE]
 
-Scenes of the recipe that the model was trained on, of another seed. The slot of each true object is found by
-the overlap of their masks. *Removal*: of the pixels that change by more than 0.05, the share that the slot owned, alone
-or with a border of one pixel. *Movement*: the slot is moved along x and y, the true scene is drawn with the object
-moved likewise, and the masks of both are compared (IoU) in views that were not given; beside it the IoU without any
-edit, and the IoU that one gets without moving the mask.
+Scenes of the recipe that the model was trained on, of another seed. The slot of each true object is found by the
+overlap of their masks. *Removal*: of the pixels that change by more than 0.05, the share that the slot owned, alone or
+with a border of one pixel. *Movement*: the slot is moved along x and y, the true scene is drawn with the object moved
+likewise, and the masks of both are compared (IoU) in views that were not given; beside it the IoU without any edit,
+and the IoU that one gets without moving the mask.
 """
 
 from __future__ import annotations

@@ -178,7 +178,8 @@ class ObjectsTrainer:
     def evaluate(self) -> dict[str, float]:
         """Measure the averaged weights on the held-out scenes (see ``evaluate_scenes``)."""
         model = self.averaged()
-        decoder = self.broadcast if self.is_broadcasting else None
+        # At the very step of the change the second decoder has not learned anything yet.
+        decoder = self.broadcast if self.step <= self.config.training.broadcast_steps else None
         views = self.config.training.input_views
         self.scores = evaluate_scenes(model, self.held_out, views, decoder=decoder)
         self.best_ari = max(self.best_ari, self.scores.get("fg_ari", -1.0))
