@@ -35,7 +35,10 @@ def _plain_names(names: list[str]) -> dict[str, str]:
     if shutil.which("c++filt") is None or not names:
         return {name: name for name in names}
     said = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True).stdout
-    plain = [line.replace("(anonymous namespace)::", "").split("(")[0] for line in said.splitlines()]
+    plain = [
+        line.replace("(anonymous namespace)::", "").split("(")[0].removeprefix("void ")
+        for line in said.splitlines()
+    ]
     return dict(zip(names, plain))
 
 
@@ -55,11 +58,11 @@ def run(suite: Suite) -> None:
     seconds = time.perf_counter() - began
     native.load_cuda.cache_clear()
     warnings = [line for text in said.values() for line in text.splitlines() if "warning" in line.lower()]
-    found = [match for text in said.values() for match in _KERNEL.findall(text)]
-    plain = _plain_names(sorted({match[0] for match in found}))
+    found = [(file, *match) for file, text in said.items() for match in _KERNEL.findall(text)]
+    plain = _plain_names(sorted({match[1] for match in found}))
     kernels: dict[str, dict] = {}
-    for name, architecture, stack, stores, loads, registers in found:
-        kernels.setdefault(plain[name], {})[architecture] = {
+    for file, name, architecture, stack, stores, loads, registers in found:
+        kernels.setdefault(f"{file}: {plain[name]}", {})[architecture] = {
             "registers": int(registers),
             "stack_bytes": int(stack),
             "spill_bytes": int(stores) + int(loads),

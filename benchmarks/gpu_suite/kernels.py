@@ -299,16 +299,17 @@ _PROPOSAL = HashSpec(6, 2, 17, 16, 512)
 _ROWS = 2**19
 
 CASES = (
-    Case("hash_encode/L8_F4_T20/forward", _hash(_STANDARD, False), _ROWS),
-    Case("hash_encode/L8_F4_T20/backward", _hash(_STANDARD, True), _ROWS),
-    Case("hash_encode/L16_F2_T19/forward", _hash(_WIDE, False), _ROWS),
-    Case("hash_encode/L16_F2_T19/backward", _hash(_WIDE, True), _ROWS),
-    Case("hash_encode/L6_F2_T17/forward", _hash(_PROPOSAL, False), _ROWS),
-    Case("hash_encode/L6_F2_T17/backward", _hash(_PROPOSAL, True), _ROWS),
+    # At 4096 cells an axis, the rounding of a coordinate is 2e-4 of a cell.
+    Case("hash_encode/L8_F4_T20/forward", _hash(_STANDARD, False), _ROWS, tolerance=2e-3),
+    Case("hash_encode/L8_F4_T20/backward", _hash(_STANDARD, True), _ROWS, tolerance=2e-3),
+    Case("hash_encode/L16_F2_T19/forward", _hash(_WIDE, False), _ROWS, tolerance=2e-3),
+    Case("hash_encode/L16_F2_T19/backward", _hash(_WIDE, True), _ROWS, tolerance=2e-3),
+    Case("hash_encode/L6_F2_T17/forward", _hash(_PROPOSAL, False), _ROWS, tolerance=2e-3),
+    Case("hash_encode/L6_F2_T17/backward", _hash(_PROPOSAL, True), _ROWS, tolerance=2e-3),
     # Trilinear cells meet at kinks: a point on one may take either side's slope.
     Case("hash_encode/L6_F2_T17/backward_input", _hash(_PROPOSAL, True, True), _ROWS, tolerance=2e-2),
-    Case("multisample/L8_F4_T20_3/forward", _multisample(False), _ROWS),
-    Case("multisample/L8_F4_T20_3/backward", _multisample(True), _ROWS),
+    Case("multisample/L8_F4_T20_3/forward", _multisample(False), _ROWS, tolerance=2e-3),
+    Case("multisample/L8_F4_T20_3/backward", _multisample(True), _ROWS, tolerance=2e-3),
     Case("volume_render/forward", _volume(False), _ROWS),
     Case("volume_render/backward", _volume(True), _ROWS, tolerance=1e-3),
     Case("importance_sample", _place, _ROWS),

@@ -53,7 +53,7 @@ class StudentTrainer:
         self.config, self.device = config, torch.device(device)
         self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
         self.white = capture.background == "white"
-        self.bank = RayBank(capture.split("train"), device)
+        self.bank = RayBank(capture.split("train"), device=device)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2)
         self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
         self.step = 0
