@@ -18,7 +18,7 @@ def test_a_preset_holds_every_stage():
     config = make_config("standard")
     assert isinstance(config, RunConfig) and config.max_side == 1600
     assert (config.teacher.steps, config.student.steps, config.bake.resolution) == (9, 8, 512)
-    assert make_config("preview").max_side == 512
+    assert make_config("preview").max_side == 640
 
 
 def test_an_unknown_preset_names_the_nearest():

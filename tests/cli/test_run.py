@@ -254,7 +254,7 @@ def test_info_on_a_run_a_capture_and_a_scene(smerf, data, tmp_path):
     code, out, _ = smerf("info", run, "--json")
     facts = json.loads(out)
     assert code == 0 and facts["what"] == "run" and facts["stages"]["teacher"]["state"] == "done"
-    assert facts["stages"]["baked"]["state"] == "not done" and facts["config"]["max_side"] == 512
+    assert facts["stages"]["baked"]["state"] == "not done" and facts["config"]["max_side"] == 640
     smerf("run", data, "-o", run)
     assert "psnr" in smerf("info", run)[1]
     assert json.loads(smerf("info", run / "baked", "--json")[1])["submodels"] == 1
