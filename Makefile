@@ -65,7 +65,7 @@ system:
 
 demo: setup
 	@test -f demo/tabletop/transforms.json || $(BIN)/smerf synth tabletop -o demo/tabletop --overwrite
-	@$(BIN)/smerf run demo/tabletop -o demo/run --preset preview --set teacher.steps=3000 --set student.steps=1000
+	@$(BIN)/smerf run demo/tabletop -o demo/run --preset preview --set teacher.steps=6000 --set student.steps=1000
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
