@@ -34,7 +34,7 @@ class StudentConfig:
     """Hidden width of the appearance network."""
     rays: int = 4096
     """Rays a step."""
-    steps: int = 1400
+    steps: int = 3400
     """Optimiser steps."""
     pool: int = 524288
     """Teacher rays kept at a time."""
@@ -61,7 +61,7 @@ class StudentConfig:
     """Weight of the distortion loss."""
     tau_start: float = 0.001
     """First culling threshold, in alpha per marching step."""
-    tau_end: float = 0.007
+    tau_end: float = 0.005
     """Last culling threshold."""
     tau_from: float = 0.4
     """Share of the steps after which culling begins."""
