@@ -49,16 +49,23 @@ class Product(Elementwise):
         return weights @ slots
 
 
-def median_ms(draw: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:
-    """Return the median and half the range of the milliseconds that ``draw`` takes, after one warm-up."""
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        draw()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times[1:]), (max(times[1:]) - min(times[1:])) / 2
+def time_in_turns(
+    candidates: dict[str, Callable[[], object]], repeats: int, device: str
+) -> dict[str, tuple[float, float]]:
+    """Return the median and half the range of the milliseconds of each candidate, after one warm-up.
+
+    They take turns, so that other work on the machine slows all of them alike.
+    """
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(repeats + 1):
+        for name, draw in candidates.items():
+            started = time.perf_counter()
+            draw()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if turn:
+                times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: (statistics.median(taken), (max(taken) - min(taken)) / 2) for name, taken in times.items()}
 
 
 def frame(decoder: torch.nn.Module, prepared: PreparedSlots, rays: tuple[Tensor, Tensor]) -> Tensor:
@@ -93,13 +100,13 @@ def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list
             "Spatial Broadcast": lambda: frame(broadcast, broadcast.prepare(slots), rays),
         }
         difference = float((candidates["Slot Mixer"]() - candidates["mixing elementwise"]()).abs().max())
-        times = {name: median_ms(draw, repeats, device) for name, draw in candidates.items()}
         # The mixing alone, where the difference lies.
         weights = torch.softmax(torch.randn(1, size * size, config.slots.count, device=device), -1)
-        times["the product alone"] = median_ms(lambda: product.mixed(weights, slots), repeats, device)
-        times["the elementwise sum alone"] = median_ms(
-            lambda: [elementwise.mixed(part, slots) for part in weights.split(CHUNK, 1)], repeats, device
-        )
+        candidates["the product alone"] = lambda: product.mixed(weights, slots)
+        candidates["the elementwise sum alone"] = lambda: [
+            elementwise.mixed(part, slots) for part in weights.split(CHUNK, 1)
+        ]
+        times = time_in_turns(candidates, repeats, device)
     name = (
         torch.cuda.get_device_name()
         if device.startswith("cuda")
