@@ -129,7 +129,10 @@ def _head(backward: bool):
             initial_params(dims, _generator(i)).to(device).requires_grad_()
             for i, dims in ((2, density), (3, colour))
         ]
-        ups = torch.randn(rows, generator=_generator(4)).to(device), torch.randn(rows, 3).to(device)
+        ups = (
+            torch.randn(rows, generator=_generator(4)).to(device),
+            torch.randn(rows, 3, generator=_generator(5)).to(device),
+        )
         call = lambda: radiance_head(features, directions, nets[0], density, nets[1], colour)  # noqa: E731
         moved = 4.0 * rows * (density[0] + 4) + 64.0 * rays
         if not backward:
@@ -211,7 +214,10 @@ def _grid(what: str):
                 return [grids.voxel_records[:, :8].clone(), grids.plane_records[:, :8].clone()]
 
             return run, reads + 2.0 * reads
+        # Marked as by training, with gradients whose size leaves nothing to rounding.
         torch.autograd.grad(outputs, anchor, ups, retain_graph=True)
+        for i, records in enumerate((grids.voxel_records, grids.plane_records)):
+            records[:, :8] = torch.randn(records.shape[0], 8, generator=_generator(6 + i)).to(device)
         kept = [grids.voxel_records.clone(), grids.plane_records.clone()]
         flags = [grids.voxel_touched.clone(), grids.plane_touched.clone()]
 
@@ -324,7 +330,7 @@ CASES = (
     Case("grid_render/backward", _grid("backward"), _ROWS, tolerance=1e-3),
     Case("grid_mark", _grid("mark"), _ROWS),
     Case("grid_read", _grid("read"), _ROWS),
-    Case("grid_adam", _grid("adam"), _ROWS, tolerance=1e-3),
+    Case("grid_adam", _grid("adam"), _ROWS),
 )
 
 

@@ -148,6 +148,18 @@ def test_the_radiance_head(compare, density, colour):
     compare("mlp", run)
 
 
+def test_the_precision_of_tensor_cores_is_enough(compare):
+    def run():
+        dims = (32, 64, 64, 3)
+        x, params = random(70, 32).requires_grad_(), initial_params(dims, torch.Generator().manual_seed(1))
+        params.requires_grad_()
+        out = mlp(x, params, dims)
+        out.backward(random(70, 3, seed=2))
+        return [out.detach(), params.grad]
+
+    compare("mlp", run, rtol=0.0, atol=3e-3, tf32=True)
+
+
 def test_networks_too_large_for_the_kernel_are_left_to_the_reference(compare):
     dims = (16, 256, 256, 4)
     compare("mlp", lambda: [mlp(random(5, 16), random(param_count(dims), seed=1), dims)])
