@@ -22,7 +22,7 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from ball import make_capture
-from tiny import shrunk
+from shrunk_teacher import shrunk
 from smerf.capture import load_capture
 from smerf.teacher import train_teacher
 history = []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from ball import make_capture
-from tiny import shrunk
+from shrunk_teacher import shrunk
 
 from smerf.capture import load_capture
 from smerf.capture.types import Intrinsics

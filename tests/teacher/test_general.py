@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ball import HEIGHT, WIDTH, make_capture
-from tiny import shrunk
+from shrunk_teacher import shrunk
 
 from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_scenes
+from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.photos import DISTANCE, views_of_capture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from ball import make_capture
-from tiny import shrunk
+from shrunk_teacher import shrunk
 
 from smerf.errors import InvalidDataError
 from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures

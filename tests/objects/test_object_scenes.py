@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_scenes
+from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.generate import RECIPES, Recipe, generate_scenes, place_bodies

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import encode, random_rays, tiny_config, tiny_model, tiny_scenes
+from tiny_objects import encode, random_rays, tiny_config, tiny_model, tiny_scenes
 
 from smerf.objects.config import PRESETS, make_config
 from smerf.objects.encoder import SlotAttention

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import encode, tiny_config, tiny_model, tiny_scenes
+from tiny_objects import encode, tiny_config, tiny_model, tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import PRESETS
@@ -149,7 +149,7 @@ def test_two_processes_train_one_model(tmp_path):
     script.write_text(
         f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
         "import torch, hashlib; torch.set_num_threads(1)\n"
-        "from tiny import tiny_config, tiny_scenes\n"
+        "from tiny_objects import tiny_config, tiny_scenes\n"
         "from smerf.objects.stage import process_group\n"
         "from smerf.objects.training import ObjectsTrainer\n"
         "with process_group() as rank:\n"

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import encode, tiny_model, tiny_scenes
+from tiny_objects import encode, tiny_model, tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.editing import apply_operations, rigid_transform

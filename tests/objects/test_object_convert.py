@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import random_rays
+from tiny_objects import random_rays
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import make_config
