@@ -13,7 +13,6 @@ from smerf.capture import load_image, load_mask, pixel_rays
 from smerf.capture.types import Camera, Frame
 from smerf.errors import InvalidDataError
 from smerf.fields.rays import Rays
-from smerf.runs.distributed import Share
 
 __all__ = ["RayBank", "RayBatch", "camera_rays"]
 
@@ -41,14 +40,11 @@ def camera_rays(camera: Camera) -> Rays:
 class RayBank:
     """Draw random pixels of training photos, uniformly over all unmasked pixels."""
 
-    def __init__(
-        self, frames: Sequence[Frame], share: Share | None = None, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, frames: Sequence[Frame], device: torch.device | str = "cpu") -> None:
         """Load the photos.
 
         Args:
             frames: Posed photos.
-            share: This process's part of every batch; the whole if not given.
             device: Where pixels and rays lie.
 
         Raises:
@@ -90,7 +86,7 @@ class RayBank:
             [(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in frames], dtype=torch.long
         )
         self._lens = torch.tensor([lens_of[f.camera.intrinsics] for f in frames])
-        self._share, self._device = share or Share(), torch.device(device)
+        self._device = torch.device(device)
         for name in ("_colours", "_pixels", "_owners", "_lens", "_sizes", "centres", "rotations"):
             setattr(self, name, getattr(self, name).to(self._device))
         self._lenses = [lens.to(self._device) for lens in self._lenses]
@@ -98,10 +94,10 @@ class RayBank:
     def __len__(self) -> int:
         return self._pixels.shape[0]
 
-    def sample(self, count: int, generator: torch.Generator) -> RayBatch:
-        """Draw ``count`` random pixels and return this process's share of them."""
+    def sample(self, count: int, generator: torch.Generator, rows: slice = slice(None)) -> RayBatch:
+        """Draw ``count`` random pixels and return ``rows`` of them: the part of a process among several."""
         index = torch.randint(len(self), (count,), generator=generator, device=generator.device)
-        return self.gather(index[self._share.rows(count)].to(self._device))
+        return self.gather(index[rows].to(self._device))
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Draw the rays (count * edge^2,) of square patches around random pixels, patch by patch.

@@ -19,7 +19,7 @@ from smerf.fields.sampling import resample
 from smerf.kernels import sparse_adam_
 from smerf.kernels.device import fast_products
 from smerf.runs import distributed
-from smerf.teacher.cached import CachedTraining
+from smerf.teacher.cached import CachedTraining, distortion_distance
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.draws import RowDraws
 from smerf.teacher.general import build_teacher, require_table_memory
@@ -32,11 +32,6 @@ def spacing_of(capture: Capture, config: TeacherConfig | None = None) -> Spacing
     """Return the ray spacing of a capture: linear where its content is bounded, else the config's power ladder."""
     ladder = (config.spacing_power, config.spacing_scale) if config else ()
     return Spacing(capture.near, capture.far, capture.bounded, *ladder)
-
-
-def _distortion_distance(t: Tensor) -> Tensor:
-    """Compress distances before the distortion loss, so that haze far away costs little: 5/3 (1 - (0.8 t + 1)^-1.5)."""
-    return 5.0 / 3.0 * (1.0 - (0.8 * t + 1.0) ** -1.5)
 
 
 class TeacherTrainer:
@@ -53,7 +48,7 @@ class TeacherTrainer:
         self.config, self.share = config, distributed.share()
         self.white = capture.background == "white"
         frames = capture.split("train")
-        self.bank = RayBank(frames, self.share, device)
+        self.bank = RayBank(frames, device)
         background = 1.0 if self.white else 0.5
         self.model = build_teacher(config, spacing_of(capture, config), background, len(frames)).to(device)
         self.objective = None
@@ -134,9 +129,7 @@ class TeacherTrainer:
         error = colour + rest * background - truth
         self.mean_square = float(error.detach().square().mean())
         losses = {"colour": charbonnier(error, config.charbonnier)}
-        losses["distortion"] = config.distortion_weight * distortion_loss(
-            _distortion_distance(edges), weights
-        )
+        losses["distortion"] = config.distortion_weight * distortion_loss(distortion_distance(edges), weights)
         if learns_proposal:
             losses["interlevel"] = config.interlevel_weight * interlevel_loss(
                 s_edges, weights, outer_edges, outer_weights
@@ -151,7 +144,8 @@ class TeacherTrainer:
             self.mean_square = self._cached.mean_square
             self.step, self._updates[0] = self.step + 1, self._updates[0] + 1
             return losses
-        batch = self.bank.sample(self.config.rays, self.generator)
+        rows = self.share.rows(self.config.rays)
+        batch = self.bank.sample(self.config.rays, self.generator, rows)
         losses = self.losses(batch)
         for parameter in (*self._tables, *self._networks):
             parameter.grad = None

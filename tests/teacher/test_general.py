@@ -119,8 +119,8 @@ def test_large_presets_survive_yaml(preset):
 def test_pixels_that_are_no_numbers_are_left_out(capture, monkeypatch):
     config, sample = shrunk("standard", steps=3), RayBank.sample
 
-    def spoiled(bank, count, generator):
-        batch = sample(bank, count, generator)
+    def spoiled(*args):
+        batch = sample(*args)
         batch.colours[7] = math.nan
         return batch
 

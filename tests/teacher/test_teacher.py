@@ -244,8 +244,8 @@ def test_a_colour_that_is_no_number_does_not_spoil_the_weights(capture, monkeypa
     trainer = TeacherTrainer(capture, SHORT)
     sample = RayBank.sample
 
-    def spoiled(bank, count, generator):
-        batch = sample(bank, count, generator)
+    def spoiled(*args):
+        batch = sample(*args)
         batch.colours[7] = math.nan
         return batch
 
