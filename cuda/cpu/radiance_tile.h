@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gemm.h"
+#include "smerf/directions.h"
 #include "smerf/lanes.h"
 
 namespace smerf {
@@ -19,27 +20,6 @@ constexpr int kDirections = 16;  // spherical harmonics of degree 0 to 3
 struct RadianceWidths {
   int32_t features, density, geometry, colour;
 };
-
-SMERF_FN void spherical_harmonics(const float* d, float* out) {
-  const float x = d[0], y = d[1], z = d[2], xx = x * x, yy = y * y, zz = z * z, xy = x * y, yz = y * z, xz = x * z;
-  const float values[kDirections] = {0.28209479f,
-                                     -0.48860251f * y,
-                                     0.48860251f * z,
-                                     -0.48860251f * x,
-                                     1.09254843f * xy,
-                                     -1.09254843f * yz,
-                                     0.94617470f * zz - 0.31539157f,
-                                     -1.09254843f * xz,
-                                     0.54627421f * (xx - yy),
-                                     0.59004359f * y * (yy - 3.0f * xx),
-                                     2.89061144f * xy * z,
-                                     0.45704580f * y * (1.0f - 5.0f * zz),
-                                     0.37317633f * z * (5.0f * zz - 3.0f),
-                                     0.45704580f * x * (1.0f - 5.0f * zz),
-                                     1.44530572f * z * (xx - yy),
-                                     0.59004359f * x * (3.0f * yy - xx)};
-  memcpy(out, values, sizeof(values));
-}
 
 // Weights (or their gradients) of both networks, padded to the vector length; output weights are stored by colour.
 struct RadianceWeights {
