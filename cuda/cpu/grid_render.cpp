@@ -6,71 +6,13 @@
 
 #include <vector>
 
-#include "smerf/grid.h"
+#include "student_ray.h"
 
 namespace {
 
 using namespace smerf;
 
-constexpr int kFeatures = 14;        // seven gated ("fine") and seven voxel ("coarse") channels
-constexpr int kMaxSamples = 256;     // intervals of one ray
-constexpr int kRecord = 32;          // floats of a vertex: gradient 8, parameter 8, moments 8 + 8
-
-// What the backward pass needs of a sample.
-struct Sample : GridSample {
-  int index;
-  Lanes8 fine, coarse;  // activated; lane 0 is unused
-  float weight;
-};
-
-struct SampleGradient {
-  Vec3 s;
-  Lanes8 v, t;
-};
-
-// Evaluates one ray. weights must be zeroed; fine and coarse are added to; returns the number of samples kept.
-int trace(const GridView& grid, const float* o, const float* d, const float* edges, int samples, float tau, float step,
-          Lanes8* fine, Lanes8* coarse, float* weights, Sample* kept) {
-  float light = 1.0f;
-  int count = 0;
-  const float least = least_depth(tau);
-  for (int i = 0; i < samples && light > kOpaque; ++i) {
-    Sample& sample = kept[count];
-    Stencil stencil;
-    if (!sample_interval(grid, o, d, edges[i], edges[i + 1], least, step, &stencil, &sample)) continue;
-    sample.weight = light * sample.alpha;
-    sample.index = i;
-    light *= 1.0f - sample.alpha;
-    sample.fine = sigmoid(sample.merged);
-    sample.coarse = sigmoid(sample.v);
-    *fine += sample.weight * sample.fine;
-    *coarse += sample.weight * sample.coarse;
-    weights[i] = sample.weight;
-    ++count;
-  }
-  return count;
-}
-
-// Turns the gradients of a ray's features and weights into gradients of its samples' grid values.
-void differentiate(const Sample* kept, int count, const Lanes8& up_fine, const Lanes8& up_coarse, const float* up_weights,
-                   std::vector<SampleGradient>& list) {
-  float after = 0.0f;  // sum of gradient * weight over later samples
-  float light_after[kMaxSamples + 1];
-  float light = 1.0f;
-  for (int i = 0; i < count; ++i) light_after[i] = light = light * fast_exp(-kept[i].depth);
-  const size_t first = list.size();
-  list.resize(first + count);
-  for (int i = count - 1; i >= 0; --i) {
-    const Sample& sample = kept[i];
-    SampleGradient& out = list[first + i];
-    out.s = sample.s;
-    const float up = up_weights[sample.index] + sum_features(up_fine * sample.fine + up_coarse * sample.coarse);
-    const float density = (up * light_after[i] - after) * sample.depth;
-    after += up * sample.weight;
-    differentiate_values(sample.v, sample.t, sample.fine, sample.coarse, sample.weight, up_fine, up_coarse, density,
-                         &out.v, &out.t);
-  }
-}
+constexpr int kRecord = 32;  // floats of a vertex: gradient 8, parameter 8, moments 8 + 8
 
 // One addition to a vertex.
 struct Target {
@@ -139,10 +81,6 @@ Lanes8 load(const float* values) {
 
 void store(float* values, const Lanes8& lanes) { memcpy(values, &lanes, sizeof(lanes)); }
 
-Lanes8 feature_lanes(const float* features) {
-  return Lanes8{0.0f,        features[0], features[1], features[2], features[3], features[4], features[5], features[6]};
-}
-
 }  // namespace
 
 // origins, directions: (rays, 3); edges: (rays, samples + 1) metric. step: marching step in contracted space, tau: alpha
@@ -192,8 +130,10 @@ SMERF_API int smerf_grid_render_backward(const void* view, const float* origins,
         const int count = trace(grid, origins + 3 * r, directions + 3 * r, edges + r * (samples + 1), samples, tau,
                                 step, &fine, &coarse, weights.data(), kept.data());
         const float* up = up_features + r * kFeatures;
+        const size_t first = lists[k].size();
+        lists[k].resize(first + count);
         differentiate(kept.data(), count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights + r * samples,
-                      lists[k]);
+                      lists[k].data() + first);
       }
     }
 #pragma omp for schedule(dynamic, 1)

@@ -26,6 +26,7 @@ __all__ = [
     "grid_mark",
     "grid_read",
     "grid_render",
+    "grid_view",
 ]
 
 BLOCK = 8
@@ -35,6 +36,8 @@ FEATURES = 14
 MAX_SAMPLES = 256
 """Most intervals of one ray."""
 _RECORD = 32
+_NEUTRAL = 128
+"""The byte of parameter zero."""
 
 
 @dataclass(frozen=True)
@@ -82,26 +85,37 @@ class Grids:
     plane_touched: Tensor = field(repr=False)
 
     @classmethod
-    def allocate(cls, spec: GridSpec, block_index: Tensor) -> Grids:
-        """Return grids whose every parameter is zero (the byte next above zero), on ``block_index``'s device."""
+    def allocate(cls, spec: GridSpec, block_index: Tensor, records: bool = True) -> Grids:
+        """Return grids whose every parameter is zero (the byte next above zero), on ``block_index``'s device.
+
+        Without ``records`` they hold the bytes alone.
+        """
         device = block_index.device
         voxels = int(block_index.max().item() + 1) * BLOCK**3
         texels = 3 * spec.plane_resolution**2
         return cls(
             spec,
             block_index.to(torch.int32).contiguous(),
-            torch.full((voxels, 8), 128, dtype=torch.uint8, device=device),
-            torch.full((texels, 8), 128, dtype=torch.uint8, device=device),
-            torch.zeros(voxels, _RECORD, device=device),
-            torch.zeros(texels, _RECORD, device=device),
-            torch.zeros(voxels, dtype=torch.uint8, device=device),
-            torch.zeros(texels, dtype=torch.uint8, device=device),
+            torch.full((voxels, 8), _NEUTRAL, dtype=torch.uint8, device=device),
+            torch.full((texels, 8), _NEUTRAL, dtype=torch.uint8, device=device),
+            torch.zeros(voxels if records else 0, _RECORD, device=device),
+            torch.zeros(texels if records else 0, _RECORD, device=device),
+            torch.zeros(voxels if records else 0, dtype=torch.uint8, device=device),
+            torch.zeros(texels if records else 0, dtype=torch.uint8, device=device),
         )
 
     def to(self, device: torch.device | str) -> Grids:
         """Return the grids on a device; what is there already is shared."""
         tensors = {one.name: getattr(self, one.name).to(device) for one in fields(self) if one.name != "spec"}
         return replace(self, **tensors)
+
+    def read_bytes(self) -> None:
+        """Set the parameters of the records to what the bytes stand for."""
+        for records, values in ((self.voxel_records, self.voxels), (self.plane_records, self.planes)):
+            moved = values != _NEUTRAL
+            records[:, 8:16] = torch.where(
+                moved, torch.logit((values / 255.0).clamp(0.25 / 255.0, 254.75 / 255.0)), 0.0
+            )
 
     def requantise(self) -> None:
         """Refresh the bytes from the parameters."""
@@ -125,7 +139,8 @@ class _View(ctypes.Structure):
     ]
 
 
-def _view(grids: Grids) -> _View:
+def grid_view(grids: Grids) -> _View:
+    """Return the grids as the kernels' structure; it lives no longer than the grids."""
     spec = grids.spec
     return _View(
         grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(),
@@ -187,7 +202,7 @@ class _GridRender(torch.autograd.Function):
     def forward(ctx, anchor, grids, origins, directions, edges, tau, backend):
         rays, samples = edges.shape[0], edges.shape[1] - 1
         features, weights = edges.new_empty(rays, FEATURES), edges.new_empty(rays, samples)
-        view = _view(grids)
+        view = grid_view(grids)
         backend.call(
             "smerf_grid_render_forward", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
             native.pointer(edges),
@@ -203,7 +218,7 @@ class _GridRender(torch.autograd.Function):
         anchor, origins, directions, edges = ctx.saved_tensors
         grids, rays, samples = ctx.grids, edges.shape[0], edges.shape[1] - 1
         up_features, up_weights = up_features.contiguous(), up_weights.contiguous()
-        view = _view(grids)
+        view = grid_view(grids)
         ctx.backend.call(
             "smerf_grid_render_backward", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
             native.pointer(edges),
@@ -223,7 +238,7 @@ def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) 
         _reference().grid_mark(grids, origins, directions, edges)
         return
     origins, directions, edges = origins.contiguous(), directions.contiguous(), edges.contiguous()
-    view = _view(grids)
+    view = grid_view(grids)
     backend.call(
         "smerf_grid_mark", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
             native.pointer(edges),
@@ -250,7 +265,7 @@ def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     points, count = points.contiguous(), points.shape[0]
     voxels, planes = points.new_zeros(count, 8), points.new_zeros(count, 8)
     alive = torch.zeros(count, dtype=torch.uint8, device=points.device)
-    view = _view(grids)
+    view = grid_view(grids)
     backend.call(
         "smerf_grid_read", ctypes.byref(view), native.pointer(points), ctypes.c_int64(count),
         native.pointer(voxels),

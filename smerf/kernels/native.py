@@ -51,6 +51,7 @@ _KERNELS = {
     "importance_sample": ("smerf_importance_sample",),
     "blurred_interlevel": ("smerf_blurred_interlevel",),
     "cache_sample": ("smerf_cache_sample",),
+    "student_step": ("smerf_student_step", "smerf_student_start"),
     "teacher_step": ("smerf_teacher_query", "smerf_teacher_step"),
 }
 

@@ -69,6 +69,24 @@ class AppearanceLattice(nn.Module):
             x = torch.nn.functional.elu(x) if i < 2 else torch.sigmoid(x)
         return x
 
+    def rows(self, submodel: int) -> Tensor:
+        """Return a submodel's parameters (P^3, n), a lattice vertex a row: each layer's kernel, then its bias."""
+        parts = []
+        for kernel, bias in zip(self.kernels, self.biases):
+            parts += [kernel[submodel].detach().flatten(0, 2).flatten(1), bias[submodel].detach().flatten(0, 2)]
+        return torch.cat(parts, -1)
+
+    def add_gradient(self, submodel: int, rows: Tensor) -> None:
+        """Add a gradient in the layout of ``rows`` to the parameters' own."""
+        start = 0
+        for kernel, bias in zip(self.kernels, self.biases):
+            for parameter in (kernel, bias):
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                size = parameter[submodel, 0, 0, 0].numel()
+                parameter.grad[submodel] += rows[:, start : start + size].reshape(parameter[submodel].shape)
+                start += size
+
     def arrays(self) -> dict[str, Tensor]:
         """Return the parameters under the names of the asset format."""
         result = {}

@@ -72,9 +72,8 @@ def _voxel_of(points: Tensor, spec: GridSpec) -> Tensor:
     return (cells[:, 0] * size + cells[:, 1]) * size + cells[:, 2]
 
 
-def _logit_of(value: Tensor, low: float, high: float) -> Tensor:
-    share = ((value - low) / (high - low)).clamp(0.5 / 255.0, 254.5 / 255.0)
-    return torch.logit(share)
+def _bytes_of(value: Tensor, low: float, high: float) -> Tensor:
+    return torch.round(255.0 * (value - low) / (high - low)).clamp(0.0, 255.0).to(torch.uint8)
 
 
 def initialise_from_teacher(
@@ -85,7 +84,7 @@ def initialise_from_teacher(
     generator: torch.Generator,
     near: Tensor | None = None,
 ) -> None:
-    """Set the voxels to the teacher's density and colour, view features to zero and planes to neutral.
+    """Set the bytes of the voxels to the teacher's density and colour, view features to zero and planes to neutral.
 
     ``centres`` (N, 3) are the training cameras: each voxel's colour is the one that a random camera sees.
     ``near`` (R^3,) bool says where the teacher's density counts: elsewhere no ray has tested it, and the voxels
@@ -102,8 +101,7 @@ def initialise_from_teacher(
         colour = teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9))
         if near is not None:
             density[~near[_voxel_of(positions[rows], spec)]] = -torch.inf
-        z = grids.voxel_records[rows, 8:16]
-        z[:, 0] = _logit_of(density, *spec.density_range)
-        z[:, 1:4] = _logit_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)
-        z[:, 7] = _logit_of(torch.tensor(gate), *spec.feature_range)
-    grids.requantise()
+        values = grids.voxels[rows]
+        values[:, 0] = _bytes_of(density, *spec.density_range)
+        values[:, 1:4] = _bytes_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)
+        values[:, 7] = _bytes_of(torch.tensor(gate), *spec.feature_range)

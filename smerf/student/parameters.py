@@ -23,6 +23,9 @@ _PRECONDITION = 10.0
 class Parameters(Protocol):
     """Keeps the bytes of the submodels' grids in step with what is optimised."""
 
+    def adopt(self, grids: list[Grids]) -> None:
+        """Start from the bytes of new grids."""
+
     def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
         """Bring every vertex that rendering these intervals (R, S + 1) reads up to date."""
 
@@ -54,6 +57,11 @@ def make_parameters(config: StudentConfig, submodels: int, device: torch.device 
 
 class ExplicitParameters:
     """Every vertex has its own parameters, in its record; its bytes are always up to date."""
+
+    def adopt(self, grids: list[Grids]) -> None:
+        """Set the records to what the bytes stand for."""
+        for one in grids:
+            one.read_bytes()
 
     def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
         """Do nothing."""
@@ -104,6 +112,9 @@ class HashParameters:
         self._adam = torch.optim.Adam([self.decoder], betas=(0.9, 0.99), eps=1e-15)
         self._blocks: dict[int, Tensor] = {}
         self._pending: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def adopt(self, grids: list[Grids]) -> None:
+        """Do nothing: the bytes come from the tables."""
 
     def _logits(self, submodel: int, grids: Grids, voxels: Tensor, texels: Tensor) -> Tensor:
         """Return the logits (V + T, 8) of the vertices in rows ``voxels`` (V,) and ``texels`` (T,)."""

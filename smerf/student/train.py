@@ -18,6 +18,7 @@ from smerf.kernels.device import restore_generator, scope
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
+from smerf.student.fused import FusedParameters
 from smerf.student.initialise import VoxelVotes, initialise_from_teacher
 from smerf.student.model import Student, grid_spec
 from smerf.student.parameters import Parameters, make_parameters
@@ -58,7 +59,10 @@ class StudentTrainer:
         self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
         self.step = 0
         self.student: Student | None = None
-        self.parameters: Parameters = make_parameters(config, len(self.partition.cells), device)
+        self.fused = FusedParameters.fit(config, self.device)
+        self.parameters: Parameters = (
+            FusedParameters() if self.fused else make_parameters(config, len(self.partition.cells), device)
+        )
         with scope(self.device):
             self.rays = TeacherRays(
                 self.teacher,
@@ -86,7 +90,8 @@ class StudentTrainer:
             if report:
                 report(self.rays.filled, self.rays.size)
         grids = [
-            Grids.allocate(spec, vote.block_index(config.seen_reach)) for spec, vote in zip(specs, votes)
+            Grids.allocate(spec, vote.block_index(config.seen_reach), records=not self.fused)
+            for spec, vote in zip(specs, votes)
         ]
         if config.parameterisation == "explicit":
             for one, vote in zip(grids, votes):
@@ -98,6 +103,7 @@ class StudentTrainer:
                     self.generator,
                     vote.near(config.seen_reach),
                 )
+        self.parameters.adopt(grids)
         self._adopt(grids)
 
     def _adopt(self, grids: list[Grids]) -> None:
@@ -146,6 +152,8 @@ class StudentTrainer:
             background = torch.ones(len(rays), 3)
         else:
             background = torch.rand(len(rays), 3, generator=self.generator)
+        if self.fused:
+            return self._fused_losses(batch, background, submodel)
         anchor = torch.zeros(1, requires_grad=True)
         self.parameters.provide(submodel, student.grids[submodel], rays, batch.edges)
         features, weights = grid_render(
@@ -171,6 +179,19 @@ class StudentTrainer:
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
         return losses
 
+    def _fused_losses(self, batch: TeacherBatch, background: Tensor, submodel: int) -> dict[str, Tensor]:
+        """Take the grids' part of the step at once; the losses returned have no gradient."""
+        losses, weights = self.parameters.advance(
+            self.student, submodel, batch, background, step=self.step + 1,
+            rate=self.learning_rate() * self.config.grid_lr, tau=self.tau(), geometry_weight=self._geometry_weight(),
+        )  # fmt: skip
+        if self.step > self.config.alive_from * self.config.steps:
+            self.student.alive[submodel].mark(batch.rays, batch.edges, weights, self.config.alive_weight)
+        self.mean_square = float(losses[:, 2].mean())
+        if batch.rows is not None:
+            self.rays.note_errors(batch.rows, losses[:, 2].sqrt())
+        return {"colour": losses[:, 0].mean(), "geometry": losses[:, 1].mean()}
+
     @_on_own_device
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
@@ -187,7 +208,8 @@ class StudentTrainer:
             here = owner == k
             share = float(here.float().mean())
             losses = self.losses(batch if share == 1.0 else batch[here], k)
-            (sum(losses.values()) * share).backward()
+            if not self.fused:
+                (sum(losses.values()) * share).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + share * float(value.detach())
         rate = self.learning_rate()
@@ -236,7 +258,8 @@ class StudentTrainer:
         grids = []
         for k in range(len(self.partition.cells)):
             spec = grid_spec(self.config, self.partition, k)
-            grids.append(Grids.allocate(spec, tensors[f"grids.{k}.block_index"].to(self.device)))
+            index = tensors[f"grids.{k}.block_index"].to(self.device)
+            grids.append(Grids.allocate(spec, index, records=not self.fused))
         self.parameters.restore(grids, tensors)
         self._adopt(grids)
         for k, one in enumerate(grids):

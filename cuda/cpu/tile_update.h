@@ -1,0 +1,267 @@
+// Bringing sample gradients to the grids, a tile of vertices at a time, with Adam at once.
+//
+// Samples are sorted by the tiles that they read: voxel blocks of 8^3 and plane tiles of 16^2. A tile's gradients add up
+// in the cache, in the order of the samples, so that results repeat on any number of threads; then its touched vertices
+// take their step. A vertex is one cache line: the logits and both moments, these in half floats, the second as its
+// root (whose relative change a step, half a percent, half floats resolve ten times over).
+#pragma once
+
+#include <string.h>
+
+#include <vector>
+
+#include "student_ray.h"
+
+namespace smerf {
+
+// Field order and types are mirrored by smerf/kernels/student_step.py.
+struct Vertex {
+  float z[kChannels];
+  uint16_t first[kChannels], root[kChannels];
+};
+static_assert(sizeof(Vertex) == 64, "a vertex is one cache line");
+
+struct AdamStep {
+  float lr, beta1, beta2, eps;
+  float correction1, correction2;  // 1 - beta^step
+};
+
+#if defined(__F16C__)
+inline Lanes8 from_half(const uint16_t* half) { return (Lanes8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)half)); }
+inline void to_half(const Lanes8& value, uint16_t* half) {
+  _mm_storeu_si128((__m128i*)half, _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+inline float half_to_float(uint16_t half) {
+  const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, rest = half & 0x7fffu;
+  // Scaling by 2^112 moves the exponent over, denormal numbers included.
+  uint32_t bits = rest << 13;
+  float value;
+  memcpy(&value, &bits, 4);
+  value *= 5.192296858534828e33f;
+  memcpy(&bits, &value, 4);
+  bits |= sign;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+inline uint16_t float_to_half(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  float size = fabsf(value);
+  if (!(size < 65520.0f)) return (uint16_t)(sign | 0x7bffu);
+  if (size < 6.103515625e-05f) return (uint16_t)(sign | (uint32_t)lrintf(size * 16777216.0f));
+  memcpy(&bits, &size, 4);
+  bits += 0xfffu + (bits >> 13 & 1u);
+  return (uint16_t)(sign | ((bits - (112u << 23)) >> 13));
+}
+inline Lanes8 from_half(const uint16_t* half) {
+  Lanes8 value = zero_lanes();
+  for (int c = 0; c < kChannels; ++c) set_lane(value, c, half_to_float(half[c]));
+  return value;
+}
+inline void to_half(const Lanes8& value, uint16_t* half) {
+  for (int c = 0; c < kChannels; ++c) half[c] = float_to_half(lane(value, c));
+}
+#endif
+
+inline Lanes8 load_lanes(const float* values) {
+  Lanes8 result;
+  memcpy(&result, values, sizeof(result));
+  return result;
+}
+
+inline Lanes8 root_of(const Lanes8& a) {
+#if defined(__AVX__)
+  return (Lanes8)_mm256_sqrt_ps((__m256)a);
+#else
+  Lanes8 r = a;
+  for (int c = 0; c < kChannels; ++c) set_lane(r, c, sqrtf(lane(a, c)));
+  return r;
+#endif
+}
+
+// One step of a vertex whose dequantised values have the given gradient; one that is not finite is passed over.
+inline void adam_step(Vertex& vertex, uint8_t* bytes, const Lanes8& gradient, const Lanes8& range, const AdamStep& a) {
+  constexpr float kMostHalf = 6e4f;
+  const Lanes8 z = load_lanes(vertex.z), u = sigmoid(z);
+  const Lanes8 slope = gradient * range * u * (1.0f - u);
+  float size = 0.0f;
+  for (int c = 0; c < kChannels; ++c) size += fabsf(lane(slope, c));
+  if (!(size <= kMostHalf)) return;
+  const Lanes8 before = from_half(vertex.root);
+  const Lanes8 first = a.beta1 * from_half(vertex.first) + (1.0f - a.beta1) * slope;
+  const Lanes8 root = root_of(a.beta2 * before * before + (1.0f - a.beta2) * slope * slope);
+  to_half(first, vertex.first);
+  to_half(root, vertex.root);
+  const Lanes8 next = z - (a.lr / a.correction1) * first / (root * (1.0f / sqrtf(a.correction2)) + a.eps);
+  memcpy(vertex.z, &next, sizeof(next));
+  const Lanes8 quantised = 255.0f * sigmoid(next);
+  for (int c = 0; c < kChannels; ++c) bytes[c] = (uint8_t)lrintf(lane(quantised, c));
+}
+
+constexpr int kPlaneTile = 16;
+
+// The samples of a step, sorted by the tiles of one space: the voxel blocks (plane -1) or one plane.
+class TileOrder {
+ public:
+  // samples: (count) of which those between the shards' counts are absent; see for_each_sample.
+  void sort(const GridView& grid, int plane, const SampleGradient* samples, const int64_t* firsts, const int* counts,
+            int shards, int64_t tiles) {
+    entries_.clear();
+    starts_.assign(tiles + 1, 0);
+    for (int shard = 0; shard < shards; ++shard)
+      for (int64_t i = firsts[shard]; i < firsts[shard] + counts[shard]; ++i)
+        plane < 0 ? add_voxels(grid, samples[i].s, (uint32_t)i) : add_texels(grid, plane, samples[i].s, (uint32_t)i);
+    active_.clear();
+    uint32_t total = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const uint32_t count = starts_[tile];
+      starts_[tile] = total;
+      total += count;
+      if (count) active_.push_back((uint32_t)tile);
+    }
+    starts_[tiles] = total;
+    sorted_.resize(total);
+    for (const Entry& entry : entries_) sorted_[starts_[entry.tile]++] = {entry.sample, entry.corners};
+    for (int64_t tile = tiles; tile > 0; --tile) starts_[tile] = starts_[tile - 1];
+    if (tiles) starts_[0] = 0;
+  }
+
+  // A sample that a tile serves, and which of its corners lie there.
+  struct Reader {
+    uint32_t sample, corners;
+  };
+
+  size_t active() const { return active_.size(); }
+  uint32_t tile(size_t i) const { return active_[i]; }
+  const Reader* begin(uint32_t tile) const { return sorted_.data() + starts_[tile]; }
+  const Reader* end(uint32_t tile) const { return sorted_.data() + starts_[tile + 1]; }
+
+ private:
+  struct Entry {
+    uint32_t tile, sample, corners;
+  };
+
+  void add(uint32_t tile, uint32_t sample, uint32_t corners) {
+    entries_.push_back({tile, sample, corners});
+    ++starts_[tile];
+  }
+
+  // Groups the corners by tile; tiles[c] is negative where there is nothing.
+  void add_groups(const int64_t* tiles, int corners, uint32_t sample) {
+    uint32_t done = 0;
+    for (int c = 0; c < corners; ++c) {
+      if (tiles[c] < 0 || done >> c & 1u) continue;
+      uint32_t mask = 0;
+      for (int other = c; other < corners; ++other)
+        if (tiles[other] == tiles[c]) mask |= 1u << other;
+      done |= mask;
+      add((uint32_t)tiles[c], sample, mask);
+    }
+  }
+
+  void add_voxels(const GridView& grid, const Vec3& s, uint32_t sample) {
+    int low[3], high[3];
+    float f[3];
+    split(s.x, grid.voxel_resolution, &low[0], &high[0], &f[0]);
+    split(s.y, grid.voxel_resolution, &low[1], &high[1], &f[1]);
+    split(s.z, grid.voxel_resolution, &low[2], &high[2], &f[2]);
+    const int blocks = grid.voxel_resolution / kBlockEdge;
+    int64_t tiles[8];
+    const bool whole = low[0] >> 3 == high[0] >> 3 && low[1] >> 3 == high[1] >> 3 && low[2] >> 3 == high[2] >> 3;
+    for (int c = 0; c < (whole ? 1 : 8); ++c) {
+      const int x = (c & 4 ? high[0] : low[0]) >> 3, y = (c & 2 ? high[1] : low[1]) >> 3, z = (c & 1 ? high[2] : low[2]) >> 3;
+      tiles[c] = grid.block_index[((int64_t)x * blocks + y) * blocks + z];
+    }
+    if (whole)
+      add((uint32_t)tiles[0], sample, 255u);
+    else
+      add_groups(tiles, 8, sample);
+  }
+
+  void add_texels(const GridView& grid, int plane, const Vec3& s, uint32_t sample) {
+    int low[2], high[2];
+    float f[2];
+    split(plane == 0 ? s.y : s.x, grid.plane_resolution, &low[0], &high[0], &f[0]);
+    split(plane == 2 ? s.y : s.z, grid.plane_resolution, &low[1], &high[1], &f[1]);
+    const int edge = (grid.plane_resolution + kPlaneTile - 1) / kPlaneTile;
+    int64_t tiles[4];
+    for (int c = 0; c < 4; ++c)
+      tiles[c] = (int64_t)((c & 2 ? high[0] : low[0]) / kPlaneTile) * edge + (c & 1 ? high[1] : low[1]) / kPlaneTile;
+    if (tiles[0] == tiles[3])
+      add((uint32_t)tiles[0], sample, 15u);
+    else
+      add_groups(tiles, 4, sample);
+  }
+
+  std::vector<Entry> entries_;
+  std::vector<Reader> sorted_;
+  std::vector<uint32_t> starts_, active_;
+};
+
+// The gradients of one tile, in the cache of one thread.
+class TileGradient {
+ public:
+  TileGradient() { memset(touched_, 0, sizeof(touched_)); }
+
+  void add(int vertex, float weight, const Lanes8& gradient) {
+    if (!touched_[vertex]) {
+      touched_[vertex] = 1;
+      list_[count_++] = (uint16_t)vertex;
+      sums_[vertex] = weight * gradient;
+    } else {
+      sums_[vertex] += weight * gradient;
+    }
+  }
+
+  void add_voxels(const GridView& grid, const SampleGradient& sample, uint32_t corners) {
+    int low[3], high[3];
+    float f[3];
+    split(sample.s.x, grid.voxel_resolution, &low[0], &high[0], &f[0]);
+    split(sample.s.y, grid.voxel_resolution, &low[1], &high[1], &f[1]);
+    split(sample.s.z, grid.voxel_resolution, &low[2], &high[2], &f[2]);
+    for (int corner = 0; corner < 8; ++corner) {
+      if (!(corners >> corner & 1u)) continue;
+      const int a = corner & 4 ? high[0] : low[0], b = corner & 2 ? high[1] : low[1], c = corner & 1 ? high[2] : low[2];
+      const float weight =
+          (corner & 4 ? f[0] : 1.0f - f[0]) * (corner & 2 ? f[1] : 1.0f - f[1]) * (corner & 1 ? f[2] : 1.0f - f[2]);
+      add(((a & 7) * kBlockEdge + (b & 7)) * kBlockEdge + (c & 7), weight, sample.v);
+    }
+  }
+
+  void add_texels(const GridView& grid, int plane, const SampleGradient& sample, uint32_t corners) {
+    int low[2], high[2];
+    float f[2];
+    split(plane == 0 ? sample.s.y : sample.s.x, grid.plane_resolution, &low[0], &high[0], &f[0]);
+    split(plane == 2 ? sample.s.y : sample.s.z, grid.plane_resolution, &low[1], &high[1], &f[1]);
+    for (int corner = 0; corner < 4; ++corner) {
+      if (!(corners >> corner & 1u)) continue;
+      const int a = corner & 2 ? high[0] : low[0], b = corner & 1 ? high[1] : low[1];
+      const float weight = (corner & 2 ? f[0] : 1.0f - f[0]) * (corner & 1 ? f[1] : 1.0f - f[1]);
+      add((a % kPlaneTile) * kPlaneTile + b % kPlaneTile, weight, sample.t);
+    }
+  }
+
+  // address(vertex) is the vertex's place in the arrays. Clears the tile.
+  template <typename Address>
+  void update(Vertex* vertices, uint8_t* bytes, const Lanes8& range, const AdamStep& adam, Address address) {
+    constexpr int kAhead = 8;
+    for (int i = 0; i < count_ && i < kAhead; ++i) __builtin_prefetch(vertices + address(list_[i]), 1);
+    for (int i = 0; i < count_; ++i) {
+      if (i + kAhead < count_) __builtin_prefetch(vertices + address(list_[i + kAhead]), 1);
+      const int64_t at = address(list_[i]);
+      adam_step(vertices[at], bytes + at * kChannels, sums_[list_[i]], range, adam);
+      touched_[list_[i]] = 0;
+    }
+    count_ = 0;
+  }
+
+ private:
+  Lanes8 sums_[kBlockVoxels];
+  uint8_t touched_[kBlockVoxels];
+  uint16_t list_[kBlockVoxels];
+  int count_ = 0;
+};
+
+}  // namespace smerf

@@ -1,0 +1,224 @@
+"""The student's fused training step on CPUs: rays in, grids updated in place (native only).
+
+The plain twin is autograd over the parts: ``grid_render``, the appearance network, the losses, and ``grid_adam_``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+from smerf.kernels.grid_render import FEATURES, MAX_SAMPLES, Grids, grid_view
+
+__all__ = ["APPEARANCE_INPUTS", "GridState", "StudentRays", "StudentStep", "appearance_size"]
+
+APPEARANCE_INPUTS = 41
+"""Inputs of the appearance network: 14 features, the direction, and its four octaves."""
+_WIDTHS = (8, 16, 32, 64)
+_VERTEX = 64
+_SAMPLE = 96
+_NEUTRAL = 128
+
+
+def appearance_size(width: int) -> int:
+    """Return the number of parameters of one appearance network of a hidden width."""
+    return APPEARANCE_INPUTS * width + width + width * width + width + 3 * width + 3
+
+
+class _Rays(ctypes.Structure):
+    _fields_ = [
+        *((n, ctypes.c_void_p) for n in ("origins", "directions", "edges", "weights", "colour", "background")),
+        ("rays", ctypes.c_int64),
+        ("samples", ctypes.c_int32),
+    ]
+
+
+class _Network(ctypes.Structure):
+    _fields_ = [
+        ("params", ctypes.c_void_p),
+        ("gradient", ctypes.c_void_p),
+        ("lattice", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("lattice_scale", ctypes.c_float),
+    ]
+
+
+class _Loss(ctypes.Structure):
+    _fields_ = [
+        ("tau", ctypes.c_float),
+        ("step", ctypes.c_float),
+        ("charbonnier", ctypes.c_float),
+        ("geometry", ctypes.c_float),
+        ("backdrop", ctypes.c_void_p),
+    ]
+
+
+class _Grids(ctypes.Structure):
+    _fields_ = [
+        ("voxels", ctypes.c_void_p),
+        ("voxel_bytes", ctypes.c_void_p),
+        ("blocks", ctypes.c_int64),
+        ("planes", ctypes.c_void_p),
+        ("plane_bytes", ctypes.c_void_p),
+    ]
+
+
+class _Adam(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_float) for n in ("lr", "beta1", "beta2", "eps", "correction1", "correction2")]
+
+
+class _Trace(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("losses", "weights", "samples")]
+
+
+class GridState:
+    """What Adam holds of the vertices of one submodel's grids: 64 bytes each, logits and moments.
+
+    ``voxels`` (V, 64) and ``planes`` (T, 64) uint8: eight float32 logits, then eight float16 first moments and
+    roots of second moments.
+    """
+
+    def __init__(self, grids: Grids) -> None:
+        """Start from the grids' bytes, with moments at zero."""
+        library = native.load_cpu()
+        self.voxels = torch.empty(len(grids.voxels), _VERTEX, dtype=torch.uint8)
+        self.planes = torch.zeros(len(grids.planes), _VERTEX, dtype=torch.uint8)
+        parts = [(self.voxels, grids.voxels)]
+        # A logit of zero is the byte next above zero: memory of planes that nobody reads is never touched.
+        if bool((grids.planes != _NEUTRAL).any()):
+            parts.append((self.planes, grids.planes))
+        for state, values in parts:
+            library.smerf_student_start(
+                native.pointer(state), native.pointer(values), ctypes.c_int64(len(values))
+            )
+
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """Return views of the logits (V, 8) and (T, 8) float32."""
+        return self.voxels[:, :32].view(torch.float32), self.planes[:, :32].view(torch.float32)
+
+
+@dataclass(frozen=True)
+class StudentRays:
+    """Rays of one submodel with the teacher's answers.
+
+    ``origins``, unit ``directions``, teacher ``colour`` over black and ``background`` (R, 3), interval ends
+    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32.
+    """
+
+    origins: Tensor
+    directions: Tensor
+    edges: Tensor
+    weights: Tensor
+    colour: Tensor
+    background: Tensor
+
+    def __post_init__(self) -> None:
+        rays, ends = self.edges.shape
+        if not 1 <= ends - 1 <= MAX_SAMPLES:
+            raise ValueError(f"edges: expected 1 to {MAX_SAMPLES} intervals a ray, got {ends - 1}")
+        for name, width in (("origins", 3), ("directions", 3), ("weights", ends - 1), ("colour", 3), ("background", 3)):
+            native.check(name, getattr(self, name), torch.float32, (rays, width))
+        native.check("edges", self.edges, torch.float32, (None, None))
+        for name in vars(self):
+            object.__setattr__(self, name, getattr(self, name).contiguous())
+
+
+class StudentStep:
+    """One optimiser step after another on one submodel; owns the memory between the halves of a step."""
+
+    def __init__(self) -> None:
+        self._samples = torch.empty(0)
+
+    @staticmethod
+    def fits(width: int, device: torch.device) -> bool:
+        """Tell whether the step covers an appearance network of this width, and runs on this device."""
+        backend = native.backend(torch.empty(0, device=device), "smerf_student_step")
+        return backend is not None and backend.kind == "cpu" and width in _WIDTHS
+
+    def run(
+        self,
+        grids: Grids,
+        state: GridState,
+        rays: StudentRays,
+        params: Tensor,
+        gradient: Tensor,
+        *,
+        width: int,
+        lattice_scale: float,
+        step: int,
+        lr: float,
+        tau: float,
+        geometry_weight: float,
+        charbonnier: float = 1e-3,
+        backdrop: Tensor | None = None,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-15,
+    ) -> tuple[Tensor, Tensor]:
+        """Render, compare with the teacher, differentiate, and update the grids' touched vertices.
+
+        Losses and gradients are sums over the rays; the grids' moments hold those sums.
+
+        Args:
+            grids: Its bytes are read, then updated.
+            state: Of the same grids; updated.
+            rays: The batch.
+            params: Appearance networks of the P^3 lattice vertices (z slowest), a row each (P^3, n), float32.
+            gradient: Of ``params``, added to.
+            width: Hidden width of the networks.
+            lattice_scale: Takes ray origins about the submodel's centre to [-1, 1].
+            step: Number of this update, from 1.
+            lr: Learning rate of the logits.
+            tau: Culling threshold, in alpha over one marching step.
+            geometry_weight: Of the sum of |weight - teacher's weight|.
+            charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
+            backdrop: Features (14,) of what lies behind everything, if anything does.
+            betas: Decay of the moments.
+            eps: Added to the denominator.
+
+        Returns:
+            Losses (R, 3): colour, geometry, mean squared error; and the rendered weights (R, S).
+
+        Raises:
+            ValueError: If a shape or dtype is not as stated.
+        """
+        count, samples = rays.weights.shape
+        vertices, size = params.shape
+        lattice = round(vertices ** (1 / 3))
+        native.check("params", params, torch.float32, (lattice**3, appearance_size(width)))
+        native.check("gradient", gradient, torch.float32, (lattice**3, size))
+        if backdrop is not None:
+            native.check("backdrop", backdrop, torch.float32, (FEATURES,))
+        if len(state.voxels) != len(grids.voxels) or len(state.planes) != len(grids.planes):
+            raise ValueError("state: expected that of these grids")
+        if self._samples.numel() < count * samples * _SAMPLE // 4:
+            self._samples = torch.empty(count * samples * _SAMPLE // 4)
+        losses, weights = torch.empty(count, 3), torch.empty(count, samples)
+        view = grid_view(grids)
+        address = native.pointer
+        code = native.load_cpu().smerf_student_step(
+            ctypes.byref(view),
+            ctypes.byref(
+                _Rays(
+                    *(getattr(rays, name).data_ptr() for name, _ in _Rays._fields_[:6]), count, samples
+                )
+            ),
+            ctypes.byref(_Network(address(params), address(gradient), lattice, width, lattice_scale)),
+            ctypes.byref(
+                _Loss(tau, grids.spec.step, charbonnier, geometry_weight, address(backdrop))
+            ),
+            ctypes.byref(
+                _Grids(
+                    address(state.voxels), address(grids.voxels), len(grids.voxels) // 512,
+                    address(state.planes), address(grids.planes),
+                )
+            ),
+            ctypes.byref(_Adam(lr, *betas, eps, 1.0 - betas[0] ** step, 1.0 - betas[1] ** step)),
+            ctypes.byref(_Trace(address(losses), address(weights), address(self._samples))),
+        )  # fmt: skip
+        if code:
+            raise ValueError("the fused student does not cover these sizes: use the separate kernels")
+        return losses, weights
