@@ -20,16 +20,32 @@ struct SampleGradient {
   Lanes8 v, t;
 };
 
+constexpr int kAhead = 4;  // intervals whose values are on their way while one is read
+
+inline void prefetch(const GridView& grid, const Stencil& stencil) {
+  for (int corner = 0; corner < 8; corner += 2)  // two voxels along the last axis share a line, or nearly so
+    if (stencil.voxel[corner] >= 0) __builtin_prefetch(grid.voxels + stencil.voxel[corner] * kChannels);
+  for (int corner = 0; corner < 12; corner += 2) __builtin_prefetch(grid.planes + stencil.texel[corner] * kChannels);
+}
+
 // Evaluates one ray. weights must be zeroed; fine and coarse are added to; returns the number of samples kept.
 inline int trace(const GridView& grid, const float* o, const float* d, const float* edges, int samples, float tau,
                  float step, Lanes8* fine, Lanes8* coarse, float* weights, Sample* kept) {
+  GridInterval intervals[kAhead];
+  bool placed[kAhead];
   float light = 1.0f;
   int count = 0;
   const float least = least_depth(tau);
-  for (int i = 0; i < samples && light > kOpaque; ++i) {
+  for (int i = -kAhead; i < samples && light > kOpaque; ++i) {
+    const int ahead = i + kAhead;
+    GridInterval& interval = intervals[ahead % kAhead];
     Sample& sample = kept[count];
-    Stencil stencil;
-    if (!sample_interval(grid, o, d, edges[i], edges[i + 1], least, step, &stencil, &sample)) continue;
+    const bool is_there = i >= 0 && placed[ahead % kAhead] && read_interval(grid, interval, least, &sample);
+    if (ahead < samples) {
+      placed[ahead % kAhead] = place_interval(grid, o, d, edges[ahead], edges[ahead + 1], step, &interval);
+      if (placed[ahead % kAhead]) prefetch(grid, interval.stencil);
+    }
+    if (!is_there) continue;
     sample.weight = light * sample.alpha;
     sample.index = i;
     light *= 1.0f - sample.alpha;

@@ -13,7 +13,7 @@ namespace {
 
 using namespace smerf;
 
-constexpr int kShards = 64;  // ranges of rays whose network gradients are summed apart, then in order
+constexpr int kShards = 32;  // ranges of rays whose network gradients are summed apart, then in order
 
 // Field order and types of these are mirrored by smerf/kernels/student_step.py.
 struct StudentRays {
@@ -39,6 +39,7 @@ struct StudentLoss {
   float tau, step;          // culling threshold, marching step in contracted space
   float charbonnier;
   float geometry;           // weight of sum |w - w_teacher|
+  float least_gradient;     // of a sample's values: smaller ones are dropped
   const float* backdrop;    // (14) composited features of what lies behind everything, or null
 };
 
@@ -55,6 +56,19 @@ struct StudentTrace {
   float* weights;           // (rays, samples) of the student, or null
   SampleGradient* samples;  // (rays * samples)
 };
+
+// Keeps the samples whose gradient has a channel above `least`, in order. Returns their number.
+int drop_small(SampleGradient* samples, int count, float least) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    float most = 0.0f;
+    for (int c = 0; c < kChannels; ++c) most = larger(most, fabsf(samples[i].v[c]));
+    if (!(most > least)) continue;
+    if (kept != i) samples[kept] = samples[i];
+    ++kept;
+  }
+  return kept;
+}
 
 template <int W>
 class RayStep {
@@ -80,7 +94,7 @@ class RayStep {
     compare_weights(r, up_opacity, trace_out.losses + 3 * r);
     if (trace_out.weights) memcpy(trace_out.weights + r * samples, weights_.data(), samples * sizeof(float));
     differentiate(kept_.data(), count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights_.data(), out);
-    return count;
+    return drop_small(out, count, loss_.least_gradient);
   }
 
  private:

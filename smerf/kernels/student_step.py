@@ -31,7 +31,10 @@ def appearance_size(width: int) -> int:
 
 class _Rays(ctypes.Structure):
     _fields_ = [
-        *((n, ctypes.c_void_p) for n in ("origins", "directions", "edges", "weights", "colour", "background")),
+        *(
+            (n, ctypes.c_void_p)
+            for n in ("origins", "directions", "edges", "weights", "colour", "background")
+        ),
         ("rays", ctypes.c_int64),
         ("samples", ctypes.c_int32),
     ]
@@ -53,6 +56,7 @@ class _Loss(ctypes.Structure):
         ("step", ctypes.c_float),
         ("charbonnier", ctypes.c_float),
         ("geometry", ctypes.c_float),
+        ("least_gradient", ctypes.c_float),
         ("backdrop", ctypes.c_void_p),
     ]
 
@@ -87,6 +91,8 @@ class GridState:
         library = native.load_cpu()
         self.voxels = torch.empty(len(grids.voxels), _VERTEX, dtype=torch.uint8)
         self.planes = torch.zeros(len(grids.planes), _VERTEX, dtype=torch.uint8)
+        for tensor in (self.voxels, self.planes, grids.voxels, grids.planes):
+            native.use_large_pages(tensor)
         parts = [(self.voxels, grids.voxels)]
         # A logit of zero is the byte next above zero: memory of planes that nobody reads is never touched.
         if bool((grids.planes != _NEUTRAL).any()):
@@ -120,7 +126,13 @@ class StudentRays:
         rays, ends = self.edges.shape
         if not 1 <= ends - 1 <= MAX_SAMPLES:
             raise ValueError(f"edges: expected 1 to {MAX_SAMPLES} intervals a ray, got {ends - 1}")
-        for name, width in (("origins", 3), ("directions", 3), ("weights", ends - 1), ("colour", 3), ("background", 3)):
+        for name, width in (
+            ("origins", 3),
+            ("directions", 3),
+            ("weights", ends - 1),
+            ("colour", 3),
+            ("background", 3),
+        ):
             native.check(name, getattr(self, name), torch.float32, (rays, width))
         native.check("edges", self.edges, torch.float32, (None, None))
         for name in vars(self):
@@ -155,6 +167,7 @@ class StudentStep:
         geometry_weight: float,
         charbonnier: float = 1e-3,
         backdrop: Tensor | None = None,
+        least_gradient: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-15,
     ) -> tuple[Tensor, Tensor]:
@@ -176,6 +189,7 @@ class StudentStep:
             geometry_weight: Of the sum of |weight - teacher's weight|.
             charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
             backdrop: Features (14,) of what lies behind everything, if anything does.
+            least_gradient: Samples whose values all have a smaller gradient teach nothing.
             betas: Decay of the moments.
             eps: Added to the denominator.
 
@@ -208,7 +222,7 @@ class StudentStep:
             ),
             ctypes.byref(_Network(address(params), address(gradient), lattice, width, lattice_scale)),
             ctypes.byref(
-                _Loss(tau, grids.spec.step, charbonnier, geometry_weight, address(backdrop))
+                _Loss(tau, grids.spec.step, charbonnier, geometry_weight, least_gradient, address(backdrop))
             ),
             ctypes.byref(
                 _Grids(

@@ -73,7 +73,10 @@ class AppearanceLattice(nn.Module):
         """Return a submodel's parameters (P^3, n), a lattice vertex a row: each layer's kernel, then its bias."""
         parts = []
         for kernel, bias in zip(self.kernels, self.biases):
-            parts += [kernel[submodel].detach().flatten(0, 2).flatten(1), bias[submodel].detach().flatten(0, 2)]
+            parts += [
+                kernel[submodel].detach().flatten(0, 2).flatten(1),
+                bias[submodel].detach().flatten(0, 2),
+            ]
         return torch.cat(parts, -1)
 
     def add_gradient(self, submodel: int, rows: Tensor) -> None:

@@ -8,13 +8,15 @@ from torch import Tensor
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
-from smerf.student.appearance import AppearanceLattice
 from smerf.student.backdrop import backdrop_features
 from smerf.student.config import StudentConfig
 from smerf.student.model import Student
 from smerf.student.teacher_rays import TeacherBatch
 
 __all__ = ["FusedParameters"]
+
+_LEAST_GRADIENT = 1e-3
+"""Gradient, for one ray, below which a sample teaches nothing: a ray's whole colour has some 0.1."""
 
 
 class FusedParameters:
@@ -50,7 +52,9 @@ class FusedParameters:
             Losses (R, 3), colour, geometry and mean squared error, and rendered weights (R, S).
         """
         grids, rays = student.grids[submodel], batch.rays
-        given = StudentRays(rays.origins, rays.directions, batch.edges, batch.weights, batch.colour, background)
+        given = StudentRays(
+            rays.origins, rays.directions, batch.edges, batch.weights, batch.colour, background
+        )
         backdrop = None if student.backdrop is None else backdrop_features(student.backdrop, grids.spec)
         params = student.appearance.rows(submodel)
         gradient = torch.zeros_like(params)
@@ -58,6 +62,7 @@ class FusedParameters:
             grids, self._states[submodel], given, params, gradient, width=student.config.width,
             lattice_scale=float(student.partition.edge), step=step, lr=rate, tau=tau,
             geometry_weight=geometry_weight, backdrop=backdrop,
+            least_gradient=_LEAST_GRADIENT,
         )  # fmt: skip
         student.appearance.add_gradient(submodel, gradient / max(1, len(rays)))
         return losses, weights

@@ -107,6 +107,7 @@ def make_student(teacher=None, config=CONFIG, partition=None, noise=0.0, seed=0)
         one = Grids.allocate(spec, index)
         if teacher:
             initialise_from_teacher(one, teacher, torch.tensor([[0.6, 0.0, 0.1]]), 0.4, generator)
+            one.read_bytes()
         for records in (one.voxel_records, one.plane_records):
             records[:, 8:16] += noise * torch.randn(len(records), 8, generator=generator)
         one.requantise()

@@ -128,26 +128,47 @@ struct GridSample {
 // Optical depth per marching step below which a sample is culled: tau is the alpha of such a step.
 SMERF_FN float least_depth(float tau) { return tau > 0.0f ? -logf(1.0f - tau) : 0.0f; }
 
-// Reads the grids in the interval [t0, t1] of a ray. step: marching step in contracted space; least: least_depth(tau).
-// False where there is nothing: no length, no voxel block, or culled.
-SMERF_FN bool sample_interval(const GridView& grid, const float* o, const float* d, float t0, float t1, float least,
-                              float step, Stencil* stencil, GridSample* sample) {
-  const float dt = t1 - t0;
-  if (!(dt > 0.0f)) return false;
+// Where an interval reads the grids, before anything is read.
+struct GridInterval {
+  Stencil stencil;
+  Vec3 s;                   // contracted position
+  float length, march_step; // metric: of the interval, and of one marching step there
+};
+
+// Places the interval [t0, t1] of a ray. step: marching step in contracted space. False where there is nothing: no
+// length, or no voxel block.
+SMERF_FN bool place_interval(const GridView& grid, const float* o, const float* d, float t0, float t1, float step,
+                             GridInterval* interval) {
+  interval->length = t1 - t0;
+  if (!(interval->length > 0.0f)) return false;
   const float t = frustum_mean(t0, t1);
   const Vec3 p = to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]);
-  sample->s = contract(p);
-  if (!find_stencil(grid, sample->s, stencil)) return false;
-  read_grid(grid, *stencil, &sample->v, &sample->t);
+  interval->s = contract(p);
+  if (!find_stencil(grid, interval->s, &interval->stencil)) return false;
+  interval->march_step = step / (grid.scale * fmaxf(contraction_speed(p, viewer_axes(d[0], d[1], d[2])), 1e-12f));
+  return true;
+}
+
+// Reads a placed interval. least: least_depth(tau). False where it is culled.
+SMERF_FN bool read_interval(const GridView& grid, const GridInterval& interval, float least, GridSample* sample) {
+  sample->s = interval.s;
+  read_grid(grid, interval.stencil, &sample->v, &sample->t);
   sample->merged = sample->v + lane(sample->v, kGate) * sample->t;
   const float sigma = fast_exp(fminf(lane(sample->merged, 0) - 1.0f, kMaxExponent));
-  const float speed = contraction_speed(p, viewer_axes(d[0], d[1], d[2]));
-  const float world_step = step / (grid.scale * fmaxf(speed, 1e-12f));
-  if (least > 0.0f && sigma * world_step < least) return false;
-  sample->depth = sigma * dt;
+  if (least > 0.0f && sigma * interval.march_step < least) return false;
+  sample->depth = sigma * interval.length;
   // 1 - exp(-x) cancels for small x.
   sample->alpha = sample->depth < 1e-3f ? sample->depth * (1.0f - 0.5f * sample->depth) : 1.0f - fast_exp(-sample->depth);
   return true;
+}
+
+// Both at once; stencil is where the grids were read.
+SMERF_FN bool sample_interval(const GridView& grid, const float* o, const float* d, float t0, float t1, float least,
+                              float step, Stencil* stencil, GridSample* sample) {
+  GridInterval interval;
+  if (!place_interval(grid, o, d, t0, t1, step, &interval)) return false;
+  *stencil = interval.stencil;
+  return read_interval(grid, interval, least, sample);
 }
 
 SMERF_FN float sum_features(const Lanes8& a) {

@@ -1,0 +1,166 @@
+import pytest
+import torch
+
+from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
+from smerf.kernels.student_step import GridState, StudentRays, StudentStep, appearance_size
+from smerf.student.appearance import AppearanceLattice
+
+SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
+RATE = 0.02
+
+
+def make_grids(records, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    has_block = torch.rand(SPEC.blocks**3, generator=generator) < 0.7
+    index = torch.where(has_block, has_block.long().cumsum(0) - 1, -1).view(3 * (SPEC.blocks,))
+    grids = Grids.allocate(SPEC, index, records=records)
+    grids.voxels.copy_(torch.randint(70, 190, grids.voxels.shape, generator=generator))
+    grids.planes.copy_(torch.randint(100, 156, grids.planes.shape, generator=generator))
+    return grids
+
+
+def make_rays(count=200, samples=20, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    directions = torch.nn.functional.normalize(draw(count, 3) - 0.5, dim=-1)
+    edges = (0.01 + 0.2 * draw(count, samples + 1)).cumsum(-1)
+    edges[::7, 5:8] = edges[::7, 4:5]  # intervals of no length
+    weights = draw(count, samples) * 1.5 / samples
+    return StudentRays(draw(count, 3) - 0.5, directions, edges, weights, draw(count, 3), draw(count, 3))
+
+
+def make_network(lattice, width):
+    network = AppearanceLattice(1, lattice, width, torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def by_autograd(grids, network, rays, tau, backdrop):
+    """Return losses (R, 2) and weights by the separate parts; gradients are left in the records and the network."""
+    features, weights = grid_render(
+        grids, torch.zeros(1, requires_grad=True), rays.origins, rays.directions, rays.edges, tau
+    )
+    rest = (1.0 - weights.sum(-1, keepdim=True)).clamp_min(0.0)
+    if backdrop is not None:
+        features, rest = features + rest * backdrop, torch.zeros_like(rest)
+    behind = torch.cat([features[:, :3] + rest * rays.background, features[:, 3:]], -1)
+    positions = (rays.origins - torch.tensor(SPEC.centre)) * 1.4
+    colour = features[:, :3] + network(behind, rays.directions, positions, 0)
+    gap = (1.0 - rays.weights.sum(-1, keepdim=True)).clamp_min(0.0)
+    error = colour - rays.colour - gap * rays.background
+    losses = torch.stack(
+        [torch.sqrt(error**2 + 1e-6).mean(-1), 0.02 * (weights - rays.weights).abs().sum(-1)], -1
+    )
+    losses.sum().backward()
+    return torch.cat([losses, error.square().mean(-1, keepdim=True)], -1).detach(), weights.detach()
+
+
+def take_step(grids, state, network, rays, tau, backdrop, step=1):
+    rows = network.rows(0)
+    gradient = torch.zeros_like(rows)
+    losses, weights = StudentStep().run(
+        grids, state, rays, rows, gradient, width=network.dims[1], lattice_scale=1.4, step=step, lr=RATE, tau=tau,
+        geometry_weight=0.02, backdrop=backdrop,
+    )  # fmt: skip
+    return losses, weights, gradient
+
+
+@pytest.mark.parametrize(
+    "lattice, width, tau, backed", [(1, 16, 0.0, False), (3, 8, 0.01, True), (2, 64, 0.0, True)]
+)
+def test_a_step_equals_the_separate_parts(kernels, lattice, width, tau, backed):
+    kernels()
+    backdrop = torch.linspace(0.1, 0.9, 14) if backed else None
+    apart, fused, network = make_grids(True), make_grids(False), make_network(lattice, width)
+    apart.read_bytes()
+    state = GridState(fused)
+    for one, other in zip(state.logits(), (apart.voxel_records, apart.plane_records)):
+        torch.testing.assert_close(one, other[:, 8:16])
+    for step in range(1, 5):
+        rays = make_rays(seed=step)
+        network.zero_grad(set_to_none=True)
+        # Both read the same bytes: the rounding of half floats must not grow into other gradients.
+        apart.voxels.copy_(fused.voxels), apart.planes.copy_(fused.planes)
+        wanted, wanted_weights = by_autograd(apart, network, rays, tau, backdrop)
+        slopes = [apart.voxel_records[:, :8].clone(), apart.plane_records[:, :8].clone()]
+        before = [one.clone() for one in state.logits()]
+        apart_before = [apart.voxel_records[:, 8:16].clone(), apart.plane_records[:, 8:16].clone()]
+        losses, weights, gradient = take_step(fused, state, network, rays, tau, backdrop, step)
+        grid_adam_(apart, step=step, lr=RATE)
+        torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(weights, wanted_weights, rtol=1e-4, atol=1e-5)
+        wanted_rows = torch.cat(
+            [p.grad.flatten(0, 3).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
+            -1,
+        )
+        torch.testing.assert_close(
+            gradient, wanted_rows, rtol=1e-3, atol=1e-3 * float(wanted_rows.abs().max())
+        )
+        for now, was, records, apart_was, slope in zip(
+            state.logits(), before, (apart.voxel_records, apart.plane_records), apart_before, slopes
+        ):
+            untouched = (slope == 0.0).all(-1)
+            assert torch.equal(now[untouched], was[untouched]) and not untouched.all()
+            # Adam's step has the size of the rate even where the gradient is all rounding.
+            clear = slope.abs() > 1e-3 * slope.abs().max()
+            wanted_step = records[:, 8:16] - apart_was
+            assert (now - was - wanted_step)[clear].abs().max() < 0.05 * RATE
+        for values, logits in zip((fused.voxels, fused.planes), state.logits()):
+            moved = values != 128
+            exact = 255.0 * torch.sigmoid(logits)
+            assert ((values - exact).abs()[moved] <= 0.501).all()
+
+
+def test_results_do_not_depend_on_the_number_of_threads(kernels):
+    kernels()
+    results, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            grids, network = make_grids(False), make_network(2, 16)
+            state = GridState(grids)
+            outputs = [
+                take_step(grids, state, network, make_rays(seed=i), 0.001, None, i + 1) for i in range(3)
+            ]
+            results.append([grids.voxels, grids.planes, state.voxels, state.planes, *outputs[-1]])
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_steps_go_downhill_and_rays_that_are_not_numbers_change_nothing(kernels):
+    kernels()
+    grids, network, rays = make_grids(False), make_network(1, 16), make_rays()
+    state = GridState(grids)
+    losses = [
+        float(take_step(grids, state, network, rays, 0.0, None, i)[0][:, 0].mean()) for i in range(1, 40)
+    ]
+    assert losses[-1] < 0.75 * losses[0]
+    before = grids.voxels.clone(), grids.planes.clone()
+    broken = make_rays()
+    broken.colour[:] = float("nan")
+    take_step(grids, state, network, broken, 0.0, None, 40)
+    assert torch.equal(grids.voxels, before[0]) and torch.equal(grids.planes, before[1])
+
+
+def test_other_shapes_are_refused(kernels):
+    kernels()
+    grids, rays = make_grids(False), make_rays()
+    state, size = GridState(grids), appearance_size(16)
+    sizes = {"width": 16, "lattice_scale": 1.0, "step": 1, "lr": 0.1, "tau": 0.0, "geometry_weight": 0.0}
+    with pytest.raises(ValueError, match="params: expected"):
+        StudentStep().run(grids, state, rays, torch.zeros(1, 7), torch.zeros(1, 7), **sizes)
+    with pytest.raises(ValueError, match="gradient: expected"):
+        StudentStep().run(grids, state, rays, torch.zeros(1, size), torch.zeros(8, size), **sizes)
+    with pytest.raises(ValueError, match="colour: expected"):
+        StudentRays(rays.origins, rays.directions, rays.edges, rays.weights, rays.colour[:5], rays.background)
+    assert not StudentStep.fits(17, torch.device("cpu"))
+
+
+def test_neutral_planes_take_no_memory_to_start():
+    grids = make_grids(False)
+    grids.planes.fill_(128)
+    assert not GridState(grids).planes.any()
