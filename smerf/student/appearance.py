@@ -69,6 +69,18 @@ class AppearanceLattice(nn.Module):
             x = torch.nn.functional.elu(x) if i < 2 else torch.sigmoid(x)
         return x
 
+    def roughness(self) -> Tensor:
+        """Return the squared differences of neighbouring vertices' parameters, summed, by number of parameters.
+
+        The mean over submodels of SMERF's total variation (section 6.7).
+        """
+        total, size = self.kernels[0].new_zeros(()), 0
+        for parameter in (*self.kernels, *self.biases):
+            size += parameter.numel()
+            for axis in (1, 2, 3):
+                total = total + parameter.diff(dim=axis).square().sum()
+        return total / size
+
     def arrays(self) -> dict[str, Tensor]:
         """Return the parameters under the names of the asset format."""
         result = {}
