@@ -45,7 +45,8 @@ class Student:
     ``grids[k]`` belongs to cell ``partition.cells[k]``; a student that is opened from disk reads it when it is asked
     for, in place of the one before. ``background`` (3,) is what the network sees behind
     the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
-    ``grids[k]``; ``backdrop`` is the colour of the shell around a scene without surroundings.
+    ``grids[k]``; ``backdrop`` is the colour of the shell around a scene without surroundings;
+    ``block_weights[k]`` (B, B, B), if known, is what each voxel block of ``grids[k]`` contributes to a ray on average.
     """
 
     config: StudentConfig
@@ -58,6 +59,7 @@ class Student:
     alive: Sequence[AliveCells]
     teacher: Teacher | None = None
     backdrop: tuple[float, float, float] | None = None
+    block_weights: Sequence[Tensor] = ()
 
     @property
     def device(self) -> torch.device:

@@ -116,6 +116,8 @@ def save_submodel(
         "planes": grids.planes,
         "alive": torch.from_numpy(student.alive[submodel].packed()),
     }
+    if len(student.block_weights):
+        tensors["block_weights"] = student.block_weights[submodel]
     for name, value in student.appearance.state_dict().items():
         tensors[_APPEARANCE + name] = value[submodel : submodel + 1]
     for name, value in (shown or {}).items():
@@ -181,6 +183,9 @@ def load_student(folder: Path) -> Student:
     student.appearance = _load_appearance(Path(folder), config, partition)
     student.grids = OneAtATime(lambda k: _load_grids(Path(folder), config, partition, k), len(partition))
     student.alive = OneAtATime(lambda k: _load_alive(Path(folder), config, partition, k), len(partition))
+    student.block_weights = OneAtATime(
+        lambda k: _load_weights(Path(folder), config, partition, k), len(partition)
+    )
     return student
 
 
@@ -237,6 +242,15 @@ def _load_alive(folder: Path, config: StudentConfig, partition: Partition, k: in
         return AliveCells(grid_spec(config, partition, k), bits.numpy())
     except (ValueError, RuntimeError) as error:
         raise InvalidDataError(f"{path}: alive doesn't fit its student ({error}); distil it again") from error
+
+
+def _load_weights(folder: Path, config: StudentConfig, partition: Partition, k: int) -> Tensor:
+    cell, blocks = partition.cells[k], grid_spec(config, partition, k).blocks
+    path = submodel_file(folder, cell)
+    (weights,) = _load(path, cell, ("block_weights",))
+    if weights.shape != (blocks,) * 3:
+        raise InvalidDataError(f"{path}: block_weights are {tuple(weights.shape)}; distil it again")
+    return weights
 
 
 def _load_appearance(folder: Path, config: StudentConfig, partition: Partition) -> AppearanceLattice:

@@ -26,6 +26,7 @@ from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
 from smerf.student.patches import patch_dissimilarity
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
+from smerf.student.visibility import BlockWeights
 from smerf.teacher.model import Teacher
 
 __all__ = ["StudentTrainer", "choose_partition"]
@@ -260,6 +261,7 @@ class StudentTrainer:
     def finish(self, report: Callable[[float, float], None] | None = None) -> None:
         """Complete the grids, and mark what fresh teacher rays see of them, for baking."""
         self.parameters.finish(self.student.grids)
+        seen = BlockWeights(self.student.grids[0].spec, self.device)
         size = min(32768, self.config.alive_rays)
         count = self.config.alive_rays // size
         for i in range(count):
@@ -270,8 +272,10 @@ class StudentTrainer:
                 grids, torch.zeros(1), rays.origins, rays.directions, edges, self.student.tau
             )
             alive.mark(rays, edges, weights, self.config.alive_weight)
+            seen.add(rays, edges, weights)
             if report:
                 report(i + 1, count)
+        self.student.block_weights = [seen.grid()]
 
     @_on_own_device
     def show(self) -> dict[str, Tensor]:
