@@ -54,8 +54,10 @@ def load_scene(path: Path | str, cache_size: int = 3) -> BakedScene:
         manifest = read_manifest(root)
 
     def load(k: int) -> BakedSubmodel:
+        submodel = load_submodel(folders[k], params.params_to_sm[k])
+        # Last: what can't be read has a fault of its own to name.
         check_files(root, manifest, folders[k].name)
-        return load_submodel(folders[k], params.params_to_sm[k])
+        return submodel
 
     return BakedScene(params, mlp, manifest, load, root, cache_size)
 

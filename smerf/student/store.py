@@ -75,6 +75,10 @@ class OneAtATime(Sequence[T]):
         return OneAtATime(lambda k: change(self.load(k)), self._count)
 
 
+def _format(cell: int) -> str:
+    return f"{_FORMAT}/{cell}"
+
+
 def submodel_file(folder: Path, cell: int) -> Path:
     """Return where the submodel of a cell is kept."""
     return Path(folder) / f"sm_{cell:03d}.safetensors"
@@ -125,7 +129,8 @@ def save_submodel(
     path = submodel_file(folder, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = temporary_name(path)
-    meta = {"format": _FORMAT, "cell": str(cell)}
+    # One entry: several are stored in an order that changes from run to run.
+    meta = {"format": _format(cell)}
     save_file({name: value.detach().contiguous() for name, value in tensors.items()}, aside, metadata=meta)
     publish(aside, path)
     return path
@@ -203,8 +208,7 @@ def _describe(record: dict[str, Any]) -> Student:
 def _read(path: Path, cell: int, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
-            meta = file.metadata() or {}
-            if meta.get("format") != _FORMAT or meta.get("cell") != str(cell):
+            if (file.metadata() or {}).get("format") != _format(cell):
                 raise InvalidDataError(
                     f"{path}: is not the submodel of cell {cell} of this version; distil it again"
                 )

@@ -105,7 +105,10 @@ class StudentTrainer:
                 origin_jitter=config.origin_jitter,
                 direction_jitter=config.direction_jitter,
                 generator=self.generator,
-                share=None if is_alone else self._share,
+                # Not a method of the trainer's own: its grids have to go with the last name for it.
+                share=None
+                if is_alone
+                else functools.partial(self.whole.share, submodel=submodel, reassigned=config.reassigned),
             )
             here = [{name: value.to(device) for name, value in part.items()} for part in shown]
             self.agreement = Agreement(self.teacher, here, self.whole, submodel) if here else None
@@ -121,9 +124,6 @@ class StudentTrainer:
         ours = self.whole.distances(centres)[:, self.submodel] < reach
         ours |= self.whole.assign(centres) == self.submodel
         return [frame for frame, is_ours in zip(frames, ours.tolist()) if is_ours]
-
-    def _share(self, origins: Tensor) -> Tensor:
-        return self.whole.share(origins, self.submodel, self.config.reassigned)
 
     @_on_own_device
     def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
