@@ -18,11 +18,13 @@ from smerf.capture.types import Capture, Frame
 from smerf.errors import UsageError
 from smerf.scene.manifest import Manifest, SceneCamera, StartCamera
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
-from smerf.scene.write import encoded_bytes, write_scene
+from smerf.scene.write import encoded_sizes, write_scene
 from smerf.student.model import Student, grid_spec
 
 __all__ = ["bake", "scene_params"]
 
+_COST_BYTES = 2048
+"""Room for what the manifest says about a size budget."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
 
@@ -69,8 +71,8 @@ def manifest_of(student: Student, capture: Capture) -> Manifest:
 class _Baker:
     """Bakes a student's submodels one at a time, without the blocks that contribute less than ``threshold``."""
 
-    def __init__(self, student: Student, config: BakeConfig) -> None:
-        self.student, self.config = student, config
+    def __init__(self, student: Student, config: BakeConfig, manifest: Manifest) -> None:
+        self.student, self.config, self.manifest = student, config, manifest
         self.params = scene_params(student)
         arrays = student.appearance.arrays()
         self.mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in arrays.items()}
@@ -86,11 +88,14 @@ class _Baker:
         )  # fmt: skip
 
     def size(self, threshold: float) -> int:
-        """Return the bytes of all submodels' files."""
-        return sum(
-            encoded_bytes(self.params, self.mlp, self.submodel(k, threshold), self.config.array_format)
-            for k in range(len(self.params.params_to_sm))
-        )
+        """Return the bytes of the whole scene folder."""
+        sizes: dict[str, int] = {}
+        for k in range(len(self.params.params_to_sm)):
+            sizes |= encoded_sizes(
+                self.params, self.mlp, self.submodel(k, threshold), self.config.array_format
+            )
+        manifest = replace(self.manifest, files={name: ("0" * 64, size) for name, size in sizes.items()})
+        return sum(sizes.values()) + len(json.dumps(manifest.to_json(), indent=1)) + _COST_BYTES
 
     def contributions(self) -> np.ndarray:
         """Return what every block with data contributes (N,), in all submodels."""
@@ -101,10 +106,10 @@ class _Baker:
             parts.append(weights[(student.grids[k].block_index.cpu().numpy() >= 0) & (weights > 0.0)])
         return np.concatenate(parts)
 
-    def scene(self, threshold: float, manifest: Manifest) -> BakedScene:
+    def scene(self, threshold: float) -> BakedScene:
         """Return the scene as it would be, baked as it is looked at."""
         load = functools.partial(self.submodel, threshold=threshold)
-        return BakedScene(self.params, self.mlp, manifest, load, cache_size=1)
+        return BakedScene(self.params, self.mlp, self.manifest, load, cache_size=1)
 
 
 def bake(
@@ -130,9 +135,10 @@ def bake(
     Raises:
         UsageError: If the folder holds something else, or the size can't be reached.
     """
-    baker, manifest, threshold = _Baker(student, config), manifest_of(student, capture), 0.0
+    manifest, threshold = manifest_of(student, capture), 0.0
+    baker = _Baker(student, config, manifest)
     if config.max_mb is not None:
-        threshold, cost = _fit(baker, capture, manifest, config.max_mb)
+        threshold, cost = _fit(baker, capture, config.max_mb)
         manifest = replace(manifest, extra={"size_budget": cost})
     count = len(student.partition)
 
@@ -148,36 +154,24 @@ def bake(
     return scene
 
 
-def _fit(
-    baker: _Baker, capture: Capture, manifest: Manifest, max_mb: float
-) -> tuple[float, dict[str, object]]:
+def _fit(baker: _Baker, capture: Capture, max_mb: float) -> tuple[float, dict[str, object]]:
     """Return the threshold under which the scene fits, and what it costs on some training views."""
     if len(baker.student.block_weights) == 0:
         raise UsageError("--max-mb: the student doesn't know what its blocks contribute; distil it again")
-    full = baker.size(0.0)
-    rest = _manifest_bytes(baker, manifest)
-    budget = int(max_mb * 1e6) - rest
-    values = baker.contributions()
-    fit = Fit(0.0, full)
-    if full > budget:
-        fit = fit_size(values, baker.size, budget, full)
+    full, values = baker.size(0.0), baker.contributions()
+    budget = int(max_mb * 1e6)
+    fit = Fit(0.0, full) if full <= budget else fit_size(values, baker.size, budget, full)
     cost: dict[str, object] = {
         "max_mb": max_mb,
-        "full_mb": round((full + rest) / 1e6, 3),
-        "mb": round((fit.size + rest) / 1e6, 3),
+        "full_mb": round(full / 1e6, 3),
+        "mb": round(fit.size / 1e6, 3),
         "blocks_kept": round(float((values >= fit.threshold).mean()) if len(values) else 1.0, 4),
     }
     frames = capture.split("train")
     frames = frames[:: max(1, len(frames) // _VIEWS)][:_VIEWS]
     for name, threshold in (("full_psnr", 0.0), ("psnr", fit.threshold)):
-        cost[name] = round(_psnr(baker.scene(threshold, manifest), capture, frames), 3)
+        cost[name] = round(_psnr(baker.scene(threshold), capture, frames), 3)
     return fit.threshold, cost | {"views": [frame.name for frame in frames]}
-
-
-def _manifest_bytes(baker: _Baker, manifest: Manifest) -> int:
-    """Return about how large the manifest will be, a little more rather than less."""
-    files = 64 * len(baker.params.params_to_sm)
-    return len(json.dumps(manifest.to_json(), indent=1)) + 160 * files + 2048
 
 
 def _psnr(scene: BakedScene, capture: Capture, frames: Sequence[Frame]) -> float:

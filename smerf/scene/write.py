@@ -24,7 +24,7 @@ from smerf.scene.manifest import MANIFEST_NAME, Manifest, verify_manifest
 from smerf.scene.params_io import check_mlp, mlp_to_json, params_to_json, sm_folder
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 
-__all__ = ["check_submodel", "encoded_bytes", "write_scene"]
+__all__ = ["check_submodel", "encoded_sizes", "write_scene"]
 
 _SLICE_BYTES = 12 << 20
 """Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an
@@ -190,11 +190,13 @@ def _encoded(
         yield f"{name}.{array_format}", encode_array(array, array_format)
 
 
-def encoded_bytes(
+def encoded_sizes(
     params: SceneParams, mlp: dict[str, np.ndarray], submodel: BakedSubmodel, array_format: str
-) -> int:
-    """Return how many bytes ``write_scene`` writes for a submodel, without writing them."""
-    return sum(len(data) for _, data in _encoded(params, submodel, mlp_to_json(mlp), array_format))
+) -> dict[str, int]:
+    """Return the bytes of every file that ``write_scene`` writes for a submodel, without writing them."""
+    folder = sm_folder(submodel.index)
+    files = _encoded(params, submodel, mlp_to_json(mlp), array_format)
+    return {f"{folder}/{name}": len(data) for name, data in files}
 
 
 def _write_file(path: Path, data: bytes) -> None:

@@ -156,17 +156,17 @@ def test_a_submodel_follows_what_its_neighbours_show(tmp_path):
     shown = {"origins": rays.origins, "directions": rays.directions}
     shown["colour"] = torch.tensor([0.9, 0.1, 0.9]).expand(len(rays), 3).contiguous()
     colours = []
-    for weight in (0.0, 20.0):
-        config = replace(THREE, consistency_weight=weight, steps=20, rays=256)
+    for weight in (0.0, 50.0):
+        config = replace(THREE, consistency_weight=weight, steps=16, warmup_steps=1, rays=256)
         trainer = StudentTrainer(Room(), capture, config, partition=partition, submodel=1, shown=[shown])
         trainer.prepare()
         assert len(trainer.agreement) == len(rays)
-        for _ in range(20):
-            assert ("consistency" in trainer.advance()) or weight == 0.0
+        for _ in range(16):
+            assert trainer.advance()["consistency"] >= 0.0
         edges = Room().query(rays).edges
         colours.append(trainer.student.render_rays(rays, edges, 0))
     apart = [float((colour - shown["colour"]).abs().mean()) for colour in colours]
-    assert apart[1] < 0.7 * apart[0]
+    assert apart[1] < 0.8 * apart[0]
 
 
 def test_neighbours_are_shown_only_what_they_serve(tmp_path):
