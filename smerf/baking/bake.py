@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from smerf.baking.budget import Fit, fit_size
 from smerf.baking.config import BakeConfig
 from smerf.baking.submodel import bake_submodel
+from smerf.capture import load_image
 from smerf.capture.types import Capture, Frame
+from smerf.errors import UsageError
 from smerf.scene.manifest import Manifest, SceneCamera, StartCamera
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
-from smerf.scene.write import write_scene
-from smerf.student.model import Student
+from smerf.scene.write import encoded_sizes, write_scene
+from smerf.student.model import Student, grid_spec
 
 __all__ = ["bake", "scene_params"]
+
+_COST_BYTES = 2048
+"""Room for what the manifest says about a size budget."""
+_VIEWS = 6
+"""Training views on which the cost of a size budget is measured."""
 
 
 def scene_params(student: Student) -> SceneParams:
     """Return the parameters that a student's assets are read with."""
-    spec = student.grids[0].spec
+    spec = grid_spec(student.config, student.partition, 0)
     return SceneParams(
         triplane_resolution=spec.plane_resolution,
         sparse_grid_resolution=spec.voxel_resolution,
@@ -57,41 +68,121 @@ def manifest_of(student: Student, capture: Capture) -> Manifest:
     )
 
 
+class _Baker:
+    """Bakes a student's submodels one at a time, without the blocks that contribute less than ``threshold``."""
+
+    def __init__(self, student: Student, config: BakeConfig, manifest: Manifest) -> None:
+        self.student, self.config, self.manifest = student, config, manifest
+        self.params = scene_params(student)
+        arrays = student.appearance.arrays()
+        self.mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in arrays.items()}
+
+    def submodel(self, k: int, threshold: float = 0.0) -> BakedSubmodel:
+        """Bake one submodel."""
+        student = self.student
+        keep = student.block_weights[k].numpy() >= threshold if threshold > 0.0 else None
+        # The assets are put together in main memory.
+        return bake_submodel(
+            student.grids[k].to("cpu"), student.alive[k], self.params.params_to_sm[k], self.config.dilation,
+            student.backdrop, keep,
+        )  # fmt: skip
+
+    def size(self, threshold: float) -> int:
+        """Return the bytes of the whole scene folder."""
+        sizes: dict[str, int] = {}
+        for k in range(len(self.params.params_to_sm)):
+            sizes |= encoded_sizes(
+                self.params, self.mlp, self.submodel(k, threshold), self.config.array_format
+            )
+        manifest = replace(self.manifest, files={name: ("0" * 64, size) for name, size in sizes.items()})
+        return sum(sizes.values()) + len(json.dumps(manifest.to_json(), indent=1)) + _COST_BYTES
+
+    def contributions(self) -> np.ndarray:
+        """Return what every block with data contributes (N,), in all submodels."""
+        student = self.student
+        parts = []
+        for k in range(len(self.params.params_to_sm)):
+            weights = student.block_weights[k].numpy()
+            parts.append(weights[(student.grids[k].block_index.cpu().numpy() >= 0) & (weights > 0.0)])
+        return np.concatenate(parts)
+
+    def scene(self, threshold: float) -> BakedScene:
+        """Return the scene as it would be, baked as it is looked at."""
+        load = functools.partial(self.submodel, threshold=threshold)
+        return BakedScene(self.params, self.mlp, self.manifest, load, cache_size=1)
+
+
 def bake(
     student: Student,
     capture: Capture,
     config: BakeConfig,
     *,
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> BakedScene:
     """Write a student as a baked scene and return it re-opened.
 
+    With ``config.max_mb`` the voxel blocks that contribute least to what is seen go until the folder is no larger; the
+    manifest's ``extra["size_budget"]`` then says what that cost.
+
     Args:
-        student: What distillation produced.
+        student: What distillation produced; its submodels are read one at a time.
         capture: The photos, for the cameras in the manifest.
         config: How much is kept and how it is stored.
         folder: The scene folder; replaced if it holds a scene.
         progress: Called with the number of submodels done and in all.
 
     Raises:
-        UsageError: If the folder holds something else.
+        UsageError: If the folder holds something else, or the size can't be reached.
     """
-    params = scene_params(student)
-    mlp = {
-        name: value.cpu().numpy().astype(np.float32) for name, value in student.appearance.arrays().items()
-    }
+    manifest, threshold = manifest_of(student, capture), 0.0
+    baker = _Baker(student, config, manifest)
+    if config.max_mb is not None:
+        threshold, cost = _fit(baker, capture, config.max_mb)
+        manifest = replace(manifest, extra={"size_budget": cost})
+    count = len(student.partition)
 
     def submodels() -> Iterator[BakedSubmodel]:
-        for k, grids in enumerate(student.grids):
+        for k in range(count):
             if progress:
-                progress(k, len(student.grids))
-            # The assets are put together in main memory.
-            yield bake_submodel(
-                grids.to("cpu"), student.alive[k], params.params_to_sm[k], config.dilation, student.backdrop
-            )
+                progress(k, count)
+            yield baker.submodel(k, threshold)
 
-    scene = write_scene(folder, params, mlp, submodels(), manifest_of(student, capture), config.array_format)
+    scene = write_scene(folder, baker.params, baker.mlp, submodels(), manifest, config.array_format)
     if progress:
-        progress(len(student.grids), len(student.grids))
+        progress(count, count)
     return scene
+
+
+def _fit(baker: _Baker, capture: Capture, max_mb: float) -> tuple[float, dict[str, object]]:
+    """Return the threshold under which the scene fits, and what it costs on some training views."""
+    if len(baker.student.block_weights) == 0:
+        raise UsageError("--max-mb: the student doesn't know what its blocks contribute; distil it again")
+    full, values = baker.size(0.0), baker.contributions()
+    budget = int(max_mb * 1e6)
+    fit = Fit(0.0, full) if full <= budget else fit_size(values, baker.size, budget, full)
+    cost: dict[str, object] = {
+        "max_mb": max_mb,
+        "full_mb": round(full / 1e6, 3),
+        "mb": round(fit.size / 1e6, 3),
+        "blocks_kept": round(float((values >= fit.threshold).mean()) if len(values) else 1.0, 4),
+    }
+    frames = capture.split("train")
+    frames = frames[:: max(1, len(frames) // _VIEWS)][:_VIEWS]
+    for name, threshold in (("full_psnr", 0.0), ("psnr", fit.threshold)):
+        cost[name] = round(_psnr(baker.scene(threshold), capture, frames), 3)
+    return fit.threshold, cost | {"views": [frame.name for frame in frames]}
+
+
+def _psnr(scene: BakedScene, capture: Capture, frames: Sequence[Frame]) -> float:
+    """Return the mean PSNR of a scene against photos, drawn submodel by submodel."""
+    where = [scene.params.choose_submodel(frame.camera.world_from_cam[:, 3]) for frame in frames]
+    values = []
+    for i in np.argsort(where, kind="stable"):
+        photo = load_image(frames[i]).astype(np.float32) / 255.0
+        if photo.shape[-1] == 4:
+            behind = 1.0 if capture.background == "white" else 0.0
+            photo = photo[..., :3] * photo[..., 3:] + behind * (1.0 - photo[..., 3:])
+        error = float(np.mean((scene.render(frames[i].camera) - photo) ** 2))
+        values.append(-10.0 * np.log10(max(error, 1e-10)))
+    return float(np.mean(values)) if values else 0.0

@@ -15,6 +15,12 @@ class BakeConfig:
     """Cells (four texels wide) by which surfaces are grown before they count as occupied."""
     array_format: str = "png"
     """``png``, ``raw`` or ``raw.gz``."""
+    max_mb: float | None = None
+    """Largest size of the scene folder in MB (10^6 bytes); as large as it gets if not given."""
+
+    def __post_init__(self) -> None:
+        if self.max_mb is not None and not self.max_mb > 0:
+            raise ValueError(f"max_mb: expected more than 0, got {self.max_mb}")
 
 
 PRESETS: dict[str, BakeConfig] = {name: BakeConfig() for name in ("tiny", "preview", "standard", "paper")}

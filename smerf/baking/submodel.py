@@ -82,17 +82,22 @@ def bake_submodel(
     region: int,
     dilation: int,
     backdrop: tuple[float, float, float] | None = None,
+    keep: np.ndarray | None = None,
 ) -> BakedSubmodel:
     """Bake the quantised grids of the submodel of a region; cells that are seen are occupied, and those within
     ``dilation`` cells of a surface.
 
-    ``backdrop`` is the colour of a shell around the scene, if there is one.
+    ``backdrop`` is the colour of a shell around the scene, if there is one; ``keep`` (B, B, B) bool says which voxel
+    blocks may be used, all if not given.
     """
     spec = grids.spec
     occupied = alive.grid().copy()
     if dilation:
         occupied |= binary_dilation(alive.solid(), np.ones((3, 3, 3)), iterations=dilation)
-    blocks = alive_blocks(occupied, grids)
+    kept = grids.block_index.numpy() >= 0
+    if keep is not None:
+        kept &= keep
+    blocks = alive_blocks(occupied, grids) & kept
     coords = np.argwhere(blocks)
     samples = gather_blocks(grids, coords)
     resolution = spec.plane_resolution
@@ -100,11 +105,10 @@ def bake_submodel(
     # The shell lets a little of every texel through: those that no content reads stay neutral for it.
     planes[~used_texels(blocks, resolution)] = 0 if backdrop is None else 128
     # A cell without data draws nothing: leaving it empty lets rays pass it quickly.
-    held = grids.block_index.numpy() >= 0
     cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(
         int
     )
-    occupied &= _near(held)[np.ix_(cell_blocks, cell_blocks, cell_blocks)]
+    occupied &= _near(kept)[np.ix_(cell_blocks, cell_blocks, cell_blocks)]
     if backdrop is not None:
         shell, shell_samples = backdrop_blocks(backdrop, spec)
         coords, samples = np.concatenate([coords, shell]), np.concatenate([samples, shell_samples])

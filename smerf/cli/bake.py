@@ -17,14 +17,17 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Bake the student of a run into 8-bit assets that stream into a viewer.
 
-    Example:
+    Examples:
       smerf bake runs/tabletop
+      smerf bake runs/tabletop --max-mb 20
     """
 
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
+    max_mb: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
+    """Largest size in MB: what contributes least to the views goes. The run remembers it."""
     set: Settings = ()
     """Change one setting of the bake; may be repeated."""
     overwrite: Switch[bool] = False
@@ -35,15 +38,27 @@ def run(options: Options) -> int:
     """Bake the scene and say where it is."""
     from smerf.cli import pipeline
     from smerf.cli.summary import format_bytes
+    from smerf.config import apply_overrides
+    from smerf.runs.files import read_json
     from smerf.runs.folder import RunFolder
     from smerf.runs.signals import catch_signals
 
     folder = RunFolder.open(options.run)
     with catch_signals(), folder:
         config = pipeline.choose_config(folder, None, options.set, overwrite=options.overwrite)
+        if options.max_mb is not None:
+            # A size that is asked for by its own name changes nothing but the bake.
+            config = apply_overrides(config, (f"bake.max_mb={options.max_mb}",))
         job = pipeline.resume_run(folder, config, "cpu", data=options.data, quiet=options.quiet)
         pipeline.bake(job)
     baked = folder.folder("baked")
     size = sum(path.stat().st_size for path in baked.rglob("*") if path.is_file())
+    cost = read_json(baked / "manifest.json").get("extra", {}).get("size_budget")
+    if cost:
+        print(
+            f"size:  {cost['full_mb']:.1f} MB -> {cost['mb']:.1f} MB of {cost['max_mb']:g} MB with "
+            f"{100 * cost['blocks_kept']:.0f} % of the blocks that are seen; on {len(cost['views'])} training photos "
+            f"{cost['full_psnr']:.2f} dB -> {cost['psnr']:.2f} dB"
+        )
     print(f"scene: {baked} ({format_bytes(size)})\nnext:  smerf export {folder.path} -o site")
     return 0

@@ -20,6 +20,8 @@ class Options(Common):
     Examples:
       smerf distill runs/tabletop
       smerf distill runs/small --teacher runs/large
+      smerf distill runs/flat --set student.partition=3 --overwrite
+      torchrun --nproc-per-node 2 -m smerf distill runs/flat
     """
 
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -40,6 +42,7 @@ def run(options: Options) -> int:
     """Distil the student and say where it is."""
     from smerf.cli import pipeline
     from smerf.errors import UsageError
+    from smerf.runs import distributed
     from smerf.runs.folder import RunFolder
     from smerf.runs.signals import catch_signals
 
@@ -50,9 +53,15 @@ def run(options: Options) -> int:
             raise UsageError(f"--teacher {teacher}: is not a folder")
         teacher = teacher / "teacher" if RunFolder(teacher).exists() else teacher
     device = resolve_device(options.device)
-    with catch_signals(), folder:
-        config = pipeline.choose_config(folder, None, options.set, overwrite=options.overwrite)
-        job = pipeline.resume_run(folder, config, device, data=options.data, quiet=options.quiet)
-        pipeline.distill(job, teacher=teacher)
-    print(f"student: {folder.folder('student')}\nnext:    smerf bake {folder.path}")
+    with catch_signals(), distributed.process_group(device) as share:
+        if share.is_first:
+            with folder:
+                config = pipeline.choose_config(folder, None, options.set, overwrite=options.overwrite)
+                job = pipeline.resume_run(folder, config, device, data=options.data, quiet=options.quiet)
+                pipeline.distill(job, teacher=teacher)
+        else:
+            # The first process holds the run's lock; every process distils and writes its own submodels.
+            pipeline.follow_distillation(folder, device, data=options.data, teacher=teacher)
+    if share.is_first:
+        print(f"student: {folder.folder('student')}\nnext:    smerf bake {folder.path}")
     return 0

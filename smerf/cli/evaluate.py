@@ -142,6 +142,7 @@ def _renderer(run: RunFolder, stage: str, device: str) -> Callable[[Camera], np.
     from smerf.scene import load_scene
 
     scene = load_scene(folder)
+    scene.cache_size = 1
     if device == "cpu":
         return scene.render
     from smerf.render.device import renderer

@@ -180,13 +180,16 @@ def follow_training(run: RunFolder, data: Path, device: str) -> None:
 
 def distill(job: Job, number: tuple[int, int] | None = None, teacher: Path | None = None) -> Stage:
     """Distil the run's teacher, or the one in the folder ``teacher``, into the student."""
+    from smerf.runs import distributed
+
     source = teacher or job.run.folder("teacher")
-    upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
 
     def work(folder: Path, progress: Progress) -> None:
         from smerf.student import distill as distill_student
         from smerf.teacher import load_teacher
 
+        # The folder is cleared and the config is written: others may follow.
+        distributed.barrier()
         distill_student(
             load_teacher(source),
             job.capture,
@@ -196,8 +199,34 @@ def distill(job: Job, number: tuple[int, int] | None = None, teacher: Path | Non
             device=job.device,
         )
 
-    key = stage_key({"student": to_dict(job.config.student)}, upstream)
+    key = _student_key(job.run, job.config, teacher)
+    if job.run.is_done("student", key):
+        distributed.barrier()
     return _stage(job, "student", key, work, number, saves=True)
+
+
+def _student_key(run: RunFolder, config: RunConfig, teacher: Path | None) -> str:
+    upstream = _foreign_digest(teacher) if teacher else _upstream(run, "teacher").digest
+    return stage_key({"student": to_dict(config.student)}, upstream)
+
+
+def follow_distillation(
+    run: RunFolder, device: str, *, data: Path | None = None, teacher: Path | None = None
+) -> None:
+    """Distil as one of torchrun's processes beside the first, which has begun the stage and ends it."""
+    from smerf.runs import distributed
+    from smerf.runs.signals import raise_if_stopped
+    from smerf.student import distill as distill_student
+    from smerf.teacher import load_teacher
+
+    distributed.barrier()
+    config = load_config(run.config)
+    if run.is_done("student", _student_key(run, config, teacher)):
+        return
+    capture, _ = load_run_capture(run, config, data)
+    source = load_teacher(teacher or run.folder("teacher"))
+    distill_student(source, capture, config.student, folder=run.folder("student"), device=device)
+    raise_if_stopped()
 
 
 def bake(job: Job, number: tuple[int, int] | None = None) -> Stage:

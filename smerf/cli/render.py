@@ -72,6 +72,8 @@ def run(options: Options) -> int:
     if not is_video and options.output.is_file():
         raise UsageError(f"{options.output}: is a file; frames need a folder, a video a name ending in .mp4")
     device, scene = resolve_device(options.device), load_scene(scene_folder(options.scene))
+    # A path goes from one submodel to the next: one at a time is in memory, and only those that it meets.
+    scene.cache_size = 1
     if device == "cpu":
         draw = scene.render
     else:

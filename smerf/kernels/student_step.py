@@ -22,6 +22,7 @@ _WIDTHS = (8, 16, 32, 64)
 _VERTEX = 64
 _SAMPLE = 96
 _NEUTRAL = 128
+_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "emphasis")
 
 
 def appearance_size(width: int) -> int:
@@ -31,10 +32,7 @@ def appearance_size(width: int) -> int:
 
 class _Rays(ctypes.Structure):
     _fields_ = [
-        *(
-            (n, ctypes.c_void_p)
-            for n in ("origins", "directions", "edges", "weights", "colour", "background")
-        ),
+        *((name, ctypes.c_void_p) for name in _ARRAYS),
         ("rays", ctypes.c_int64),
         ("samples", ctypes.c_int32),
     ]
@@ -112,7 +110,8 @@ class StudentRays:
     """Rays of one submodel with the teacher's answers.
 
     ``origins``, unit ``directions``, teacher ``colour`` over black and ``background`` (R, 3), interval ends
-    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32.
+    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32. ``emphasis`` (R, 2), if given, are factors of each
+    ray's colour and geometry loss.
     """
 
     origins: Tensor
@@ -121,6 +120,7 @@ class StudentRays:
     weights: Tensor
     colour: Tensor
     background: Tensor
+    emphasis: Tensor | None = None
 
     def __post_init__(self) -> None:
         rays, ends = self.edges.shape
@@ -135,8 +135,10 @@ class StudentRays:
         ):
             native.check(name, getattr(self, name), torch.float32, (rays, width))
         native.check("edges", self.edges, torch.float32, (None, None))
-        for name in vars(self):
-            object.__setattr__(self, name, getattr(self, name).contiguous())
+        if self.emphasis is not None:
+            native.check("emphasis", self.emphasis, torch.float32, (rays, 2))
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, None if value is None else value.contiguous())
 
 
 class StudentStep:
@@ -216,9 +218,7 @@ class StudentStep:
         code = native.load_cpu().smerf_student_step(
             ctypes.byref(view),
             ctypes.byref(
-                _Rays(
-                    *(getattr(rays, name).data_ptr() for name, _ in _Rays._fields_[:6]), count, samples
-                )
+                _Rays(*(address(getattr(rays, name)) for name in _ARRAYS), count, samples)
             ),
             ctypes.byref(_Network(address(params), address(gradient), lattice, width, lattice_scale)),
             ctypes.byref(

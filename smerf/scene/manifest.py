@@ -34,6 +34,7 @@ __all__ = [
     "Manifest",
     "SceneCamera",
     "StartCamera",
+    "check_files",
     "read_json",
     "read_manifest",
     "verify_manifest",
@@ -288,6 +289,31 @@ def hash_file(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+def _fault(path: Path, digest: str, size: int) -> str | None:
+    """Return what is wrong with a file that should have this hash and size, if anything."""
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != size:
+        return f"{path.stat().st_size} bytes, expected {size}"
+    return None if hash_file(path)[0] == digest else "contents changed (sha256 differs)"
+
+
+def check_files(scene_dir: Path, manifest: Manifest, folder: str) -> None:
+    """Compare the files of one submodel's folder with the manifest, if it lists them.
+
+    What is not there may be there in another form, such as compressed: that is the reader's concern.
+
+    Raises:
+        InvalidDataError: Naming the first file that differs.
+    """
+    for name, (digest, size) in sorted(manifest.files.items()):
+        if not name.startswith(f"{folder}/") or not (scene_dir / name).is_file():
+            continue
+        fault = _fault(scene_dir / name, digest, size)
+        if fault:
+            raise InvalidDataError(f"{scene_dir / name}: {fault}; copy or bake the scene again")
+
+
 def verify_manifest(scene_dir: Path | str) -> list[str]:
     """Compare every file of a baked scene with its manifest.
 
@@ -298,13 +324,9 @@ def verify_manifest(scene_dir: Path | str) -> list[str]:
     manifest = read_manifest(root)
     problems = []
     for name, (digest, size) in sorted(manifest.files.items()):
-        path = root / name
-        if not path.is_file():
-            problems.append(f"{name}: missing")
-        elif path.stat().st_size != size:
-            problems.append(f"{name}: {path.stat().st_size} bytes, expected {size}")
-        elif hash_file(path)[0] != digest:
-            problems.append(f"{name}: contents changed (sha256 differs)")
+        fault = _fault(root / name, digest, size)
+        if fault:
+            problems.append(f"{name}: {fault}")
     for folder in sorted(root.glob("sm_*")):
         for path in sorted(folder.iterdir()):
             name = path.relative_to(root).as_posix()

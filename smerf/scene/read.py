@@ -16,7 +16,7 @@ import numpy as np
 from smerf.errors import InvalidDataError
 from smerf.scene.arrays import find_array, read_array
 from smerf.scene.grids import distance_grid
-from smerf.scene.manifest import MANIFEST_NAME, Manifest, read_json, read_manifest
+from smerf.scene.manifest import MANIFEST_NAME, Manifest, check_files, read_json, read_manifest
 from smerf.scene.params_io import Layout, parse_mlp, parse_params, sm_folder
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 
@@ -54,7 +54,10 @@ def load_scene(path: Path | str, cache_size: int = 3) -> BakedScene:
         manifest = read_manifest(root)
 
     def load(k: int) -> BakedSubmodel:
-        return load_submodel(folders[k], params.params_to_sm[k])
+        submodel = load_submodel(folders[k], params.params_to_sm[k])
+        # Last: what can't be read has a fault of its own to name.
+        check_files(root, manifest, folders[k].name)
+        return submodel
 
     return BakedScene(params, mlp, manifest, load, root, cache_size)
 

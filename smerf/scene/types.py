@@ -164,10 +164,10 @@ class BakedScene:
         if not 0 <= k < len(self.params.params_to_sm):
             raise IndexError(f"submodel {k}: this scene has {len(self.params.params_to_sm)}")
         if k not in self._cache:
-            submodel = self.load(k)
+            # Room is made first: no more than the cache holds are in memory at any time.
             while len(self._cache) >= max(1, self.cache_size):
                 self._cache.popitem(last=False)
-            self._cache[k] = submodel
+            self._cache[k] = self.load(k)
         self._cache.move_to_end(k)
         return self._cache[k]
 

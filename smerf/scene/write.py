@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from smerf.scene.manifest import MANIFEST_NAME, Manifest, verify_manifest
 from smerf.scene.params_io import check_mlp, mlp_to_json, params_to_json, sm_folder
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 
-__all__ = ["check_submodel", "write_scene"]
+__all__ = ["check_submodel", "encoded_sizes", "write_scene"]
 
 _SLICE_BYTES = 12 << 20
 """Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an
@@ -66,6 +66,8 @@ def write_scene(
         network = mlp_to_json(mlp)
         for submodel in submodels:
             _write_submodel(aside, params, submodel, network, array_format, files)
+            # It goes before the next one comes.
+            del submodel
         missing = [sm_folder(r) for r in params.params_to_sm if not (aside / sm_folder(r)).is_dir()]
         if missing:
             raise InvalidDataError(f"{target}: submodels {', '.join(missing)} were not given")
@@ -170,18 +172,31 @@ def _write_submodel(
     if folder.exists():
         raise InvalidDataError(f"submodel {submodel.index}: given twice")
     folder.mkdir()
-    slices = _slice_count(submodel.atlas.shape, params.data_block_size + 1)
-    value = params_to_json(params, submodel.index, submodel.atlas.shape[:3], slices, array_format)
-
-    def put(name: str, data: bytes) -> None:
+    for name, data in _encoded(params, submodel, network, array_format):
         _write_file(folder / name, data)
         files[f"{folder.name}/{name}"] = (hashlib.sha256(data).hexdigest(), len(data))
-
-    put("scene_params.json", json.dumps(value, indent=1, allow_nan=False).encode())
-    put("deferred_mlp.json", network)
-    for name, array in _submodel_arrays(params, submodel, slices):
-        put(f"{name}.{array_format}", encode_array(array, array_format))
     _sync_folder(folder)
+
+
+def _encoded(
+    params: SceneParams, submodel: BakedSubmodel, network: bytes, array_format: str
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and content of every file of a submodel's folder."""
+    slices = _slice_count(submodel.atlas.shape, params.data_block_size + 1)
+    value = params_to_json(params, submodel.index, submodel.atlas.shape[:3], slices, array_format)
+    yield "scene_params.json", json.dumps(value, indent=1, allow_nan=False).encode()
+    yield "deferred_mlp.json", network
+    for name, array in _submodel_arrays(params, submodel, slices):
+        yield f"{name}.{array_format}", encode_array(array, array_format)
+
+
+def encoded_sizes(
+    params: SceneParams, mlp: dict[str, np.ndarray], submodel: BakedSubmodel, array_format: str
+) -> dict[str, int]:
+    """Return the bytes of every file that ``write_scene`` writes for a submodel, without writing them."""
+    folder = sm_folder(submodel.index)
+    files = _encoded(params, submodel, mlp_to_json(mlp), array_format)
+    return {f"{folder}/{name}": len(data) for name, data in files}
 
 
 def _write_file(path: Path, data: bytes) -> None:

@@ -39,15 +39,17 @@ class AppearanceLattice(nn.Module):
             self.kernels.append(nn.Parameter(kernel.expand(*grid, fan_in, out).clone()))
             self.biases.append(nn.Parameter(bias.expand(*grid, out).clone()))
 
-    def _corners(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return vertices (R, 8, 3) as z, y, x and weights (R, 8) for positions (R, 3) in [-1, 1]^3."""
+    def _shares(self, positions: Tensor) -> Tensor:
+        """Return the weight of every vertex (R, P^3), in the order z, y, x, at positions (R, 3) in [-1, 1]^3."""
         where = (positions + 1.0) / 2.0 * self.lattice - 0.5
         low = torch.floor(where)
         fraction = where - low
         bits = torch.tensor([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)], device=positions.device)
         vertices = (low[:, None] + bits).long().clamp(0, self.lattice - 1)
         weights = torch.where(bits.bool(), fraction[:, None], 1.0 - fraction[:, None]).prod(-1)
-        return vertices.flip(-1), weights
+        x, y, z = vertices.unbind(-1)
+        result = weights.new_zeros(len(positions), self.lattice**3)
+        return result.scatter_add(1, (z * self.lattice + y) * self.lattice + x, weights)
 
     def forward(self, features: Tensor, directions: Tensor, positions: Tensor, submodel: int) -> Tensor:
         """Return the residual colour (R, 3) in (0, 1).
@@ -56,16 +58,17 @@ class AppearanceLattice(nn.Module):
         relative to the submodel's cell, in [-1, 1]^3.
         """
         x = encode_inputs(features, directions)
-        if self.lattice > 1:
-            vertices, weights = self._corners(positions)
+        shares = self._shares(positions) if self.lattice > 1 else None
         for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
-            if self.lattice == 1:
+            if shares is None:
                 x = torch.addmm(bias[submodel, 0, 0, 0], x, kernel[submodel, 0, 0, 0])
             else:
-                z, y, xs = vertices.unbind(-1)
-                mixed = torch.einsum("rv,rvio->rio", weights, kernel[submodel, z, y, xs])
-                offset = torch.einsum("rv,rvo->ro", weights, bias[submodel, z, y, xs])
-                x = torch.einsum("ri,rio->ro", x, mixed) + offset
+                # A layer is linear in its parameters: mixing what the vertices' layers say mixes the parameters,
+                # and no ray needs eight networks of its own in memory.
+                kernels = kernel[submodel].flatten(0, 2)
+                said = x @ kernels.transpose(0, 1).flatten(1)
+                said = said.view(len(x), len(kernels), -1)
+                x = torch.einsum("rv,rvo->ro", shares, said) + shares @ bias[submodel].flatten(0, 2)
             x = torch.nn.functional.elu(x) if i < 2 else torch.sigmoid(x)
         return x
 
@@ -89,6 +92,18 @@ class AppearanceLattice(nn.Module):
                 size = parameter[submodel, 0, 0, 0].numel()
                 parameter.grad[submodel] += rows[:, start : start + size].reshape(parameter[submodel].shape)
                 start += size
+
+    def roughness(self) -> Tensor:
+        """Return the squared differences of neighbouring vertices' parameters, summed, by number of parameters.
+
+        The mean over submodels of SMERF's total variation (section 6.7).
+        """
+        total, size = self.kernels[0].new_zeros(()), 0
+        for parameter in (*self.kernels, *self.biases):
+            size += parameter.numel()
+            for axis in (1, 2, 3):
+                total = total + parameter.diff(dim=axis).square().sum()
+        return total / size
 
     def arrays(self) -> dict[str, Tensor]:
         """Return the parameters under the names of the asset format."""

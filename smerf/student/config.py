@@ -26,10 +26,25 @@ class StudentConfig:
     """R_v, voxels per axis of contracted space; a multiple of 8."""
     plane_resolution: int = 1024
     """R_t, texels per axis of a plane; four times R_v in the paper."""
+    most_blocks: int = 0
+    """Voxel blocks up to which both resolutions are doubled (where K = 1): 70 kB of memory each; 0: never."""
+    partition: int = 1
+    """K, cells per axis of the cube of cameras; each cell that holds a training camera gets a submodel."""
+    cell_fill: float = 0.8
+    """Half edge of a cell in the contraction's unit cube, where K > 1."""
     submodel_scale: float | None = None
-    """Factor from training units to the contraction's unit cube; the teacher's if not given."""
+    """Factor from training units to the contraction's unit cube; the teacher's if not given, or K times
+    ``cell_fill`` where K > 1."""
+    reassigned: float = 0.2
+    """Share of the rays that a neighbour of their own submodel learns from."""
+    consistency_weight: float = 1.0
+    """Weight of the difference from what finished neighbours show."""
+    consistency_rays: int = 65536
+    """Rays that a finished submodel shows its neighbours; a quarter of a step's are compared in each step."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
+    lattice_smoothness: float = 0.1
+    """Weight of the squared differences between neighbouring networks of the lattice."""
     width: int = 16
     """Hidden width of the appearance network."""
     rays: int = 4096
@@ -88,12 +103,18 @@ class StudentConfig:
     checkpoint_seconds: float = 40.0
     """Time between checkpoints."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.partition <= 32:
+            raise ValueError(f"partition: expected 1 to 32 cells per axis, got {self.partition}")
+        if self.lattice < 1:
+            raise ValueError(f"lattice: expected at least 1 vertex per axis, got {self.lattice}")
+
 
 PRESETS: dict[str, StudentConfig] = {
     "tiny": StudentConfig(
         voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536
     ),
-    "preview": StudentConfig(),
+    "preview": StudentConfig(most_blocks=16384, lattice=5, initial_gate=0.1, grid_lr=0.015),
     "standard": StudentConfig(
         voxel_resolution=512,
         plane_resolution=2048,

@@ -41,30 +41,33 @@ class FusedParameters:
         self._states = [GridState(one) for one in grids]
 
     def advance(
-        self, student: Student, submodel: int, batch: TeacherBatch, background: Tensor, *, step: int, rate: float,
-        tau: float, geometry_weight: float,
+        self, student: Student, batch: TeacherBatch, background: Tensor,
+        shown: tuple[Rays, Tensor, Tensor] | None = None, *, step: int, rate: float, tau: float,
+        geometry_weight: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Take step number ``step`` (from 1) with rays of one submodel.
+        """Take step number ``step`` (from 1) of the student's one submodel.
 
-        The gradient of the appearance networks, a mean over the rays, is left in their ``grad``.
+        ``shown`` are N rays, interval ends and colours (N, 3) of finished neighbours, compared beside the batch's R.
+        The gradient of the appearance networks, a mean over the batch, is left in their ``grad``.
 
         Returns:
-            Losses (R, 3), colour, geometry and mean squared error, and rendered weights (R, S).
+            Losses (R + N, 3), colour, geometry and mean squared error, and rendered weights (R + N, S).
         """
-        grids, rays = student.grids[submodel], batch.rays
+        grids, count = student.grids[0], len(batch.rays)
         given = StudentRays(
-            rays.origins, rays.directions, batch.edges, batch.weights, batch.colour, background
+            batch.rays.origins, batch.rays.directions, batch.edges, batch.weights, batch.colour, background
         )
+        if shown:
+            given = _beside(given, student, *shown)
         backdrop = None if student.backdrop is None else backdrop_features(student.backdrop, grids.spec)
-        params = student.appearance.rows(submodel)
+        params = student.appearance.rows(0)
         gradient = torch.zeros_like(params)
         losses, weights = self._step.run(
-            grids, self._states[submodel], given, params, gradient, width=student.config.width,
+            grids, self._states[0], given, params, gradient, width=student.config.width,
             lattice_scale=float(student.partition.edge), step=step, lr=rate, tau=tau,
-            geometry_weight=geometry_weight, backdrop=backdrop,
-            least_gradient=_LEAST_GRADIENT,
+            geometry_weight=geometry_weight, backdrop=backdrop, least_gradient=_LEAST_GRADIENT,
         )  # fmt: skip
-        student.appearance.add_gradient(submodel, gradient / max(1, len(rays)))
+        student.appearance.add_gradient(0, gradient / max(1, count))
         return losses, weights
 
     def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
@@ -93,3 +96,18 @@ class FusedParameters:
         for k, state in enumerate(self._states):
             state.voxels.copy_(tensors[f"grids.{k}.voxel_state"])
             state.planes.copy_(tensors[f"grids.{k}.plane_state"])
+
+
+def _beside(given: StudentRays, student: Student, rays: Rays, edges: Tensor, truth: Tensor) -> StudentRays:
+    """Return a batch and, behind it, rays of finished neighbours, whose colour alone counts."""
+    config, shape = student.config, (len(rays), edges.shape[1] - 1)
+    # An opaque teacher: its colour is the truth, over whatever background.
+    opaque = torch.zeros(shape)
+    opaque[:, 0] = 1.0
+    own, theirs = torch.ones(len(given.edges), 2), torch.zeros(shape[0], 2)
+    theirs[:, 0] = config.consistency_weight * len(given.edges) / max(1, shape[0])
+    behind = torch.tensor(student.background).expand(shape[0], 3)
+    parts = (rays.origins, rays.directions, edges, opaque, truth, behind)
+    names = ("origins", "directions", "edges", "weights", "colour", "background")
+    joined = [torch.cat([getattr(given, name), part]) for name, part in zip(names, parts)]
+    return StudentRays(*joined, emphasis=torch.cat([own, theirs]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smerf.capture.types import Camera
+from smerf.capture.types import Camera, Capture
 from smerf.errors import UsageError
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays
@@ -20,7 +21,7 @@ from smerf.student.config import StudentConfig
 from smerf.student.partition import Partition
 from smerf.teacher.model import Teacher
 
-__all__ = ["Student", "grid_spec"]
+__all__ = ["Student", "grid_spec", "surroundings"]
 
 _CHUNK = 16384
 
@@ -31,35 +32,46 @@ def grid_spec(config: StudentConfig, partition: Partition, submodel: int) -> Gri
     return GridSpec(config.voxel_resolution, config.plane_resolution, partition.scale, (x, y, z))
 
 
+def surroundings(capture: Capture) -> tuple[tuple[float, float, float], tuple[float, float, float] | None]:
+    """Return the colour that the networks see behind a capture's scene, and that of its backdrop, if it has one."""
+    white, grey = (1.0, 1.0, 1.0), (0.5, 0.5, 0.5)
+    return (white, white) if capture.background == "white" else (grey, None)
+
+
 @dataclass
 class Student:
     """What distillation produces and baking reads.
 
-    ``grids[k]`` belongs to cell ``partition.cells[k]``; ``background`` (3,) is what the network sees behind
+    ``grids[k]`` belongs to cell ``partition.cells[k]``; a student that is opened from disk reads it when it is asked
+    for, in place of the one before. ``background`` (3,) is what the network sees behind
     the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
-    ``grids[k]``; ``backdrop`` is the colour of the shell around a scene without surroundings.
+    ``grids[k]``; ``backdrop`` is the colour of the shell around a scene without surroundings;
+    ``block_weights[k]`` (B, B, B), if known, is what each voxel block of ``grids[k]`` contributes to a ray on average.
     """
 
     config: StudentConfig
     partition: Partition
-    grids: list[Grids]
+    grids: Sequence[Grids]
     appearance: AppearanceLattice
     background: tuple[float, float, float]
     near: float
     tau: float
-    alive: list[AliveCells]
+    alive: Sequence[AliveCells]
     teacher: Teacher | None = None
     backdrop: tuple[float, float, float] | None = None
+    block_weights: Sequence[Tensor] = ()
 
     @property
     def device(self) -> torch.device:
-        """Where the grids lie."""
-        return self.grids[0].voxels.device
+        """Where the grids and the networks lie."""
+        return self.appearance.kernels[0].device
 
     def to(self, device: torch.device | str) -> Student:
         """Return the student on a device; its teacher and its networks move along."""
         teacher = self.teacher.to(device) if isinstance(self.teacher, torch.nn.Module) else self.teacher
-        grids = [one.to(device) for one in self.grids]
+        # What is loaded one at a time goes to the device as it is loaded.
+        load = getattr(self.grids, "map", None)
+        grids = load(lambda one: one.to(device)) if load else [one.to(device) for one in self.grids]
         return replace(self, grids=grids, appearance=self.appearance.to(device), teacher=teacher)
 
     def shade(
@@ -72,7 +84,8 @@ class Student:
         """
         rest = (1.0 - opacity).clamp_min(0.0)
         if self.backdrop is not None:
-            features = features + rest * backdrop_features(self.backdrop, self.grids[submodel].spec).to(rest)
+            spec = grid_spec(self.config, self.partition, submodel)
+            features = features + rest * backdrop_features(self.backdrop, spec).to(rest)
             rest = torch.zeros_like(rest)
         behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)
         positions = self.partition.local(rays.origins, submodel)
@@ -98,8 +111,10 @@ class Student:
             result[here] = self.shade(features, opacity, mine, background, k)
         return result
 
-    def render_image(self, camera: Camera) -> np.ndarray:
+    def render_image(self, camera: Camera, submodel: int | None = None) -> np.ndarray:
         """Render a camera over the teacher's intervals, as it was distilled: (H, W, 3) float32 in [0, 1].
+
+        ``submodel`` is the camera's own if not given.
 
         Raises:
             UsageError: If the student was loaded without its teacher.
@@ -109,9 +124,11 @@ class Student:
                 "the simulated student renders over its teacher's intervals: load it with the teacher"
             )
         rays = camera_rays(camera).to(self.device)
+        if submodel is None:
+            submodel = int(self.partition.assign(rays.origins[:1]))
         parts = []
         for start in range(0, len(rays), _CHUNK):
             chunk = rays[start : start + _CHUNK]
-            parts.append(self.render_rays(chunk, self.teacher.query(chunk).edges))
+            parts.append(self.render_rays(chunk, self.teacher.query(chunk).edges, submodel))
         image = torch.cat(parts).clamp(0.0, 1.0)
         return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).cpu().numpy()

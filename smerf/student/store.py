@@ -1,120 +1,284 @@
-"""A student on disk: one tensors file with what rendering and baking read, and what rebuilds it."""
+"""A student on disk: ``student.json``, and for each submodel one tensors file with all that belongs to it.
+
+``sm_013.safetensors`` (13: the cell's linear index) holds the submodel's bytes, its alive cells, its networks and what
+it shows its neighbours. ``student.json`` is written once all are there: a folder without it holds no student.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from smerf.capture.types import Capture
 from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
 from smerf.kernels import Grids, GridSpec
 from smerf.kernels.grid_render import BLOCK
-from smerf.runs.files import publish, temporary_name
+from smerf.runs.files import publish, read_json, temporary_name, write_json
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
-from smerf.student.model import Student, grid_spec
+from smerf.student.model import Student, grid_spec, surroundings
 from smerf.student.partition import Partition
 
-__all__ = ["load_student", "save_student"]
+__all__ = [
+    "OneAtATime",
+    "describe",
+    "has_submodel",
+    "load_student",
+    "read_shown",
+    "save_record",
+    "save_student",
+    "save_submodel",
+    "submodel_file",
+]
 
-_FILE = "student.safetensors"
-_FORMAT = "smerf-student-1"
+_RECORD = "student.json"
+_FORMAT = "smerf-student-2"
+_APPEARANCE, _SHOWN = "appearance.", "shown."
+T = TypeVar("T")
+
+
+class OneAtATime(Sequence[T]):
+    """Parts that are loaded when asked for; only the latest stays, and it goes before the next one comes."""
+
+    def __init__(self, load: Callable[[int], T], count: int) -> None:
+        self.load, self._count = load, count
+        self._kept: tuple[int, T] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, k: int) -> T: ...
+    @overload
+    def __getitem__(self, k: slice) -> list[T]: ...
+    def __getitem__(self, k: int | slice) -> T | list[T]:
+        if isinstance(k, slice):
+            raise TypeError("parts are loaded one at a time: give one index")
+        if not -self._count <= k < self._count:
+            raise IndexError(f"part {k}: there are {self._count}")
+        k %= self._count
+        if self._kept is None or self._kept[0] != k:
+            self._kept = None
+            self._kept = (k, self.load(k))
+        return self._kept[1]
+
+    def map(self, change: Callable[[T], T]) -> OneAtATime[T]:
+        """Return the same parts, changed as they are loaded."""
+        return OneAtATime(lambda k: change(self.load(k)), self._count)
+
+
+def _format(cell: int) -> str:
+    return f"{_FORMAT}/{cell}"
+
+
+def submodel_file(folder: Path, cell: int) -> Path:
+    """Return where the submodel of a cell is kept."""
+    return Path(folder) / f"sm_{cell:03d}.safetensors"
+
+
+def describe(config: StudentConfig, partition: Partition, capture: Capture) -> dict[str, Any]:
+    """Return what a capture's submodels have in common, as JSON values."""
+    background, backdrop = surroundings(capture)
+    return _record(config, partition, background, float(capture.near), config.tau_end, backdrop)
+
+
+def _record(
+    config: StudentConfig,
+    partition: Partition,
+    background: tuple[float, float, float],
+    near: float,
+    tau: float,
+    backdrop: tuple[float, float, float] | None,
+) -> dict[str, Any]:
+    return {
+        "config": to_dict(config),
+        "partition": {"edge": partition.edge, "cells": list(partition.cells), "scale": partition.scale},
+        "background": list(background),
+        "near": near,
+        "tau": tau,
+        "backdrop": None if backdrop is None else list(backdrop),
+    }
+
+
+def save_submodel(
+    student: Student, submodel: int, folder: Path, shown: dict[str, Tensor] | None = None
+) -> Path:
+    """Write one submodel of a student, and what it shows its neighbours, to ``folder``; return the file."""
+    cell = student.partition.cells[submodel]
+    grids = student.grids[submodel]
+    tensors = {
+        "block_index": grids.block_index,
+        "voxels": grids.voxels,
+        "planes": grids.planes,
+        "alive": torch.from_numpy(student.alive[submodel].packed()),
+    }
+    if len(student.block_weights):
+        tensors["block_weights"] = student.block_weights[submodel]
+    for name, value in student.appearance.state_dict().items():
+        tensors[_APPEARANCE + name] = value[submodel : submodel + 1]
+    for name, value in (shown or {}).items():
+        tensors[_SHOWN + name] = value
+    path = submodel_file(folder, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = temporary_name(path)
+    # One entry: several are stored in an order that changes from run to run.
+    meta = {"format": _format(cell)}
+    save_file({name: value.detach().contiguous() for name, value in tensors.items()}, aside, metadata=meta)
+    publish(aside, path)
+    return path
+
+
+def save_record(record: dict[str, Any], folder: Path) -> None:
+    """Declare the student in ``folder`` whole: every submodel of the record is there (see ``describe``)."""
+    write_json(Path(folder) / _RECORD, {"format": _FORMAT, **record})
 
 
 def save_student(student: Student, folder: Path) -> None:
-    """Write the student's bytes, network and alive cells to ``folder``."""
-    tensors = {f"appearance.{k}": v.detach() for k, v in student.appearance.state_dict().items()}
-    for k, grids in enumerate(student.grids):
-        tensors[f"grids.{k}.block_index"] = grids.block_index
-        tensors[f"grids.{k}.voxels"] = grids.voxels
-        tensors[f"grids.{k}.planes"] = grids.planes
-        tensors[f"grids.{k}.alive"] = torch.from_numpy(student.alive[k].packed())
-    record = {
-        "config": to_dict(student.config),
-        "partition": vars(student.partition),
-        "background": student.background,
-        "near": student.near,
-        "tau": student.tau,
-        "backdrop": student.backdrop,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = temporary_name(folder / _FILE)
-    meta = {"format": _FORMAT, "record": json.dumps(record)}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, aside, metadata=meta)
-    publish(aside, folder / _FILE)
+    """Write a student to ``folder``, submodel after submodel."""
+    for k in range(len(student.partition)):
+        save_submodel(student, k, folder)
+    one = student
+    save_record(_record(one.config, one.partition, one.background, one.near, one.tau, one.backdrop), folder)
+
+
+def has_submodel(folder: Path, cell: int) -> bool:
+    """Return whether the submodel of a cell is finished; its file comes into being as a whole."""
+    return submodel_file(folder, cell).is_file()
+
+
+def read_shown(folder: Path, cell: int) -> dict[str, Tensor]:
+    """Return what a finished submodel shows its neighbours.
+
+    Raises:
+        InvalidDataError: If the file is damaged.
+    """
+    path = submodel_file(folder, cell)
+    tensors = _read(path, cell, lambda name: name.startswith(_SHOWN))
+    return {name.removeprefix(_SHOWN): value for name, value in tensors.items()}
 
 
 def load_student(folder: Path) -> Student:
-    """Read a student for rendering and baking (its grids can't be trained on).
+    """Open a student for rendering and baking (its grids can't be trained on).
+
+    Grids and alive cells are read when asked for, one submodel at a time.
 
     Raises:
         UsageError: If the folder holds no finished student.
-        InvalidDataError: If the file is damaged.
+        InvalidDataError: If a file is damaged; of a submodel's, when it is read.
     """
-    path = Path(folder) / _FILE
+    path = Path(folder) / _RECORD
     if not path.is_file():
         raise UsageError(f"{path}: no finished student here; run `smerf distill` first")
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise InvalidDataError(f"{path}: is not a student of this version; distil it again")
+    try:
+        student = _describe(record)
+    except (KeyError, TypeError, ValueError, InvalidDataError) as error:
+        raise InvalidDataError(f"{path}: doesn't describe a student ({error}); distil it again") from error
+    config, partition = student.config, student.partition
+    student.appearance = _load_appearance(Path(folder), config, partition)
+    student.grids = OneAtATime(lambda k: _load_grids(Path(folder), config, partition, k), len(partition))
+    student.alive = OneAtATime(lambda k: _load_alive(Path(folder), config, partition, k), len(partition))
+    student.block_weights = OneAtATime(
+        lambda k: _load_weights(Path(folder), config, partition, k), len(partition)
+    )
+    return student
+
+
+def _describe(record: dict[str, Any]) -> Student:
+    """Return the student of a record, without its submodels."""
+    config = from_dict(StudentConfig, record["config"])
+    where = record["partition"]
+    partition = Partition(int(where["edge"]), tuple(map(int, where["cells"])), float(where["scale"]))
+    none = AppearanceLattice(0, 1, 1, torch.Generator())
+    near, tau, backdrop = float(record["near"]), float(record["tau"]), record["backdrop"]
+    backdrop = None if backdrop is None else tuple(backdrop)
+    return Student(config, partition, [], none, tuple(record["background"]), near, tau, [], backdrop=backdrop)
+
+
+def _read(path: Path, cell: int, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
-            meta = file.metadata() or {}
-            if meta.get("format") != _FORMAT:
-                raise InvalidDataError(f"{path}: is not a student of this version; distil it again")
-            record = json.loads(meta["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if (file.metadata() or {}).get("format") != _format(cell):
+                raise InvalidDataError(
+                    f"{path}: is not the submodel of cell {cell} of this version; distil it again"
+                )
+            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}
+    except FileNotFoundError as error:
+        raise InvalidDataError(f"{path}: is missing; distil it again") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
+
+
+def _load(path: Path, cell: int, names: tuple[str, ...]) -> list[Tensor]:
+    tensors = _read(path, cell, lambda name: name in names)
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise InvalidDataError(f"{path}: lacks {', '.join(missing)}; distil it again")
+    return [tensors[name] for name in names]
+
+
+def _load_grids(folder: Path, config: StudentConfig, partition: Partition, k: int) -> Grids:
+    cell, spec, empty = partition.cells[k], grid_spec(config, partition, k), torch.zeros(0)
+    path = submodel_file(folder, cell)
+    arrays = _load(path, cell, ("block_index", "voxels", "planes"))
     try:
-        return _rebuild(record, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, InvalidDataError) as error:
-        raise InvalidDataError(f"{path}: doesn't hold a whole student ({error}); distil it again") from error
+        _check(spec, *arrays)
+    except ValueError as error:
+        raise InvalidDataError(f"{path}: doesn't fit its student ({error}); distil it again") from error
+    return Grids(spec, *arrays, empty, empty, empty, empty)
+
+
+def _load_alive(folder: Path, config: StudentConfig, partition: Partition, k: int) -> AliveCells:
+    cell = partition.cells[k]
+    path = submodel_file(folder, cell)
+    (bits,) = _load(path, cell, ("alive",))
+    try:
+        return AliveCells(grid_spec(config, partition, k), bits.numpy())
+    except (ValueError, RuntimeError) as error:
+        raise InvalidDataError(f"{path}: alive doesn't fit its student ({error}); distil it again") from error
+
+
+def _load_weights(folder: Path, config: StudentConfig, partition: Partition, k: int) -> Tensor:
+    cell, blocks = partition.cells[k], grid_spec(config, partition, k).blocks
+    path = submodel_file(folder, cell)
+    (weights,) = _load(path, cell, ("block_weights",))
+    if weights.shape != (blocks,) * 3:
+        raise InvalidDataError(f"{path}: block_weights are {tuple(weights.shape)}; distil it again")
+    return weights
+
+
+def _load_appearance(folder: Path, config: StudentConfig, partition: Partition) -> AppearanceLattice:
+    """Read the networks of all submodels, which are small."""
+    appearance = AppearanceLattice(len(partition), config.lattice, config.width, torch.Generator())
+    for k, cell in enumerate(partition.cells):
+        path = submodel_file(folder, cell)
+        found = _read(path, cell, lambda name: name.startswith(_APPEARANCE))
+        for name, parameter in appearance.state_dict().items():
+            value = found.get(_APPEARANCE + name)
+            if value is None or value.shape != (1, *parameter.shape[1:]):
+                raise InvalidDataError(f"{path}: {_APPEARANCE}{name} doesn't fit; distil it again")
+            parameter[k] = value[0]
+    return appearance
 
 
 def _check(spec: GridSpec, block_index: Tensor, voxels: Tensor, planes: Tensor) -> None:
     """Raise ValueError unless the arrays fit together: the kernels read them without looking."""
-    count = int(block_index.max()) + 1 if block_index.numel() else 0
-    if block_index.dtype != torch.int32 or block_index.shape != (spec.blocks,) * 3 or count < 0:
+    if block_index.dtype != torch.int32 or block_index.shape != (spec.blocks,) * 3:
         raise ValueError(f"block_index is {tuple(block_index.shape)} {block_index.dtype}")
+    count = int(block_index.max()) + 1
     for name, array, rows in (
-        ("voxels", voxels, count * BLOCK**3),
+        ("voxels", voxels, max(0, count) * BLOCK**3),
         ("planes", planes, 3 * spec.plane_resolution**2),
     ):
         if array.dtype != torch.uint8 or array.shape != (rows, 8):
             raise ValueError(f"{name} are {tuple(array.shape)} {array.dtype}, not {(rows, 8)} bytes")
-
-
-def _rebuild(record: dict, tensors: dict[str, Tensor]) -> Student:
-    config = from_dict(StudentConfig, record["config"])
-    where = record["partition"]
-    partition = Partition(where["edge"], tuple(where["cells"]), where["scale"])
-    grids, alive = [], []
-    empty = torch.zeros(0)
-    for k in range(len(partition.cells)):
-        spec = grid_spec(config, partition, k)
-        arrays = [tensors[f"grids.{k}.{name}"] for name in ("block_index", "voxels", "planes")]
-        _check(spec, *arrays)
-        grids.append(Grids(spec, *arrays, empty, empty, empty, empty))
-        alive.append(AliveCells(spec, tensors[f"grids.{k}.alive"].numpy()))
-    appearance = AppearanceLattice(len(grids), config.lattice, config.width, torch.Generator())
-    prefix = "appearance."
-    appearance.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    )
-    background = tuple(record["background"])
-    backdrop = record.get("backdrop")
-    return Student(
-        config,
-        partition,
-        grids,
-        appearance,
-        background,
-        record["near"],
-        record["tau"],
-        alive,
-        backdrop=None if backdrop is None else tuple(backdrop),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +53,13 @@ class TeacherRays:
         origin_jitter: float,
         direction_jitter: float,
         generator: torch.Generator,
+        share: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """Start empty: room for ``size`` rays, rounded down to patches of ``patch``^2."""
-        self.teacher, self.bank = teacher, bank
+        """Start empty: room for ``size`` rays, rounded down to patches of ``patch``^2.
+
+        ``share`` takes the jittered origins (N, 3) of patches to the chance (N,) with which each is taken.
+        """
+        self.teacher, self.bank, self.share = teacher, bank, share
         self.patch, self.pixels = patch, patch * patch
         self._patches = max(1, size // self.pixels)
         self._noise = origin_jitter, direction_jitter
@@ -109,8 +114,7 @@ class TeacherRays:
 
     def fresh(self, count: int) -> TeacherBatch:
         """Answer ``count`` fresh jittered rays, rounded up to patches, without storing them."""
-        rays = self.bank.sample_patches(-(-count // self.pixels), self.patch, self._generator)
-        rays = jitter(rays, *self._noise, self._generator, self.pixels)
+        rays = self._draw(-(-count // self.pixels))
         answers = [self.teacher.query(rays[start : start + _CHUNK]) for start in range(0, len(rays), _CHUNK)]
         return TeacherBatch(
             rays,
@@ -118,6 +122,23 @@ class TeacherRays:
             torch.cat([a.weights for a in answers]),
             torch.cat([a.colour for a in answers]),
         )
+
+    def _draw(self, count: int) -> Rays:
+        """Draw ``count`` jittered patches of rays that are ours to take."""
+        parts, found = [], 0
+        while found < count:
+            rays = self.bank.sample_patches(count, self.patch, self._generator)
+            rays = jitter(rays, *self._noise, self._generator, self.pixels)
+            if self.share is None:
+                return rays
+            chance = torch.rand(count, generator=self._generator)
+            ours = chance < self.share(rays.origins[:: self.pixels])
+            parts.append(rays[ours.repeat_interleave(self.pixels)])
+            found += int(ours.sum())
+        joined = Rays(
+            *(torch.cat([getattr(p, n) for p in parts]) for n in ("origins", "directions", "radii"))
+        )
+        return joined[: count * self.pixels]
 
     def sample(self, count: int) -> TeacherBatch:
         """Draw about ``count`` rays in random patches of the pool, those with a large error more often.

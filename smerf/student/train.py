@@ -1,33 +1,49 @@
-"""Distilling a teacher into the student: a stream of jittered teacher rays, and the optimiser behind it."""
+"""Distilling a teacher into one submodel: a stream of jittered teacher rays, and the optimiser behind it."""
 
 from __future__ import annotations
 
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from smerf.capture.types import Capture
+from smerf.capture.types import Capture, Frame
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rendering import charbonnier, distortion_loss
 from smerf.kernels import Grids, grid_render
 from smerf.kernels.device import restore_generator, scope
+from smerf.student.agreement import Agreement, show
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
 from smerf.student.fused import FusedParameters
 from smerf.student.initialise import VoxelVotes, initialise_from_teacher
-from smerf.student.model import Student, grid_spec
+from smerf.student.model import Student, grid_spec, surroundings
 from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
 from smerf.student.patches import patch_dissimilarity
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
+from smerf.student.visibility import BlockWeights
 from smerf.teacher.model import Teacher
 
-__all__ = ["StudentTrainer"]
+__all__ = ["StudentTrainer", "choose_partition"]
+
+_JITTER_REACH = 4.0
+"""Standard deviations of the jitter within which another cell's cameras are asked for rays."""
+
+
+def choose_partition(capture: Capture, config: StudentConfig, teacher: Teacher) -> Partition:
+    """Return the submodels of a capture: the cells that hold a training camera."""
+    edge = config.partition
+    frames = capture.split("train")
+    scale = config.submodel_scale or (teacher.scene_scale if edge == 1 else edge * config.cell_fill)
+    if edge == 1 or not frames:
+        return Partition(1, (0,), scale)
+    return Partition.of_cameras(edge, np.stack([f.camera.world_from_cam[:, 3] for f in frames]), scale)
 
 
 def _on_own_device(method: Callable) -> Callable:
@@ -42,7 +58,10 @@ def _on_own_device(method: Callable) -> Callable:
 
 
 class StudentTrainer:
-    """The state of a distillation: student, teacher rays, optimiser, step and random generator."""
+    """The state of a submodel's distillation: student, teacher rays, optimiser, step and random generator.
+
+    ``student`` and its ``partition`` know the one submodel alone.
+    """
 
     def __init__(
         self,
@@ -50,19 +69,35 @@ class StudentTrainer:
         capture: Capture,
         config: StudentConfig,
         device: torch.device | str = "cpu",
+        *,
+        partition: Partition | None = None,
+        submodel: int = 0,
+        shown: Sequence[dict[str, Tensor]] = (),
     ) -> None:
+        """Begin a submodel.
+
+        Args:
+            teacher: What is distilled; moved to the device if it can be.
+            capture: The photos' cameras.
+            config: Sizes and schedule.
+            device: Where to compute.
+            partition: All submodels; chosen from the cameras if not given.
+            submodel: Which of them to distil.
+            shown: What its finished neighbours have shown (``smerf.student.agreement.show``).
+        """
         self.config, self.device = config, torch.device(device)
         self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
         self.white = capture.background == "white"
-        self.bank = RayBank(capture.split("train"), device=device)
-        self.generator = torch.Generator(device).manual_seed(config.seed + 2)
-        self.partition = Partition(1, (0,), config.submodel_scale or teacher.scene_scale)
+        self.whole, self.submodel = partition or choose_partition(capture, config, teacher), submodel
+        self.partition = self.whole.only(submodel)
+        is_alone = len(self.whole) == 1
+        frames = capture.split("train")
+        self.bank = RayBank(frames if is_alone else self._own(frames), device=device)
+        self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * submodel)
         self.step = 0
         self.student: Student | None = None
         self.fused = FusedParameters.fit(config, self.device)
-        self.parameters: Parameters = (
-            FusedParameters() if self.fused else make_parameters(config, len(self.partition.cells), device)
-        )
+        self.parameters: Parameters = FusedParameters() if self.fused else make_parameters(config, 1, device)
         with scope(self.device):
             self.rays = TeacherRays(
                 self.teacher,
@@ -72,57 +107,65 @@ class StudentTrainer:
                 origin_jitter=config.origin_jitter,
                 direction_jitter=config.direction_jitter,
                 generator=self.generator,
+                # Not a method of the trainer's own: its grids have to go with the last name for it.
+                share=None
+                if is_alone
+                else functools.partial(self.whole.share, submodel=submodel, reassigned=config.reassigned),
             )
+            here = [{name: value.to(device) for name, value in part.items()} for part in shown]
+            self.agreement = Agreement(self.teacher, here, self.whole, submodel) if here else None
         self.near = capture.near
+        self.background, self.backdrop = surroundings(capture)
         self._debt = 0.0
         self.mean_square = 1.0
+
+    def _own(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Return the photos whose rays, once jittered, may be this submodel's."""
+        centres = torch.tensor(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames]))
+        reach = 2.0 / self.whole.edge + _JITTER_REACH * self.config.origin_jitter
+        ours = self.whole.distances(centres)[:, self.submodel] < reach
+        ours |= self.whole.assign(centres) == self.submodel
+        return [frame for frame, is_ours in zip(frames, ours.tolist()) if is_ours]
 
     @_on_own_device
     def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
         """Fill the pool, find the voxel blocks and start explicit grids from the teacher."""
         config = self.config
-        specs = [grid_spec(config, self.partition, k) for k in range(len(self.partition.cells))]
-        votes = [VoxelVotes(spec, config.seen_weight) for spec in specs]
+        spec = grid_spec(config, self.partition, 0)
+        votes = VoxelVotes(spec, config.seen_weight)
         while self.rays.filled < self.rays.size:
-            batch = self.rays.renew(32768)
-            for vote in votes:
-                vote.add(batch)
+            votes.add(self.rays.renew(32768))
             if report:
                 report(self.rays.filled, self.rays.size)
-        grids = [
-            Grids.allocate(spec, vote.block_index(config.seen_reach), records=not self.fused)
-            for spec, vote in zip(specs, votes)
-        ]
+        grids = Grids.allocate(spec, votes.block_index(config.seen_reach), records=not self.fused)
         if config.parameterisation == "explicit":
-            for one, vote in zip(grids, votes):
-                initialise_from_teacher(
-                    one,
-                    self.teacher,
-                    self.bank.centres,
-                    config.initial_gate,
-                    self.generator,
-                    vote.near(config.seen_reach),
-                )
-        self.parameters.adopt(grids)
+            initialise_from_teacher(
+                grids,
+                self.teacher,
+                self.bank.centres,
+                config.initial_gate,
+                self.generator,
+                votes.near(config.seen_reach),
+            )
+        self.parameters.adopt([grids])
         self._adopt(grids)
 
-    def _adopt(self, grids: list[Grids]) -> None:
+    def _adopt(self, grids: Grids) -> None:
         network = torch.Generator().manual_seed(self.config.seed + 3)
         with torch.device("cpu"):
-            appearance = AppearanceLattice(len(grids), self.config.lattice, self.config.width, network)
+            appearance = AppearanceLattice(1, self.config.lattice, self.config.width, network)
         appearance = appearance.to(self.device)
-        grey = (1.0, 1.0, 1.0) if self.white else (0.5, 0.5, 0.5)
         self.student = Student(
             self.config,
             self.partition,
-            grids,
+            [grids],
             appearance,
-            grey,
+            self.background,
             self.near,
             self.config.tau_end,
-            [AliveCells(one.spec) for one in grids],
+            [AliveCells(grids.spec)],
             self.teacher,
-            grey if self.white else None,
+            self.backdrop,
         )
         self._adam = torch.optim.Adam(
             appearance.parameters(), lr=self.config.network_lr, betas=(0.9, 0.99), eps=1e-15
@@ -145,29 +188,33 @@ class StudentTrainer:
         share = self.step / max(1, self.config.steps)
         return self.config.geometry_start + (self.config.geometry_end - self.config.geometry_start) * share
 
-    def losses(self, batch: TeacherBatch, submodel: int) -> dict[str, Tensor]:
-        """Return the weighted losses of rays that belong to one submodel."""
-        student, rays = self.student, batch.rays
+    def _background(self, count: int) -> Tensor:
+        """Return what lies behind rays: white for lone objects, else random, which teaches to be opaque."""
         if self.white:
-            background = torch.ones(len(rays), 3)
-        else:
-            background = torch.rand(len(rays), 3, generator=self.generator)
-        if self.fused:
-            return self._fused_losses(batch, background, submodel)
+            return torch.ones(count, 3)
+        return torch.rand(count, 3, generator=self.generator)
+
+    def _note(self, batch: TeacherBatch, square: Tensor, weights: Tensor) -> None:
+        """Remember what a step showed: errors of the pool's rays, and late in the schedule what is seen."""
+        self.mean_square = float(square.mean())
+        if batch.rows is not None:
+            self.rays.note_errors(batch.rows, square.sqrt())
+        if self.step > self.config.alive_from * self.config.steps:
+            self.student.alive[0].mark(batch.rays, batch.edges, weights, self.config.alive_weight)
+
+    def losses(self, batch: TeacherBatch, submodel: int = 0) -> dict[str, Tensor]:
+        """Return the weighted losses of teacher rays, by autograd (the student's one submodel is number 0)."""
+        student, rays = self.student, batch.rays
+        background = self._background(len(rays))
         anchor = torch.zeros(1, requires_grad=True)
         self.parameters.provide(submodel, student.grids[submodel], rays, batch.edges)
         features, weights = grid_render(
             student.grids[submodel], anchor, rays.origins, rays.directions, batch.edges, self.tau()
         )
         colour = student.shade(features, weights.sum(-1, keepdim=True), rays, background, submodel)
-        if self.step > self.config.alive_from * self.config.steps:
-            student.alive[submodel].mark(rays, batch.edges, weights.detach(), self.config.alive_weight)
         rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
         truth = batch.colour + rest * background
-        error = (colour.detach() - truth).square().mean(-1)
-        self.mean_square = float(error.mean())
-        if batch.rows is not None:
-            self.rays.note_errors(batch.rows, error.sqrt())
+        self._note(batch, (colour.detach() - truth).square().mean(-1), weights.detach())
         losses = {
             "colour": charbonnier(colour - truth),
             "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),
@@ -179,18 +226,42 @@ class StudentTrainer:
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
         return losses
 
-    def _fused_losses(self, batch: TeacherBatch, background: Tensor, submodel: int) -> dict[str, Tensor]:
+    def _separate_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
+        """Return the losses of a step after differentiating them."""
+        losses = self.losses(batch)
+        sum(losses.values()).backward()
+        if self.agreement:
+            losses["consistency"] = self._disagreement()
+            losses["consistency"].backward()
+        return losses
+
+    def _disagreement(self) -> Tensor:
+        """Return the weighted difference from what finished neighbours show on some of their rays."""
+        student, count = self.student, max(1, self.config.rays // 4)
+        rays, edges, truth = self.agreement.sample(count, self.generator)
+        anchor = torch.zeros(1, requires_grad=True)
+        self.parameters.provide(0, student.grids[0], rays, edges)
+        features, weights = grid_render(
+            student.grids[0], anchor, rays.origins, rays.directions, edges, self.tau()
+        )
+        background = torch.tensor(student.background)
+        colour = student.shade(features, weights.sum(-1, keepdim=True), rays, background, 0)
+        return self.config.consistency_weight * charbonnier(colour - truth)
+
+    def _fused_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Take the grids' part of the step at once; the losses returned have no gradient."""
+        shown, count = None, len(batch.rays)
+        if self.agreement:
+            shown = self.agreement.sample(max(1, self.config.rays // 4), self.generator)
         losses, weights = self.parameters.advance(
-            self.student, submodel, batch, background, step=self.step + 1,
+            self.student, batch, self._background(count), shown, step=self.step + 1,
             rate=self.learning_rate() * self.config.grid_lr, tau=self.tau(), geometry_weight=self._geometry_weight(),
         )  # fmt: skip
-        if self.step > self.config.alive_from * self.config.steps:
-            self.student.alive[submodel].mark(batch.rays, batch.edges, weights, self.config.alive_weight)
-        self.mean_square = float(losses[:, 2].mean())
-        if batch.rows is not None:
-            self.rays.note_errors(batch.rows, losses[:, 2].sqrt())
-        return {"colour": losses[:, 0].mean(), "geometry": losses[:, 1].mean()}
+        result = {"colour": losses[:count, 0].mean(), "geometry": losses[:count, 1].mean()}
+        if shown:
+            result["consistency"] = losses[count:, 0].sum() / count
+        self._note(batch, losses[:count, 2], weights[:count])
+        return result
 
     @_on_own_device
     def advance(self) -> dict[str, float]:
@@ -202,16 +273,11 @@ class StudentTrainer:
             self._debt -= max(len(self.rays.renew(chunk).rays), chunk // 8)
         batch = self.rays.sample(config.rays)
         self._adam.zero_grad(set_to_none=True)
-        totals: dict[str, float] = {}
-        owner = self.partition.assign(batch.rays.origins)
-        for k in owner.unique().tolist():
-            here = owner == k
-            share = float(here.float().mean())
-            losses = self.losses(batch if share == 1.0 else batch[here], k)
-            if not self.fused:
-                (sum(losses.values()) * share).backward()
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + share * float(value.detach())
+        losses = self._fused_losses(batch) if self.fused else self._separate_losses(batch)
+        if config.lattice > 1 and config.lattice_smoothness > 0.0:
+            losses["lattice"] = config.lattice_smoothness * self.student.appearance.roughness()
+            losses["lattice"].backward()
+        totals = {name: float(value.detach()) for name, value in losses.items()}
         rate = self.learning_rate()
         for group in self._adam.param_groups:
             group["lr"] = rate * config.network_lr
@@ -224,27 +290,34 @@ class StudentTrainer:
     def finish(self, report: Callable[[float, float], None] | None = None) -> None:
         """Complete the grids, and mark what fresh teacher rays see of them, for baking."""
         self.parameters.finish(self.student.grids)
+        seen = BlockWeights(self.student.grids[0].spec, self.device)
         size = min(32768, self.config.alive_rays)
         count = self.config.alive_rays // size
         for i in range(count):
             batch = self.rays.fresh(size)
-            owner = self.partition.assign(batch.rays.origins)
-            for k, (grids, alive) in enumerate(zip(self.student.grids, self.student.alive)):
-                here = owner == k
-                rays, edges = batch.rays[here], batch.edges[here]
-                _, weights = grid_render(
-                    grids, torch.zeros(1), rays.origins, rays.directions, edges, self.student.tau
-                )
-                alive.mark(rays, edges, weights, self.config.alive_weight)
+            rays, edges = batch.rays, batch.edges
+            grids, alive = self.student.grids[0], self.student.alive[0]
+            _, weights = grid_render(
+                grids, torch.zeros(1), rays.origins, rays.directions, edges, self.student.tau
+            )
+            alive.mark(rays, edges, weights, self.config.alive_weight)
+            seen.add(rays, edges, weights)
             if report:
                 report(i + 1, count)
+        self.student.block_weights = [seen.grid()]
+
+    @_on_own_device
+    def show(self) -> dict[str, Tensor]:
+        """Return what the finished submodel shows its neighbours; empty if there are no others."""
+        if len(self.whole) == 1:
+            return {}
+        return show(self.student, self.rays, self.whole, self.submodel, self.config.consistency_rays)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that resuming needs but the ray pool, which is refilled."""
         result = {f"appearance.{name}": value for name, value in self.student.appearance.state_dict().items()}
-        for k, grids in enumerate(self.student.grids):
-            result[f"grids.{k}.block_index"] = grids.block_index
-            result[f"grids.{k}.alive"] = torch.from_numpy(self.student.alive[k].packed())
+        result["grids.0.block_index"] = self.student.grids[0].block_index
+        result["grids.0.alive"] = torch.from_numpy(self.student.alive[0].packed())
         for i, parameter in enumerate(self.student.appearance.parameters()):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"network.{i}.{name}"] = torch.as_tensor(value)
@@ -255,15 +328,12 @@ class StudentTrainer:
     @_on_own_device
     def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
         """Continue from saved tensors and counters; the pool starts anew."""
-        grids = []
-        for k in range(len(self.partition.cells)):
-            spec = grid_spec(self.config, self.partition, k)
-            index = tensors[f"grids.{k}.block_index"].to(self.device)
-            grids.append(Grids.allocate(spec, index, records=not self.fused))
-        self.parameters.restore(grids, tensors)
+        spec = grid_spec(self.config, self.partition, 0)
+        index = tensors["grids.0.block_index"].to(self.device)
+        grids = Grids.allocate(spec, index, records=not self.fused)
+        self.parameters.restore([grids], tensors)
         self._adopt(grids)
-        for k, one in enumerate(grids):
-            self.student.alive[k] = AliveCells(one.spec, tensors[f"grids.{k}.alive"].cpu().numpy())
+        self.student.alive[0] = AliveCells(spec, tensors["grids.0.alive"].cpu().numpy())
         prefix = "appearance."
         self.student.appearance.load_state_dict(
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -47,6 +47,7 @@ class StudentConfig:
 @dataclass(frozen=True)
 class BakeConfig:
     resolution: int = 64
+    max_mb: float | None = None
     pause: float = 0.0
 
 
@@ -140,7 +141,12 @@ def bake(student, capture, config, *, folder, progress):
         progress.update(index + 1, 3)
     (folder / "sm_000").mkdir(parents=True)
     (folder / "sm_000" / "scene_params.json").write_text("{}")
-    (folder / "manifest.json").write_text(json.dumps({"format": "smerf-baked", "version": 1}))
+    manifest = {"format": "smerf-baked", "version": 1}
+    if config.max_mb:
+        cost = {"max_mb": config.max_mb, "full_mb": 9.0, "mb": 4.5, "blocks_kept": 0.5}
+        cost |= {"full_psnr": 30.0, "psnr": 29.5, "views": ["a", "b"]}
+        manifest["extra"] = {"size_budget": cost}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def load_scene(path):

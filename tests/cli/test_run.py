@@ -311,3 +311,18 @@ def test_render_along_a_path_to_a_video(smerf, data, tmp_path):
     (tmp_path / "bad.json").write_text(json.dumps({"render_width": 4}))
     code, _, err = smerf("render", "run", "--path", "bad.json", "-o", "f")
     assert code == 4 and "bad.json" in err and "render_height" in err
+
+
+def test_a_size_budget_is_baked_remembered_and_its_cost_printed(smerf, data, tmp_path):
+    run = tmp_path / "run"
+    smerf("run", data, "-o", run)
+    code, out, err = smerf("bake", run, "--max-mb", "5")
+    assert code == 0, err
+    assert calls(run) == [*ALL, "baked"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["bake"]["max_mb"] == 5.0
+    assert "9.0 MB -> 4.5 MB of 5 MB with 50 %" in out and "2 training photos 30.00 dB -> 29.50 dB" in out
+    # The run goes on with it.
+    assert smerf("bake", run, "--max-mb", "5")[0] == 0 and calls(run) == [*ALL, "baked"]
+    assert smerf("run", data, "-o", run)[0] == 0 and calls(run) == [*ALL, "baked", "site"]
+    code, _, err = smerf("bake", run, "--max-mb", "small")
+    assert code == 2

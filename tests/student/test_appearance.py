@@ -91,3 +91,16 @@ def test_at_the_start_the_residual_is_small_and_all_vertices_agree():
     residual = network(features, directions, positions, 0)
     torch.testing.assert_close(residual, network(features, directions, torch.zeros(500, 3), 0))
     assert residual.mean() < 0.2
+
+
+def test_roughness_is_the_squared_step_between_neighbours_a_parameter():
+    network = AppearanceLattice(1, 3, 16, torch.Generator().manual_seed(0))
+    assert float(network.roughness()) == 0.0
+    with torch.no_grad():
+        # One parameter of the middle vertex: two neighbours along each of three axes.
+        network.biases[0][0, 1, 1, 1, 0] += 2.0
+        assert float(network.roughness()) == pytest.approx(6 * 4.0 / (27 * 995))
+        network.biases[0][0, 1, 1, 1, 0] -= 2.0
+        # A slope along x costs every step of it.
+        network.biases[2] += torch.arange(3.0)[:, None]
+        assert float(network.roughness()) == pytest.approx(9 * 2 * 3 / (27 * 995))

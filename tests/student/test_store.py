@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from smerf.fields.ray_bank import camera_rays
 from smerf.student import load_student, save_student
 from smerf.student.partition import Partition
 
-NAME = "student.safetensors"
+RECORD, NAME = "student.json", "sm_013.safetensors"
 
 
 @pytest.fixture
@@ -32,6 +33,8 @@ def test_a_student_comes_back_as_it_was(saved, tmp_path):
             assert torch.equal(getattr(ours, name), getattr(theirs, name))
     for ours, theirs in zip(loaded.alive, saved.alive, strict=True):
         assert (ours.grid() == theirs.grid()).all()
+    for ours, theirs in zip(loaded.appearance.parameters(), saved.appearance.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
     rays = camera_rays(make_capture(tmp_path, size=8).frames[0].camera)
     edges = Room().query(rays).edges
     for k in range(2):
@@ -49,30 +52,62 @@ def test_an_empty_folder_is_no_student(tmp_path):
         load_student(tmp_path)
 
 
+def read_all(folder):
+    student = load_student(folder)
+    return [(student.grids[k], student.alive[k]) for k in range(2)]
+
+
+@pytest.mark.parametrize("name", [RECORD, NAME])
 @pytest.mark.parametrize("fault", ["cut", "empty", "noise"])
-def test_a_damaged_file_is_named(saved, tmp_path, fault):
-    path = tmp_path / NAME
+def test_a_damaged_file_is_named(saved, tmp_path, name, fault):
+    path = tmp_path / name
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "noise": b"\xff" * 4096}[fault])
-    with pytest.raises(InvalidDataError, match=NAME):
-        load_student(tmp_path)
+    with pytest.raises(InvalidDataError, match=name):
+        read_all(tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["other", "record", "tensor", "shape", "key"])
-def test_a_file_of_something_else_is_named(saved, tmp_path, fault):
+@pytest.mark.parametrize("fault", ["gone", "other", "cell", "tensor", "shape", "network"])
+def test_a_submodel_of_something_else_is_named(saved, tmp_path, fault):
     path = tmp_path / NAME
     with safe_open(path, "pt") as file:
         meta, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}
+    path.unlink()
     if fault == "other":
         meta["format"] = "smerf-teacher-1"
-    elif fault == "record":
-        meta["record"] = "{"
+    elif fault == "cell":
+        meta["format"] = meta["format"].replace("/13", "/7")
     elif fault == "tensor":
-        del tensors["grids.1.planes"]
+        del tensors["planes"]
     elif fault == "shape":
-        tensors["grids.0.planes"] = tensors["grids.0.planes"][:100].clone()
-    else:
-        meta["record"] = meta["record"].replace('"lattice"', '"latice"')
-    save_file(tensors, path, meta)
+        tensors["planes"] = tensors["planes"][:100].clone()
+    elif fault == "network":
+        tensors["appearance.kernels.0"] = torch.zeros(1, 1, 1, 1, 41, 16)
+    if fault != "gone":
+        save_file(tensors, path, meta)
     with pytest.raises(InvalidDataError, match=NAME):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["format", "key", "value"])
+def test_a_record_of_something_else_is_named(saved, tmp_path, fault):
+    text = (tmp_path / RECORD).read_text()
+    change = {
+        "format": ("student-2", "student-3"),
+        "key": ("lattice", "latice"),
+        "value": ('"near": 0.05', '"near": []'),
+    }
+    assert text.replace(*change[fault]) != text
+    (tmp_path / RECORD).write_text(text.replace(*change[fault]))
+    with pytest.raises(InvalidDataError, match=RECORD):
         load_student(tmp_path)
+
+
+def test_one_submodel_is_in_memory_at_a_time(saved, tmp_path):
+    student = load_student(tmp_path)
+    first = weakref.ref(student.grids[0])
+    assert first() is student.grids[0]
+    second = student.grids[1]
+    assert first() is None and second.spec == saved.grids[1].spec
+    with pytest.raises(IndexError):
+        student.grids[2]

@@ -1,0 +1,81 @@
+"""``smerf render``: a video along a path through several submodels, and damaged scenes."""
+
+import json
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+from smerf.cli.main import main
+from smerf.scene.example import example_camera, example_scene
+from smerf.scene.types import BakedScene
+from smerf.scene.write import write_scene
+
+
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory):
+    scene = example_scene(32, 2, (1, 5, 7))
+    target = tmp_path_factory.mktemp("render") / "scene"
+    submodels = [scene.submodel(k) for k in range(3)]
+    return write_scene(target, scene.params, scene.mlp, submodels, scene.manifest, "raw").root
+
+
+def write_path(file, places):
+    frames = []
+    for index, place in enumerate(places):
+        pose = np.eye(4)
+        pose[:3] = example_camera(turn=0.1 * index).world_from_cam
+        pose[:3, 3] = place
+        frames.append({"camera_to_world": pose.ravel().tolist(), "fov": 70.0, "aspect": 4 / 3})
+    document = {"render_width": 32, "render_height": 24, "fps": 8, "camera_path": frames}
+    file.write_text(json.dumps(document))
+    return file
+
+
+def smerf(capsys, *words):
+    code = main([str(word) for word in words])
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def test_a_video_through_two_cells_reads_two_submodels_one_at_a_time(baked, tmp_path, capsys, monkeypatch):
+    read, held = [], []
+    submodel = BakedScene.submodel
+
+    def counted(self, k):
+        load = self.load
+        self.load = lambda k: (held.append(len(self._cache)), read.append(k), load(k))[-1]
+        try:
+            return submodel(self, k)
+        finally:
+            self.load = load
+
+    monkeypatch.setattr(BakedScene, "submodel", counted)
+    # From the cell (0, 0, 1) to (1, 0, 1); nothing happens in (1, 1, 1).
+    places = [[x, -0.5, 0.12] for x in (-0.4, -0.3, -0.1, 0.1, 0.2, 0.3)]
+    path, video = write_path(tmp_path / "path.json", places), tmp_path / "walk.mp4"
+    code, out, err = smerf(capsys, "render", baked, "--path", path, "-o", video, "--device", "cpu", "-q")
+    assert code == 0, err
+    assert read == [0, 1] and held == [0, 0]
+    frames = np.stack([np.asarray(frame) for frame in imageio.get_reader(video)])
+    assert frames.shape == (6, 24, 32, 3) and frames.std() > 10 and "(6 frames)" in out
+
+
+def test_a_damaged_file_is_exit_4_and_named(baked, tmp_path, capsys):
+    path = write_path(tmp_path / "path.json", [[-0.4, -0.5, 0.12]])
+    for name, change in (
+        ("sm_001/plane_rgb_1.raw", lambda data: data[:-7]),
+        ("sm_001/plane_density_0.raw", lambda data: data[:99] + bytes([data[99] ^ 4]) + data[100:]),
+        ("sm_001/sparse_grid_block_indices.raw", lambda data: b"PK\x03\x04" + data[4:]),
+        ("sm_005/scene_params.json", lambda data: data[: len(data) // 2]),
+        ("manifest.json", lambda data: data.replace(b"smerf-baked", b"other-baked")),
+    ):
+        file = baked / name
+        data = file.read_bytes()
+        file.write_bytes(change(data))
+        code, _, err = smerf(
+            capsys, "render", baked, "--path", path, "-o", tmp_path / "out", "--device", "cpu", "-q"
+        )
+        file.write_bytes(data)
+        assert code == 4 and name in err, (name, err)
+        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -1,0 +1,195 @@
+"""Distilling several submodels: one at a time, resumed, divided among processes."""
+
+import importlib
+import os
+import socket
+import subprocess
+import sys
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_room import CONFIG, Room, make_capture
+
+from smerf.fields.ray_bank import camera_rays
+from smerf.kernels import Grids
+from smerf.runs.distributed import Share
+from smerf.student.agreement import Agreement
+from smerf.student.distill import distill, order, own_submodels
+from smerf.student.partition import Partition
+from smerf.student.store import load_student, read_shown
+from smerf.student.train import StudentTrainer, choose_partition
+
+ROOT = Path(__file__).parents[2]
+THREE = replace(
+    CONFIG,
+    partition=2,
+    voxel_resolution=16,
+    plane_resolution=64,
+    steps=3,
+    rays=128,
+    pool=512,
+    alive_rays=512,
+    consistency_rays=128,
+    grid_lr=0.03,
+)
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from test_distill import THREE
+from toy_room import Room, make_capture
+from smerf.student.distill import distill
+student = distill(Room(), make_capture(Path({base!r})), THREE, folder=Path({folder!r}))
+assert len(student.grids) == 3
+"""
+
+
+def start(folder, base, world):
+    """Start the processes of a distillation."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = SCRIPT.format(tests=str(Path(__file__).parent), base=str(base), folder=str(folder))
+    common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+
+
+def test_two_processes_write_the_bytes_of_one(tmp_path):
+    make_capture(tmp_path)
+    folders = {world: tmp_path / f"of{world}" for world in (1, 2)}
+    processes = [one for world, folder in folders.items() for one in start(folder, tmp_path, world)]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+    one, two = contents(folders[1]), contents(folders[2])
+    assert len(one) == 5 and one.keys() == two.keys()
+    assert all(one[name] == two[name] for name in one)
+
+
+def test_cells_with_training_cameras_get_a_submodel(tmp_path):
+    capture = make_capture(tmp_path)
+    partition = choose_partition(capture, THREE, Room())
+    assert partition == Partition(2, (1, 3, 7), 1.6)
+    few = replace(
+        capture,
+        frames=tuple(replace(f, split="test" if i > 2 else "train") for i, f in enumerate(capture.frames)),
+    )
+    # The test photos' cells are not there.
+    assert choose_partition(few, THREE, Room()).cells == (7,)
+    assert choose_partition(capture, CONFIG, Room()) == Partition(1, (0,), 1.0)
+    assert choose_partition(capture, replace(THREE, submodel_scale=3.0), Room()).scale == 3.0
+
+
+def test_each_submodel_learns_from_rays_of_its_own_and_some_of_its_neighbours(tmp_path):
+    capture = make_capture(tmp_path)
+    partition = choose_partition(capture, THREE, Room())
+    trainer = StudentTrainer(Room(), capture, THREE, partition=partition, submodel=1)
+    trainer.prepare()
+    home, near = partition.served(trainer.rays.fresh(2048).rays.origins)
+    own = home == 1
+    assert near[~own, 1].all() and 0.6 < own.float().mean() < 0.95
+
+
+def test_grids_of_one_submodel_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    alive, allocate = [], Grids.allocate
+
+    def counted(*arguments, **named):
+        assert not [one for one in alive if one() is not None]
+        grids = allocate(*arguments, **named)
+        alive.append(weakref.ref(grids))
+        return grids
+
+    monkeypatch.setattr(Grids, "allocate", counted)
+    student = distill(Room(), make_capture(tmp_path), THREE, folder=tmp_path / "student")
+    assert len(alive) == 3 and len(student.grids) == 3
+    image = student.render_image(make_capture(tmp_path, size=8).frames[0].camera)
+    assert image.shape == (8, 8, 3) and image.std() > 0.02
+
+
+def test_finished_submodels_stay_and_the_current_one_goes_on(tmp_path, monkeypatch):
+    capture, folder, seen = make_capture(tmp_path), tmp_path / "student", []
+    config = replace(THREE, steps=4)
+    module = importlib.import_module("smerf.student.distill")
+    monkeypatch.setattr(module, "stop_requested", lambda: len(seen) == 6)
+
+    def progress(step, total, **losses):
+        assert 0 <= step <= total
+        if losses:
+            seen.append(step / total)
+
+    unfinished = distill(Room(), capture, config, folder=folder, progress=progress)
+    # The first submodel is finished, the second one is half way.
+    assert len(unfinished.grids) == 1 and not (folder / "student.json").exists()
+    assert len(list(folder.glob("sm_*.safetensors"))) == 1
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("sm_*.safetensors")}
+    distill(Room(), capture, config, folder=folder, progress=progress)
+    assert len(seen) == 3 * 4 and seen == sorted(seen)
+    assert all((folder / name).stat().st_mtime_ns == time for name, time in before.items())
+    assert load_student(folder).config == config and not list(folder.glob("sm_*/checkpoints"))
+
+    # Other settings begin anew.
+    distill(Room(), capture, replace(config, steps=2), folder=folder)
+    assert all((folder / name).stat().st_mtime_ns != time for name, time in before.items())
+
+
+def test_a_submodel_follows_what_its_neighbours_show(tmp_path):
+    capture, partition = make_capture(tmp_path), Partition(2, (1, 3, 7), 1.6)
+    rays = camera_rays(capture.frames[2].camera)
+    shown = {"origins": rays.origins, "directions": rays.directions}
+    shown["colour"] = torch.tensor([0.9, 0.1, 0.9]).expand(len(rays), 3).contiguous()
+    colours = []
+    for weight in (0.0, 50.0):
+        config = replace(THREE, consistency_weight=weight, steps=16, warmup_steps=1, rays=256)
+        trainer = StudentTrainer(Room(), capture, config, partition=partition, submodel=1, shown=[shown])
+        trainer.prepare()
+        assert len(trainer.agreement) == len(rays)
+        for _ in range(16):
+            assert trainer.advance()["consistency"] >= 0.0
+        edges = Room().query(rays).edges
+        colours.append(trainer.student.render_rays(rays, edges, 0))
+    apart = [float((colour - shown["colour"]).abs().mean()) for colour in colours]
+    assert apart[1] < 0.8 * apart[0]
+
+
+def test_neighbours_are_shown_only_what_they_serve(tmp_path):
+    folder = tmp_path / "student"
+    distill(Room(), make_capture(tmp_path), THREE, folder=folder)
+    partition = load_student(folder).partition
+    shown = read_shown(folder, 3)
+    assert {name: tuple(value.shape) for name, value in shown.items()} == {
+        name: (128, 3) for name in ("origins", "directions", "colour")
+    }
+    agreement = Agreement(Room(), [shown], partition, 0)
+    home, near = partition.served(agreement.rays.origins)
+    assert 0 < len(agreement) < 128 and (near[:, 0] | (home == 0)).all()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_submodel_has_one_process_and_follows_its_neighbours(world):
+    partition = Partition(3, tuple(range(0, 27, 2)), 2.4)
+    parts = [own_submodels(partition, Share(rank, world)) for rank in range(world)]
+    assert sorted(k for part in parts for k in part) == list(range(len(partition)))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    place = {k: i for i, k in enumerate(order(partition))}
+    for k in range(len(partition)):
+        for j in partition.adjacent(k):
+            assert partition.wave(j) != partition.wave(k)
+            assert (place[j] < place[k]) == (partition.wave(j) < partition.wave(k))
