@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from smerf.cli.options import Common, Output, Positional, Switch, refuse_non_empty, scene_folder
+
+if TYPE_CHECKING:
+    from smerf.capture.types import Capture
 
 __all__ = ["Options", "run"]
 
@@ -19,7 +22,7 @@ class Options(Common):
 
     Examples:
       smerf export runs/tabletop -o site
-      smerf export runs/tabletop -o tabletop.html --single-file
+      smerf export runs/tabletop -o tabletop.html --single-file --no-photos
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
@@ -28,6 +31,10 @@ class Options(Common):
     """Folder to write, or with --single-file the HTML file."""
     single_file: Switch[bool] = False
     """Put everything into one HTML file that works without a server."""
+    photos: bool = True
+    """Add small copies of the run's photos, to jump to and to compare with."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where the run's capture is now, if it has moved."""
     overwrite: Switch[bool] = False
     """Replace a page that is there."""
 
@@ -38,8 +45,30 @@ def run(options: Options) -> int:
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")
-    page = export_site(scene, options.output, single_file=options.single_file)
+    capture = _capture(options)
+    page = export_site(scene, options.output, single_file=options.single_file, capture=capture)
     print(f"page: {page}")
     if not options.single_file:
         print(f"open: smerf serve {options.output}")
     return 0
+
+
+def _capture(options: Options) -> Capture | None:
+    """Return the capture that the run was made from; without it, or outside a run, the page has no photos."""
+    import sys
+
+    from smerf.cli.pipeline import load_run_capture
+    from smerf.config import load_config
+    from smerf.errors import SmerfError
+    from smerf.runs.folder import RunFolder
+
+    run = RunFolder(options.scene)
+    if not options.photos or not run.exists():
+        return None
+    try:
+        return load_run_capture(run, load_config(run.config), options.data)[0]
+    except SmerfError as error:
+        if options.data is not None:
+            raise
+        print(f"no photos in the page: {error}", file=sys.stderr)
+        return None

@@ -223,7 +223,7 @@ def export(job: Job, number: tuple[int, int] | None = None) -> Stage:
     def work(folder: Path, progress: Progress) -> None:
         from smerf.scene.site import export_site
 
-        export_site(job.run.folder("baked"), folder)
+        export_site(job.run.folder("baked"), folder, capture=job.capture)
         progress.update(1, 1)
 
     return _stage(job, "site", stage_key({}, upstream), work, number, saves=False)
