@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from smerf.cli.options import Common, Output, Positional, Switch, refuse_non_empty, scene_folder
-
-if TYPE_CHECKING:
-    from smerf.capture.types import Capture
 
 __all__ = ["Options", "run"]
 
@@ -41,34 +38,14 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Write the page and say where it is."""
+    from smerf.cli.pipeline import run_photos
     from smerf.scene.site import export_site
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")
-    capture = _capture(options)
+    capture = run_photos(options.scene, options.data) if options.photos else None
     page = export_site(scene, options.output, single_file=options.single_file, capture=capture)
     print(f"page: {page}")
     if not options.single_file:
         print(f"open: smerf serve {options.output}")
     return 0
-
-
-def _capture(options: Options) -> Capture | None:
-    """Return the capture that the run was made from; without it, or outside a run, the page has no photos."""
-    import sys
-
-    from smerf.cli.pipeline import load_run_capture
-    from smerf.config import load_config
-    from smerf.errors import SmerfError
-    from smerf.runs.folder import RunFolder
-
-    run = RunFolder(options.scene)
-    if not options.photos or not run.exists():
-        return None
-    try:
-        return load_run_capture(run, load_config(run.config), options.data)[0]
-    except SmerfError as error:
-        if options.data is not None:
-            raise
-        print(f"no photos in the page: {error}", file=sys.stderr)
-        return None

@@ -16,7 +16,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,10 @@ from smerf.capture.types import Capture, Frame, Intrinsics
 from smerf.errors import InvalidDataError
 from smerf.scene.manifest import SceneCamera
 
-__all__ = ["CAMERAS_NAME", "PHOTO_BYTES", "site_cameras"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["CAMERAS_NAME", "PHOTO_BYTES", "site_cameras", "small_photo"]
 
 CAMERAS_NAME = "cameras.json"
 PHOTO_BYTES = 1_500_000
@@ -93,7 +96,18 @@ def _encode(frames: list[Frame]) -> list[bytes]:
 
 
 def _photo(frame: Frame, edge: int) -> bytes:
-    """Return one photo as a JPEG of at most ``edge`` pixels, without lens distortion."""
+    """Return one photo as a JPEG of at most ``edge`` pixels."""
+    out = io.BytesIO()
+    small_photo(frame, edge).save(out, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
+    return out.getvalue()
+
+
+def small_photo(frame: Frame, edge: int) -> Image.Image:
+    """Return a photo of at most ``edge`` pixels, without lens distortion and composited over white.
+
+    Raises:
+        InvalidDataError: If the file is damaged.
+    """
     from PIL import Image
 
     lens = frame.camera.intrinsics
@@ -116,9 +130,7 @@ def _photo(frame: Frame, edge: int) -> bytes:
         ) from error
     if lens.distortion or lens.model == "OPENCV_FISHEYE":
         small = Image.fromarray(_straighten(np.asarray(small), lens))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
-    return out.getvalue()
+    return small
 
 
 def _has_alpha(image: Any) -> bool:
@@ -126,7 +138,9 @@ def _has_alpha(image: Any) -> bool:
 
 
 def _straighten(pixels: np.ndarray, lens: Intrinsics) -> np.ndarray:
-    """Resample a reduced photo (H, W, 3) to what a pinhole camera of the same focal length sees, grey elsewhere."""
+    """Resample a reduced photo (H, W, 3) to what a pinhole camera of the same focal length sees; the border
+    goes on where the photo saw nothing.
+    """
     from scipy.ndimage import map_coordinates
 
     height, width = pixels.shape[:2]
@@ -134,12 +148,8 @@ def _straighten(pixels: np.ndarray, lens: Intrinsics) -> np.ndarray:
     plane = [(x * lens.width - lens.cx) / lens.fx, (y * lens.height - lens.cy) / lens.fy, np.ones_like(x)]
     seen = image_from_camera(lens, np.stack(plane, -1).reshape(-1, 3)).reshape(height, width, 2)
     places = seen[..., ::-1] * (height / lens.height, width / lens.width) - 0.5
-    places = np.moveaxis(np.nan_to_num(places, nan=-10.0), -1, 0)
-    # Half a pixel beyond the border is still the border's pixel.
-    is_outside = (places < -0.5).any(0) | (places[0] > height - 0.5) | (places[1] > width - 0.5)
+    places = np.moveaxis(np.nan_to_num(places, nan=0.0), -1, 0)
     channels = [
         map_coordinates(pixels[..., c].astype(np.float32), places, order=1, mode="nearest") for c in range(3)
     ]
-    out = np.rint(np.stack(channels, -1)).astype(np.uint8)
-    out[is_outside] = 128
-    return out
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
