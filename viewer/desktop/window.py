@@ -203,6 +203,8 @@ class Window:
         """Free everything and close the window; may be called twice."""
         if self.window is None:
             return
+        # Another window may have been current since.
+        self.glfw.make_context_current(self.window)
         self.viewer.close()
         for panel in self._panels.values():
             panel.free()

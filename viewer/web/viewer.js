@@ -121,7 +121,7 @@ export class Viewer {
   #startView() {
     const { scene, settings } = this;
     const start = scene.startCamera;
-    const fov = settings.fov ?? start?.fov_degrees ?? DEFAULT_FOV;
+    const fov = settings.fov ?? this.#widened(start?.fov_degrees ?? DEFAULT_FOV);
     const centre = scene.centre(scene.entry);
     const matrix = start ? parseMatrix(start.world_from_cam) : lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
     if (!settings.pos && !settings.look) return { matrix, fov, target: start?.look_at ?? null };
@@ -132,6 +132,12 @@ export class Viewer {
       fov,
       target: settings.look ?? null,
     };
+  }
+
+  // A scene starts wider on an upright canvas, half-way to what it shows across a square one.
+  #widened(fovDegrees) {
+    const aspect = Math.min(1, this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight));
+    return (Math.atan(Math.tan((fovDegrees * Math.PI) / 360) / Math.sqrt(aspect || 1)) * 360) / Math.PI;
   }
 
   // Takes the view that the page's address now names behind its hash.
