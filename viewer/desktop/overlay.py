@@ -30,7 +30,7 @@ void main() {
 }
 """
 _MARGIN = 12
-_INK, _PAPER = (235, 238, 242, 255), (18, 20, 24, 205)
+_INK, _MUTED, _PAPER = (240, 242, 246, 255), (176, 182, 194, 255), (24, 26, 31, 222)
 
 
 def _font(size: int) -> Any:
@@ -65,13 +65,30 @@ def set_text(rows: Sequence[Sequence[str]], size: int) -> np.ndarray:
     table = sum(widths) + gap * (columns - 1)
     width = max(table, *(int(font.getlength(row[0])) + 1 for row in rows if len(row) == 1), 1) + 2 * pad
     image = Image.new("RGBA", (width, line * len(rows) + 2 * pad - (line - size)), _PAPER)
+    image.putalpha(_rounded(image.size, round(0.6 * size)))
     draw = ImageDraw.Draw(image)
     for index, row in enumerate(rows):
         x = pad
         for column, cell in enumerate(row):
-            draw.text((x, pad + index * line), cell, font=font, fill=_INK, anchor="la")
+            # What a row is about stands out against what is said about it.
+            fill = _INK if column == 0 else _MUTED
+            draw.text((x, pad + index * line), cell, font=font, fill=fill, anchor="la")
             x += widths[column] + gap
     return np.asarray(image)
+
+
+def _rounded(size: tuple[int, int], radius: int) -> Any:
+    """Return the paper's opacity, with round corners, smoothed by drawing them four times as large."""
+    from PIL import Image, ImageDraw
+
+    corner = Image.new("L", (8 * radius, 8 * radius), 0)
+    ImageDraw.Draw(corner).ellipse((0, 0, 8 * radius - 1, 8 * radius - 1), fill=_PAPER[3])
+    corner = corner.resize((2 * radius, 2 * radius), Image.Resampling.BOX)
+    alpha = Image.new("L", size, _PAPER[3])
+    for x, left in ((0, 0), (radius, size[0] - radius)):
+        for y, top in ((0, 0), (radius, size[1] - radius)):
+            alpha.paste(corner.crop((x, y, x + radius, y + radius)), (left, top))
+    return alpha
 
 
 class Photo:
