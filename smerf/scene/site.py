@@ -270,7 +270,7 @@ def _bundle() -> str:
         for match in imports.finditer(text):
             visit(match.group(2))
         text = imports.sub(lambda m: f"const {m.group(1)} = module_{Path(m.group(2)).stem};\n", text)
-        pattern = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+        pattern = re.compile(r"^export ((?:async )?function|class|const) ([\w$]+)", re.MULTILINE)
         names = [match.group(2) for match in pattern.finditer(text)]
         text = pattern.sub(r"\1 \2", text)
         parts.append(

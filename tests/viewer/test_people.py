@@ -232,7 +232,7 @@ def test_the_saved_picture_is_what_the_canvas_shows(still, scene_dir, tmp_path):
 
 
 def test_quality_field_of_view_and_statistics_answer(still, scene_dir):
-    page = still(scene_dir, "dpr=1", size=(900, 620))
+    page = still(scene_dir, "dpr=0.7", size=(900, 620))
     tab = page.page
     tab.click("#button-settings")
     assert "Automatic (high)" in tab.locator("#set-quality").inner_text()
@@ -240,7 +240,7 @@ def test_quality_field_of_view_and_statistics_answer(still, scene_dir):
     tab.locator("#set-fov").fill("70")
     page.ready()
     stats = tab.evaluate("smerf.stats()")
-    assert stats["width"] == 900 and stats["renderWidth"] * stats["renderHeight"] <= 136_000
+    assert stats["width"] == 630 and stats["renderWidth"] * stats["renderHeight"] <= 136_000
     assert tab.evaluate("smerf.getCamera().fovDegrees") == 70
     tab.check("#set-statistics")
     assert "Rendered" in tab.locator("#statistics").inner_text()
@@ -284,18 +284,17 @@ def test_every_control_is_named_large_enough_and_reached_by_tab(still, photo_sce
     assert {c["id"] for c in controls if c["id"] and not c["isOff"]} <= reached
 
 
-def touch(tab, kind, points):
-    session = tab.context.new_cdp_session(tab)
-    points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
-    session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-
 def gesture(page, begin, end, steps=4):
-    touch(page.page, "touchStart", begin)
+    session = page.page.context.new_cdp_session(page.page)
+
+    def touch(kind, points):
+        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", begin)
     for i in range(1, steps + 1):
-        points = np.array(begin) + (np.array(end) - begin) * i / steps
-        touch(page.page, "touchMove", points.tolist())
-    touch(page.page, "touchEnd", [])
+        touch("touchMove", (np.array(begin) + (np.array(end) - begin) * i / steps).tolist())
+    touch("touchEnd", [])
     page.wait_until_still()
 
 

@@ -69,6 +69,8 @@ export function publish(viewer) {
   addEventListener("message", async ({ data, source, origin }) => {
     const verb = data?.smerf;
     if (!source || typeof verb !== "string" || !("id" in data)) return;
+    // An answer is no request: two such pages would go on answering each other.
+    if ("result" in data || "error" in data) return;
     if (verb !== "ready" && !Object.hasOwn(verbs, verb)) return;
     const reply = { smerf: verb, id: data.id };
     try {

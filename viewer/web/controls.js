@@ -25,6 +25,8 @@ export class Controls {
     this.speed = 1;
     this.isTargetKnown = false;
     this.keys = new Set();
+    // Pressed since the last frame: a short tap acts even where frames take longer than it.
+    this.taps = new Set();
     this.pointers = new Map();
     this.lastTap = { time: 0, x: 0, y: 0 };
     this.#listen();
@@ -63,8 +65,10 @@ export class Controls {
 
   // Advances by dt seconds; says whether the camera changed.
   update(dt) {
-    const isHeld = [...this.keys].some((code) => code in MOVES || code in ARROWS);
-    if (isHeld) this.#applyKeys(dt);
+    const codes = new Set([...this.keys, ...this.taps]);
+    const isHeld = [...codes].some((code) => code in MOVES || code in ARROWS);
+    this.taps.clear();
+    if (isHeld) this.#applyKeys(codes, dt);
     const { now, goal } = this;
     const differs = ["yaw", "pitch", "roll", "distance"].some((key) => Math.abs(now[key] - goal[key]) > 1e-5);
     if (!differs && length(subtract(now.anchor, goal.anchor)) < 1e-6) {
@@ -179,11 +183,11 @@ export class Controls {
     this.wake();
   }
 
-  #applyKeys(dt) {
+  #applyKeys(codes, dt) {
     dt = Math.min(dt, 0.1);
-    const factor = (this.keys.has("Shift") ? FAST : 1) * (this.keys.has("Alt") ? SLOW : 1);
+    const factor = (codes.has("Shift") ? FAST : 1) * (codes.has("Alt") ? SLOW : 1);
     let direction = [0, 0, 0];
-    for (const code of this.keys) {
+    for (const code of codes) {
       if (code in MOVES) direction = add(direction, MOVES[code]);
       else if (code in ARROWS) {
         const [x, y] = ARROWS[code];
@@ -220,6 +224,7 @@ export class Controls {
       if (!(event.code in MOVES) && !(event.code in ARROWS)) return;
       event.preventDefault();
       this.keys.add(event.code);
+      this.taps.add(event.code);
       this.wake();
     });
     canvas.addEventListener("keyup", (event) => {
