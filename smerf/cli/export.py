@@ -19,7 +19,7 @@ class Options(Common):
 
     Examples:
       smerf export runs/tabletop -o site
-      smerf export runs/tabletop -o tabletop.html --single-file
+      smerf export runs/tabletop -o tabletop.html --single-file --no-photos
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
@@ -28,17 +28,23 @@ class Options(Common):
     """Folder to write, or with --single-file the HTML file."""
     single_file: Switch[bool] = False
     """Put everything into one HTML file that works without a server."""
+    photos: bool = True
+    """Add small copies of the run's photos, to jump to and to compare with."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where the run's capture is now, if it has moved."""
     overwrite: Switch[bool] = False
     """Replace a page that is there."""
 
 
 def run(options: Options) -> int:
     """Write the page and say where it is."""
+    from smerf.cli.pipeline import run_photos
     from smerf.scene.site import export_site
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")
-    page = export_site(scene, options.output, single_file=options.single_file)
+    capture = run_photos(options.scene, options.data) if options.photos else None
+    page = export_site(scene, options.output, single_file=options.single_file, capture=capture)
     print(f"page: {page}")
     if not options.single_file:
         print(f"open: smerf serve {options.output}")

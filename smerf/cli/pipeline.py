@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smerf.config import RunConfig, apply_overrides, load_config, make_config, save_config, to_dict
-from smerf.errors import InvalidDataError, UsageError
+from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.runs.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
 from smerf.runs.files import read_json, write_json
 from smerf.runs.folder import RunFolder, Stage, describe_differences, stage_key
@@ -35,6 +35,7 @@ __all__ = [
     "export",
     "load_run_capture",
     "resume_run",
+    "run_photos",
     "start_run",
     "train",
 ]
@@ -152,6 +153,23 @@ def load_run_capture(run: RunFolder, config: RunConfig, data: Path | None = None
     return capture, mark
 
 
+def run_photos(path: Path, data: Path | None = None) -> Capture | None:
+    """Return the capture that the run at ``path`` was made from, for showing its photos.
+
+    ``None`` outside a run, and, with a word of why, where the photos are gone and ``data`` names no other place.
+    """
+    run = RunFolder(path)
+    if not run.exists():
+        return None
+    try:
+        return load_run_capture(run, load_config(run.config), data)[0]
+    except SmerfError as error:
+        if data is not None:
+            raise
+        print(f"no photos: {error}", file=sys.stderr)
+        return None
+
+
 def train(job: Job, number: tuple[int, int] | None = None) -> Stage:
     """Train the teacher."""
 
@@ -252,7 +270,7 @@ def export(job: Job, number: tuple[int, int] | None = None) -> Stage:
     def work(folder: Path, progress: Progress) -> None:
         from smerf.scene.site import export_site
 
-        export_site(job.run.folder("baked"), folder)
+        export_site(job.run.folder("baked"), folder, capture=job.capture)
         progress.update(1, 1)
 
     return _stage(job, "site", stage_key({}, upstream), work, number, saves=False)

@@ -12,6 +12,7 @@ import tyro
 from smerf.cli.options import Common, Json, Positional, Switch, parse_size, refuse_non_empty, scene_folder
 
 if TYPE_CHECKING:
+    from smerf.capture.types import Capture
     from smerf.scene import BakedScene
 
 __all__ = ["Options", "run"]
@@ -110,6 +111,7 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
     }
     output = options.output or Path(".")
     path = desktop_viewer("path").read_path(options.path) if options.path else None
+    settings["photos"] = lambda: _photos(options.scene)
     with desktop_viewer("window").Window(scene, title, size, output=output, **settings) as window:
         if options.screenshot is not None:
             window.viewer.finish()
@@ -121,6 +123,13 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
             window.viewer.play()
         window.run()
     return 0
+
+
+def _photos(path: Path) -> Capture | None:
+    # Only when it is asked for: the window should be there at once.
+    from smerf.cli.pipeline import run_photos
+
+    return run_photos(path)
 
 
 def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> int:

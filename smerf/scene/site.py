@@ -1,7 +1,8 @@
 """Turn a baked scene into a web page: a folder for any static host, or one file that opens offline.
 
-A site holds ``index.html``, the viewer's modules in ``viewer/`` and the scene, unchanged, in ``baked/``. It
-is written aside, checked, and only then renamed: an interrupted export leaves the old site alone.
+A site holds ``index.html``, the viewer's modules in ``viewer/``, the scene, unchanged, in ``baked/``, and the
+photos' cameras (``smerf.scene.photos``). It is written aside, checked, and only then renamed: an interrupted
+export leaves the old site alone.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ import re
 import shutil
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.scene.photos import CAMERAS_NAME, site_cameras
+
+if TYPE_CHECKING:
+    from smerf.capture.types import Capture
 
 __all__ = ["export_site", "viewer_root"]
 
 MARKER = '<meta name="smerf-scene"'
+CAMERAS_MARKER = '<meta name="smerf-cameras"'
 # Some browsers fail to open larger pages.
 LARGE_PAGE_BYTES = 50_000_000
 VIEWER_READS = re.compile(
@@ -48,7 +55,12 @@ def viewer_root() -> Path:
 
 
 def export_site(
-    scene_dir: Path, site_dir: Path, *, single_file: bool = False, title: str | None = None
+    scene_dir: Path,
+    site_dir: Path,
+    *,
+    single_file: bool = False,
+    title: str | None = None,
+    capture: Capture | None = None,
 ) -> Path:
     """Write a web page that shows the baked scene.
 
@@ -57,6 +69,7 @@ def export_site(
         site_dir: Folder to write, or with ``single_file`` the HTML file. A previous export is replaced.
         single_file: Put everything into one HTML file that works offline from ``file://``.
         title: Title of the page; the scene folder's name by default.
+        capture: Where the scene's photos are; small copies go with the page. ``None`` leaves them out.
 
     Returns:
         The page to open: ``site_dir/index.html`` or the HTML file.
@@ -70,9 +83,20 @@ def export_site(
     if title is None:
         name = scene_dir.parent.name if scene_dir.name == "baked" else scene_dir.name
         title = f"{name or 'scene'} - smerf"
+    cameras = _cameras(files, capture)
     if single_file:
-        return _write_single_file(files, site_dir, title)
-    return _write_folder(files, entry, site_dir, title)
+        return _write_single_file(files, site_dir, title, cameras)
+    return _write_folder(files, entry, site_dir, title, cameras)
+
+
+def _cameras(files: dict[str, Path], capture: Capture | None) -> dict[str, bytes]:
+    """Return the files of the site that tell of its cameras; none where the manifest names none."""
+    from smerf.scene.manifest import parse_manifest
+
+    if capture is None or "manifest.json" not in files:
+        return {}
+    manifest = parse_manifest(_read_json(files["manifest.json"]), str(files["manifest.json"]))
+    return site_cameras(manifest.cameras, capture)
 
 
 def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
@@ -102,7 +126,9 @@ def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
     return found, f"baked/{entries[0].parent.name}"
 
 
-def _write_folder(files: dict[str, Path], entry: str, site_dir: Path, title: str) -> Path:
+def _write_folder(
+    files: dict[str, Path], entry: str, site_dir: Path, title: str, cameras: dict[str, bytes]
+) -> Path:
     if site_dir.exists() and not _is_site(site_dir):
         raise UsageError(
             f"{site_dir}: exists and is not an exported site; choose another folder or remove it"
@@ -111,7 +137,10 @@ def _write_folder(files: dict[str, Path], entry: str, site_dir: Path, title: str
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _copy_viewer(partial, entry, title)
+        _copy_viewer(partial, entry, title, CAMERAS_NAME if cameras else "")
+        for name, data in cameras.items():
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_bytes(data)
         for name, source in files.items():
             target = partial / "baked" / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -140,20 +169,21 @@ def _replace(partial: Path, site_dir: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _copy_viewer(site: Path, entry: str, title: str) -> None:
+def _copy_viewer(site: Path, entry: str, title: str, cameras: str) -> None:
     web = viewer_root() / "web"
     (site / "viewer").mkdir()
     for path in sorted(web.iterdir()):
         if path.suffix in (".js", ".css"):
             shutil.copyfile(path, site / "viewer" / path.name)
     (site / "viewer" / "shaders.js").write_text(_shader_module())
-    page = _page(title, entry).replace('"./', '"./viewer/')
+    page = _page(title, entry, cameras).replace('"./', '"./viewer/')
     (site / "index.html").write_text(page)
 
 
-def _page(title: str, entry: str) -> str:
+def _page(title: str, entry: str, cameras: str) -> str:
     page = (viewer_root() / "web" / "index.html").read_text()
     page = page.replace(f'{MARKER} content="">', f'{MARKER} content="{html.escape(entry)}">')
+    page = page.replace(f'{CAMERAS_MARKER} content="">', f'{CAMERAS_MARKER} content="{cameras}">')
     return re.sub(r"<title>.*?</title>", lambda _: f"<title>{html.escape(title)}</title>", page)
 
 
@@ -190,7 +220,7 @@ def _check_site(site: Path, files: dict[str, Path]) -> None:
             raise SmerfError(f"{name}: copied incompletely; is the disk full?")
 
 
-def _write_single_file(files: dict[str, Path], page: Path, title: str) -> Path:
+def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: dict[str, bytes]) -> Path:
     if page.is_dir():
         page = page / "index.html"
     if page.exists() and MARKER not in page.read_text(errors="replace"):
@@ -200,9 +230,13 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str) -> Path:
         for name, path in files.items()
         if name == "manifest.json" or VIEWER_READS.search(name)
     }
-    text = _page(title, "embedded")
-    style = (viewer_root() / "web" / "style.css").read_text()
-    text = text.replace('<link rel="stylesheet" href="./style.css">', f"<style>\n{style}</style>")
+    embedded |= {name: base64.b64encode(data).decode() for name, data in cameras.items()}
+    text = _page(title, "embedded", CAMERAS_NAME if cameras else "")
+    text = re.sub(
+        r'<link rel="stylesheet" href="\./([\w.]+)">',
+        lambda match: f"<style>\n{(viewer_root() / 'web' / match.group(1)).read_text()}</style>",
+        text,
+    )
     text = text.replace('<script type="module" src="./main.js"></script>\n', "")
     scripts = (
         f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'
@@ -236,7 +270,7 @@ def _bundle() -> str:
         for match in imports.finditer(text):
             visit(match.group(2))
         text = imports.sub(lambda m: f"const {m.group(1)} = module_{Path(m.group(2)).stem};\n", text)
-        pattern = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+        pattern = re.compile(r"^export ((?:async )?function|class|const) ([\w$]+)", re.MULTILINE)
         names = [match.group(2) for match in pattern.finditer(text)]
         text = pattern.sub(r"\1 \2", text)
         parts.append(

@@ -154,14 +154,15 @@ def load_scene(path):
     return Model(0.3)
 
 
-def export_site(scene_dir, site_dir, *, single_file=False, title=None):
+def export_site(scene_dir, site_dir, *, single_file=False, title=None, capture=None):
     if single_file:
         site_dir.write_text("<!doctype html>")
         return site_dir
     assert not site_dir.exists() or not any(site_dir.iterdir())
     note(site_dir, "site")
     site_dir.mkdir(parents=True, exist_ok=True)
-    (site_dir / "index.html").write_text("<!doctype html>")
+    photos = f" {len(capture.frames)} photos" if capture else ""
+    (site_dir / "index.html").write_text(f"<!doctype html>{photos}")
     return site_dir / "index.html"
 
 

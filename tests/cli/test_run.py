@@ -1,6 +1,7 @@
 """smerf run on fake stages: what is skipped, resumed, redone and refused."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -288,6 +289,23 @@ def test_synth_export_serve_and_render(smerf, tmp_path):
     assert len(list((tmp_path / "frames").glob("*.png"))) == 2
     assert smerf("render", "run", "-o", "frames")[0] == 2
     assert smerf("export", "capture/none", "-o", "x")[0] == 2
+
+
+def test_an_export_takes_the_photos_along_if_they_are_at_hand(smerf, data, tmp_path):
+    def page(*words):
+        code, _, err = smerf("export", "run", "-o", "page", "--overwrite", *words)
+        text = (tmp_path / "page" / "index.html").read_text() if code == 0 else ""
+        shutil.rmtree(tmp_path / "page", ignore_errors=True)
+        return code, "photos" in text, err
+
+    assert smerf("run", data, "-o", "run")[0] == 0
+    assert "photos" in (tmp_path / "run" / "site" / "index.html").read_text()
+    assert page()[:2] == (0, True) and page("--no-photos")[:2] == (0, False)
+    data.rename(tmp_path / "moved")
+    code, has_photos, err = page()
+    assert code == 0 and not has_photos and "no photos" in err and "--data" in err
+    assert page("--data", "moved")[:2] == (0, True)
+    assert page("--data", "nowhere")[0] == 2
 
 
 def test_render_along_a_path_to_a_video(smerf, data, tmp_path):

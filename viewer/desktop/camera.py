@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-__all__ = ["Heading", "look_at", "normalise", "view_text"]
+__all__ = ["Heading", "common_target", "look_at", "normalise", "view_text"]
 
 
 def normalise(vector: np.ndarray) -> np.ndarray:
@@ -31,8 +31,24 @@ def view_text(pose: np.ndarray, distance: float, fov_degrees: float) -> str:
     """Return a view as the web page spells it behind ``#`` in its address."""
     origin = pose[:, 3]
     look = origin - distance * pose[:, 2]
-    numbers = [",".join(f"{value:.5g}" for value in vector) for vector in (origin, look)]
-    return f"#pos={numbers[0]}&look={numbers[1]}&fov={fov_degrees:.4g}"
+    pos, look, up = (",".join(f"{value:.5g}" for value in vector) for vector in (origin, look, pose[:, 1]))
+    return f"#pos={pos}&look={look}&up={up}&fov={fov_degrees:.4g}"
+
+
+def common_target(poses: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """Return what cameras look at together: the point nearest to all their axes, and their median distance from it.
+
+    ``poses`` is (N, 3, 4). ``None`` for fewer than two cameras, or where all look the same way.
+    """
+    if len(poses) < 2:
+        return None
+    axes, origins = poses[:, :, 2], poses[:, :, 3]
+    parts = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    whole = parts.sum(0)
+    if abs(np.linalg.det(whole)) < 1e-6 * len(poses) ** 3:
+        return None
+    point = np.linalg.solve(whole, (parts @ origins[:, :, None]).sum(0)[:, 0])
+    return point, float(np.median(np.linalg.norm(origins - point, axis=1)))
 
 
 class Heading:

@@ -10,7 +10,7 @@ import numpy as np
 from .context import gl
 from .shaders import Program
 
-__all__ = ["Panel", "set_text"]
+__all__ = ["Panel", "Photo", "set_text"]
 
 _VERTEX = """#version 330 core
 uniform vec4 u_box;  // left, bottom, right, top in clip coordinates
@@ -30,7 +30,7 @@ void main() {
 }
 """
 _MARGIN = 12
-_INK, _PAPER = (235, 238, 242, 255), (18, 20, 24, 205)
+_INK, _MUTED, _PAPER = (240, 242, 246, 255), (176, 182, 194, 255), (24, 26, 31, 222)
 
 
 def _font(size: int) -> Any:
@@ -65,13 +65,48 @@ def set_text(rows: Sequence[Sequence[str]], size: int) -> np.ndarray:
     table = sum(widths) + gap * (columns - 1)
     width = max(table, *(int(font.getlength(row[0])) + 1 for row in rows if len(row) == 1), 1) + 2 * pad
     image = Image.new("RGBA", (width, line * len(rows) + 2 * pad - (line - size)), _PAPER)
+    image.putalpha(_rounded(image.size, round(0.6 * size)))
     draw = ImageDraw.Draw(image)
     for index, row in enumerate(rows):
         x = pad
         for column, cell in enumerate(row):
-            draw.text((x, pad + index * line), cell, font=font, fill=_INK, anchor="la")
+            # What a row is about stands out against what is said about it.
+            fill = _INK if column == 0 else _MUTED
+            draw.text((x, pad + index * line), cell, font=font, fill=fill, anchor="la")
             x += widths[column] + gap
     return np.asarray(image)
+
+
+def _rounded(size: tuple[int, int], radius: int) -> Any:
+    """Return the paper's opacity, with round corners, smoothed by drawing them four times as large."""
+    from PIL import Image, ImageDraw
+
+    corner = Image.new("L", (8 * radius, 8 * radius), 0)
+    ImageDraw.Draw(corner).ellipse((0, 0, 8 * radius - 1, 8 * radius - 1), fill=_PAPER[3])
+    corner = corner.resize((2 * radius, 2 * radius), Image.Resampling.BOX)
+    alpha = Image.new("L", size, _PAPER[3])
+    for x, left in ((0, 0), (radius, size[0] - radius)):
+        for y, top in ((0, 0), (radius, size[1] - radius)):
+            alpha.paste(corner.crop((x, y, x + radius, y + radius)), (left, top))
+    return alpha
+
+
+class Photo:
+    """A photo over the picture, stretched to a box and half transparent."""
+
+    def __init__(self, pixels: np.ndarray, opacity: float = 0.5) -> None:
+        """``pixels`` is (H, W, 3) uint8, upper row first."""
+        self._panel = Panel()
+        alpha = np.full((*pixels.shape[:2], 1), round(255 * opacity), np.uint8)
+        self._panel.upload(np.concatenate([pixels, alpha], -1), is_smooth=True)
+
+    def draw(self, window: tuple[int, int], box: tuple[float, float, float, float]) -> None:
+        """Draw to the current framebuffer of ``window`` pixels; ``box`` is left, top, width and height in pixels."""
+        self._panel.draw_box(window, box)
+
+    def free(self) -> None:
+        """Delete its texture and program."""
+        self._panel.free()
 
 
 class Panel:
@@ -91,16 +126,20 @@ class Panel:
         """Draw to the current framebuffer of ``window`` pixels; ``corner`` (0, 0) is the upper left, (1, 1) the lower
         right, (0.5, 0.5) the middle.
         """
-        GL = gl()
         content = (tuple(map(tuple, rows)), size)
         if content != self._content:
             self._content = content
-            self._upload(set_text(rows, size))
+            self.upload(set_text(rows, size))
         width, height = self._size
         left = _MARGIN + corner[0] * (window[0] - width - 2 * _MARGIN)
         top = _MARGIN + corner[1] * (window[1] - height - 2 * _MARGIN)
         # Whole pixels: letters between two pixels would be blurred.
-        left, top = float(round(left)), float(round(top))
+        self.draw_box(window, (float(round(left)), float(round(top)), width, height))
+
+    def draw_box(self, window: tuple[int, int], box: tuple[float, float, float, float]) -> None:
+        """Draw what was uploaded to a box of left, top, width and height in pixels."""
+        GL = gl()
+        left, top, width, height = box
         GL.glBindVertexArray(self.vertices)
         GL.glViewport(0, 0, *window)
         GL.glEnable(GL.GL_BLEND)
@@ -119,7 +158,8 @@ class Panel:
         GL.glDrawArrays(GL.GL_TRIANGLE_STRIP, 0, 4)
         GL.glDisable(GL.GL_BLEND)
 
-    def _upload(self, image: np.ndarray) -> None:
+    def upload(self, image: np.ndarray, is_smooth: bool = False) -> None:
+        """Take an image (H, W, 4) uint8, upper row first."""
         GL = gl()
         self._size = image.shape[1], image.shape[0]
         GL.glBindTexture(GL.GL_TEXTURE_2D, self.texture)
@@ -128,8 +168,8 @@ class Panel:
             GL.GL_TEXTURE_2D, 0, GL.GL_RGBA8, *self._size, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, image.copy()
         )
         for key, value in (
-            (GL.GL_TEXTURE_MIN_FILTER, GL.GL_NEAREST),
-            (GL.GL_TEXTURE_MAG_FILTER, GL.GL_NEAREST),
+            (GL.GL_TEXTURE_MIN_FILTER, GL.GL_LINEAR if is_smooth else GL.GL_NEAREST),
+            (GL.GL_TEXTURE_MAG_FILTER, GL.GL_LINEAR if is_smooth else GL.GL_NEAREST),
             (GL.GL_TEXTURE_WRAP_S, GL.GL_CLAMP_TO_EDGE),
             (GL.GL_TEXTURE_WRAP_T, GL.GL_CLAMP_TO_EDGE),
             (GL.GL_TEXTURE_MAX_LEVEL, 0),

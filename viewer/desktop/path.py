@@ -46,9 +46,12 @@ class CameraPath:
     size: tuple[int, int] | None = None
 
     def at(self, time: float) -> View:
-        """Return the view at a time in seconds; the path repeats."""
+        """Return the view at a time in seconds; a cycle repeats, another path stays at its end."""
         count = len(self.frames)
-        place = math.fmod(time, self.seconds) / self.seconds * (count if self.is_cycle else count - 1)
+        share = (
+            math.fmod(time, self.seconds) / self.seconds if self.is_cycle else min(1.0, time / self.seconds)
+        )
+        place = share * (count if self.is_cycle else count - 1)
         low = min(count - 1, int(place))
         a, b = self.frames[low], self.frames[(low + 1) % count]
         t = place - low
@@ -58,7 +61,10 @@ class CameraPath:
     def through(
         keyframes: Sequence[View], seconds: float | None = None, is_cycle: bool = False
     ) -> CameraPath:
-        """Make a smooth path through keyframes (a Catmull-Rom spline), two seconds between each by default."""
+        """Make a smooth path through keyframes, two seconds between each by default.
+
+        Place, turn (as a quaternion) and field of view follow Catmull-Rom splines, as on the page.
+        """
         count = len(keyframes)
         if count < 2:
             raise UsageError("a camera path needs two keyframes or more")
@@ -66,24 +72,58 @@ class CameraPath:
         seconds = seconds or SECONDS_PER_KEYFRAME * spans
         frames = max(2, round(seconds * FPS) + (0 if is_cycle else 1))
         places = np.arange(frames) * (spans / (frames if is_cycle else frames - 1))
-        values = np.stack([np.append(view.pose.ravel(), view.fov) for view in keyframes])
-
-        def corner(index: int) -> np.ndarray:
-            return values[index % count] if is_cycle else values[min(count - 1, max(0, index))]
-
+        values = np.stack([[*view.pose[:, 3], view.fov] for view in keyframes])
+        turns = np.stack([_quaternion(view.pose[:, :3]) for view in keyframes])
         made = []
         for place in places:
             low = min(spans - 1, int(place))
-            t = place - low
-            p0, p1, p2, p3 = (corner(low + offset) for offset in (-1, 0, 1, 2))
-            value = 0.5 * (
-                2 * p1
-                + (p2 - p0) * t
-                + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-                + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-            )
-            made.append(View(_square(value[:12].reshape(3, 4)), float(np.clip(value[12], 1.0, 170.0))))
+            corners = np.arange(low - 1, low + 3)
+            corners = corners % count if is_cycle else np.clip(corners, 0, count - 1)
+            *origin, fov = _spline(values[corners], place - low)
+            rotation = _rotation(_spline(_alongside(turns[corners]), place - low))
+            pose = np.concatenate([rotation, np.array(origin)[:, None]], -1)
+            made.append(View(pose, float(np.clip(fov, 1.0, 170.0))))
         return CameraPath(tuple(made), seconds, FPS, is_cycle, tuple(keyframes))
+
+
+def _spline(corners: np.ndarray, t: float) -> np.ndarray:
+    """Return the Catmull-Rom spline of four corners (4, N) at ``t`` between the second and the third."""
+    p0, p1, p2, p3 = corners
+    cubic = (3 * p1 - p0 - 3 * p2 + p3) * t**3
+    return 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + cubic)
+
+
+def _alongside(turns: np.ndarray) -> np.ndarray:
+    """Choose signs that make each of four quaternions a near neighbour of the one beside: q and -q turn alike."""
+    q0, q1, q2, q3 = turns
+    q2 = -q2 if q2 @ q1 < 0 else q2
+    return np.stack([-q0 if q0 @ q1 < 0 else q0, q1, q2, -q3 if q3 @ q2 < 0 else q3])
+
+
+def _quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Return x, y, z, w of a rotation (3, 3)."""
+    m = rotation
+    xx, yy, zz = np.diag(m)
+    squares = np.array([1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz])
+    # The largest of the four squares keeps the division well away from zero.
+    largest = int(np.argmax(squares))
+    x, y, z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+    xy, zx, yz = m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1]
+    square = squares[largest]
+    rows = ((square, xy, zx, x), (xy, square, yz, y), (zx, yz, square, z), (x, y, z, square))
+    return np.array(rows[largest]) / (2.0 * math.sqrt(square))
+
+
+def _rotation(quaternion: np.ndarray) -> np.ndarray:
+    """Return the rotation (3, 3) of a quaternion x, y, z, w of any length."""
+    x, y, z, w = quaternion / (np.linalg.norm(quaternion) or 1.0)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def _square(pose: np.ndarray) -> np.ndarray:
@@ -105,7 +145,8 @@ def read_path(path: Path) -> CameraPath:
         frames = tuple(_view(entry, default) for entry in entries)
         keyframes = tuple(_view(entry, default) for entry in document.get("keyframes", ()))
         fps = float(document.get("fps", FPS))
-        seconds = float(document.get("seconds") or len(frames) / fps)
+        natural = len(frames) / fps if document.get("camera_path") else SECONDS_PER_KEYFRAME * len(frames)
+        seconds = float(document.get("seconds") or natural)
         size = None
         if "render_width" in document and "render_height" in document:
             size = int(document["render_width"]), int(document["render_height"])
@@ -116,7 +157,10 @@ def read_path(path: Path) -> CameraPath:
     except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InvalidDataError(f"{path}: is not a camera path: {reason}") from error
-    return CameraPath(frames, max(0.1, seconds), fps, bool(document.get("is_cycle")), keyframes, size)
+    is_cycle = bool(document.get("is_cycle"))
+    if not document.get("camera_path") and len(keyframes) > 1:
+        frames = CameraPath.through(keyframes, max(0.1, seconds), is_cycle).frames
+    return CameraPath(frames, max(0.1, seconds), fps, is_cycle, keyframes, size)
 
 
 def _view(entry: dict[str, Any], default_fov: float) -> View:

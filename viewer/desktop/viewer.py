@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError, SmerfError
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
 
-from .camera import look_at
+from .camera import common_target, look_at
 from .context import gl
 from .controls import Controls
 from .path import CameraPath, View
@@ -100,10 +100,11 @@ class Viewer:
         self.fov = DEFAULT_FOV
         self.path: CameraPath | None = None
         self.keyframes: list[View] = []
-        self.is_playing = False
+        self.is_playing = self.is_cycle = False
         self.has_picture = False
         self._given_fov = fov
         self._training_view = -1
+        self._photo_pose = np.zeros((3, 4))
         self._path_time = 0.0
         self._picture = _Picture(*size)
         self._shown: Target | None = None
@@ -140,6 +141,18 @@ class Viewer:
         self.controls.set_pose(view.pose)
         self._changed(is_moving)
 
+    def frame_scene(self) -> None:
+        """Step back until all that the photos look at is in the picture."""
+        cameras = self.scene.manifest.cameras
+        found = (
+            common_target(np.array([entry.camera.world_from_cam for entry in cameras])) if cameras else None
+        )
+        point, distance = found or (np.zeros(3), 2.5)
+        pose = self.controls.pose
+        pose[:, 3] = point + distance * pose[:, 2]
+        self.show(View(pose, self.fov))
+        self.controls.set_pose(pose, point)
+
     def show_training_view(self, step: int) -> str | None:
         """Jump to the next (1) or previous (-1) photo's camera; return its name, ``None`` if there are none."""
         cameras = self.scene.manifest.cameras
@@ -151,9 +164,27 @@ class Viewer:
         )
         entry = cameras[self._training_view]
         lens = entry.camera.intrinsics
-        fov = math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
-        self.show(View(np.asarray(entry.camera.world_from_cam, np.float64), fov))
+        # The tighter side decides, so that all of the photo is in the picture.
+        focal = min(self.size[0] / lens.width * lens.fx, self.size[1] / lens.height * lens.fy)
+        fov = math.degrees(2.0 * math.atan(self.size[1] / (2.0 * focal)))
+        pose = np.asarray(entry.camera.world_from_cam, np.float64)
+        self.show(View(pose, fov))
+        self._photo_pose = pose
         return entry.name
+
+    @property
+    def photo(self) -> tuple[str, tuple[float, float, float, float]] | None:
+        """Name of the photo whose camera is drawn, and the box that the photo covers: left, top, width, height in
+        pixels of the picture. ``None`` where the camera is no photo's.
+        """
+        if self._training_view < 0 or not np.array_equal(self.controls.pose, self._photo_pose):
+            return None
+        entry = self.scene.manifest.cameras[self._training_view]
+        lens = entry.camera.intrinsics
+        focal = self.size[1] / (2.0 * math.tan(math.radians(0.5 * self.fov)))
+        x, y = focal / lens.fx, focal / lens.fy
+        left, top = self.size[0] / 2 - lens.cx * x, self.size[1] / 2 - lens.cy * y
+        return entry.name, (left, top, lens.width * x, lens.height * y)
 
     def widen(self, factor: float) -> None:
         """Change the field of view by a factor of its tangent."""
@@ -189,11 +220,14 @@ class Viewer:
         """Take a path from a file; its keyframes can be added to."""
         self.pause()
         self.path, self.keyframes, self._path_time = path, list(path.keyframes), 0.0
+        self.is_cycle = path.is_cycle
 
     def play(self) -> bool:
         """Start or pause the path; say whether there is one."""
         if self.path is None:
             return False
+        if not self.is_playing and not self.path.is_cycle and self._path_time >= self.path.seconds:
+            self._path_time = 0.0
         self.is_playing = not self.is_playing
         return True
 
@@ -201,10 +235,19 @@ class Viewer:
         """Stop the path."""
         self.is_playing = False
 
+    def set_cycle(self, is_cycle: bool) -> None:
+        """Close the path to a loop, or open it."""
+        self.is_cycle = is_cycle
+        if self.path is not None and not self.keyframes:
+            self.path = replace(self.path, is_cycle=is_cycle)
+        else:
+            self._remake_path()
+
     def _remake_path(self) -> None:
         self.pause()
         self._path_time = 0.0
-        self.path = CameraPath.through(self.keyframes) if len(self.keyframes) > 1 else None
+        keys = self.keyframes
+        self.path = CameraPath.through(keys, is_cycle=self.is_cycle) if len(keys) > 1 else None
 
     # Frames
 
@@ -239,6 +282,8 @@ class Viewer:
             self._path_time += dt
             self.show(self.path.at(self._path_time), is_moving=True)
             self._last_move = now
+            if not self.path.is_cycle and self._path_time >= self.path.seconds:
+                self.pause()
         self.streamer.poll()
         submodel = self.streamer.submodel_for(self.controls.pose[:, 3])
         if submodel is None:

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from smerf.capture.types import Capture, Frame
 from smerf.errors import SmerfError
 from smerf.scene import load_scene
+from smerf.scene.photos import small_photo
 from smerf.scene.types import BakedScene
 
 from .camera import view_text
 from .context import create_window
 from .controls import HELD_KEYS
-from .overlay import Panel
+from .overlay import Panel, Photo
 from .path import read_path, write_path
 from .viewer import Viewer
 
@@ -33,16 +37,18 @@ HELP = (
     ("Arrow keys", "turn", "walk"),
     ("Z X", "roll", "roll"),
     ("Shift, Alt", "faster, slower", "faster, slower"),
+    ("Gamepad sticks", "move, turn", "move, look"),
+    ("Gamepad buttons", "A B up and down", "shoulders roll, triggers slow and fast"),
     ("",),
     ("1  2", "orbit, fly"),
-    ("R  L", "reset, level the horizon"),
-    ("[  ]", "previous, next photo"),
+    ("R  F  L", "start, frame the scene, level the horizon"),
+    ("[  ]  G", "previous, next photo, photo on or off"),
     ("-  =", "wider, narrower view"),
     ("K  Backspace", "add a keyframe, take the last one back"),
-    ("Space", "play or pause the camera path"),
+    ("Space  O", "play or pause the camera path, loop it"),
     ("Ctrl+S", "save the camera path"),
     ("P  C", "save the picture, copy this view"),
-    ("I  H  F11", "statistics, this help, full screen"),
+    ("I  H  Tab  F11", "statistics, this help, no panels, full screen"),
     ("",),
     ("Drop a scene's folder or a camera path (.json) on the window to open it.",),
 )
@@ -51,6 +57,7 @@ _WHEEL_STEP = 0.15
 _NOTICE_SECONDS = 2.5
 _TEXT_SIZE = 15
 _STATISTICS_SECONDS = 0.25
+_PHOTO_EDGE = 1024
 
 
 def open_scene(path: Path) -> BakedScene:
@@ -70,6 +77,7 @@ class Window:
         mode: ``orbit`` or ``fly``.
         fov: Vertical field of view in degrees; the scene's own by default.
         output: Folder for pictures and paths.
+        photos: Returns the capture with the scene's photos, or ``None``; asked when a photo is first wanted.
 
     Raises:
         MissingPartError: If no window can be opened here.
@@ -84,12 +92,17 @@ class Window:
         mode: str = "orbit",
         fov: float | None = None,
         output: Path = Path("."),
+        photos: Callable[[], Capture | None] = lambda: None,
     ) -> None:
         import glfw
 
         self.window = create_window(*size, f"{title} - smerf")
         self.glfw = glfw
         self.output = output
+        self._ask_for_photos = photos
+        self._frames: dict[str, Frame] | None = None
+        self._is_photo_wanted = False
+        self._photo: tuple[str, Photo] | None = None
         self.is_help_shown = self.are_statistics_shown = False
         self._settings: dict[str, Any] = {"ceiling_bytes": ceiling_bytes, "fov": fov}
         self._pointer: tuple[float, float] | None = None
@@ -146,6 +159,7 @@ class Window:
         """Put the picture and the panels on the screen."""
         size = self.framebuffer_size
         self.viewer.present(*size)
+        self._draw_photo(size)
         text = round(_TEXT_SIZE * max(1.0, self.glfw.get_window_content_scale(self.window)[0]))
         if self.are_statistics_shown and not self.is_help_shown:
             self._panels["statistics"].draw(self._statistics[1] or [("",)], text, size, (0.0, 0.0))
@@ -171,6 +185,8 @@ class Window:
             return
         self.viewer.close()
         self.viewer = viewer
+        # The photos were those of the first scene.
+        self._ask_for_photos, self._frames, self._is_photo_wanted = (lambda: None), None, False
         self.glfw.set_window_title(self.window, f"{path.resolve().name} - smerf")
         self._is_dirty = True
 
@@ -188,9 +204,13 @@ class Window:
         """Free everything and close the window; may be called twice."""
         if self.window is None:
             return
+        # Another window may have been current since.
+        self.glfw.make_context_current(self.window)
         self.viewer.close()
         for panel in self._panels.values():
             panel.free()
+        if self._photo is not None:
+            self._photo[1].free()
         self.glfw.destroy_window(self.window)
         self.window = None
 
@@ -275,6 +295,10 @@ class Window:
             glfw.KEY_1: lambda: self._set_mode("orbit"),
             glfw.KEY_2: lambda: self._set_mode("fly"),
             glfw.KEY_R: lambda: self.viewer.reset(),
+            glfw.KEY_F: lambda: self.viewer.frame_scene(),
+            glfw.KEY_G: self._toggle_photo,
+            glfw.KEY_O: self._toggle_cycle,
+            glfw.KEY_TAB: self._hide_panels,
             glfw.KEY_L: lambda: self.viewer.controls.level(),
             glfw.KEY_LEFT_BRACKET: lambda: self._show_photo(-1),
             glfw.KEY_RIGHT_BRACKET: lambda: self._show_photo(1),
@@ -289,7 +313,6 @@ class Window:
             glfw.KEY_H: lambda: self._toggle("is_help_shown"),
             glfw.KEY_SLASH: lambda: self._toggle("is_help_shown"),
             glfw.KEY_F11: self.toggle_full_screen,
-            glfw.KEY_F: self.toggle_full_screen,
             glfw.KEY_ESCAPE: self._escape,
         }
         control = {
@@ -313,6 +336,45 @@ class Window:
 
     def _show_photo(self, step: int) -> None:
         self.tell(self.viewer.show_training_view(step) or "This scene names no photos")
+
+    def _toggle_photo(self) -> None:
+        self._is_photo_wanted = not self._is_photo_wanted
+        if self._is_photo_wanted:
+            if self._frames is None:
+                capture = self._ask_for_photos()
+                self._frames = {frame.name: frame for frame in capture.frames} if capture else {}
+            if not self._frames:
+                self._is_photo_wanted = False
+                self.tell("The photos are not at hand: open the run, with its capture in place")
+            elif self.viewer.photo is None:
+                self._show_photo(1)
+
+    def _draw_photo(self, size: tuple[int, int]) -> None:
+        """Lay the photo over the picture of its camera."""
+        place = self.viewer.photo if self._is_photo_wanted else None
+        frame = (self._frames or {}).get(place[0]) if place else None
+        if place is None or frame is None:
+            return
+        if self._photo is None or self._photo[0] != frame.name:
+            if self._photo is not None:
+                self._photo[1].free()
+                self._photo = None
+            try:
+                pixels = np.asarray(small_photo(frame, _PHOTO_EDGE))
+            except SmerfError as error:
+                self._is_photo_wanted = False
+                self.tell(str(error), 8.0)
+                return
+            self._photo = frame.name, Photo(pixels)
+        self._photo[1].draw(size, place[1])
+
+    def _toggle_cycle(self) -> None:
+        self.viewer.set_cycle(not self.viewer.is_cycle)
+        self.tell("The path loops" if self.viewer.is_cycle else "The path ends at its last keyframe")
+
+    def _hide_panels(self) -> None:
+        self.is_help_shown = self.are_statistics_shown = False
+        self._notice = None
 
     def _play(self) -> None:
         if not self.viewer.play():

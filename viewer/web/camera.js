@@ -93,3 +93,58 @@ export function pixelLens(width, height, fovDegrees, lens) {
 export function viewerRotation(m) {
   return new Float32Array([0, 1, 2].flatMap((i) => swapAxes(column(m, i))));
 }
+
+// Rotation of a camera as a quaternion x, y, z, w of length one.
+export function toQuaternion(m) {
+  const [a, b, c] = [m[0], m[5], m[10]];
+  // The largest of the four squares keeps the division well away from zero.
+  const squares = [1 + a - b - c, 1 - a + b - c, 1 - a - b + c, 1 + a + b + c];
+  const largest = squares.indexOf(Math.max(...squares));
+  const s = 2 * Math.sqrt(squares[largest]);
+  const [yz, zx, xy] = [m[9] - m[6], m[2] - m[8], m[4] - m[1]];
+  const [xy2, zx2, yz2] = [m[1] + m[4], m[2] + m[8], m[6] + m[9]];
+  if (largest === 0) return [s / 4, xy2 / s, zx2 / s, yz / s];
+  if (largest === 1) return [xy2 / s, s / 4, yz2 / s, zx / s];
+  if (largest === 2) return [zx2 / s, yz2 / s, s / 4, xy / s];
+  return [yz / s, zx / s, xy / s, s / 4];
+}
+
+// Camera matrix of a quaternion of any length and a place.
+export function fromQuaternion(q, origin) {
+  const size = Math.hypot(...q) || 1;
+  const [x, y, z, w] = q.map((value) => value / size);
+  return [
+    1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), origin[0],
+    2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), origin[1],
+    2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), origin[2],
+    0, 0, 0, 1,
+  ];
+}
+
+// Vertical field of view in degrees of a lens with `height` and `fy` in pixels.
+export function verticalFov({ height, fy }) {
+  return (Math.atan((0.5 * height) / fy) * 360) / Math.PI;
+}
+
+// What cameras look at together: the point nearest to all their axes, and their median distance from it.
+// Null for fewer than two cameras, or where all look the same way.
+export function commonTarget(matrices) {
+  const sum = Array.from({ length: 3 }, () => [0, 0, 0, 0]);
+  for (const m of matrices) {
+    const axis = column(m, 2);
+    for (let i = 0; i < 3; i++) {
+      for (let j = 0; j < 3; j++) {
+        const part = (i === j ? 1 : 0) - axis[i] * axis[j];
+        sum[i][j] += part;
+        sum[i][3] += part * position(m)[j];
+      }
+    }
+  }
+  const minor = (c) => dot(cross(c(0), c(1)), c(2));
+  const at = (j) => sum.map((row) => row[j]);
+  const whole = minor(at);
+  if (matrices.length < 2 || Math.abs(whole) < 1e-6 * matrices.length ** 3) return null;
+  const point = [0, 1, 2].map((k) => minor((j) => at(j === k ? 3 : j)) / whole);
+  const distances = matrices.map((m) => length(subtract(position(m), point))).sort((a, b) => a - b);
+  return { point, distance: distances[distances.length >> 1] };
+}

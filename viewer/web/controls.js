@@ -1,12 +1,14 @@
-// Orbit and fly with mouse, wheel, keyboard and touch. All motion is damped by elapsed time, not by frames, and jumps
-// without damping where the user prefers reduced motion.
+// Orbit and fly with mouse, wheel, keyboard, touch and gamepad. All motion is damped by elapsed time, not by frames, and
+// jumps without damping where the user prefers reduced motion.
 
 import { add, column, dot, Heading, length, mix, position, scale, subtract } from "./camera.js";
 
 const DAMPING_SECONDS = 0.07;
 const RADIANS_PER_PIXEL = 0.005;
+const RADIANS_PER_SECOND = 1.2;
 const UNITS_PER_SECOND = 0.4;
 const FAST = 4;
+const SLOW = 0.25;
 const MAX_PITCH = Math.PI / 2 - 0.01;
 const TAP_PIXELS = 15;
 const TAP_MILLISECONDS = 300;
@@ -20,8 +22,11 @@ export class Controls {
     this.heading = new Heading(up);
     this.mode = "orbit";
     this.distance = 1;
+    this.speed = 1;
     this.isTargetKnown = false;
     this.keys = new Set();
+    // Pressed since the last frame: a short tap acts even where frames take longer than it.
+    this.taps = new Set();
     this.pointers = new Map();
     this.lastTap = { time: 0, x: 0, y: 0 };
     this.#listen();
@@ -60,12 +65,15 @@ export class Controls {
 
   // Advances by dt seconds; says whether the camera changed.
   update(dt) {
-    if (this.keys.size) this.#applyKeys(dt);
+    const codes = new Set([...this.keys, ...this.taps]);
+    const isHeld = [...codes].some((code) => code in MOVES || code in ARROWS);
+    this.taps.clear();
+    if (isHeld) this.#applyKeys(codes, dt);
     const { now, goal } = this;
     const differs = ["yaw", "pitch", "roll", "distance"].some((key) => Math.abs(now[key] - goal[key]) > 1e-5);
     if (!differs && length(subtract(now.anchor, goal.anchor)) < 1e-6) {
       if (this.exact === null && now !== goal) Object.assign(now, goal);
-      return this.keys.size > 0;
+      return isHeld;
     }
     const t = this.reducedMotion() ? 1 : 1 - Math.exp(-dt / DAMPING_SECONDS);
     for (const key of ["yaw", "pitch", "roll", "distance"]) now[key] += (goal[key] - now[key]) * t;
@@ -124,14 +132,34 @@ export class Controls {
     this.wake();
   }
 
-  // amount > 0 goes back; in orbit mode it scales the distance, in fly mode it moves along the view.
-  dolly(amount) {
+  // amount > 0 goes back; in orbit mode it scales the distance and keeps what lies under (u, v) where it is, in fly mode
+  // it moves along the view.
+  dolly(amount, u = 0.5, v = 0.5) {
     this.#begin();
     if (this.mode === "fly") {
-      this.move([0, 0, -amount * UNITS_PER_SECOND]);
+      this.move([0, 0, -amount * UNITS_PER_SECOND * this.speed]);
       return;
     }
-    this.goal.distance = Math.min(50, Math.max(0.02, this.goal.distance * Math.exp(amount)));
+    const before = this.goal.distance;
+    this.goal.distance = Math.min(50, Math.max(0.02, before * Math.exp(amount)));
+    const { clientWidth, clientHeight } = this.canvas;
+    const reach = 2 * Math.tan((this.fov() * Math.PI) / 360) * (before - this.goal.distance);
+    const basis = this.heading.basis(this.goal.yaw, this.goal.pitch);
+    const aside = add(scale(basis.right, ((u - 0.5) * clientWidth) / clientHeight), scale(basis.up, 0.5 - v));
+    this.goal.anchor = add(this.goal.anchor, scale(aside, reach));
+    this.wake();
+  }
+
+  // Moves for dt seconds with a stick or a key fully deflected: right, up and forward in [-1, 1].
+  walk(direction, factor, dt) {
+    this.move(scale(direction, UNITS_PER_SECOND * this.speed * factor * dt));
+  }
+
+  // Turns for dt seconds: to the right and down in [-1, 1], as a stick does in either mode.
+  look(yaw, pitch, dt) {
+    this.#begin();
+    this.goal.yaw -= yaw * RADIANS_PER_SECOND * dt;
+    this.goal.pitch = Math.max(-MAX_PITCH, Math.min(MAX_PITCH, this.goal.pitch - pitch * RADIANS_PER_SECOND * dt));
     this.wake();
   }
 
@@ -155,18 +183,19 @@ export class Controls {
     this.wake();
   }
 
-  #applyKeys(dt) {
-    const speed = UNITS_PER_SECOND * (this.keys.has("Shift") ? FAST : 1) * Math.min(dt, 0.1);
-    let step = [0, 0, 0];
-    for (const code of this.keys) {
-      if (code in MOVES) step = add(step, scale(MOVES[code], speed));
+  #applyKeys(codes, dt) {
+    dt = Math.min(dt, 0.1);
+    const factor = (codes.has("Shift") ? FAST : 1) * (codes.has("Alt") ? SLOW : 1);
+    let direction = [0, 0, 0];
+    for (const code of codes) {
+      if (code in MOVES) direction = add(direction, MOVES[code]);
       else if (code in ARROWS) {
         const [x, y] = ARROWS[code];
-        if (this.mode === "fly") step = add(step, [x * speed, 0, y * speed]);
-        else this.rotate(-x * 1.2 * Math.min(dt, 0.1), y * 1.2 * Math.min(dt, 0.1));
+        if (this.mode === "fly") direction = add(direction, [x, 0, y]);
+        else this.rotate(-x * RADIANS_PER_SECOND * dt, y * RADIANS_PER_SECOND * dt);
       }
     }
-    if (length(step)) this.move(step);
+    if (length(direction)) this.walk(direction, factor, dt);
   }
 
   #listen() {
@@ -183,19 +212,24 @@ export class Controls {
       (event) => {
         event.preventDefault();
         const pixels = event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
-        this.dolly(Math.max(-1, Math.min(1, pixels * (event.ctrlKey ? 0.01 : 0.0015))));
+        this.dolly(Math.max(-1, Math.min(1, pixels * (event.ctrlKey ? 0.01 : 0.0015))), ...this.#at(event));
       },
       { passive: false },
     );
     canvas.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "Shift") this.keys.add("Shift");
+      if (event.ctrlKey || event.metaKey) return;
+      if (event.key === "Shift" || event.key === "Alt") this.keys.add(event.key);
+      // Alone, Alt leads to the browser's menu on some systems.
+      if (event.key === "Alt") event.preventDefault();
       if (!(event.code in MOVES) && !(event.code in ARROWS)) return;
       event.preventDefault();
       this.keys.add(event.code);
+      this.taps.add(event.code);
       this.wake();
     });
-    canvas.addEventListener("keyup", (event) => this.keys.delete(event.key === "Shift" ? "Shift" : event.code));
+    canvas.addEventListener("keyup", (event) => {
+      this.keys.delete(["Shift", "Alt"].includes(event.key) ? event.key : event.code);
+    });
     canvas.addEventListener("blur", () => this.keys.clear());
   }
 
@@ -225,13 +259,23 @@ export class Controls {
       const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];
       const spread = (p) => Math.hypot(p.x - other.x, p.y - other.y);
       this.pan(dx / 2, dy / 2);
-      this.dolly(Math.log(Math.max(1, spread(before)) / Math.max(1, spread(after))));
+      const middle = { clientX: (after.x + other.x) / 2, clientY: (after.y + other.y) / 2 };
+      this.dolly(Math.log(Math.max(1, spread(before)) / Math.max(1, spread(after))), ...this.#at(middle));
+    } else if (this.pointers.size === 3) {
+      // Three fingers walk over the ground, a third of the way each: up is forward.
+      const reach = (4 * UNITS_PER_SECOND * this.speed) / (3 * this.canvas.clientHeight);
+      this.move([dx * reach, 0, -dy * reach]);
     }
     this.pointers.set(event.pointerId, after);
   }
 
   #focusAt(event) {
+    this.focus(...this.#at(event), this.rayOf);
+  }
+
+  // Place of an event as fractions of the canvas from its upper left corner.
+  #at(event) {
     const box = this.canvas.getBoundingClientRect();
-    this.focus((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, this.rayOf);
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
 }

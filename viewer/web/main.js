@@ -6,7 +6,8 @@ import { loadShaderSources } from "./shaders.js";
 import { readSettings } from "./url.js";
 import { Page } from "./ui.js";
 import { Viewer } from "./viewer.js";
-import { publish } from "./api.js";
+import { announce, publish } from "./api.js";
+import { Tools } from "./tools.js";
 
 async function start() {
   const page = new Page(!/[?&]ui=(0|false)\b/.test(location.search));
@@ -19,6 +20,9 @@ async function start() {
     const progress = new Progress((state) => page.showProgress(state));
     const [scene, sources] = await Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
     await viewer.open(scene, sources, settings, progress);
+    viewer.tools = new Tools(viewer, page);
+    viewer.resolveOpened();
+    announce();
   } catch (error) {
     viewer.fail(error);
   }

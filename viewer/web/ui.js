@@ -1,59 +1,94 @@
-// Everything on the page that is not the canvas: progress, messages, statistics, help, buttons.
+// Everything on the page that is not the canvas: progress, messages, statistics, help, the dock and the keys.
 
-const $ = (id) => document.getElementById(id);
+export const $ = (id) => document.getElementById(id);
 
 export class Page {
   constructor(isVisible) {
     this.isVisible = isVisible;
     this.canvas = $("view");
     this.statisticsShown = false;
+    this.keys = {};
+    this.canvas.addEventListener("keydown", (event) => this.#press(event));
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.closePanels());
+    $("help").addEventListener("close", () => this.canvas.focus());
+    // A click beside the help closes it.
+    $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
+    for (const button of document.querySelectorAll(".tray .close")) {
+      button.addEventListener("click", () => this.showPanel(button.closest(".tray").id, false));
+    }
   }
 
-  // Connects buttons and keys; actions: mode, reset, share, statistics, play.
+  // Connects buttons and keys; actions: mode, reset, share, play.
   connect(actions) {
-    $("toolbar").hidden = !this.isVisible;
-    const press = (id, action) =>
-      $(id).addEventListener("click", (event) => {
-        action();
-        // A click with the mouse gives the keyboard back to the scene.
-        if (event.detail > 0) this.canvas.focus();
-      });
-    press("button-mode", () => actions.mode(this.mode === "orbit" ? "fly" : "orbit"));
-    press("button-play", actions.play);
-    press("button-reset", actions.reset);
-    press("button-share", actions.share);
-    press("button-statistics", () => this.toggleStatistics());
+    for (const id of ["dock", "bottom", "corner"]) $(id).hidden = !this.isVisible;
+    this.press("button-orbit", () => actions.mode("orbit"), "Digit1");
+    this.press("button-fly", () => actions.mode("fly"), "Digit2");
+    this.press("button-reset", actions.reset, "KeyR");
+    this.press("button-share", actions.share, "KeyC");
+    this.press("button-play", actions.play);
+    this.press("path-play", actions.play, "Space");
+    this.keys.KeyI = () => this.toggleStatistics();
+    this.keys.KeyH = () => this.toggleHelp();
+    this.keys.KeyU = () => this.toggleControls();
     $("button-help").addEventListener("click", () => this.toggleHelp());
-    $("help").addEventListener("close", () => this.canvas.focus());
-    const keys = {
-      Digit1: () => actions.mode("orbit"),
-      Digit2: () => actions.mode("fly"),
-      KeyR: actions.reset,
-      KeyC: actions.share,
-      KeyI: () => this.toggleStatistics(),
-      KeyH: () => this.toggleHelp(),
-      Space: actions.play,
-    };
-    this.canvas.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-      const action = event.key === "?" ? keys.KeyH : keys[event.code];
-      if (!action || !this.isVisible) return;
-      event.preventDefault();
+    for (const [button, panel] of [["button-settings", "settings"], ["button-path", "path"], ["button-photos", "photos"]]) {
+      this.press(button, () => this.showPanel(panel, $(panel).hidden));
+    }
+  }
+
+  // A button's action; `code` names the key that does the same while the scene has the focus.
+  press(id, action, code = null) {
+    $(id).addEventListener("click", (event) => {
       action();
+      // A click with the mouse gives the keyboard back to the scene.
+      if (event.detail > 0) this.canvas.focus({ preventScroll: true });
     });
+    if (code) this.keys[code] = () => $(id).disabled || action();
+  }
+
+  #press(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !this.isVisible) return;
+    const action = event.key === "?" ? this.keys.KeyH : this.keys[event.code];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  // Panels: settings, and one tray at a time above the dock.
+  showPanel(name, isShown) {
+    if (isShown && name !== "settings") for (const tray of document.querySelectorAll(".tray")) this.#show(tray.id, tray.id === name);
+    else this.#show(name, isShown);
+  }
+
+  #show(name, isShown) {
+    const hadFocus = $(name).contains(document.activeElement);
+    $(name).hidden = !isShown;
+    $(`button-${name}`).setAttribute("aria-expanded", String(isShown));
+    if (!isShown && hadFocus) $(`button-${name}`).focus();
+    $(name).dispatchEvent(new CustomEvent(isShown ? "shown" : "hidden"));
+  }
+
+  closePanels() {
+    if ($("help").open) return;
+    document.body.classList.remove("bare");
+    for (const name of ["settings", "path", "photos"]) if (!$(name).hidden) this.showPanel(name, false);
+  }
+
+  toggleControls() {
+    if (document.body.classList.toggle("bare")) this.notify("U brings the controls back");
   }
 
   setMode(mode) {
     this.mode = mode;
-    const [name, other] = mode === "orbit" ? ["Orbit", "fly"] : ["Fly", "orbit"];
-    $("button-mode").textContent = name;
-    $("button-mode").setAttribute("aria-label", `Camera mode: ${mode}. Switch to ${other}`);
+    $("button-orbit").setAttribute("aria-pressed", String(mode === "orbit"));
+    $("button-fly").setAttribute("aria-pressed", String(mode === "fly"));
   }
 
   setPlaying(isPlaying) {
-    $("button-play").hidden = false;
-    $("button-play").textContent = isPlaying ? "Pause" : "Play";
-    $("button-play").setAttribute("aria-pressed", String(isPlaying));
+    for (const id of ["button-play", "path-play"]) {
+      $(id).setAttribute("aria-label", isPlaying ? "Pause" : "Play");
+      $(id).querySelector("use").setAttribute("href", isPlaying ? "#i-pause" : "#i-play");
+    }
   }
 
   toggleHelp() {
@@ -67,7 +102,8 @@ export class Page {
   toggleStatistics() {
     this.statisticsShown = !this.statisticsShown;
     $("statistics").hidden = !this.statisticsShown;
-    $("button-statistics").setAttribute("aria-pressed", String(this.statisticsShown));
+    $("set-statistics").checked = this.statisticsShown;
+    if (this.statisticsShown && this.lastStatistics) this.showStatistics(this.lastStatistics);
   }
 
   showProgress(progress) {
@@ -101,13 +137,14 @@ export class Page {
   }
 
   showStatistics(stats) {
+    this.lastStatistics = stats;
     if (!this.statisticsShown) return;
     const rows = {
       "Frame time": `${stats.frameMs.toFixed(1)} ms`,
-      "Frames per second": stats.fps.toFixed(1),
-      "Rendered size": `${stats.renderWidth} x ${stats.renderHeight}`,
-      "Canvas": `${stats.width} x ${stats.height}`,
-      "Submodel": `${stats.submodel} of ${stats.submodels}`,
+      "Frames per second": stats.fps.toFixed(0),
+      "Rendered": `${stats.renderWidth} × ${stats.renderHeight}`,
+      "Canvas": `${stats.width} × ${stats.height}`,
+      "Submodel": stats.submodel === null ? "none" : `${stats.submodel + 1} of ${stats.submodels}`,
       "Textures": `${megabytes(stats.textureBytes)} MB`,
       "Downloaded": `${megabytes(stats.loadedBytes)} MB`,
     };
@@ -120,6 +157,15 @@ export class Page {
       }),
     );
   }
+}
+
+// Offers a blob to be kept as a file.
+export function saveAs(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 function megabytes(bytes) {

@@ -39,6 +39,7 @@ const PARAMETERS = [
   ["path", address],
   ["autoplay", flag],
   ["ui", flag],
+  ["theme", same("auto", "light", "dark")],
   ["bg", colour, "backgroundColor"],
   ["exposure", number(1e-9, 1e9)],
   ["dpr", number(0.1, 8)],
@@ -64,9 +65,19 @@ const OVERRIDES = {
 const DEFAULTS = { quality: "auto", mode: "orbit", ui: true, autoplay: false };
 
 // Reads the query and the hash of `location`; the hash (the shared view) wins. Throws an Error with a sentence to show.
+// `up` of the query is also the axis that the camera turns about, `up` of the hash only belongs to that view.
 export function readSettings(location) {
-  const settings = { ...DEFAULTS };
-  const given = [...new URLSearchParams(location.search), ...new URLSearchParams(location.hash.slice(1))];
+  const query = parse(location.search);
+  const settings = { ...DEFAULTS, ...query, ...parse(location.hash.slice(1)), axis: query.up };
+  settings.overrides = Object.fromEntries(
+    Object.entries(OVERRIDES).filter(([name]) => name in settings).map(([name, key]) => [key, settings[name]]),
+  );
+  return settings;
+}
+
+function parse(query) {
+  const settings = {};
+  const given = new URLSearchParams(query);
   for (const [name, text] of given) {
     const entry = PARAMETERS.find(([canonical, , alias]) => name === canonical || name === alias);
     if (!entry) continue;
@@ -76,9 +87,6 @@ export function readSettings(location) {
       throw new Error(`The address of this page has ${name}=${text}, but ${name} must be ${expected}.`);
     }
   }
-  settings.overrides = Object.fromEntries(
-    Object.entries(OVERRIDES).filter(([name]) => name in settings).map(([name, key]) => [key, settings[name]]),
-  );
   return settings;
 }
 
@@ -86,6 +94,6 @@ export function readSettings(location) {
 export function viewAddress(location, camera) {
   const round = (values) => values.map((x) => +x.toFixed(5)).join(",");
   const url = new URL(location.href);
-  url.hash = `pos=${round(camera.pos)}&look=${round(camera.look)}&fov=${+camera.fov.toFixed(3)}`;
+  url.hash = `pos=${round(camera.pos)}&look=${round(camera.look)}&up=${round(camera.up)}&fov=${+camera.fov.toFixed(3)}`;
   return url.href;
 }

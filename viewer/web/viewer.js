@@ -1,11 +1,12 @@
 // The loop: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
 
-import { column, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract } from "./camera.js";
+import { column, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract, verticalFov } from "./camera.js";
 import { Controls } from "./controls.js";
+import { Journey } from "./journey.js";
 import { loadPath } from "./path.js";
 import { Renderer } from "./renderer.js";
 import { loadSubmodel } from "./submodel.js";
-import { viewAddress } from "./url.js";
+import { readSettings, viewAddress } from "./url.js";
 
 const REST_SECONDS = 0.15;
 const PREVIEW_MS = 28;
@@ -50,15 +51,14 @@ export class Viewer {
   async open(scene, sources, settings, progress) {
     const canvas = this.page.canvas;
     Object.assign(this, { scene, sources, settings, progress, canvas });
-    const isTouch = matchMedia("(pointer: coarse)").matches;
-    this.quality = QUALITY[settings.quality === "auto" ? (isTouch ? "medium" : "high") : settings.quality];
+    this.quality = QUALITY[settings.quality === "auto" ? this.automaticQuality : settings.quality];
     this.dpr = () => settings.dpr ?? Math.min(devicePixelRatio || 1, settings.quality === "auto" ? 1.5 : 2);
     this.renderer = new Renderer(canvas);
     this.#prepare();
     this.near = settings.near ?? scene.assets.manifest?.near ?? DEFAULT_NEAR;
     this.lens = null;
     this.controls = new Controls(canvas, {
-      up: settings.up ?? [0, 0, 1],
+      up: settings.axis ?? [0, 0, 1],
       depthAt: (u, v) => this.renderer.depthAt(this.shown, u, v),
       wake: () => this.wake(),
       interrupt: () => this.#interrupt(),
@@ -68,13 +68,23 @@ export class Viewer {
     this.controls.rayOf = (u, v) => this.#ray(u, v);
     this.controls.mode = settings.mode;
     this.page.setMode(settings.mode);
+    this.journey = new Journey({
+      show: (view, isResting) => this.#show(view, isResting),
+      wake: () => this.wake(),
+      begin: () => this.#interrupt(),
+      onPlay: (isPlaying) => this.page.setPlaying(isPlaying),
+      reducedMotion: () => this.reducedMotion.matches,
+    });
     this.reset();
-    if (settings.path) await this.#loadPath();
+    if (settings.path) {
+      this.journey.setPath(await loadPath(settings.path));
+      this.journey.play(settings.autoplay && !this.reducedMotion.matches);
+    }
     this.page.connect({
-      mode: (mode) => this.#setMode(mode),
-      reset: () => this.reset(),
+      mode: (mode) => this.setMode(mode),
+      reset: () => this.home(),
       share: () => this.#share(),
-      play: () => this.play(!this.isPlaying),
+      play: () => this.journey.play(!this.journey.isPlaying),
     });
     this.#resize();
     if (settings.size) Object.assign(canvas.style, { width: `${settings.size[0]}px`, height: `${settings.size[1]}px` });
@@ -82,7 +92,6 @@ export class Viewer {
     canvas.addEventListener("webglcontextlost", (event) => this.#lose(event));
     canvas.addEventListener("webglcontextrestored", () => this.#restore());
     canvas.focus({ preventScroll: true });
-    this.resolveOpened();
     this.wake();
     if (settings.benchmark) this.whenFinished().then(() => this.#showBenchmark(), () => {});
   }
@@ -97,21 +106,65 @@ export class Viewer {
   // Camera --------------------------------------------------------------------------------------------------------
 
   reset() {
+    const { matrix, fov, target } = this.#startView();
+    this.#interrupt();
+    this.fov = fov;
+    this.controls.setMatrix(matrix, target);
+    this.#changed();
+  }
+
+  // Flies back to where the page opened.
+  home() {
+    this.flyTo(this.#startView());
+  }
+
+  #startView() {
     const { scene, settings } = this;
     const start = scene.startCamera;
-    this.play(false);
-    this.lens = null;
-    this.fov = settings.fov ?? start?.fov_degrees ?? DEFAULT_FOV;
+    const fov = settings.fov ?? this.#widened(start?.fov_degrees ?? DEFAULT_FOV);
     const centre = scene.centre(scene.entry);
     const matrix = start ? parseMatrix(start.world_from_cam) : lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
-    let target = null;
-    if (settings.pos || settings.look) {
-      const from = settings.pos ?? position(matrix);
-      target = settings.look ?? null;
-      const forward = scale(column(matrix, 2), -1);
-      this.controls.setMatrix(lookAt(from, target ?? add(from, forward), settings.up ?? [0, 0, 1]), target);
-    } else this.controls.setMatrix(matrix, start?.look_at ?? null);
-    this.#changed();
+    if (!settings.pos && !settings.look) return { matrix, fov, target: start?.look_at ?? null };
+    const from = settings.pos ?? position(matrix);
+    const forward = scale(column(matrix, 2), -1);
+    return {
+      matrix: lookAt(from, settings.look ?? add(from, forward), settings.up ?? [0, 0, 1]),
+      fov,
+      target: settings.look ?? null,
+    };
+  }
+
+  // A scene starts wider on an upright canvas, half-way to what it shows across a square one.
+  #widened(fovDegrees) {
+    const aspect = Math.min(1, this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight));
+    return (Math.atan(Math.tan((fovDegrees * Math.PI) / 360) / Math.sqrt(aspect || 1)) * 360) / Math.PI;
+  }
+
+  // Takes the view that the page's address now names behind its hash.
+  goToAddress() {
+    try {
+      const { pos, look, up, fov } = readSettings(location);
+      Object.assign(this.settings, { pos, look, up, fov });
+      this.home();
+    } catch (error) {
+      this.page.notify(error.message);
+    }
+  }
+
+  flyTo(view) {
+    this.journey.flyTo({ matrix: this.controls.matrix, fov: this.fov }, view);
+  }
+
+  #show({ matrix, fov, target = null }, isResting) {
+    this.controls.setMatrix(matrix, target);
+    this.fov = fov;
+    this.#moved(isResting ? -Infinity : performance.now());
+  }
+
+  setFov(fovDegrees) {
+    this.#interrupt();
+    this.fov = fovDegrees;
+    this.#moved(performance.now());
   }
 
   setCamera(cameraToWorld, fovDegrees, lens) {
@@ -120,7 +173,7 @@ export class Viewer {
     if (lens && !["cx", "cy", "fx", "fy"].every((key) => lens[key] === undefined || Number.isFinite(lens[key]))) {
       throw new Error("lens must hold finite numbers cx, cy, fx, fy.");
     }
-    this.play(false);
+    this.#interrupt();
     this.fov = fovDegrees ?? this.fov;
     this.lens = lens ?? null;
     this.controls.setMatrix(matrix);
@@ -143,30 +196,29 @@ export class Viewer {
     return normalize(subtract(add(scale(column(m, 0), x), scale(column(m, 1), y)), column(m, 2)));
   }
 
-  #setMode(mode) {
+  setMode(mode) {
     this.controls.setMode(mode);
     this.page.setMode(mode);
   }
 
   #interrupt() {
     this.lens = null;
-    this.play(false);
+    this.journey.cancel();
   }
 
-  // Paths ---------------------------------------------------------------------------------------------------------
+  // Quality -------------------------------------------------------------------------------------------------------
 
-  async #loadPath() {
-    this.path = await loadPath(this.settings.path);
-    this.pathTime = 0;
-    this.page.setPlaying(false);
-    this.play(this.settings.autoplay && !this.reducedMotion.matches);
+  // What "auto" stands for on this device.
+  get automaticQuality() {
+    if (!matchMedia("(pointer: coarse)").matches) return "high";
+    return Math.min(screen.width, screen.height) < 600 && (navigator.deviceMemory ?? 4) < 4 ? "phone" : "medium";
   }
 
-  play(isPlaying) {
-    if (!this.path || isPlaying === this.isPlaying) return;
-    this.isPlaying = isPlaying;
-    this.page.setPlaying(isPlaying);
-    this.wake();
+  setQuality(name) {
+    this.settings.quality = name;
+    this.quality = QUALITY[name === "auto" ? this.automaticQuality : name];
+    this.#resize();
+    this.#changed();
   }
 
   // Submodels -----------------------------------------------------------------------------------------------------
@@ -246,6 +298,7 @@ export class Viewer {
 
   #changed() {
     this.version++;
+    this.onChange?.();
     this.wake();
   }
 
@@ -257,13 +310,7 @@ export class Viewer {
     this.wasIdle = true;
     this.lastTick = now;
     if (this.controls.update(dt)) this.#moved(now);
-    if (this.isPlaying) {
-      this.pathTime += dt;
-      const { matrix, fov } = this.path.at(this.pathTime);
-      this.controls.setMatrix(matrix);
-      this.fov = fov;
-      this.#moved(now);
-    }
+    this.journey.update(dt);
     if (this.#isGpuBusy()) return this.wake();
     const submodel = this.#submodel();
     if (!submodel) return this.loading === undefined ? this.wake() : undefined;
@@ -280,6 +327,7 @@ export class Viewer {
   #moved(now) {
     this.lastMove = now;
     this.version++;
+    this.onChange?.();
     this.wake();
   }
 
@@ -402,7 +450,8 @@ export class Viewer {
 
   async #share() {
     const matrix = this.controls.matrix;
-    const href = viewAddress(location, { pos: position(matrix), look: this.controls.lookPoint, fov: this.fov });
+    const view = { pos: position(matrix), look: this.controls.lookPoint, up: column(matrix, 1), fov: this.fov };
+    const href = viewAddress(location, view);
     history.replaceState(null, "", href);
     try {
       await navigator.clipboard.writeText(href);
@@ -478,11 +527,6 @@ function nextFrame(callback, timeoutMs) {
   };
   const frame = requestAnimationFrame(once);
   const timer = setTimeout(once, timeoutMs);
-}
-
-// Vertical field of view in degrees of a lens with `height` and `fy` in pixels.
-function verticalFov({ height, fy }) {
-  return (Math.atan((0.5 * height) / fy) * 360) / Math.PI;
 }
 
 function cssColour(text) {

@@ -180,4 +180,4 @@ def test_a_gamepad_moves_looks_and_rolls_beyond_its_dead_zone():
 
 def test_a_view_is_spelt_as_in_the_pages_address():
     text = view_text(look_at([0, -2, 0.5], [0, 0, 0.5])[:3], 2.0, 40.0)
-    assert text == "#pos=0,-2,0.5&look=0,0,0.5&fov=40"
+    assert text == "#pos=0,-2,0.5&look=0,0,0.5&up=0,0,1&fov=40"

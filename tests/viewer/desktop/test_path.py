@@ -56,6 +56,20 @@ def test_a_cycle_ends_where_it_begins():
     assert np.allclose(path.at(6.5).pose, path.at(0.5).pose)
 
 
+def test_another_path_stays_at_its_end():
+    path = CameraPath.through(VIEWS)
+    assert np.allclose(path.at(100.0).pose, VIEWS[-1].pose, atol=1e-9)
+
+
+def test_turning_right_round_keeps_an_even_pace():
+    """Cameras back to back have no mean direction: only the turn between them says where to look."""
+    turned = look_at([0, -2, 0], [1e-6, -4, 0])[:3]
+    path = CameraPath.through([View(look_at([0, -2, 0], [0, 0, 0])[:3], 40), View(turned, 40)])
+    forward = np.array([-view.pose[:, 2] for view in path.frames])
+    steps = np.degrees(np.arccos(np.clip((forward[1:] * forward[:-1]).sum(-1), -1, 1)))
+    assert steps.sum() == pytest.approx(180, abs=0.1) and steps.max() < 6 and abs(forward[:, 2]).max() < 1e-6
+
+
 def test_one_keyframe_makes_no_path():
     with pytest.raises(UsageError, match="two keyframes"):
         CameraPath.through(VIEWS[:1])
@@ -66,7 +80,8 @@ def test_keyframes_alone_and_matrices_as_text_are_read(tmp_path):
     entries = [{"matrix": json.dumps(matrix), "fov": 33}, {"matrix": matrix}]
     (tmp_path / "old.json").write_text(json.dumps({"keyframes": entries, "default_fov": 44, "seconds": 3}))
     path = read_path(tmp_path / "old.json")
-    assert [view.fov for view in path.frames] == [33, 44] and path.seconds == 3 and path.size is None
+    assert [path.frames[i].fov for i in (0, -1)] == [33, 44] and path.seconds == 3 and path.size is None
+    assert len(path.frames) == 91
     assert np.allclose(path.frames[0].pose, VIEWS[0].pose)
 
 

@@ -66,6 +66,19 @@ def test_walking_through_all_submodels_holds_the_ceiling(stream, scene):
     assert size_of(scene) < streamer.peak_bytes <= ceiling
 
 
+def test_the_ceiling_counts_every_texture_of_a_submodel(gl, stream, scene):
+    drawn = visit(stream(10 * size_of(scene)), centre(scene, 0))
+    bytes_of_format = {gl.GL_RGBA8: 4, gl.GL_RGBA8UI: 4, gl.GL_RG8UI: 2}
+    held = 0
+    for name, texture in drawn.textures.items():
+        target = gl.GL_TEXTURE_2D_ARRAY if name.startswith("planes") else gl.GL_TEXTURE_3D
+        gl.glBindTexture(target, texture)
+        keys = (gl.GL_TEXTURE_WIDTH, gl.GL_TEXTURE_HEIGHT, gl.GL_TEXTURE_DEPTH, gl.GL_TEXTURE_INTERNAL_FORMAT)
+        *edges, form = (int(gl.glGetTexLevelParameteriv(target, 0, key)) for key in keys)
+        held += int(np.prod(edges)) * bytes_of_format[form]
+    assert drawn.nbytes == held > 0
+
+
 def test_with_room_for_all_nothing_is_read_twice(stream, scene):
     read = []
     load = scene.load

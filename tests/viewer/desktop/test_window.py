@@ -197,6 +197,66 @@ def test_photos_are_visited_in_turn(open_window, scene):
     assert window.viewer.view.pose[0, 3] == pytest.approx(0.0)
 
 
+def test_the_scene_is_framed_and_panels_are_put_away(open_window, scene):
+    window = open_window(scene)
+    g = window.glfw
+    press(window, g.KEY_F)
+    pose = window.viewer.view.pose
+    # Both photos look at the origin.
+    assert np.allclose(pose[:, 3], 2.027 * pose[:, 2], atol=1e-3)
+    press(window, g.KEY_I)
+    press(window, g.KEY_H)
+    press(window, g.KEY_TAB)
+    assert not window.is_help_shown and not window.are_statistics_shown
+
+
+def test_a_photo_lies_over_the_picture_of_its_camera(open_window, scene, tmp_path):
+    from PIL import Image
+
+    from smerf.capture.types import Capture, Frame, Similarity
+
+    Image.new("RGB", (80, 60), (0, 250, 0)).save(tmp_path / "photo.png")
+    frames = tuple(
+        Frame(entry.name, tmp_path / "photo.png", entry.camera, "train") for entry in scene.manifest.cameras
+    )
+    capture = Capture(tmp_path, "test", frames, Similarity(), 0.2, 4.0, True, None, np.zeros((0, 3)))
+    window = open_window(scene, size=(200, 120), photos=lambda: capture)
+    g = window.glfw
+    press(window, g.KEY_G)
+    picture = settle(window)
+    window._notice = None
+    shown = screen(window)
+    # 160 of the 200 columns are the photo's, half of it and half of the picture.
+    expected = 0.5 * picture + 0.5 * np.array([0, 250, 0])
+    assert abs(shown - expected)[5:-5, 25:-25].max() <= 3
+    assert np.array_equal(shown[:, :18], picture[:, :18])
+    window.viewer.controls.rotate(30, 0)
+    picture = settle(window)
+    assert np.array_equal(screen(window), picture)
+    press(window, g.KEY_G)
+    without = open_window(scene)
+    press(without, g.KEY_G)
+    assert "photos are not at hand" in without._message()
+
+
+def test_a_path_ends_or_loops(open_window, scene):
+    window = open_window(scene)
+    g = window.glfw
+    for key in (g.KEY_K, g.KEY_RIGHT_BRACKET, g.KEY_K, g.KEY_SPACE):
+        press(window, key)
+    now = time.monotonic()
+    for i in range(12):
+        window.step(now + i * 0.25)
+    assert not window.viewer.is_playing
+    assert np.allclose(window.viewer.view.pose, window.viewer.keyframes[1].pose)
+    press(window, g.KEY_O)
+    press(window, g.KEY_SPACE)
+    assert window.viewer.path.is_cycle
+    for i in range(24):
+        window.step(now + 10 + i * 0.25)
+    assert window.viewer.is_playing
+
+
 def test_the_saved_picture_is_the_one_at_rest(open_window, scene, tmp_path):
     from PIL import Image
 

@@ -1,0 +1,192 @@
+// The editor of the camera path: keyframes with small pictures, play, scrub, loop, duration, import and export.
+
+import { CameraPath, parsePath, pathJson, SECONDS_PER_KEYFRAME } from "./path.js";
+import { $, saveAs } from "./ui.js";
+
+const PICTURE = { width: 184, height: 124 };
+
+export class PathPanel {
+  constructor(viewer, page) {
+    Object.assign(this, { viewer, page, journey: viewer.journey, keys: [], chosen: -1, seconds: null, isCycle: false });
+    page.press("path-add", () => this.add(), "KeyK");
+    page.press("path-earlier", () => this.#shift(-1));
+    page.press("path-later", () => this.#shift(1));
+    page.press("path-update", () => this.#update());
+    page.press("path-remove", () => this.#remove());
+    page.press("path-loop", () => this.#setCycle(!this.isCycle));
+    page.press("path-export", () => this.#save());
+    $("path-import").addEventListener("click", () => $("path-file").click());
+    $("path-file").addEventListener("change", () => this.#open());
+    $("path-seconds").addEventListener("change", () => this.#setSeconds());
+    $("path-time").addEventListener("input", () => this.journey.seek($("path-time").valueAsNumber * this.journey.path.seconds));
+    this.take(viewer.journey.path ?? null);
+  }
+
+  // Takes a whole path, such as one from a file; null begins anew.
+  take(path) {
+    this.keys = (path?.keyframes ?? []).map(({ matrix, fov }) => ({ matrix, fov, picture: null }));
+    this.seconds = path?.seconds ?? null;
+    this.isCycle = path?.isCycle ?? false;
+    this.chosen = -1;
+    if (path !== this.journey.path) this.journey.setPath(path);
+    this.#draw();
+  }
+
+  // Adds the view of the moment behind the chosen keyframe, or at the end.
+  add() {
+    const at = this.chosen >= 0 ? this.chosen + 1 : this.keys.length;
+    this.keys.splice(at, 0, this.#keyframe());
+    this.chosen = at;
+    this.#remake();
+    this.page.showPanel("path", true);
+    this.page.notify(this.keys.length > 1 ? `Keyframe ${at + 1} of ${this.keys.length}` : "First keyframe; one more makes a path");
+    this.#entry(at)?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  // Follows the camera: the slider while the path plays.
+  follow() {
+    const { path, time: pathTime } = this.journey;
+    if (!path || $("path").hidden) return;
+    const time = path.isCycle ? pathTime % path.seconds : Math.min(pathTime, path.seconds);
+    if (document.activeElement !== $("path-time") || this.journey.isPlaying) $("path-time").value = time / path.seconds;
+    $("path-time").setAttribute("aria-valuetext", `${time.toFixed(1)} seconds`);
+    $("path-clock").textContent = `${time.toFixed(1)} / ${+path.seconds.toFixed(1)} s`;
+  }
+
+  #keyframe() {
+    return { matrix: this.viewer.controls.matrix.slice(), fov: this.viewer.fov, picture: this.#picture() };
+  }
+
+  // What the canvas shows, cut to the keyframe's shape.
+  #picture() {
+    const { canvas } = this.viewer;
+    const small = Object.assign(document.createElement("canvas"), PICTURE);
+    const scale = Math.min(canvas.width / PICTURE.width, canvas.height / PICTURE.height);
+    const [width, height] = [PICTURE.width * scale, PICTURE.height * scale];
+    const corner = [(canvas.width - width) / 2, (canvas.height - height) / 2];
+    small.getContext("2d").drawImage(canvas, ...corner, width, height, 0, 0, PICTURE.width, PICTURE.height);
+    return `url("${small.toDataURL("image/jpeg", 0.8)}")`;
+  }
+
+  #entry(index) {
+    return $("path-keys").children[index]?.firstElementChild;
+  }
+
+  #choose(index) {
+    this.chosen = index;
+    const key = this.keys[index];
+    this.#draw();
+    this.viewer.flyTo(key);
+    if (key.picture) return;
+    const arrived = () => {
+      if (this.keys[index] !== key || this.viewer.controls.matrix.some((x, i) => Math.abs(x - key.matrix[i]) > 1e-6)) return;
+      key.picture = this.#picture();
+      this.#draw();
+    };
+    this.viewer.whenFinished().then(arrived, () => {});
+  }
+
+  #shift(step) {
+    const [key] = this.keys.splice(this.chosen, 1);
+    this.chosen += step;
+    this.keys.splice(this.chosen, 0, key);
+    this.#remake();
+  }
+
+  #update() {
+    this.keys[this.chosen] = this.#keyframe();
+    this.#remake();
+  }
+
+  #remove() {
+    this.keys.splice(this.chosen, 1);
+    this.chosen = Math.min(this.chosen, this.keys.length - 1);
+    this.#remake();
+  }
+
+  #setCycle(isCycle) {
+    this.isCycle = isCycle;
+    if (this.keys.length) this.#remake();
+    else if (this.journey.path) {
+      this.journey.path.isCycle = isCycle;
+      this.#draw();
+    }
+  }
+
+  #setSeconds() {
+    const seconds = $("path-seconds").valueAsNumber;
+    if (seconds >= 0.1) this.seconds = Math.min(600, seconds);
+    if (this.keys.length > 1) this.#remake();
+    else {
+      if (this.journey.path) this.journey.path.seconds = this.seconds;
+      this.#draw();
+    }
+  }
+
+  #remake() {
+    // Without a duration of its own the path grows with its keyframes.
+    this.journey.setPath(this.keys.length > 1 ? CameraPath.through(this.keys, this.seconds, this.isCycle) : null);
+    this.#draw();
+  }
+
+  #draw() {
+    const { path } = this.journey;
+    const focused = [...$("path-keys").children].findIndex((item) => item.contains(document.activeElement));
+    $("path-keys").replaceChildren(
+      ...this.keys.map((key, index) => {
+        const [item, button, number] = ["li", "button", "span"].map((name) => document.createElement(name));
+        button.type = "button";
+        button.setAttribute("aria-label", `Keyframe ${index + 1}`);
+        button.setAttribute("aria-current", String(index === this.chosen));
+        if (key.picture) button.style.backgroundImage = key.picture;
+        number.className = "number";
+        number.textContent = index + 1;
+        button.append(number);
+        button.addEventListener("click", () => this.#choose(index));
+        item.append(button);
+        return item;
+      }),
+    );
+    if (focused >= 0) this.#entry(Math.min(focused, this.keys.length - 1))?.focus();
+    const isChosen = this.chosen >= 0;
+    $("path-earlier").disabled = this.chosen < 1;
+    $("path-later").disabled = !isChosen || this.chosen === this.keys.length - 1;
+    $("path-update").disabled = $("path-remove").disabled = !isChosen;
+    for (const id of ["path-play", "path-time", "path-export"]) $(id).disabled = !path;
+    $("button-play").hidden = !path;
+    $("path-loop").setAttribute("aria-pressed", String(this.isCycle));
+    const natural = SECONDS_PER_KEYFRAME * Math.max(1, this.keys.length - (this.isCycle ? 0 : 1));
+    $("path-seconds").value = +(path?.seconds ?? this.seconds ?? natural).toFixed(2);
+    if (!path) $("path-clock").textContent = this.keys.length ? "one more" : "no path yet";
+    this.follow();
+  }
+
+  #save() {
+    const { width, height } = this.viewer.canvas;
+    // Videos need even sides.
+    const json = pathJson(this.journey.path, width - (width % 2), height - (height % 2));
+    saveAs(new Blob([JSON.stringify(json, null, 1)], { type: "application/json" }), "camera_path.json");
+    this.page.notify("Saved camera_path.json");
+  }
+
+  async #open() {
+    const [file] = $("path-file").files;
+    $("path-file").value = "";
+    if (!file) return;
+    try {
+      const text = await file.text();
+      this.take(parsePath(parseJson(text), file.name));
+      this.page.notify(`${file.name}: ${this.keys.length || this.journey.path.frames.length} ${this.keys.length ? "keyframes" : "frames"}`);
+    } catch (error) {
+      this.page.notify(error.message);
+    }
+  }
+}
+
+function parseJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

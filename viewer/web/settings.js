@@ -1,0 +1,77 @@
+// The settings panel: quality, field of view, speed, colours of the page, statistics.
+
+import { $ } from "./ui.js";
+
+const THEME_KEY = "smerf-theme";
+
+// Colours of the controls: "auto" follows the system. The choice is kept in this browser where it allows that.
+export class Theme {
+  constructor(fromAddress) {
+    this.system = matchMedia("(prefers-color-scheme: dark)");
+    this.system.addEventListener("change", () => this.#apply());
+    this.name = fromAddress ?? remembered() ?? "auto";
+    this.#apply();
+  }
+
+  set(name) {
+    this.name = name;
+    try {
+      localStorage.setItem(THEME_KEY, name);
+    } catch {
+      // Sandboxed frames have no storage.
+    }
+    this.#apply();
+  }
+
+  #apply() {
+    document.documentElement.dataset.theme = this.name === "auto" ? (this.system.matches ? "dark" : "light") : this.name;
+  }
+}
+
+function remembered() {
+  try {
+    const name = localStorage.getItem(THEME_KEY);
+    return ["auto", "light", "dark"].includes(name) ? name : null;
+  } catch {
+    return null;
+  }
+}
+
+export class Settings {
+  constructor(viewer, page) {
+    Object.assign(this, { viewer, page });
+    const theme = new Theme(viewer.settings.theme);
+    for (const radio of document.getElementsByName("theme")) {
+      radio.checked = radio.value === theme.name;
+      radio.addEventListener("change", () => theme.set(radio.value));
+    }
+    const automatic = $("set-quality").options[0];
+    automatic.textContent = `Automatic (${viewer.automaticQuality})`;
+    $("set-quality").value = viewer.settings.quality;
+    $("set-quality").addEventListener("change", () => viewer.setQuality($("set-quality").value));
+    $("set-fov").addEventListener("input", () => viewer.setFov($("set-fov").valueAsNumber));
+    $("set-speed").addEventListener("input", () => this.#setSpeed());
+    $("set-statistics").addEventListener("change", () => page.toggleStatistics());
+    page.keys.Minus = () => this.#widen(1.1);
+    page.keys.Equal = () => this.#widen(1 / 1.1);
+    this.follow();
+  }
+
+  // Shows the field of view, which paths and photos change as well.
+  follow() {
+    $("set-fov").value = this.viewer.fov;
+    $("set-fov").nextElementSibling.textContent = `${Math.round(this.viewer.fov)}°`;
+  }
+
+  #setSpeed() {
+    const speed = 2 ** $("set-speed").valueAsNumber;
+    this.viewer.controls.speed = speed;
+    $("set-speed").nextElementSibling.textContent = `${+speed.toFixed(2)}×`;
+    $("set-speed").setAttribute("aria-valuetext", `${+speed.toFixed(2)} times`);
+  }
+
+  #widen(factor) {
+    const half = Math.tan((this.viewer.fov * Math.PI) / 360) * factor;
+    this.viewer.setFov(Math.min(150, Math.max(5, (Math.atan(half) * 360) / Math.PI)));
+  }
+}

@@ -1,0 +1,78 @@
+// What people do with a scene beyond moving: settings, camera path, photos, pictures, full screen, gamepads.
+
+import { add, column, commonTarget, fromColumns, scale } from "./camera.js";
+import { Gamepads } from "./gamepad.js";
+import { PathPanel } from "./pathpanel.js";
+import { Photos } from "./photos.js";
+import { Settings } from "./settings.js";
+import { $, saveAs } from "./ui.js";
+
+export class Tools {
+  // The viewer must be open.
+  constructor(viewer, page) {
+    Object.assign(this, { viewer, page });
+    this.settings = new Settings(viewer, page);
+    this.path = new PathPanel(viewer, page);
+    this.photos = new Photos(viewer, page);
+    new Gamepads(viewer.controls, {
+      x: () => viewer.setMode(page.mode === "orbit" ? "fly" : "orbit"),
+      y: () => viewer.home(),
+      back: () => page.toggleHelp(),
+      start: () => viewer.journey.play(!viewer.journey.isPlaying),
+      left: () => this.photos.step(-1),
+      right: () => this.photos.step(1),
+    });
+    page.press("button-picture", () => this.#savePicture(), "KeyP");
+    page.keys.KeyF = () => this.frame();
+    for (const name of ["path", "photos"]) {
+      for (const event of ["shown", "hidden"]) $(name).addEventListener(event, () => this.follow());
+    }
+    this.#listenToFullScreen();
+    viewer.onChange = () => this.follow();
+    addEventListener("hashchange", () => viewer.goToAddress());
+    this.follow();
+  }
+
+  follow() {
+    this.settings.follow();
+    this.path.follow();
+    this.photos.follow();
+  }
+
+  // Steps back until all that the photos look at is in the picture.
+  frame() {
+    const { viewer } = this;
+    const cameras = (viewer.scene.assets.manifest?.cameras ?? []).map((entry) => entry.world_from_cam.flat());
+    const { point, distance } = commonTarget(cameras) ?? { point: [0, 0, 0], distance: 2.5 };
+    const m = viewer.controls.matrix;
+    const axes = [0, 1, 2].map((i) => column(m, i));
+    viewer.flyTo({ matrix: fromColumns(...axes, add(point, scale(axes[2], distance))), fov: viewer.fov, target: point });
+  }
+
+  async picture() {
+    await this.viewer.whenFinished();
+    return new Promise((resolve) => this.viewer.canvas.toBlob(resolve, "image/png"));
+  }
+
+  async #savePicture() {
+    try {
+      const name = `${document.title.replace(/ - smerf$/, "").replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view"}.png`;
+      saveAs(await this.picture(), name);
+      this.page.notify(`Saved ${name}`);
+    } catch (error) {
+      this.page.notify(error.message);
+    }
+  }
+
+  #listenToFullScreen() {
+    const button = $("button-full");
+    button.hidden = !document.fullscreenEnabled;
+    this.page.press("button-full", () => {
+      if (document.fullscreenElement) document.exitFullscreen();
+      else document.documentElement.requestFullscreen().catch(() => this.page.notify("Full screen is not allowed here"));
+    });
+    document.addEventListener("fullscreenchange", () => {
+      button.setAttribute("aria-pressed", String(!!document.fullscreenElement));
+    });
+  }
+}
