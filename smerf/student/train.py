@@ -93,6 +93,7 @@ class StudentTrainer:
         frames = capture.split("train")
         self.bank = RayBank(frames if is_alone else self._own(frames), device=device)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * submodel)
+        self.near, (self.background, self.backdrop) = capture.near, surroundings(capture)
         self.step = 0
         self.student: Student | None = None
         self.parameters: Parameters = make_parameters(config, 1, device)
@@ -111,9 +112,7 @@ class StudentTrainer:
                 else functools.partial(self.whole.share, submodel=submodel, reassigned=config.reassigned),
             )
             here = [{name: value.to(device) for name, value in part.items()} for part in shown]
-            self.agreement = Agreement(self.teacher, here, self.whole, submodel) if here else None
-        self.near = capture.near
-        self.background, self.backdrop = surroundings(capture)
+            self.agreement = Agreement(self.rays, here, self.whole, submodel, self.background)
         self._debt = 0.0
         self.mean_square = 1.0
 
@@ -205,7 +204,7 @@ class StudentTrainer:
         error = (colour.detach() - truth).square().mean(-1)
         self.mean_square = float(error.mean())
         if batch.rows is not None:
-            self.rays.note_errors(batch.rows, error.sqrt())
+            self.rays.note_errors(batch.rows, error[: len(batch.rows)].sqrt())
         losses = {
             "colour": charbonnier(colour - truth),
             "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),
@@ -217,19 +216,6 @@ class StudentTrainer:
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
         return losses
 
-    def _disagreement(self) -> Tensor:
-        """Return the weighted difference from what finished neighbours show on some of their rays."""
-        student, count = self.student, max(1, self.config.rays // 4)
-        rays, edges, truth = self.agreement.sample(count, self.generator)
-        anchor = torch.zeros(1, requires_grad=True)
-        self.parameters.provide(0, student.grids[0], rays, edges)
-        features, weights = grid_render(
-            student.grids[0], anchor, rays.origins, rays.directions, edges, self.tau()
-        )
-        background = torch.tensor(student.background)
-        colour = student.shade(features, weights.sum(-1, keepdim=True), rays, background, 0)
-        return self.config.consistency_weight * charbonnier(colour - truth)
-
     @_on_own_device
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses."""
@@ -239,12 +225,12 @@ class StudentTrainer:
         while self._debt >= chunk:
             self._debt -= max(len(self.rays.renew(chunk).rays), chunk // 8)
         batch = self.rays.sample(config.rays)
+        if self.agreement:
+            count = round(config.consistency * config.rays)
+            batch = batch.joined(self.agreement.sample(count, self.generator))
         self._adam.zero_grad(set_to_none=True)
         losses = self.losses(batch)
         sum(losses.values()).backward()
-        if self.agreement:
-            losses["consistency"] = self._disagreement()
-            losses["consistency"].backward()
         if config.lattice > 1 and config.lattice_smoothness > 0.0:
             losses["lattice"] = config.lattice_smoothness * self.student.appearance.roughness()
             losses["lattice"].backward()
