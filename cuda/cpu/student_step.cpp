@@ -23,7 +23,6 @@ struct StudentRays {
   const float* weights;     // (rays, samples) of the teacher
   const float* colour;      // (rays, 3) of the teacher, over black
   const float* background;  // (rays, 3)
-  const float* emphasis;    // (rays, 2) factors of the colour and the geometry loss, or null
   int64_t rays;
   int32_t samples;
 };
@@ -134,16 +133,15 @@ class RayStep {
     LatticeCorners corners;
     const float* params = parameters(rays_.origins + 3 * r, &corners);
     net.forward(params);
-    const float emphasis = rays_.emphasis ? rays_.emphasis[2 * r] : 1.0f;
     float slope[3];
     losses[0] = losses[2] = 0.0f;
     for (int c = 0; c < 3; ++c) {
       const float truth = rays_.colour[3 * r + c] + rest_teacher * background[c];
       const float error = features[c] + net.colour[c] - truth;
       const float length = sqrtf(error * error + loss_.charbonnier * loss_.charbonnier);
-      losses[0] += emphasis * length * (1.0f / 3.0f);
+      losses[0] += length * (1.0f / 3.0f);
       losses[2] += error * error * (1.0f / 3.0f);
-      slope[c] = emphasis * error / length * (1.0f / 3.0f);
+      slope[c] = error / length * (1.0f / 3.0f);
     }
     if (network_.lattice == 1) {
       net.backward(params, slope, network_gradient, up);
@@ -166,14 +164,13 @@ class RayStep {
 
   void compare_weights(int64_t r, float up_opacity, float* losses) {
     const float* teacher = rays_.weights + r * rays_.samples;
-    const float geometry = loss_.geometry * (rays_.emphasis ? rays_.emphasis[2 * r + 1] : 1.0f);
     float total = 0.0f;
     for (int i = 0; i < rays_.samples; ++i) {
       const float difference = weights_[i] - teacher[i];
       total += fabsf(difference);
-      up_weights_[i] = up_opacity + geometry * (difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f);
+      up_weights_[i] = up_opacity + loss_.geometry * (difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f);
     }
-    losses[1] = geometry * total;
+    losses[1] = loss_.geometry * total;
   }
 
   const GridView& grid_;

@@ -22,7 +22,7 @@ _WIDTHS = (8, 16, 32, 64)
 _VERTEX = 64
 _SAMPLE = 96
 _NEUTRAL = 128
-_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "emphasis")
+_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background")
 
 
 def appearance_size(width: int) -> int:
@@ -110,8 +110,7 @@ class StudentRays:
     """Rays of one submodel with the teacher's answers.
 
     ``origins``, unit ``directions``, teacher ``colour`` over black and ``background`` (R, 3), interval ends
-    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32. ``emphasis`` (R, 2), if given, are factors of each
-    ray's colour and geometry loss.
+    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32.
     """
 
     origins: Tensor
@@ -120,7 +119,6 @@ class StudentRays:
     weights: Tensor
     colour: Tensor
     background: Tensor
-    emphasis: Tensor | None = None
 
     def __post_init__(self) -> None:
         rays, ends = self.edges.shape
@@ -135,10 +133,8 @@ class StudentRays:
         ):
             native.check(name, getattr(self, name), torch.float32, (rays, width))
         native.check("edges", self.edges, torch.float32, (None, None))
-        if self.emphasis is not None:
-            native.check("emphasis", self.emphasis, torch.float32, (rays, 2))
         for name, value in vars(self).items():
-            object.__setattr__(self, name, None if value is None else value.contiguous())
+            object.__setattr__(self, name, value.contiguous())
 
 
 class StudentStep:

@@ -2,13 +2,15 @@
 
 SMERF (arXiv 2312.07541, section 6.6) renders a step's rays a second time with a neighbouring submodel, and both learn
 from the difference. Here one submodel's grids are in memory at a time: a finished submodel renders rays that its
-neighbours serve too, and those trained after it learn from the difference to these colours. Both also learn from the
-same teacher, so it makes little difference that the earlier one no longer moves.
+neighbours serve too, and those trained after it learn these colours as they learn the teacher's, on a share of their
+rays. Both also learn from the same teacher, so it makes little difference that the earlier one no longer moves.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,8 +18,7 @@ from torch import Tensor
 from smerf.fields.rays import Rays
 from smerf.student.model import Student
 from smerf.student.partition import Partition
-from smerf.student.teacher_rays import TeacherRays
-from smerf.teacher.model import Teacher
+from smerf.student.teacher_rays import TeacherBatch, TeacherRays
 
 __all__ = ["Agreement", "show"]
 
@@ -51,35 +52,46 @@ def show(
         colour = student.render_rays(batch.rays, batch.edges, 0)
         parts.append({"origins": batch.rays.origins, "directions": batch.rays.directions, "colour": colour})
         found += len(colour)
-    if not parts:
-        return {name: torch.zeros(0, 3) for name in ("origins", "directions", "colour")}
+    # Rays of a patch stand in one place, so patches are whole up to here.
+    count -= count % source.pixels
     return {name: torch.cat([part[name] for part in parts])[:count] for name in parts[0]}
 
 
 class Agreement:
-    """The rays on which a submodel is to agree with neighbours that are finished."""
+    """The rays on which a submodel is to agree with neighbours that are finished.
+
+    They are like the teacher's, but for their colour, which is what a neighbour shows.
+    """
 
     def __init__(
-        self, teacher: Teacher, shown: Iterable[dict[str, Tensor]], partition: Partition, submodel: int
+        self,
+        source: TeacherRays,
+        shown: Iterable[dict[str, Tensor]],
+        partition: Partition,
+        submodel: int,
+        background: tuple[float, float, float],
     ) -> None:
-        """Keep, of what neighbours have shown, the rays that the submodel serves; the teacher places the samples."""
-        origins, directions, colours = [torch.zeros(0, 3)], [torch.zeros(0, 3)], [torch.zeros(0, 3)]
+        """Keep, of what neighbours have shown over a background, what the submodel serves.
+
+        ``source`` asks the teacher for intervals and weights, and says how many rays a patch has.
+        """
+        self.pixels = source.pixels
+        parts = []
         for part in shown:
             home, near = partition.served(part["origins"])
             ours = near[:, submodel] | (home == submodel)
-            origins.append(part["origins"][ours])
-            directions.append(part["directions"][ours])
-            colours.append(part["colour"][ours])
-        start = torch.cat(origins)
-        self.rays = Rays(start, torch.cat(directions), torch.zeros(len(start)))
-        self.colour = torch.cat(colours)
-        answers = [teacher.query(self.rays[i : i + _CHUNK]).edges for i in range(0, len(start), _CHUNK)]
-        self.edges = torch.cat(answers) if answers else torch.zeros(0, teacher.samples + 1)
+            rays = Rays(part["origins"][ours], part["directions"][ours], torch.zeros(int(ours.sum())))
+            answer = source.ask(rays)
+            rest = (1.0 - answer.weights.sum(-1, keepdim=True)).clamp_min(0.0)
+            colour = part["colour"][ours] - rest * torch.tensor(background)
+            parts.append(replace(answer, colour=colour))
+        self._rays = functools.reduce(TeacherBatch.joined, parts) if parts else None
 
     def __len__(self) -> int:
-        return len(self.colour)
+        return 0 if self._rays is None else len(self._rays.rays)
 
-    def sample(self, count: int, generator: torch.Generator) -> tuple[Rays, Tensor, Tensor]:
-        """Draw rays, with their interval ends (R, S + 1) and the colours (R, 3) to agree with."""
-        index = torch.randint(len(self), (count,), generator=generator)
-        return self.rays[index], self.edges[index], self.colour[index]
+    def sample(self, count: int, generator: torch.Generator) -> TeacherBatch:
+        """Draw about ``count`` rays in whole patches."""
+        count = max(1, count // self.pixels)
+        first = torch.randint(len(self) // self.pixels, (count,), generator=generator) * self.pixels
+        return self._rays[(first[:, None] + torch.arange(self.pixels)).flatten()]

@@ -37,10 +37,10 @@ class StudentConfig:
     ``cell_fill`` where K > 1."""
     reassigned: float = 0.2
     """Share of the rays that a neighbour of their own submodel learns from."""
-    consistency_weight: float = 1.0
-    """Weight of the difference from what finished neighbours show."""
+    consistency: float = 0.25
+    """Rays, as a share of a step's own, on which a submodel is to agree with finished neighbours."""
     consistency_rays: int = 65536
-    """Rays that a finished submodel shows its neighbours; a quarter of a step's are compared in each step."""
+    """Rays that a finished submodel shows its neighbours."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
     lattice_smoothness: float = 0.1

@@ -99,7 +99,7 @@ def distill(
                 continue
             before = _before(partition, k)
             _wait(folder, before)
-            shown = [read_shown(folder, cell) for cell in before] if config.consistency_weight else []
+            shown = [read_shown(folder, cell) for cell in before] if config.consistency else []
             trainer = StudentTrainer(
                 teacher, capture, config, where, partition=partition, submodel=k, shown=shown
             )

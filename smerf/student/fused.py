@@ -41,24 +41,20 @@ class FusedParameters:
         self._states = [GridState(one) for one in grids]
 
     def advance(
-        self, student: Student, batch: TeacherBatch, background: Tensor,
-        shown: tuple[Rays, Tensor, Tensor] | None = None, *, step: int, rate: float, tau: float,
+        self, student: Student, batch: TeacherBatch, background: Tensor, *, step: int, rate: float, tau: float,
         geometry_weight: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Take step number ``step`` (from 1) of the student's one submodel.
 
-        ``shown`` are N rays, interval ends and colours (N, 3) of finished neighbours, compared beside the batch's R.
         The gradient of the appearance networks, a mean over the batch, is left in their ``grad``.
 
         Returns:
-            Losses (R + N, 3), colour, geometry and mean squared error, and rendered weights (R + N, S).
+            Losses (R, 3), colour, geometry and mean squared error, and rendered weights (R, S).
         """
-        grids, count = student.grids[0], len(batch.rays)
+        grids = student.grids[0]
         given = StudentRays(
             batch.rays.origins, batch.rays.directions, batch.edges, batch.weights, batch.colour, background
         )
-        if shown:
-            given = _beside(given, student, *shown)
         backdrop = None if student.backdrop is None else backdrop_features(student.backdrop, grids.spec)
         params = student.appearance.rows(0)
         gradient = torch.zeros_like(params)
@@ -67,7 +63,7 @@ class FusedParameters:
             lattice_scale=float(student.partition.edge), step=step, lr=rate, tau=tau,
             geometry_weight=geometry_weight, backdrop=backdrop, least_gradient=_LEAST_GRADIENT,
         )  # fmt: skip
-        student.appearance.add_gradient(0, gradient / max(1, count))
+        student.appearance.add_gradient(0, gradient / max(1, len(batch.rays)))
         return losses, weights
 
     def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
@@ -96,18 +92,3 @@ class FusedParameters:
         for k, state in enumerate(self._states):
             state.voxels.copy_(tensors[f"grids.{k}.voxel_state"])
             state.planes.copy_(tensors[f"grids.{k}.plane_state"])
-
-
-def _beside(given: StudentRays, student: Student, rays: Rays, edges: Tensor, truth: Tensor) -> StudentRays:
-    """Return a batch and, behind it, rays of finished neighbours, whose colour alone counts."""
-    config, shape = student.config, (len(rays), edges.shape[1] - 1)
-    # An opaque teacher: its colour is the truth, over whatever background.
-    opaque = torch.zeros(shape)
-    opaque[:, 0] = 1.0
-    own, theirs = torch.ones(len(given.edges), 2), torch.zeros(shape[0], 2)
-    theirs[:, 0] = config.consistency_weight * len(given.edges) / max(1, shape[0])
-    behind = torch.tensor(student.background).expand(shape[0], 3)
-    parts = (rays.origins, rays.directions, edges, opaque, truth, behind)
-    names = ("origins", "directions", "edges", "weights", "colour", "background")
-    joined = [torch.cat([getattr(given, name), part]) for name, part in zip(names, parts)]
-    return StudentRays(*joined, emphasis=torch.cat([own, theirs]))

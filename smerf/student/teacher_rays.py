@@ -18,13 +18,14 @@ __all__ = ["TeacherBatch", "TeacherRays"]
 _CHUNK = 16384
 _EMPTY, _EMPTY_SHARE = 0.005, 0.125
 _UNKNOWN = -1.0
+_RAY_PARTS = ("origins", "directions", "radii")
 
 
 @dataclass(frozen=True)
 class TeacherBatch:
     """Rays with the teacher's interval ends (R, S + 1), weights (R, S) and colour over black (R, 3).
 
-    ``rows`` (R,) are the places of their patches in the pool, if they come from it.
+    ``rows`` (N,), N <= R, are the places in the pool of the first N rays' patches, if they come from it.
     """
 
     rays: Rays
@@ -38,6 +39,12 @@ class TeacherBatch:
         return TeacherBatch(
             self.rays[index], self.edges[index], self.weights[index], self.colour[index], rows
         )
+
+    def joined(self, other: TeacherBatch) -> TeacherBatch:
+        """Return these rays, and behind them others; ``rows`` speak of these alone."""
+        rays = Rays(*(torch.cat([getattr(b.rays, n) for b in (self, other)]) for n in _RAY_PARTS))
+        parts = (torch.cat([getattr(b, n) for b in (self, other)]) for n in ("edges", "weights", "colour"))
+        return TeacherBatch(rays, *parts, self.rows)
 
 
 class TeacherRays:
@@ -114,7 +121,10 @@ class TeacherRays:
 
     def fresh(self, count: int) -> TeacherBatch:
         """Answer ``count`` fresh jittered rays, rounded up to patches, without storing them."""
-        rays = self._draw(-(-count // self.pixels))
+        return self.ask(self._draw(-(-count // self.pixels)))
+
+    def ask(self, rays: Rays) -> TeacherBatch:
+        """Return the teacher's answer to rays."""
         answers = [self.teacher.query(rays[start : start + _CHUNK]) for start in range(0, len(rays), _CHUNK)]
         return TeacherBatch(
             rays,
@@ -135,9 +145,7 @@ class TeacherRays:
             ours = chance < self.share(rays.origins[:: self.pixels])
             parts.append(rays[ours.repeat_interleave(self.pixels)])
             found += int(ours.sum())
-        joined = Rays(
-            *(torch.cat([getattr(p, n) for p in parts]) for n in ("origins", "directions", "radii"))
-        )
+        joined = Rays(*(torch.cat([getattr(p, n) for p in parts]) for n in _RAY_PARTS))
         return joined[: count * self.pixels]
 
     def sample(self, count: int) -> TeacherBatch:

@@ -94,6 +94,7 @@ class StudentTrainer:
         frames = capture.split("train")
         self.bank = RayBank(frames if is_alone else self._own(frames), device=device)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * submodel)
+        self.near, (self.background, self.backdrop) = capture.near, surroundings(capture)
         self.step = 0
         self.student: Student | None = None
         self.fused = FusedParameters.fit(config, self.device)
@@ -113,9 +114,7 @@ class StudentTrainer:
                 else functools.partial(self.whole.share, submodel=submodel, reassigned=config.reassigned),
             )
             here = [{name: value.to(device) for name, value in part.items()} for part in shown]
-            self.agreement = Agreement(self.teacher, here, self.whole, submodel) if here else None
-        self.near = capture.near
-        self.background, self.backdrop = surroundings(capture)
+            self.agreement = Agreement(self.rays, here, self.whole, submodel, self.background)
         self._debt = 0.0
         self.mean_square = 1.0
 
@@ -198,7 +197,7 @@ class StudentTrainer:
         """Remember what a step showed: errors of the pool's rays, and late in the schedule what is seen."""
         self.mean_square = float(square.mean())
         if batch.rows is not None:
-            self.rays.note_errors(batch.rows, square.sqrt())
+            self.rays.note_errors(batch.rows, square[: len(batch.rows)].sqrt())
         if self.step > self.config.alive_from * self.config.steps:
             self.student.alive[0].mark(batch.rays, batch.edges, weights, self.config.alive_weight)
 
@@ -226,42 +225,14 @@ class StudentTrainer:
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
         return losses
 
-    def _separate_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
-        """Return the losses of a step after differentiating them."""
-        losses = self.losses(batch)
-        sum(losses.values()).backward()
-        if self.agreement:
-            losses["consistency"] = self._disagreement()
-            losses["consistency"].backward()
-        return losses
-
-    def _disagreement(self) -> Tensor:
-        """Return the weighted difference from what finished neighbours show on some of their rays."""
-        student, count = self.student, max(1, self.config.rays // 4)
-        rays, edges, truth = self.agreement.sample(count, self.generator)
-        anchor = torch.zeros(1, requires_grad=True)
-        self.parameters.provide(0, student.grids[0], rays, edges)
-        features, weights = grid_render(
-            student.grids[0], anchor, rays.origins, rays.directions, edges, self.tau()
-        )
-        background = torch.tensor(student.background)
-        colour = student.shade(features, weights.sum(-1, keepdim=True), rays, background, 0)
-        return self.config.consistency_weight * charbonnier(colour - truth)
-
     def _fused_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Take the grids' part of the step at once; the losses returned have no gradient."""
-        shown, count = None, len(batch.rays)
-        if self.agreement:
-            shown = self.agreement.sample(max(1, self.config.rays // 4), self.generator)
         losses, weights = self.parameters.advance(
-            self.student, batch, self._background(count), shown, step=self.step + 1,
+            self.student, batch, self._background(len(batch.rays)), step=self.step + 1,
             rate=self.learning_rate() * self.config.grid_lr, tau=self.tau(), geometry_weight=self._geometry_weight(),
         )  # fmt: skip
-        result = {"colour": losses[:count, 0].mean(), "geometry": losses[:count, 1].mean()}
-        if shown:
-            result["consistency"] = losses[count:, 0].sum() / count
-        self._note(batch, losses[:count, 2], weights[:count])
-        return result
+        self._note(batch, losses[:, 2], weights)
+        return {"colour": losses[:, 0].mean(), "geometry": losses[:, 1].mean()}
 
     @_on_own_device
     def advance(self) -> dict[str, float]:
@@ -272,8 +243,15 @@ class StudentTrainer:
         while self._debt >= chunk:
             self._debt -= max(len(self.rays.renew(chunk).rays), chunk // 8)
         batch = self.rays.sample(config.rays)
+        if self.agreement:
+            count = round(config.consistency * config.rays)
+            batch = batch.joined(self.agreement.sample(count, self.generator))
         self._adam.zero_grad(set_to_none=True)
-        losses = self._fused_losses(batch) if self.fused else self._separate_losses(batch)
+        if self.fused:
+            losses = self._fused_losses(batch)
+        else:
+            losses = self.losses(batch)
+            sum(losses.values()).backward()
         if config.lattice > 1 and config.lattice_smoothness > 0.0:
             losses["lattice"] = config.lattice_smoothness * self.student.appearance.roughness()
             losses["lattice"].backward()

@@ -16,7 +16,6 @@ from toy_room import CONFIG, Room, make_capture
 from smerf.fields.ray_bank import camera_rays
 from smerf.kernels import Grids
 from smerf.runs.distributed import Share
-from smerf.student.agreement import Agreement
 from smerf.student.distill import distill, order, own_submodels
 from smerf.student.partition import Partition
 from smerf.student.store import load_student, read_shown
@@ -156,30 +155,45 @@ def test_a_submodel_follows_what_its_neighbours_show(tmp_path):
     shown = {"origins": rays.origins, "directions": rays.directions}
     shown["colour"] = torch.tensor([0.9, 0.1, 0.9]).expand(len(rays), 3).contiguous()
     colours = []
-    for weight in (0.0, 50.0):
-        config = replace(THREE, consistency_weight=weight, steps=16, warmup_steps=1, rays=256)
-        trainer = StudentTrainer(Room(), capture, config, partition=partition, submodel=1, shown=[shown])
+    for share in (0.0, 4.0):
+        config = replace(THREE, consistency=share, steps=16, warmup_steps=1, rays=128)
+        trainer = StudentTrainer(
+            Room(), capture, config, partition=partition, submodel=1, shown=[shown] if share else []
+        )
         trainer.prepare()
-        assert len(trainer.agreement) == len(rays)
+        assert len(trainer.agreement) == (len(rays) if share else 0)
         for _ in range(16):
-            assert trainer.advance()["consistency"] >= 0.0
+            trainer.advance()
         edges = Room().query(rays).edges
         colours.append(trainer.student.render_rays(rays, edges, 0))
     apart = [float((colour - shown["colour"]).abs().mean()) for colour in colours]
     assert apart[1] < 0.8 * apart[0]
 
 
-def test_neighbours_are_shown_only_what_they_serve(tmp_path):
-    folder = tmp_path / "student"
-    distill(Room(), make_capture(tmp_path), THREE, folder=folder)
-    partition = load_student(folder).partition
-    shown = read_shown(folder, 3)
+@pytest.mark.parametrize("patch", [1, 3])
+def test_neighbours_are_shown_only_what_they_serve(tmp_path, patch):
+    folder, config = tmp_path / "student", replace(THREE, patch=patch)
+    student = distill(Room(), make_capture(tmp_path), config, folder=folder)
+    partition, shown = student.partition, read_shown(folder, 3)
+    count = 128 - 128 % patch**2
     assert {name: tuple(value.shape) for name, value in shown.items()} == {
-        name: (128, 3) for name in ("origins", "directions", "colour")
+        name: (count, 3) for name in ("origins", "directions", "colour")
     }
-    agreement = Agreement(Room(), [shown], partition, 0)
-    home, near = partition.served(agreement.rays.origins)
-    assert 0 < len(agreement) < 128 and (near[:, 0] | (home == 0)).all()
+    trainer = StudentTrainer(
+        Room(), make_capture(tmp_path), config, partition=partition, submodel=0, shown=[shown]
+    )
+    assert 0 < len(trainer.agreement) < count
+    batch = trainer.agreement.sample(36, torch.Generator().manual_seed(0))
+    assert len(batch.rays) == 36
+    home, near = partition.served(batch.rays.origins)
+    assert (near[:, 0] | (home == 0)).all()
+    # Patches stay whole: their rays stand in one place.
+    places = batch.rays.origins.view(-1, patch**2, 3)
+    assert torch.equal(places, places[:, :1].expand_as(places))
+    # What the neighbour showed, over its background, is what is learnt over any.
+    rest = 1.0 - batch.weights.sum(-1, keepdim=True)
+    colours = batch.colour + 0.5 * rest
+    assert float(torch.cdist(colours, shown["colour"]).amin(-1).max()) < 1e-3
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
