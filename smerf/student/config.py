@@ -49,7 +49,7 @@ class StudentConfig:
     """Hidden width of the appearance network."""
     rays: int = 4096
     """Rays a step."""
-    steps: int = 3400
+    steps: int = 4200
     """Optimiser steps."""
     pool: int = 524288
     """Teacher rays kept at a time."""
