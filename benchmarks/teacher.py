@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,19 +20,15 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from smerf.capture import load_capture, load_image
+from benchmarks.quality import HeldOut, about
+from smerf.capture import load_capture
 from smerf.capture.types import Capture
-from smerf.kernels import native
 from smerf.teacher.config import PRESETS
 from smerf.teacher.train import TeacherTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
-VIEWS = 8
 MARKS = (0.25, 0.5, 0.75, 1.0)
 WARM_UP, TIMED = 3, 10
 
@@ -55,23 +50,10 @@ class Job:
         return cls(Path(path), int(side), tuple(float(s) for s in seconds.split(",")))
 
 
-def psnr(trainer: TeacherTrainer, capture: Capture) -> float:
-    """Return the mean PSNR over held-out photos in dB."""
-    test = capture.split("test")
-    values = []
-    for frame in test[:: max(1, len(test) // VIEWS)][:VIEWS]:
-        truth = load_image(frame).astype(np.float32) / 255.0
-        if truth.shape[-1] == 4:
-            truth = truth[..., :3] * truth[..., 3:] + (1.0 - truth[..., 3:])
-        error = np.mean((trainer.model.render_image(frame.camera) - truth) ** 2)
-        values.append(-10.0 * np.log10(max(error, 1e-10)))
-    return float(np.mean(values))
-
-
 def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
     """Train for some seconds; return time, steps, rays per second and PSNR at each quarter."""
     trainer = TeacherTrainer(capture, replace(PRESETS[preset], steps=100_000_000))
-    records, spent, planned = [], 0.0, 0.0
+    views, records, spent, planned = HeldOut(capture), [], 0.0, 0.0
     for mark in MARKS:
         while spent < mark * seconds:
             started = time.perf_counter()
@@ -86,7 +68,7 @@ def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
                 "seconds": spent,
                 "steps": trainer.step,
                 "rays_per_second": trainer.step * trainer.config.rays / spent,
-                "psnr": psnr(trainer, capture),
+                "psnr": views.score(views.draw(trainer.model.render_image)),
             }
         )
     return records
@@ -124,25 +106,21 @@ def main() -> int:
         capture = load_capture(options.step_of.path, max_side=options.step_of.side)
         print(step_milliseconds(capture, options.preset)[0])
         return 0
-    used = [row["name"] for row in native.status() if row["state"] == "used"]
-    about = {
-        "preset": options.preset,
-        "threads": torch.get_num_threads(),
-        "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {used}",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
     records = []
     for job in options.data:
         capture = load_capture(job.path, max_side=job.side)
         lens = capture.frames[0].camera.intrinsics
-        print(f"{job.path.name}, {lens.width} x {lens.height}, preset {options.preset}, {used}", flush=True)
+        common = {**about(options.preset), "data": job.path.name, "width": lens.width, "height": lens.height}
+        print(
+            f"{job.path.name}, {lens.width} x {lens.height}, preset {options.preset}, {common['device']}",
+            flush=True,
+        )
         milliseconds, spread = step_milliseconds(capture, options.preset)
         peer = reference_step(job, options.preset)
         print(
             f"  step {milliseconds:.1f} ms, reference {peer:.1f} ms: {peer / milliseconds:.1f} times",
             flush=True,
         )
-        common = {**about, "data": job.path.name, "width": lens.width, "height": lens.height}
         records.append(
             {
                 "name": "teacher/step", **common, "median_ms": milliseconds, "spread": spread,

@@ -1,0 +1,149 @@
+"""How fast the student learns from a trained teacher: held-out quality over time, for both forms of the student.
+
+    python benchmarks/student.py --data LEGO --run RUN --seconds 60 240 [--forms explicit hash] [--json FILE]
+
+``RUN`` holds a teacher of the capture. Every distillation's schedule is stretched to end at its length; time is that of
+filling the pool, starting the grids and training, without what measuring takes. ``explicit`` optimises the quantised
+grids, ``hash`` a hash encoding and a decoder that produce them. PSNR is the mean over at most eight held-out cameras,
+against the photos and against the teacher. The fused step's peer is the same step by the separate kernels and autograd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.quality import HeldOut, about
+from smerf.capture import load_capture
+from smerf.capture.types import Capture
+from smerf.student.config import PRESETS, StudentConfig
+from smerf.student.fused import FusedParameters
+from smerf.student.resolution import choose_resolution
+from smerf.student.train import StudentTrainer, choose_partition
+from smerf.teacher import load_teacher
+from smerf.teacher.model import Teacher
+
+MARKS = (0.25, 0.5, 0.75, 1.0)
+WARM_UP, TIMED = 4, 12
+
+
+def configured(preset: str, form: str, teacher: Teacher, capture: Capture) -> StudentConfig:
+    """Return a preset in one of the two forms, at the resolution that the scene affords."""
+    config = PRESETS[preset]
+    if form == "hash":
+        config = replace(config, parameterisation="hash", grid_lr=0.01)
+    return choose_resolution(config, teacher, capture, choose_partition(capture, config, teacher))
+
+
+def curve(
+    teacher: Teacher, capture: Capture, config: StudentConfig, seconds: float, views: HeldOut
+) -> list[dict]:
+    """Distil for some seconds; return time, steps, rays per second and PSNR at each quarter."""
+    teacher_images = views.draw(teacher.render_image)
+    started = time.perf_counter()
+    trainer = StudentTrainer(teacher, capture, replace(config, steps=100_000_000))
+    trainer.prepare()
+    spent, planned, records = time.perf_counter() - started, 0.0, []
+    begun = spent
+    for mark in MARKS:
+        while spent < mark * seconds:
+            started = time.perf_counter()
+            trainer.advance()
+            spent += time.perf_counter() - started
+            if spent >= planned:  # the schedule ends when the time does: steps are planned anew every second
+                planned = spent + 1.0
+                left = max(0.0, seconds - spent) * trainer.step / (spent - begun)
+                trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)
+        if config.parameterisation == "hash":
+            trainer.parameters.finish(trainer.student.grids)
+        images = views.draw(trainer.student.render_image)
+        records.append(
+            {
+                "seconds": spent,
+                "steps": trainer.step,
+                "rays_per_second": trainer.step * config.rays / max(1e-9, spent - begun),
+                "psnr": views.score(images),
+                "psnr_to_teacher": views.score(images, teacher_images),
+                "teacher_psnr": views.score(teacher_images),
+            }
+        )
+    return records
+
+
+def step_milliseconds(teacher: Teacher, capture: Capture, config: StudentConfig, fused: bool) -> float:
+    """Return the median time of a step, by the fused kernel or the separate ones, teacher rays included."""
+    fits = FusedParameters.fit
+    if not fused:
+        FusedParameters.fit = staticmethod(lambda config, device: False)
+    try:
+        trainer = StudentTrainer(teacher, capture, replace(config, pool=65536))
+        trainer.prepare()
+    finally:
+        FusedParameters.fit = fits
+    times = []
+    for i in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        trainer.advance()
+        if i >= WARM_UP:
+            times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--max-side", type=int, default=640)
+    parser.add_argument("--seconds", type=float, nargs="*", default=[60.0])
+    parser.add_argument("--forms", nargs="*", default=["explicit"], choices=["explicit", "hash"])
+    parser.add_argument("--preset", default="preview", choices=sorted(PRESETS))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    capture, teacher = (
+        load_capture(options.data, max_side=options.max_side),
+        load_teacher(options.run / "teacher"),
+    )
+    views, common = HeldOut(capture), {**about(options.preset), "data": options.data.name}
+    config = configured(options.preset, "explicit", teacher, capture)
+    print(
+        f"{options.data.name}, preset {options.preset}, R_v {config.voxel_resolution}, {common['device']}",
+        flush=True,
+    )
+    one, other = (step_milliseconds(teacher, capture, config, fused) for fused in (True, False))
+    print(f"  step {one:.0f} ms, separate kernels {other:.0f} ms: {other / one:.2f} times", flush=True)
+    records = [
+        {"name": "student/step", **common, "median_ms": one, "peer": "separate kernels and autograd", "peer_ms": other,
+         "speedup": other / one}
+    ]  # fmt: skip
+    print(
+        f"  {'form':>8} {'of s':>6} {'s':>7} {'steps':>7} {'k rays/s':>9} {'photos':>7} {'teacher':>8} {'gap':>6}"
+    )
+    for form in options.forms:
+        config = configured(options.preset, form, teacher, capture)
+        for seconds in options.seconds:
+            for point in curve(teacher, capture, config, seconds, views):
+                records.append(
+                    {"name": "student/curve", **common, "form": form, "scheduled_seconds": seconds, **point}
+                )
+                print(
+                    f"  {form:>8} {seconds:6.0f} {point['seconds']:7.1f} {point['steps']:7d} "
+                    f"{point['rays_per_second'] / 1e3:9.1f} {point['psnr']:7.2f} {point['psnr_to_teacher']:8.2f} "
+                    f"{point['teacher_psnr'] - point['psnr']:6.2f}",
+                    flush=True,
+                )
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
