@@ -53,13 +53,17 @@ class VoxelVotes:
         near = maximum_filter(seen, 2 * reach + 1, mode="constant").astype(bool).reshape(-1)
         return torch.from_numpy(near).to(self._seen.device)
 
-    def block_index(self, reach: int) -> Tensor:
-        """Number the blocks that hold a voxel near a seen one: (B, B, B) int32, -1 elsewhere."""
+    def block_index(self, reach: int, shell: bool = False) -> Tensor:
+        """Number the blocks that hold a voxel near a seen one: (B, B, B) int32, -1 elsewhere.
+
+        ``shell`` says whether the outermost blocks count.
+        """
         size = self.spec.blocks
         alive = self.near(reach).view(size, BLOCK, size, BLOCK, size, BLOCK)
         alive = alive.any(5).any(3).any(1).cpu().numpy()
-        # The shell of contracted space reaches to infinity: the least density there would draw a wall.
-        alive[[0, -1]] = alive[:, [0, -1]] = alive[:, :, [0, -1]] = False
+        if not shell:
+            # It reaches to infinity: the least density there would draw a wall.
+            alive[[0, -1]] = alive[:, [0, -1]] = alive[:, :, [0, -1]] = False
         index = np.full((size, size, size), -1, np.int32)
         index[alive] = np.arange(alive.sum(), dtype=np.int32)
         return torch.from_numpy(index).to(self._seen.device)

@@ -94,7 +94,8 @@ class StudentTrainer:
         frames = capture.split("train")
         self.bank = RayBank(frames if is_alone else self._own(frames), device=device)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * submodel)
-        self.near, (self.background, self.backdrop) = capture.near, surroundings(capture)
+        self.near, self.bounded = capture.near, capture.bounded
+        self.background, self.backdrop = surroundings(capture)
         self.step = 0
         self.student: Student | None = None
         self.fused = FusedParameters.fit(config, self.device)
@@ -136,7 +137,9 @@ class StudentTrainer:
             votes.add(self.rays.renew(32768))
             if report:
                 report(self.rays.filled, self.rays.size)
-        grids = Grids.allocate(spec, votes.block_index(config.seen_reach), records=not self.fused)
+        # A cell is small: the far end of a bounded scene may lie in its outermost blocks.
+        shell = len(self.whole) > 1 and self.bounded and self.backdrop is None
+        grids = Grids.allocate(spec, votes.block_index(config.seen_reach, shell), records=not self.fused)
         if config.parameterisation == "explicit":
             initialise_from_teacher(
                 grids,

@@ -97,6 +97,20 @@ def test_cells_with_training_cameras_get_a_submodel(tmp_path):
     assert choose_partition(capture, replace(THREE, submodel_scale=3.0), Room()).scale == 3.0
 
 
+def test_the_far_end_of_a_bounded_scene_is_not_cut_away(tmp_path):
+    capture = make_capture(tmp_path)
+    # So small a cell that the room's far walls lie in the outermost blocks.
+    partition = Partition(2, (1, 3, 7), 6.0)
+    held = []
+    for bounded in (True, False):
+        here = replace(capture, bounded=bounded)
+        trainer = StudentTrainer(Room(), here, THREE, partition=partition, submodel=2)
+        trainer.prepare()
+        index = trainer.student.grids[0].block_index
+        held.append(int((index >= 0).sum()) - int((index[1:-1, 1:-1, 1:-1] >= 0).sum()))
+    assert held[0] > 0 and held[1] == 0
+
+
 def test_each_submodel_learns_from_rays_of_its_own_and_some_of_its_neighbours(tmp_path):
     capture = make_capture(tmp_path)
     partition = choose_partition(capture, THREE, Room())
