@@ -1,0 +1,151 @@
+// WebGL2: the Slot Mixer once for every pixel into an off-screen target, then that target to the canvas.
+
+import { column, position } from "../camera.js";
+
+const TEXTURE_WIDTH = 1024;
+const GONE = -1e30;
+
+export class SlotPainter {
+  constructor(canvas, scene, sources) {
+    const options = { alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true, powerPreference: "high-performance" };
+    const gl = canvas.getContext("webgl2", options);
+    if (!gl) throw new Error("This browser or device has no WebGL2, which the viewer needs.");
+    Object.assign(this, { gl, canvas, scene, sources });
+    this.prepare();
+  }
+
+  // Compiles and uploads; call again after a restored context.
+  prepare() {
+    const { gl, scene, sources } = this;
+    this.targets = {};
+    this.places = 4 * scene.sizes.SLOTS_4;
+    const defines = { ...scene.sizes, GROUPS: Math.max(1, scene.motions.length) };
+    this.mixer = compile(gl, sources, "slots/mixer.frag", defines);
+    this.screen = compile(gl, sources, "slots/present.frag", defines);
+    this.network = texture(gl, gl.RGBA16F, gl.HALF_FLOAT, scene.network);
+    this.matrices = texture(gl, gl.RGBA32F, gl.FLOAT, scene.matrices);
+    const { program, at } = this.mixer;
+    gl.useProgram(program);
+    gl.uniform1i(at("u_network"), 0);
+    gl.uniform1i(at("u_scene"), 1);
+    gl.uniform4iv(at("u_steps"), new Int32Array(scene.steps.flat()));
+    gl.uniform4fv(at("u_motion"), new Float32Array(scene.motions.flat()));
+    const groups = new Int32Array(this.places).fill(-1);
+    groups.set(scene.slots.map((slot) => slot.group));
+    gl.uniform4iv(at("u_group"), groups);
+    const palette = new Float32Array(3 * this.places);
+    palette.set(scene.slots.flatMap((slot) => slot.colour.map((value) => value / 255)));
+    gl.useProgram(this.screen.program);
+    gl.uniform1i(this.screen.at("u_picture"), 0);
+    gl.uniform3fv(this.screen.at("u_palette"), palette);
+    gl.bindVertexArray(gl.createVertexArray());
+    gl.disable(gl.BLEND);
+    gl.disable(gl.DITHER);
+  }
+
+  // Off-screen image of one role ("full" or "preview"), made anew when the size changes.
+  target(role, width, height) {
+    const { gl } = this;
+    const old = this.targets[role];
+    if (old && old.width === width && old.height === height) return old;
+    if (old) {
+      gl.deleteTexture(old.image);
+      gl.deleteFramebuffer(old.frame);
+    }
+    const image = gl.createTexture();
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, image);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, width, height);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    const frame = gl.createFramebuffer();
+    gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, image, 0);
+    return (this.targets[role] = { width, height, image, frame });
+  }
+
+  // Draws rows [low, high) of the target, counted from below; `hidden` holds indices of slots.
+  draw(target, { matrix, fov }, hidden, low = 0, high = target.height) {
+    const { gl, scene } = this;
+    const { at, program } = this.mixer;
+    const flags = new Float32Array(this.places).fill(GONE);
+    scene.slots.forEach((_, index) => (flags[index] = hidden.has(index) ? GONE : 0));
+    const groups = [...new Set(scene.slots.filter((_, index) => !hidden.has(index)).map((slot) => slot.group))];
+    const tangent = Math.tan((fov * Math.PI) / 360) / (target.height / 2);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target.frame);
+    gl.viewport(0, 0, target.width, target.height);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(0, low, target.width, high - low);
+    gl.useProgram(program);
+    this.#bind(this.network, this.matrices);
+    gl.uniform3fv(at("u_position"), position(matrix));
+    gl.uniformMatrix3fv(at("u_rotation"), false, [0, 1, 2].flatMap((i) => column(matrix, i)));
+    gl.uniform4f(at("u_lens"), tangent, tangent, target.width / 2, target.height / 2);
+    gl.uniform4fv(at("u_hidden"), flags);
+    gl.uniform1iv(at("u_groups"), new Int32Array(groups));
+    gl.uniform1i(at("u_group_count"), groups.length);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    gl.disable(gl.SCISSOR_TEST);
+  }
+
+  // Puts a target on the canvas, enlarged smoothly; `highlight` is an index or -1.
+  present(target, masks, highlight) {
+    const { gl, canvas, screen } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, canvas.width, canvas.height);
+    gl.useProgram(screen.program);
+    this.#bind(target.image);
+    gl.uniform2f(screen.at("u_corner"), 0, 0);
+    gl.uniform2f(screen.at("u_size"), canvas.width, canvas.height);
+    gl.uniform1f(screen.at("u_masks"), masks);
+    gl.uniform1i(screen.at("u_highlight"), highlight);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  #bind(...textures) {
+    const { gl } = this;
+    textures.forEach((each, unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, each);
+    });
+  }
+}
+
+function texture(gl, internal, type, numbers) {
+  const rows = Math.ceil(numbers.length / 4 / TEXTURE_WIDTH);
+  const padded = new numbers.constructor(4 * TEXTURE_WIDTH * rows);
+  padded.set(numbers);
+  const made = gl.createTexture();
+  gl.activeTexture(gl.TEXTURE0);
+  gl.bindTexture(gl.TEXTURE_2D, made);
+  gl.texStorage2D(gl.TEXTURE_2D, 1, internal, TEXTURE_WIDTH, rows);
+  gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, TEXTURE_WIDTH, rows, gl.RGBA, type, padded);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+  return made;
+}
+
+function compile(gl, sources, fragment, defines) {
+  const program = gl.createProgram();
+  // A whole number such as 0.0 loses its point in JSON.
+  const floats = new Set(["SLAB_LOW", "SLAB_HIGH"]);
+  const lines = Object.entries(defines).map(([key, value]) => `#define ${key} ${floats.has(key) ? `float(${value})` : `(${value})`}`);
+  const stages = [[gl.VERTEX_SHADER, "screen.vert", []], [gl.FRAGMENT_SHADER, fragment, lines]].map(([type, name, head]) => {
+    const shader = gl.createShader(type);
+    gl.shaderSource(shader, `${sources["prologue_web.glsl"]}${head.join("\n")}\n${sources[name]}`);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+    return [name, shader];
+  });
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+    const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
+    throw new Error(`The shaders do not compile on this device. ${`${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500)}`);
+  }
+  const places = new Map();
+  const at = (name) => {
+    if (!places.has(name)) places.set(name, gl.getUniformLocation(program, name));
+    return places.get(name);
+  };
+  return { program, at };
+}
