@@ -113,85 +113,79 @@ def _matrices(
     """Return the texels of both textures, the constants of the shader, and its steps."""
     allocation, code = decoder.allocation, decoder.allocation.code
     latent = slots.detach().cpu().double().numpy()
-    count, heads = len(latent), allocation.layers[0].attention.heads
-    narrow, place = 2 * -(-code.size // 8), 4 * -(-count // 4)
-    mixed, shares = 2 * -(-count // 8), 2 * -(-heads * place // 8)
-    # Where each activation lies, in vec4; the last MLP needs the average ray feature and the shares alone.
-    ray = narrow + mixed
-    x, normed, wide = ray + narrow, ray + 2 * narrow, ray + 3 * narrow
+    count, heads, size = len(latent), allocation.layers[0].attention.heads, code.size
+    # Where each activation lies; the last MLP needs the average ray feature and the shares alone.
+    shares = _padded(size)
+    ray = shares + _padded(count)
+    x, normed, wide = (ray + n * _padded(size) for n in (1, 2, 3))
     steps = _Steps()
     first, second = (_linear(part) for part in allocation.ray_mlp if isinstance(part, nn.Linear))
-    end = steps.linear(_NETWORK, first, normed, narrow, wide, _RELU)
-    steps.linear(_NETWORK, second, wide, end - wide, ray)
+    steps.linear(_NETWORK, first, normed, wide, _RELU)
+    steps.linear(_NETWORK, second, wide, ray)
     steps.other(_COPY)
-    widest = max(end, wide + shares, wide + mixed)
     for layer in allocation.layers:
-        logits, out = _attention(layer, latent, place)
+        logits, out = _attention(layer, latent)
         steps.other(_STANDARDISE)
-        steps.linear(_SCENE, logits, normed, narrow, wide)
+        steps.linear(_SCENE, logits, normed, wide)
         steps.other(_CHOOSE)
-        steps.linear(_SCENE, out, wide, shares, x, _ADD)
+        steps.linear(_SCENE, out, wide, x, _ADD)
         steps.other(_STANDARDISE)
-        end = steps.linear(_NETWORK, _after_norm(layer.mlp_norm, layer.mlp[0]), normed, narrow, wide, _GELU)
-        steps.linear(_NETWORK, _linear(layer.mlp[2]), wide, end - wide, x, _ADD)
-        widest = max(widest, end)
+        steps.linear(_NETWORK, _after_norm(layer.mlp_norm, layer.mlp[0]), normed, wide, _GELU)
+        steps.linear(_NETWORK, _linear(layer.mlp[2]), wide, x, _ADD)
     keys = latent @ _array(decoder.key.weight).T
-    steps.linear(_SCENE, (keys @ _array(decoder.query.weight) * decoder.scale, None), x, narrow, wide)
+    steps.linear(_SCENE, (keys @ _array(decoder.query.weight) * decoder.scale, None), x, wide)
     colour_step = len(steps)
     (weight, bias), *middle, last = (_linear(part) for part in decoder.render if isinstance(part, nn.Linear))
     split = latent.shape[1]
-    length = 2 * -(-len(weight) // 8)
-    steps.linear(_NETWORK, (weight[:, split:], bias), 0, narrow, ray)
-    steps.linear(_SCENE, (weight[:, :split] @ latent.T, None), narrow, mixed, ray, _ADD + _LEAKY)
-    here, there = ray, ray + length
+    steps.linear(_NETWORK, (weight[:, split:], bias), 0, ray)
+    steps.linear(_SCENE, (weight[:, :split] @ latent.T, None), shares, ray, _ADD + _LEAKY)
+    here, there = ray, ray + _padded(len(weight))
     for part in middle:
-        steps.linear(_NETWORK, part, here, length, there, _LEAKY)
+        steps.linear(_NETWORK, part, here, there, _LEAKY)
         here, there = there, here
-    steps.linear(_NETWORK, last, here, length, there)
+    steps.linear(_NETWORK, last, here, there)
     sizes: dict[str, int | float] = {
-        "CODE": code.size,
-        "CODE_4": narrow,
+        "CODE": size,
         "ORIGIN_OCTAVES": code.origin_octaves,
         "ORIGIN_START": code.origin_start,
         "DIRECTION_OCTAVES": code.direction_octaves,
         "DIRECTION_START": code.direction_start,
-        "SLAB_OCTAVES": code.slab_octaves,
+        # Never asked for without octaves, but the shader divides by them.
+        "SLAB_OCTAVES": max(1, code.slab_octaves),
         "SLAB_START": code.slab_start,
         "SLAB_LOW": float(code.slab_heights[0]),
         "SLAB_HIGH": float(code.slab_heights[1]),
-        "SLOTS_4": place // 4,
-        "MIX_8": mixed // 2,
+        "SLOTS": count,
         "HEADS": heads,
+        "SHARES": shares,
+        "RAY": ray,
+        "X": x,
+        "NORMED": normed,
+        "WIDE": wide,
         "COLOUR": there,
         "COLOUR_STEP": colour_step,
         "STEPS": len(steps),
-        "ACTIVATIONS": max(widest, ray + 2 * length, there + 2),
+        "ACTIVATIONS": max(steps.end, wide + 10) + 3,
     }
     return steps.texels(_NETWORK), steps.texels(_SCENE), sizes, steps.table
 
 
-def _attention(layer: Layer, latent: np.ndarray, place: int) -> tuple[_Matrix, _Matrix]:
+def _attention(layer: Layer, latent: np.ndarray) -> tuple[_Matrix, _Matrix]:
     """Fold the slots into a layer's attention.
 
     Returns:
-        The matrix from a normalised feature to the logits of every head and slot (heads * place, C), and the one
-        from their shares to what is added to the feature (C, heads * place).
+        The matrix from a normalised feature to the logits of every head and slot (heads * K, C), and the one from
+        their shares to what is added to the feature (C, heads * K).
     """
-    attention, count = layer.attention, len(latent)
+    attention = layer.attention
     query, bias = _after_norm(layer.attention_norm, attention.query)
     keys, values = (latent @ _array(part.weight).T for part in (attention.key, attention.value))
     out, out_bias = _linear(attention.out)
     depth = len(query) // attention.heads
-    logits = np.zeros((attention.heads, place, query.shape[1]))
-    logit_bias = np.zeros((attention.heads, place))
-    mixed = np.zeros((len(out), attention.heads, place))
-    for head in range(attention.heads):
-        part = slice(head * depth, (head + 1) * depth)
-        logits[head, :count] = keys[:, part] @ query[part] * depth**-0.5
-        logit_bias[head, :count] = keys[:, part] @ bias[part] * depth**-0.5
-        mixed[:, head, :count] = out[:, part] @ values[:, part].T
-    flat = logits.reshape(-1, logits.shape[-1])
-    return (flat, logit_bias.ravel()), (mixed.reshape(len(out), -1), out_bias)
+    heads = [slice(head * depth, (head + 1) * depth) for head in range(attention.heads)]
+    logits = np.concatenate([keys[:, part] @ query[part] for part in heads]) * depth**-0.5
+    logit_bias = np.concatenate([keys[:, part] @ bias[part] for part in heads]) * depth**-0.5
+    return (logits, logit_bias), (np.concatenate([out[:, part] @ values[:, part].T for part in heads], 1), out_bias)
 
 
 _Matrix = tuple[np.ndarray, np.ndarray | None]
@@ -202,6 +196,7 @@ class _Steps:
 
     def __init__(self) -> None:
         self.table: list[tuple[int, ...]] = []
+        self.end = 0
         self._parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
 
     def __len__(self) -> int:
@@ -210,20 +205,22 @@ class _Steps:
     def other(self, kind: int) -> None:
         self.table.append((kind, 0, 0, 0, 0, 0, 0, 0))
 
-    def linear(
-        self, texture: int, matrix: _Matrix, start: int, inputs_4: int, to: int, activation: int = 0
-    ) -> int:
-        """Apply a matrix to the ``inputs_4`` vectors from ``start`` on; return where the result ends."""
+    def linear(self, texture: int, matrix: _Matrix, start: int, to: int, activation: int = 0) -> None:
+        """Apply a matrix to the activations from ``start`` on, and put the result, padded, from ``to`` on."""
         weight, bias = matrix
         parts = self._parts[texture]
         base = sum(map(len, parts))
-        parts.append(pack_matrix(np.pad(weight, ((0, 0), (0, 4 * inputs_4 - weight.shape[1]))), bias))
-        groups = -(-len(weight) // 8)
-        self.table.append((0, texture, base, activation, start, inputs_4, to, groups))
-        return to + 2 * groups
+        parts.append(pack_matrix(weight, bias))
+        outputs = _padded(len(weight))
+        self.table.append((0, texture, base, activation, start, -(-weight.shape[1] // 4), to, outputs // 8))
+        self.end = max(self.end, to + outputs)
 
     def texels(self, texture: int) -> np.ndarray:
         return np.concatenate(self._parts[texture])
+
+
+def _padded(count: int) -> int:
+    return 8 * -(-count // 8)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -6,8 +6,7 @@ On disk (``slots/`` of an exported page):
     network.bin   float16, little endian: matrices of the decoder
     scene.bin     float32: matrices that depend on the slots
 
-A matrix of I inputs and O outputs, both padded with zeros to multiples of 8 (inputs may be padded by less, to 4), is
-stored by groups of eight outputs: two texels (of four numbers) with the bias, then two texels for every input. The
+A matrix, padded with zeros to multiples of 4 inputs and 8 outputs, is stored by groups of eight outputs: two texels (of four numbers) with the bias, then two texels for every input. The
 steps of the drawing are a table of eight numbers each, described in ``viewer/shaders/slots/mixer.frag``.
 """
 
@@ -19,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["SlotEntry", "SlotScene", "hidden_vector", "pack_matrix", "ray_motions", "slot_defines", "write_slots"]
+__all__ = ["SlotEntry", "SlotScene", "pack_matrix", "ray_motions", "slot_defines", "write_slots"]
 
 FORMAT = "smerf-slots-web-1"
-_GONE = -1e30
 
 
 @dataclass(frozen=True)
@@ -65,29 +63,17 @@ class SlotScene:
 def pack_matrix(weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """Return the texels (T, 4) of a matrix (O, I) in the order that ``mixer.frag`` reads."""
     outputs, inputs = weight.shape
-    rows, columns = -(-outputs // 8) * 8, -(-inputs // 4) * 4
-    padded = np.zeros((rows, columns + 1))
+    columns = -(-inputs // 4) * 4
+    padded = np.zeros((-(-outputs // 8) * 8, columns + 1))
     padded[:outputs, 1 : inputs + 1] = weight
     if bias is not None:
         padded[:outputs, 0] = bias
-    # (groups, 2, 4, inputs) to (groups, inputs, 2, 4)
     return padded.reshape(-1, 2, 4, columns + 1).transpose(0, 3, 1, 2).reshape(-1, 4)
 
 
-def slot_defines(scene: SlotScene, groups: int) -> dict[str, str]:
-    """Return the constants of ``mixer.frag`` as text, for shaders that take up to ``groups`` ray groups."""
-    values = scene.sizes | {"GROUPS": groups}
-    return {
-        name: f"({value!r})" if isinstance(value, float) else f"({value})" for name, value in values.items()
-    }
-
-
-def hidden_vector(scene: SlotScene, hidden: set[int]) -> np.ndarray:
-    """Return, for every place of a slot, 0 or -1e30: for slots of which ``hidden`` holds the index, and padding."""
-    values = np.full(4 * int(scene.sizes["SLOTS_4"]), _GONE, np.float32)
-    for index in range(len(scene.slots)):
-        values[index] = _GONE if index in hidden else 0.0
-    return values
+def slot_defines(scene: SlotScene) -> dict[str, str]:
+    """Return the constants of the shaders as text."""
+    return {name: f"({value!r})" for name, value in scene.sizes.items()}
 
 
 def ray_motions(scene: SlotScene, motions: np.ndarray) -> np.ndarray:

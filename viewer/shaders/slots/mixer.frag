@@ -1,33 +1,31 @@
-// The Slot Mixer, one ray per pixel: ray code, allocation transformer, choice of slots, colour.
+// The Slot Mixer for a block of 2 x 2 pixels: ray code, allocation transformer, choice of slots, colour.
 //
 // Attention is linear in keys and in values, so what depends on the slots alone is folded into matrices once for a
 // scene (smerf/objects/pack.py): a head's logits are one product with the ray's feature, its output one with the
-// shares. Activations lie in one array, `a`, in vec4; every matrix has its outputs padded to groups of eight.
+// shares. A vec4 holds one feature of the block's four rays, so every fetched weight serves all four. Activations lie
+// in one array, `a`; matrices are padded to groups of four inputs and eight outputs.
 
-uniform sampler2D u_network;  // RGBA16F or RGBA32F: matrices of the decoder
+uniform sampler2D u_network;  // RGBA16F: matrices of the decoder
 uniform sampler2D u_scene;    // RGBA32F: matrices that depend on the slots
 uniform vec3 u_position;      // camera in world units
 uniform mat3 u_rotation;      // its right, up and back as columns
 uniform vec4 u_lens;          // 1/fx, 1/fy, cx, cy in pixels from the lower left corner
-uniform vec4 u_hidden[SLOTS_4];    // 0 for a slot that is drawn, -1e30 for one that is not
-uniform ivec4 u_group[SLOTS_4];    // the ray group of each slot
-uniform vec4 u_motion[3 * GROUPS]; // rows of the map from world rays to those of a group
-uniform int u_groups[GROUPS];      // the groups that have a slot to draw
+uniform vec2 u_slots[SLOTS];  // 0 for a slot that is drawn and -1e30 for one that is not; its ray group
 uniform int u_group_count;
+uniform vec4 u_motion[3 * SLOTS];  // rows of the map from world rays to those of a group
 // What to compute, two vectors a step: (kind, texture, first texel, activation), (from, inputs / 4, to, outputs / 8).
 uniform ivec4 u_steps[2 * STEPS];
-
 uniform int u_zero;  // 0: drivers that unroll loops would take minutes to compile
 
-layout(location = 0) out vec4 o_pixel;  // colour, and the slot with the largest share as index / 255
+// Colour, and the slot with the largest share as index / 255, of the lower left, lower right, upper left, upper right.
+layout(location = 0) out vec4 o_0;
+layout(location = 1) out vec4 o_1;
+layout(location = 2) out vec4 o_2;
+layout(location = 3) out vec4 o_3;
 
 const float GONE = -1e30;
-const int SHARES = CODE_4;          // after the average ray feature: the shares of the slots
-const int RAY = SHARES + 2 * MIX_8; // feature of one group's ray
-const int X = RAY + CODE_4;         // what the allocation makes of it
-const int NORMED = X + CODE_4;
-const int WIDE = NORMED + CODE_4;   // hidden layers and logits
-
+// SHARES, RAY, X, NORMED, WIDE are defined by the host: where in `a` the shares of the slots lie, the feature of one
+// group's ray, what the allocation makes of it, that standardised, and hidden layers. The average ray feature is at 0.
 vec4 a[ACTIVATIONS];
 
 vec4 activate(vec4 v, int kind) {
@@ -43,6 +41,9 @@ vec4 activate(vec4 v, int kind) {
   return v;
 }
 
+#define ADD_PRODUCTS r0 += low.x * v; r1 += low.y * v; r2 += low.z * v; r3 += low.w * v; \
+  r4 += high.x * v; r5 += high.y * v; r6 += high.z * v; r7 += high.w * v;
+
 vec4 weight(sampler2D matrices, int i) {
   return texelFetch(matrices, ivec2(i & 1023, i >> 10), 0);
 }
@@ -54,97 +55,111 @@ void linear(sampler2D matrices, ivec4 what, ivec4 where) {
     vec4 low = weight(matrices, base);
     vec4 high = weight(matrices, base + 1);
     base += 2;
+    vec4 r0 = vec4(low.x), r1 = vec4(low.y), r2 = vec4(low.z), r3 = vec4(low.w);
+    vec4 r4 = vec4(high.x), r5 = vec4(high.y), r6 = vec4(high.z), r7 = vec4(high.w);
     for (int i = 0; i < where.y; i++) {
-      vec4 v = a[where.x + i];
-      low += v.x * weight(matrices, base) + v.y * weight(matrices, base + 2) + v.z * weight(matrices, base + 4) + v.w * weight(matrices, base + 6);
-      high += v.x * weight(matrices, base + 1) + v.y * weight(matrices, base + 3) + v.z * weight(matrices, base + 5) + v.w * weight(matrices, base + 7);
+      vec4 v;
+      v = a[where.x + 4 * i + 0];
+      low = weight(matrices, base + 0);
+      high = weight(matrices, base + 1);
+      ADD_PRODUCTS
+      v = a[where.x + 4 * i + 1];
+      low = weight(matrices, base + 2);
+      high = weight(matrices, base + 3);
+      ADD_PRODUCTS
+      v = a[where.x + 4 * i + 2];
+      low = weight(matrices, base + 4);
+      high = weight(matrices, base + 5);
+      ADD_PRODUCTS
+      v = a[where.x + 4 * i + 3];
+      low = weight(matrices, base + 6);
+      high = weight(matrices, base + 7);
+      ADD_PRODUCTS
       base += 8;
     }
-    int at = where.z + 2 * o;
-    if (what.w >= 8) {
-      low += a[at];
-      high += a[at + 1];
-    }
-    a[at] = activate(low, what.w & 7);
-    a[at + 1] = activate(high, what.w & 7);
+    int at = where.z + 8 * o;
+    if (what.w < 8) for (int c = 0; c < 8 + u_zero; c++) a[at + c] = vec4(0.0);
+    a[at] += r0;
+    a[at + 1] += r1;
+    a[at + 2] += r2;
+    a[at + 3] += r3;
+    a[at + 4] += r4;
+    a[at + 5] += r5;
+    a[at + 6] += r6;
+    a[at + 7] += r7;
   }
+  if ((what.w & 7) != 0) for (int i = where.z; i < where.z + 8 * where.w; i++) a[i] = activate(a[i], what.w & 7);
 }
 
-// a[NORMED ..] = a[X ..] with mean 0 and variance 1; gain and shift are in the matrix that follows. Padding is 0.
+// a[NORMED ..] = a[X ..] with mean 0 and variance 1; gain and shift are in the matrix that follows.
 void standardise() {
-  float sum = 0.0;
-  for (int i = 0; i < CODE_4 + u_zero; i++) sum += dot(a[X + i], vec4(1.0));
-  float mean = sum / float(CODE);
-  float squares = 0.0;
-  for (int i = 0; i < CODE_4 + u_zero; i++) {
+  vec4 mean = vec4(0.0);
+  for (int i = 0; i < CODE + u_zero; i++) mean += a[X + i];
+  mean /= float(CODE);
+  vec4 squares = vec4(0.0);
+  for (int i = 0; i < CODE + u_zero; i++) {
     vec4 d = a[X + i] - mean;
-    squares += dot(d, d);
+    squares += d * d;
   }
-  squares -= float(4 * CODE_4 - CODE) * mean * mean;
-  float s = inversesqrt(squares / float(CODE) + 1e-5);
-  for (int i = 0; i < CODE_4 + u_zero; i++) a[NORMED + i] = (a[X + i] - mean) * s;
-}
-
-float power_of_two(int k) {
-  return k >= 0 ? float(1 << k) : 1.0 / float(1 << -k);
-}
-
-// Sine or cosine number j of `count` coordinates: sin(2^k pi x), reduced to one turn before the sine.
-float wave(vec4 x, int count, int octaves, int start, int j) {
-  bool is_cosine = j >= count * octaves;
-  if (is_cosine) j -= count * octaves;
-  int axis = j / octaves;
-  float value = axis == 0 ? x.x : axis == 1 ? x.y : axis == 2 ? x.z : x.w;
-  float turns = value * power_of_two(start + j - axis * octaves - 1);
-  float angle = 6.28318530718 * (turns - floor(turns));
-  return is_cosine ? cos(angle) : sin(angle);
-}
-
-vec2 slab_point(vec3 origin, vec3 direction, float height) {
-  float t = max((height - origin.z) / min(direction.z, -0.02), 0.0);
-  vec2 point = origin.xy + t * direction.xy;
-  return point / max(length(point) / 8.0, 1.0);
-}
-
-void encode(vec3 origin, vec3 direction) {
-  vec4 slab = vec4(slab_point(origin, direction, SLAB_LOW), slab_point(origin, direction, SLAB_HIGH));
-  for (int i = 0; i < CODE_4 + u_zero; i++) {
-    vec4 v = vec4(0.0);
-    for (int c = 0; c < 4 + u_zero; c++) {
-      int j = 4 * i + c;
-      float value = 0.0;
-      if (j < 6 * ORIGIN_OCTAVES) value = wave(vec4(origin, 0.0), 3, ORIGIN_OCTAVES, ORIGIN_START, j);
-      else if (j < 6 * (ORIGIN_OCTAVES + DIRECTION_OCTAVES)) {
-        value = wave(vec4(direction, 0.0), 3, DIRECTION_OCTAVES, DIRECTION_START, j - 6 * ORIGIN_OCTAVES);
-      }
-#if SLAB_OCTAVES > 0
-      else if (j < CODE) value = wave(slab, 4, SLAB_OCTAVES, SLAB_START, j - 6 * (ORIGIN_OCTAVES + DIRECTION_OCTAVES));
-#endif
-      if (c == 0) v.x = value;
-      else if (c == 1) v.y = value;
-      else if (c == 2) v.z = value;
-      else v.w = value;
-    }
-    a[NORMED + i] = v;
-  }
+  vec4 s = inversesqrt(squares / float(CODE) + 1e-5);
+  for (int i = 0; i < CODE + u_zero; i++) a[NORMED + i] = (a[X + i] - mean) * s;
 }
 
 // Softmax over the slots of every head, in place.
 void choose() {
   for (int h = 0; h < HEADS + u_zero; h++) {
-    int at = WIDE + h * SLOTS_4;
-    float most = GONE;
-    for (int k = 0; k < SLOTS_4 + u_zero; k++) {
-      vec4 v = a[at + k] + u_hidden[k];
-      a[at + k] = v;
-      most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+    int at = WIDE + h * SLOTS;
+    vec4 most = vec4(GONE);
+    for (int k = 0; k < SLOTS + u_zero; k++) most = max(most, a[at + k] + u_slots[k].x);
+    vec4 sum = vec4(0.0);
+    for (int k = 0; k < SLOTS + u_zero; k++) {
+      vec4 e = exp(a[at + k] + u_slots[k].x - most);
+      a[at + k] = e;
+      sum += e;
     }
-    float sum = 0.0;
-    for (int k = 0; k < SLOTS_4 + u_zero; k++) {
-      a[at + k] = exp(a[at + k] - most);
-      sum += dot(a[at + k], vec4(1.0));
+    for (int k = 0; k < SLOTS + u_zero; k++) a[at + k] /= sum;
+  }
+}
+
+// Where rays meet a level plane, within 8 units of the axis: a[at] and a[at + 1].
+void meet_plane(int at, vec3 o, vec4 dx, vec4 dy, vec4 dz, float height) {
+  vec4 t = max((height - o.z) / min(dz, -0.02), 0.0);
+  vec4 x = o.x + t * dx;
+  vec4 y = o.y + t * dy;
+  vec4 shrink = max(sqrt(x * x + y * y) / 8.0, 1.0);
+  a[at] = x / shrink;
+  a[at + 1] = y / shrink;
+}
+
+// Sines, then cosines, of 2^k pi x for every coordinate of origin, direction and the points on two planes.
+void encode(vec3 o, vec4 dx, vec4 dy, vec4 dz) {
+  a[WIDE] = vec4(o.x);
+  a[WIDE + 1] = vec4(o.y);
+  a[WIDE + 2] = vec4(o.z);
+  a[WIDE + 3] = dx;
+  a[WIDE + 4] = dy;
+  a[WIDE + 5] = dz;
+  meet_plane(WIDE + 6, o, dx, dy, dz, SLAB_LOW);
+  meet_plane(WIDE + 8, o, dx, dy, dz, SLAB_HIGH);
+  for (int i = 0; i < CODE + u_zero; i++) {
+    int j = i;
+    ivec4 part = ivec4(3, ORIGIN_OCTAVES, ORIGIN_START, WIDE);
+    if (j >= 6 * ORIGIN_OCTAVES) {
+      j -= 6 * ORIGIN_OCTAVES;
+      part = ivec4(3, DIRECTION_OCTAVES, DIRECTION_START, WIDE + 3);
+      if (j >= 6 * DIRECTION_OCTAVES) {
+        j -= 6 * DIRECTION_OCTAVES;
+        part = ivec4(4, SLAB_OCTAVES, SLAB_START, WIDE + 6);
+      }
     }
-    for (int k = 0; k < SLOTS_4 + u_zero; k++) a[at + k] /= sum;
+    bool is_cosine = j >= part.x * part.y;
+    if (is_cosine) j -= part.x * part.y;
+    int axis = j / part.y;
+    int k = part.z + j - axis * part.y - 1;
+    // In turns, reduced to one before the sine: exact, as factors are powers of two.
+    vec4 turns = a[part.w + axis] * (k >= 0 ? float(1 << k) : 1.0 / float(1 << -k));
+    vec4 angle = 6.28318530718 * (turns - floor(turns));
+    a[NORMED + i] = is_cosine ? cos(angle) : sin(angle);
   }
 }
 
@@ -155,59 +170,65 @@ void run(int first, int last) {
     else if (what.x == 0) linear(u_scene, what, u_steps[2 * n + 1]);
     else if (what.x == 1) standardise();
     else if (what.x == 2) choose();
-    else for (int i = 0; i < CODE_4 + u_zero; i++) a[X + i] = a[RAY + i];
+    else for (int i = 0; i < CODE + u_zero; i++) a[X + i] = a[RAY + i];
   }
 }
 
 void main() {
-  vec2 at = (gl_FragCoord.xy - u_lens.zw) * u_lens.xy;
-  vec4 direction = vec4(normalize(u_rotation * vec3(at, -1.0)), 0.0);
+  vec2 corner = 2.0 * floor(gl_FragCoord.xy) + 0.5;
+  vec4 u = (corner.x + vec4(0.0, 1.0, 0.0, 1.0) - u_lens.z) * u_lens.x;
+  vec4 v = (corner.y + vec4(0.0, 0.0, 1.0, 1.0) - u_lens.w) * u_lens.y;
+  vec4 inverse = inversesqrt(u * u + v * v + 1.0);
+  vec4 dx = (u_rotation[0].x * u + u_rotation[1].x * v - u_rotation[2].x) * inverse;
+  vec4 dy = (u_rotation[0].y * u + u_rotation[1].y * v - u_rotation[2].y) * inverse;
+  vec4 dz = (u_rotation[0].z * u + u_rotation[1].z * v - u_rotation[2].z) * inverse;
   vec4 origin = vec4(u_position, 1.0);
-  for (int i = 0; i < RAY + u_zero; i++) a[i] = vec4(0.0);
-  float most = GONE;
-  float sum = 0.0;
+  for (int i = 0; i < ACTIVATIONS + u_zero; i++) a[i] = vec4(0.0);
+  vec4 most = vec4(GONE);
+  vec4 sum = vec4(0.0);
   // A slot that was moved sees rays moved the opposite way. One softmax over all groups, kept as it grows; after the
   // last group comes the colour.
-  for (int n = 0; n <= u_group_count; n++) {
-    bool is_colour = n == u_group_count;
-    int g = u_groups[min(n, GROUPS - 1)];
+  for (int g = 0; g <= u_group_count; g++) {
+    bool is_colour = g == u_group_count;
     if (is_colour) for (int i = 0; i < RAY + u_zero; i++) a[i] /= sum;
     else {
       vec4 x = u_motion[3 * g];
       vec4 y = u_motion[3 * g + 1];
       vec4 z = u_motion[3 * g + 2];
-      encode(vec3(dot(x, origin), dot(y, origin), dot(z, origin)), vec3(dot(x, direction), dot(y, direction), dot(z, direction)));
+      encode(
+        vec3(dot(x, origin), dot(y, origin), dot(z, origin)),
+        x.x * dx + x.y * dy + x.z * dz, y.x * dx + y.y * dy + y.z * dz, z.x * dx + z.y * dy + z.z * dz
+      );
     }
     run(is_colour ? COLOUR_STEP : 0, is_colour ? STEPS : COLOUR_STEP);
     if (is_colour) break;
-    float before = most;
-    for (int k = 0; k < SLOTS_4 + u_zero; k++) {
-      vec4 v = a[WIDE + k] + u_hidden[k] + GONE * vec4(notEqual(u_group[k], ivec4(g)));
-      a[WIDE + k] = v;
-      most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+    vec4 before = most;
+    for (int k = 0; k < SLOTS + u_zero; k++) {
+      a[WIDE + k] += u_slots[k].x + (int(u_slots[k].y) == g ? 0.0 : GONE);
+      most = max(most, a[WIDE + k]);
     }
-    float old = exp(before - most);
-    float gained = 0.0;
-    for (int k = 0; k < SLOTS_4 + u_zero; k++) {
+    vec4 old = exp(before - most);
+    vec4 gained = vec4(0.0);
+    for (int k = 0; k < SLOTS + u_zero; k++) {
       vec4 e = exp(a[WIDE + k] - most);
       a[SHARES + k] = a[SHARES + k] * old + e;
-      gained += dot(e, vec4(1.0));
+      gained += e;
     }
     sum = sum * old + gained;
-    for (int i = 0; i < CODE_4 + u_zero; i++) a[i] = a[i] * old + gained * a[RAY + i];
+    for (int i = 0; i < CODE + u_zero; i++) a[i] = a[i] * old + gained * a[RAY + i];
   }
-  int first = 0;
-  float largest = -1.0;
-  for (int k = 0; k < SLOTS_4 + u_zero; k++) {
-    vec4 share = a[SHARES + k];
-    for (int c = 0; c < 4 + u_zero; c++) {
-      float value = c == 0 ? share.x : c == 1 ? share.y : c == 2 ? share.z : share.w;
-      if (value > largest) {
-        largest = value;
-        first = 4 * k + c;
-      }
-    }
+  vec4 owner = vec4(0.0);
+  vec4 largest = vec4(-1.0);
+  for (int k = 0; k < SLOTS + u_zero; k++) {
+    owner = mix(owner, vec4(float(k)), vec4(greaterThan(a[SHARES + k], largest)));
+    largest = max(largest, a[SHARES + k]);
   }
-  vec3 colour = 1.0 / (1.0 + exp(-a[COLOUR].xyz));
-  o_pixel = vec4(colour, float(first) / 255.0);
+  vec4 red = 1.0 / (1.0 + exp(-a[COLOUR]));
+  vec4 green = 1.0 / (1.0 + exp(-a[COLOUR + 1]));
+  vec4 blue = 1.0 / (1.0 + exp(-a[COLOUR + 2]));
+  owner /= 255.0;
+  o_0 = vec4(red.x, green.x, blue.x, owner.x);
+  o_1 = vec4(red.y, green.y, blue.y, owner.y);
+  o_2 = vec4(red.z, green.z, blue.z, owner.z);
+  o_3 = vec4(red.w, green.w, blue.w, owner.w);
 }

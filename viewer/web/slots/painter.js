@@ -18,10 +18,8 @@ export class SlotPainter {
   prepare() {
     const { gl, scene, sources } = this;
     this.targets = {};
-    this.places = 4 * scene.sizes.SLOTS_4;
-    const defines = { ...scene.sizes, GROUPS: Math.max(1, scene.motions.length) };
-    this.mixer = compile(gl, sources, "slots/mixer.frag", defines);
-    this.screen = compile(gl, sources, "slots/present.frag", defines);
+    this.mixer = compile(gl, sources, "slots/mixer.frag", scene.sizes);
+    this.screen = compile(gl, sources, "slots/present.frag", scene.sizes);
     this.network = texture(gl, gl.RGBA16F, gl.HALF_FLOAT, scene.network);
     this.matrices = texture(gl, gl.RGBA32F, gl.FLOAT, scene.matrices);
     const { program, at } = this.mixer;
@@ -29,15 +27,9 @@ export class SlotPainter {
     gl.uniform1i(at("u_network"), 0);
     gl.uniform1i(at("u_scene"), 1);
     gl.uniform4iv(at("u_steps"), new Int32Array(scene.steps.flat()));
-    gl.uniform4fv(at("u_motion"), new Float32Array(scene.motions.flat()));
-    const groups = new Int32Array(this.places).fill(-1);
-    groups.set(scene.slots.map((slot) => slot.group));
-    gl.uniform4iv(at("u_group"), groups);
-    const palette = new Float32Array(3 * this.places);
-    palette.set(scene.slots.flatMap((slot) => slot.colour.map((value) => value / 255)));
     gl.useProgram(this.screen.program);
     gl.uniform1i(this.screen.at("u_picture"), 0);
-    gl.uniform3fv(this.screen.at("u_palette"), palette);
+    gl.uniform3fv(this.screen.at("u_palette"), scene.slots.flatMap((slot) => slot.colour.map((value) => value / 255)));
     gl.bindVertexArray(gl.createVertexArray());
     gl.disable(gl.BLEND);
     gl.disable(gl.DITHER);
@@ -52,37 +44,40 @@ export class SlotPainter {
       gl.deleteTexture(old.image);
       gl.deleteFramebuffer(old.frame);
     }
+    // Four layers: one for each pixel of a block of 2 x 2.
+    const [columns, rows] = [(width + 1) >> 1, (height + 1) >> 1];
     const image = gl.createTexture();
     gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, image);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, width, height);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    gl.bindTexture(gl.TEXTURE_2D_ARRAY, image);
+    gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.RGBA8, columns, rows, 4);
+    gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     const frame = gl.createFramebuffer();
     gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
-    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, image, 0);
-    return (this.targets[role] = { width, height, image, frame });
+    const places = [0, 1, 2, 3].map((layer) => gl.COLOR_ATTACHMENT0 + layer);
+    places.forEach((place, layer) => gl.framebufferTextureLayer(gl.FRAMEBUFFER, place, image, 0, layer));
+    gl.drawBuffers(places);
+    return (this.targets[role] = { width, height, columns, rows, image, frame });
   }
 
-  // Draws rows [low, high) of the target, counted from below; `hidden` holds indices of slots.
-  draw(target, { matrix, fov }, hidden, low = 0, high = target.height) {
+  // Draws rows [low, high) of 2 x 2 blocks of the target, counted from below; `hidden` holds indices of slots.
+  draw(target, { matrix, fov }, hidden, low = 0, high = target.rows) {
     const { gl, scene } = this;
     const { at, program } = this.mixer;
-    const flags = new Float32Array(this.places).fill(GONE);
-    scene.slots.forEach((_, index) => (flags[index] = hidden.has(index) ? GONE : 0));
-    const groups = [...new Set(scene.slots.filter((_, index) => !hidden.has(index)).map((slot) => slot.group))];
+    const visible = scene.slots.filter((_, index) => !hidden.has(index));
+    const groups = [...new Set(visible.map((slot) => slot.group))];
     const tangent = Math.tan((fov * Math.PI) / 360) / (target.height / 2);
     gl.bindFramebuffer(gl.FRAMEBUFFER, target.frame);
-    gl.viewport(0, 0, target.width, target.height);
+    gl.viewport(0, 0, target.columns, target.rows);
     gl.enable(gl.SCISSOR_TEST);
-    gl.scissor(0, low, target.width, high - low);
+    gl.scissor(0, low, target.columns, high - low);
     gl.useProgram(program);
-    this.#bind(this.network, this.matrices);
+    this.#bind(gl.TEXTURE_2D, this.network, this.matrices);
     gl.uniform3fv(at("u_position"), position(matrix));
     gl.uniformMatrix3fv(at("u_rotation"), false, [0, 1, 2].flatMap((i) => column(matrix, i)));
     gl.uniform4f(at("u_lens"), tangent, tangent, target.width / 2, target.height / 2);
-    gl.uniform4fv(at("u_hidden"), flags);
-    gl.uniform1iv(at("u_groups"), new Int32Array(groups));
+    gl.uniform2fv(at("u_slots"), scene.slots.flatMap((slot, index) => (hidden.has(index) ? [GONE, 0] : [0, groups.indexOf(slot.group)])));
+    gl.uniform4fv(at("u_motion"), groups.flatMap((group) => scene.motions[group]));
     gl.uniform1i(at("u_group_count"), groups.length);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     gl.disable(gl.SCISSOR_TEST);
@@ -94,7 +89,8 @@ export class SlotPainter {
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.useProgram(screen.program);
-    this.#bind(target.image);
+    this.#bind(gl.TEXTURE_2D_ARRAY, target.image);
+    gl.uniform2f(screen.at("u_picture_size"), target.width, target.height);
     gl.uniform2f(screen.at("u_corner"), 0, 0);
     gl.uniform2f(screen.at("u_size"), canvas.width, canvas.height);
     gl.uniform1f(screen.at("u_masks"), masks);
@@ -102,11 +98,11 @@ export class SlotPainter {
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
-  #bind(...textures) {
+  #bind(kind, ...textures) {
     const { gl } = this;
     textures.forEach((each, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, each);
+      gl.bindTexture(kind, each);
     });
   }
 }

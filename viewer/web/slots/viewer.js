@@ -263,12 +263,13 @@ export class SlotViewer {
     const target = this.painter.target("full", ...this.#size(this.pixels));
     if (this.bandVersion !== this.version) Object.assign(this, { bandVersion: this.version, bandRow: 0, bandMs: 0 });
     const budget = this.bandRow || this.frameMs ? BAND_MS / this.pixelMs : FIRST_BAND_PIXELS;
-    const high = Math.min(target.height, this.bandRow + Math.max(1, Math.floor(budget / target.width)));
+    // Rows count blocks of 2 x 2 pixels.
+    const high = Math.min(target.rows, this.bandRow + Math.max(1, Math.floor(budget / (4 * target.columns))));
     this.drawnAt = performance.now();
     this.painter.draw(target, { matrix: this.controls.matrix, fov: this.fov }, this.hidden, this.bandRow, high);
-    const pixels = (high - this.bandRow) * target.width;
+    const pixels = (high - this.bandRow) * 4 * target.columns;
     this.bandRow = high;
-    const isLast = high === target.height;
+    const isLast = high === target.rows;
     if (isLast) this.#take(target);
     const { version } = this;
     this.#startFence(pixels, (ms) => {
