@@ -55,7 +55,9 @@ def pack_scene(
     renderer = SlotRenderer(model, saved, folder)
     count = len(renderer.scene.numbers)
     if count > _MOST_SLOTS:
-        raise UsageError(f"the viewers draw up to {_MOST_SLOTS} slots, and this scene has {count}; remove some")
+        raise UsageError(
+            f"the viewers draw up to {_MOST_SLOTS} slots, and this scene has {count}; remove some"
+        )
     network, scene, sizes, steps = _matrices(model.decoder, renderer.scene.slots)
     frame = np.eye(4)
     if model.config.frame == "reference":
@@ -185,7 +187,10 @@ def _attention(layer: Layer, latent: np.ndarray) -> tuple[_Matrix, _Matrix]:
     heads = [slice(head * depth, (head + 1) * depth) for head in range(attention.heads)]
     logits = np.concatenate([keys[:, part] @ query[part] for part in heads]) * depth**-0.5
     logit_bias = np.concatenate([keys[:, part] @ bias[part] for part in heads]) * depth**-0.5
-    return (logits, logit_bias), (np.concatenate([out[:, part] @ values[:, part].T for part in heads], 1), out_bias)
+    return (logits, logit_bias), (
+        np.concatenate([out[:, part] @ values[:, part].T for part in heads], 1),
+        out_bias,
+    )
 
 
 _Matrix = tuple[np.ndarray, np.ndarray | None]

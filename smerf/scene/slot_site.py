@@ -120,4 +120,6 @@ def _shader_module() -> str:
     """Return shaders.js with the texts inside: some hosts refuse to serve unknown file types."""
     root = viewer_root() / "shaders"
     texts = {name: (root / name).read_text(encoding="utf-8") for name in _SHADERS}
-    return f"export async function loadSlotShaders() {{\n  return {json.dumps(texts)};\n}}\n".replace("</", "<\\/")
+    return f"export async function loadSlotShaders() {{\n  return {json.dumps(texts)};\n}}\n".replace(
+        "</", "<\\/"
+    )

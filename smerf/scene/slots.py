@@ -6,8 +6,9 @@ On disk (``slots/`` of an exported page):
     network.bin   float16, little endian: matrices of the decoder
     scene.bin     float32: matrices that depend on the slots
 
-A matrix, padded with zeros to multiples of 4 inputs and 8 outputs, is stored by groups of eight outputs: two texels (of four numbers) with the bias, then two texels for every input. The
-steps of the drawing are a table of eight numbers each, described in ``viewer/shaders/slots/mixer.frag``.
+A matrix, padded with zeros to multiples of 4 inputs and 8 outputs, is stored by groups of eight outputs:
+two texels (of four numbers) with the bias, then two texels for every input. The steps of the drawing are a
+table of eight numbers each, described in ``viewer/shaders/slots/mixer.frag``.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ class SlotEntry:
 class SlotScene:
     """Everything that drawing needs.
 
-    ``network`` (N, 4) float16 and ``scene`` (M, 4) float32 texels; ``sizes`` the constants of ``mixer.frag``
-    and ``steps`` (S, 8) int32 its table; ``slots``; ``motions`` (G, 4, 4) the motion of each ray group in world units; ``frame`` (4, 4) from world to
-    model coordinates; ``pose`` (3, 4) OpenGL camera-to-world of the start; ``fov`` its vertical field of view in
-    degrees; ``aspect`` width over height of the input views; ``azimuth`` how far, in degrees, cameras may stand
-    from the x axis where the model knows only one side, else 180.
+    ``network`` (N, 4) float16 and ``scene`` (M, 4) float32 texels; ``sizes`` the constants of
+    ``mixer.frag`` and ``steps`` (S, 8) int32 its table; ``slots``; ``motions`` (G, 4, 4) the motion of each
+    ray group in world units; ``frame`` (4, 4) from world to model coordinates; ``pose`` (3, 4) OpenGL
+    camera-to-world of the start; ``fov`` its vertical field of view in degrees; ``aspect`` width over
+    height of the input views; ``azimuth`` how far, in degrees, cameras may stand from the x axis where the
+    model knows only one side, else 180.
     """
 
     network: np.ndarray

@@ -29,7 +29,7 @@ def make(operations=(), settings=("rays.slab_octaves=4",)):
     model = tiny_model(*settings)
     torch.manual_seed(SEED)
     model.decoder.query.weight.mul_(6.0)
-    for name, value in model.decoder.named_parameters():
+    for value in model.decoder.parameters():
         if value.ndim == 1:
             value.add_(0.1 * torch.randn_like(value))
     view = tiny_scenes(1)
@@ -165,5 +165,5 @@ def test_foreign_folders_and_other_decoders_are_refused(made, tmp_path):
     assert (tmp_path / "mine/letter.txt").exists()
     model = tiny_model("decoder.kind=broadcast")
     saved = SavedSlots(**{**vars(made[1]), "model": model_digest(model)})
-    with pytest.raises(UsageError, match="decoder.kind=broadcast"):
+    with pytest.raises(UsageError, match="kind=broadcast"):
         pack_scene(model, saved)

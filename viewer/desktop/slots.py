@@ -129,7 +129,13 @@ class SlotPainter:
         self._vertices = int(GL.glGenVertexArrays(1))
 
     def draw(
-        self, canvas: Canvas, pose: np.ndarray, fov: float, edits: SlotEdits, low: int = 0, high: int | None = None
+        self,
+        canvas: Canvas,
+        pose: np.ndarray,
+        fov: float,
+        edits: SlotEdits,
+        low: int = 0,
+        high: int | None = None,
     ) -> None:
         """Draw rows [low, high) of the canvas, counted from below; ``low`` is even.
 
@@ -138,6 +144,8 @@ class SlotPainter:
             pose: OpenGL camera-to-world (3, 4), world units.
             fov: Vertical field of view in degrees.
             edits: Hidden and moved slots; at least one must be left.
+            low: First row.
+            high: Row after the last; all rows if not given.
         """
         GL, mixer = gl(), self.mixer
         visible = [k for k in range(len(self.scene.slots)) if k not in edits.hidden]
@@ -240,9 +248,7 @@ def _stream_texture(texels: np.ndarray, internal: int, kind: int) -> int:
     GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
     GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 4)
     # As bytes: the bindings know no array of half floats.
-    GL.glTexImage2D(
-        GL.GL_TEXTURE_2D, 0, internal, TEXTURE_WIDTH, rows, 0, GL.GL_RGBA, kind, padded.tobytes()
-    )
+    GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, internal, TEXTURE_WIDTH, rows, 0, GL.GL_RGBA, kind, padded.tobytes())
     _sample_nearest(GL.GL_TEXTURE_2D)
     return texture
 
