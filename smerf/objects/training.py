@@ -98,6 +98,20 @@ class ObjectsTrainer:
         self.step = 0
         self.best_ari = -1.0
 
+    def start_from(self, model: Osrt) -> None:
+        """Take the weights of another model of the same sizes in place of random ones.
+
+        Raises:
+            InvalidDataError: If the sizes differ.
+        """
+        try:
+            self.model.load_state_dict(model.state_dict())
+        except RuntimeError as error:
+            raise InvalidDataError(
+                f"the model to start from has other sizes than preset {self.config.preset} ({error})"
+            ) from error
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+
     def _parameters(self) -> list[nn.Parameter]:
         extra = [] if self.broadcast is None else list(self.broadcast.parameters())
         return [*self.model.parameters(), *extra]
