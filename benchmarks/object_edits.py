@@ -1,12 +1,17 @@
 """What edits of slots change: removal against the object's own pixels, movement against the true moved scene.
 
-    python benchmarks/object_edits.py [--model PATH] [--scenes 32] [--shift 0.6] [--json FILE]
+    python benchmarks/object_edits.py [--model PATH] [--scenes 32] [--shift 0.6] [--sheet FILE.png] [--json FILE]
 
 Scenes of the recipe that the model was trained on, of another seed. The slot of each true object is found by the
 overlap of their masks. *Removal*: of the pixels that change by more than 0.05, the share that the slot owned, alone or
 with a border of one pixel. *Movement*: the slot is moved along x and y, the true scene is drawn with the object moved
 likewise, and the masks of both are compared (IoU) in views that were not given; beside it the IoU without any edit,
-and the IoU that one gets without moving the mask.
+and the IoU that one gets without moving the mask. The mask alone: how far its middle goes against how far the true
+one goes, in pixels, in every view; 1 is right. A slot's mask holds the floor that it draws as well, so both are taken
+over the pixels that it draws in another colour than the scene without it.
+
+--sheet draws the first scene: the input; novel views, their masks, and after three edits (an object removed, one
+moved, one copied from another scene).
 """
 
 from __future__ import annotations
@@ -18,15 +23,18 @@ import os
 import platform
 import time
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.objects.generate import Recipe, draw, place_bodies, place_cameras
+from smerf.objects.model import Osrt
 from smerf.objects.raycast import Bodies, Look
-from smerf.objects.rendering import SlotRenderer
+from smerf.objects.rendering import SlotRenderer, background_slot, paint_masks
 from smerf.objects.scenes import SceneSet
-from smerf.objects.store import SavedSlots, load_model, model_digest, shipped_model
+from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
 
 
 def plain_look(recipe: Recipe, count: int) -> Look:
@@ -57,6 +65,77 @@ def pictures(renderer: SlotRenderer, scene: SceneSet, views: range) -> tuple[Ten
     return torch.stack([p.colour for p in drawn]), torch.stack([p.mask for p in drawn])
 
 
+def middles(mask: Tensor) -> Tensor:
+    """Return the mean row and column (V, 2) of the masks of views; not finite where one is empty."""
+    rows, columns = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float64) for n in mask.shape[1:]), indexing="ij"
+    )
+    count = mask.sum((1, 2)).double()
+    return torch.stack([(mask * x).sum((1, 2)) / count for x in (rows, columns)], -1)
+
+
+def progress_along(before: Tensor, after: Tensor, true_before: Tensor, true_after: Tensor) -> list[float]:
+    """Return, for each view, the movement of a mask along the true movement, as a share of that."""
+    wanted = middles(true_after) - middles(true_before)
+    found = middles(after) - middles(before)
+    share = (found * wanted).sum(-1) / wanted.square().sum(-1)
+    usable = torch.isfinite(share) & (wanted.norm(dim=-1) > 0.5)
+    usable &= (true_before.sum((1, 2)) > 5) & (true_after.sum((1, 2)) > 5)
+    return share[usable].tolist()
+
+
+def draw_sheet(model: Osrt, saved: SavedSlots, other: SavedSlots, scene: SceneSet, path: Path) -> None:
+    """Draw the rows of the sheet at 96 pixels a side, with a line of text above each."""
+    from PIL import Image, ImageDraw
+
+    views = range(1, min(5, scene.views))
+    cameras = [(scene.cam_pos[0, v], scene.cam_R[0, v], scene.fov_x[0, v]) for v in views]
+    side, gap, line = 96, 6, 18
+
+    def row(operations: tuple = (), masks: bool = False) -> list[np.ndarray]:
+        renderer = SlotRenderer(model, dataclasses.replace(saved, operations=operations), path.parent)
+        drawn = [renderer.draw(*camera, (side, side)) for camera in cameras]
+        if masks:
+            background = background_slot(torch.stack([p.weights for p in drawn]))
+            return [paint_masks(p, renderer.scene.numbers, background) for p in drawn]
+        return [np.rint(255 * p.colour.clamp(0, 1).numpy()).astype(np.uint8) for p in drawn]
+
+    plain = SlotRenderer(model, saved)
+    weights = torch.stack([plain.draw(*camera, scene.size).weights for camera in cameras])
+    background = background_slot(weights)
+    changes = []
+    for slot in range(len(saved.slots)):
+        gone = SlotRenderer(model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},)))
+        change = [gone.draw(*c, scene.size).colour - plain.draw(*c, scene.size).colour for c in cameras]
+        changes.append(float(torch.stack(change).abs().sum()) if slot != background else -1.0)
+    # The two slots whose absence changes most are objects.
+    first, second = sorted(range(len(changes)), key=lambda slot: -changes[slot])[:2]
+    beside = path.with_name(path.stem + "-other.safetensors")
+    save_slots(other, beside)
+    truth = [
+        np.asarray(Image.fromarray(scene.rgb[0, v].numpy()).resize((side, side), 0)) for v in (0, *views)
+    ]
+    rows = [
+        ("input, and the true novel views", truth),
+        ("novel views", row()),
+        ("masks", row(masks=True)),
+        (f"slot {first} removed", row(({"op": "remove", "slot": first},))),
+        (f"slot {second} moved by 0.8", row(({"op": "move", "slot": second, "translate": [0.0, 0.8, 0.0]},))),
+        ("a slot of another scene copied in", row(({"op": "copy", "from": beside.name, "slot": first},))),
+    ]
+    sheet = Image.new("RGB", (5 * (side + gap) + gap, len(rows) * (side + line + gap)), (250, 250, 250))
+    pen = ImageDraw.Draw(sheet)
+    for index, (name, images) in enumerate(rows):
+        top = index * (side + line + gap)
+        pen.text((gap, top + 3), name, fill=(20, 20, 20))
+        for column, image in enumerate(images):
+            left = gap + (column + 5 - len(images)) * (side + gap)
+            sheet.paste(Image.fromarray(image), (left, top + line))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    beside.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,6 +144,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument("--shift", type=float, default=0.6)
     parser.add_argument("--seed", type=int, default=4242)
+    parser.add_argument("--sheet", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model, record = load_model(args.model or shipped_model())
@@ -74,7 +154,8 @@ def main() -> None:
     views = range(inputs, recipe.views)
     generator = torch.Generator().manual_seed(args.seed)
     began = time.perf_counter()
-    own, near, still, unmoved, after = [], [], [], [], []
+    own, near, still, unmoved, after, progress = [], [], [], [], [], []
+    kept: list[tuple[SavedSlots, SceneSet]] = []
     for _ in range(args.scenes):
         bodies = place_bodies(recipe, 1, generator)
         cameras = place_cameras(recipe, 1, generator)
@@ -89,6 +170,7 @@ def main() -> None:
             slots, scene.cam_pos[0, given], scene.cam_R[0, given], scene.fov_x[0, given], scene.size,
             model_digest(model), "",
         )  # fmt: skip
+        kept.append((saved, scene))
         colour, mask = pictures(SlotRenderer(model, saved), scene, views)
         truth = scene.seg[0, inputs:]
         for index in range(int((bodies.kind[0] >= 0).sum())):
@@ -98,7 +180,8 @@ def main() -> None:
             slot = max(range(len(slots)), key=lambda k: iou(mask == k, object_mask))
             still.append(iou(mask == slot, object_mask))
             gone = dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},))
-            change = (pictures(SlotRenderer(model, gone), scene, views)[0] - colour).abs().amax(-1) > 0.05
+            without = pictures(SlotRenderer(model, gone), scene, views)[0]
+            change = (without - colour).abs().amax(-1) > 0.05
             if change.any():
                 own.append(float((change & (mask == slot)).sum() / change.sum()))
                 near.append(float((change & grown(mask == slot)).sum() / change.sum()))
@@ -107,12 +190,19 @@ def main() -> None:
             shift[:2] = -args.shift * torch.nn.functional.normalize(bodies.centre[0, index, :2], dim=0)
             operation = {"op": "move", "slot": slot, "translate": shift.tolist()}
             edited = dataclasses.replace(saved, operations=(operation,))
-            new_mask = pictures(SlotRenderer(model, edited), scene, views)[1] == slot
+            new_colour, new_mask = pictures(SlotRenderer(model, edited), scene, views)
+            new_mask = new_mask == slot
             new_truth = draw(moved(bodies, index, shift), look, *cameras, recipe).seg[0, inputs:] == index + 1
             after.append(iou(new_mask, new_truth))
             unmoved.append(iou(mask == slot, new_truth))
+            new_change = (without - new_colour).abs().amax(-1) > 0.05
+            moves = progress_along(change & (mask == slot), new_change & new_mask, object_mask, new_truth)
+            progress.extend(moves)
 
-    def mean(values: list[float]) -> float:
+    if args.sheet:
+        draw_sheet(model, kept[0][0], kept[-1][0], kept[0][1], args.sheet)
+
+    def mean(values: list) -> float:
         return sum(values) / max(len(values), 1)
 
     results = {
@@ -121,6 +211,10 @@ def main() -> None:
         "mask of the slot against the object, no edit (IoU)": mean(still),
         f"moved by {args.shift}: mask against the moved object (IoU)": mean(after),
         f"moved by {args.shift}: unmoved mask against the moved object (IoU)": mean(unmoved),
+        f"moved by {args.shift}: mask's movement over the true one, median of views": median(progress),
+        f"moved by {args.shift}: views where it is between 0.5 and 1.5": mean(
+            [0.5 < x < 1.5 for x in progress]
+        ),
     }
     print(
         f"{args.scenes} scenes, {len(still)} objects, recipe {recipe.name}, {time.perf_counter() - began:.0f} s"

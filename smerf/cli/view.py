@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from smerf.cli.objects.view import is_slots, view_slots
 from smerf.cli.options import Common, Json, Positional, Switch, parse_size, refuse_non_empty, scene_folder
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ class Options(Common):
       smerf view runs/tabletop
       smerf view runs/tabletop --offscreen --split test -o frames
       smerf view runs/tabletop --bench --size 1920x1080
+      smerf view slots.safetensors
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
-    """Run folder or baked scene."""
+    """Run folder, baked scene, or slots of an object scene (.safetensors)."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
     """Size of the window or of the pictures; 1280x800, or the size that a path or photos ask for."""
     mode: Literal["orbit", "fly"] = "orbit"
@@ -69,6 +71,11 @@ def run(options: Options) -> int:
 
     _check(options)
     size = parse_size(options.size) if options.size else None
+    if is_slots(options.scene):
+        return view_slots(
+            options.scene, size=size, fov=options.fov, output=options.output,
+            screenshot=options.screenshot, offscreen=options.offscreen,
+        )  # fmt: skip
     folder = scene_folder(options.scene)
     if options.offscreen and not options.bench:
         if options.output is not None:

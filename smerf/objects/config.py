@@ -148,6 +148,11 @@ class TrainingConfig:
     broadcast_steps: int = 0
     """Steps in which a mixer model first learns with a Spatial Broadcast decoder, which is then dropped; the encoder
     rests for a quarter as many steps after that."""
+    background: float = 0.0
+    """Weight of a prior that the largest slot of a scene, its background, covers as much as it can: floor that any slot
+    could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with everything."""
+    background_step: int = 1500
+    """Step at which that prior begins; it grows to its weight over 500 steps."""
     evaluate_every: int = 1000
     """Steps between measurements on held-out scenes."""
     held_out: int = 32

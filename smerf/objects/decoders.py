@@ -18,7 +18,15 @@ from smerf.objects.config import DecoderConfig, RayCode
 from smerf.objects.layers import Layer, mlp, projection
 from smerf.objects.rays import encode_rays
 
-__all__ = ["BroadcastDecoder", "Decoded", "MixerDecoder", "PreparedSlots", "SrtDecoder", "take_groups"]
+__all__ = [
+    "BroadcastDecoder",
+    "Decoded",
+    "MixerDecoder",
+    "PlainSlots",
+    "PreparedSlots",
+    "SrtDecoder",
+    "take_groups",
+]
 
 
 @dataclass(frozen=True)
@@ -147,19 +155,23 @@ class MixerDecoder(nn.Module):
         return torch.stack(colours, 2)
 
 
-class BroadcastDecoder(nn.Module):
-    """Spatial Broadcast: every slot draws the ray by itself, and a softmax over their logits chooses."""
-
-    def __init__(self, config: DecoderConfig, code: RayCode, slot_width: int) -> None:
-        super().__init__()
-        self.code = code
-        self.render = render_mlp(slot_width + code.size, config, 4)
+class PlainSlots(nn.Module):
+    """The part of decoders that have nothing to compute from the slots alone."""
 
     def prepare(
         self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
     ) -> PreparedSlots:
         """Keep slots (B, K, D) as they are."""
         return PreparedSlots(slots, visible=visible, group=group)
+
+
+class BroadcastDecoder(PlainSlots):
+    """Spatial Broadcast: every slot draws the ray by itself, and a softmax over their logits chooses."""
+
+    def __init__(self, config: DecoderConfig, code: RayCode, slot_width: int) -> None:
+        super().__init__()
+        self.code = code
+        self.render = render_mlp(slot_width + code.size, config, 4)
 
     def forward(
         self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, *, layers: bool = False

@@ -16,6 +16,7 @@ import torch.distributed as distributed
 from smerf.config import to_dict
 from smerf.objects.config import ObjectsConfig
 from smerf.objects.evaluate import PROTOCOL
+from smerf.objects.model import Osrt
 from smerf.objects.scenes import SceneSet
 from smerf.objects.store import MODEL_FILE, save_model
 from smerf.objects.training import ObjectsTrainer
@@ -62,6 +63,7 @@ def train_objects(
     device: str = "cpu",
     progress: Callable[..., None] | None = None,
     command: list[str] | None = None,
+    start: Osrt | None = None,
 ) -> ObjectsTrainer:
     """Fit a model to scenes; an unfinished training in the folder goes on.
 
@@ -72,18 +74,21 @@ def train_objects(
         device: ``cpu`` or ``cuda``.
         progress: Called as ``progress(step, steps, **figures)``.
         command: The command line, for the record.
+        start: A model of the same sizes to start from; random weights if not given.
 
     Returns:
         The trainer. When a stop is requested, a checkpoint is written and the training is left unfinished.
 
     Raises:
-        InvalidDataError: If the scenes do not fit the configuration.
+        InvalidDataError: If the scenes or the model to start from do not fit the configuration.
     """
     trainer = ObjectsTrainer(scenes, config, device)
     is_first = trainer.rank == 0
     saved = load_latest(folder)
     if saved:
         trainer.restore(saved[1], saved[2])
+    elif start is not None:
+        trainer.start_from(start)
     history: list[dict[str, Any]] = list(saved[2].get("history", [])) if saved else []
 
     def save() -> None:

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from smerf.config import from_dict, to_dict
-from smerf.errors import InvalidDataError, UsageError
+from smerf.errors import InvalidDataError
 from smerf.objects.config import ObjectsConfig
 from smerf.objects.model import Osrt
-from smerf.runs.files import publish, temporary_name
+from smerf.runs.tensors import read_tensors, write_tensors
 
 __all__ = [
     "SavedSlots",
@@ -69,16 +67,13 @@ def save_model(model: Osrt, path: Path, record: dict[str, Any] | None = None, *,
         half: Store float16, half the size.
     """
     header = {
-        "format": _MODEL_FORMAT,
         "config": json.dumps(to_dict(model.config)),
         "coordinates": json.dumps(_FRAME | {"frame": model.config.frame}),
         "record": json.dumps(record or {}),
     }
     dtype = torch.float16 if half else torch.float32
-    tensors = {
-        name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()
-    }
-    _write(tensors, path, header)
+    tensors = {name: value.to(dtype) for name, value in model.state_dict().items()}
+    write_tensors(path, tensors, _MODEL_FORMAT, header)
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[Osrt, dict[str, Any]]:
@@ -93,7 +88,9 @@ def load_model(path: Path, device: str = "cpu") -> tuple[Osrt, dict[str, Any]]:
         InvalidDataError: If the file is damaged or of another kind.
     """
     path = path / MODEL_FILE if path.is_dir() else path
-    tensors, header = _read(path, _MODEL_FORMAT, "a finished object model; smerf objects train makes one")
+    tensors, header = read_tensors(
+        path, _MODEL_FORMAT, "a finished object model", "smerf objects train makes one"
+    )
     try:
         config = from_dict(ObjectsConfig, json.loads(header["config"]))
         record = json.loads(header["record"])
@@ -129,14 +126,13 @@ def model_digest(model: Osrt) -> str:
 def save_slots(saved: SavedSlots, path: Path) -> None:
     """Write the slots of a scene."""
     header = {
-        "format": _SLOTS_FORMAT,
         "model": saved.model,
         "where": saved.where,
         "size": json.dumps(saved.size),
         "operations": json.dumps(saved.operations),
     }
     names = ("slots", "cam_pos", "cam_R", "fov_x")
-    _write({name: getattr(saved, name).detach().cpu().float().contiguous() for name in names}, path, header)
+    write_tensors(path, {name: getattr(saved, name).float() for name in names}, _SLOTS_FORMAT, header)
 
 
 def load_slots(path: Path) -> SavedSlots:
@@ -146,7 +142,7 @@ def load_slots(path: Path) -> SavedSlots:
         UsageError: If there is no such file.
         InvalidDataError: If it is damaged or of another kind.
     """
-    tensors, header = _read(path, _SLOTS_FORMAT, "slots; smerf objects encode makes them")
+    tensors, header = read_tensors(path, _SLOTS_FORMAT, "slots", "smerf objects encode makes them")
     try:
         slots, views = tensors["slots"], tensors["cam_pos"]
         count = len(views)
@@ -164,26 +160,3 @@ def load_slots(path: Path) -> SavedSlots:
         )  # fmt: skip
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidDataError(f"{path}: is damaged ({error}); encode the views again") from error
-
-
-def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = temporary_name(path)
-    try:
-        save_file(tensors, aside, header)
-        publish(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _read(path: Path, kind: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise UsageError(f"{path}: is not there; expected {what}")
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != kind:
-                raise InvalidDataError(f"{path}: is not a file of the kind {kind}; expected {what}")
-            return {name: file.get_tensor(name) for name in file.keys()}, header
-    except (SafetensorError, OSError) as error:
-        raise InvalidDataError(f"{path}: is damaged ({error}); restore the file") from error

@@ -18,7 +18,18 @@ from smerf.objects.evaluate import evaluate_scenes
 from smerf.objects.model import Osrt
 from smerf.objects.scenes import RayBatch, SceneSet
 
-__all__ = ["ObjectsTrainer", "learning_rate"]
+__all__ = ["ObjectsTrainer", "background_prior", "learning_rate"]
+
+_PRIOR_STEPS = 500
+
+
+def background_prior(weights: Tensor) -> Tensor:
+    """Return the share of a scene's rays that its largest slot leaves to the others, a mean over scenes.
+
+    Args:
+        weights: Shares (B, R, K) of the slots, which sum to 1.
+    """
+    return (1.0 - weights.mean(1).amax(-1)).mean()
 
 
 def learning_rate(step: int, config: ObjectsConfig) -> float:
@@ -87,6 +98,20 @@ class ObjectsTrainer:
         self.step = 0
         self.best_ari = -1.0
 
+    def start_from(self, model: Osrt) -> None:
+        """Take the weights of another model of the same sizes in place of random ones.
+
+        Raises:
+            InvalidDataError: If the sizes differ.
+        """
+        try:
+            self.model.load_state_dict(model.state_dict())
+        except RuntimeError as error:
+            raise InvalidDataError(
+                f"the model to start from has other sizes than preset {self.config.preset} ({error})"
+            ) from error
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+
     def _parameters(self) -> list[nn.Parameter]:
         extra = [] if self.broadcast is None else list(self.broadcast.parameters())
         return [*self.model.parameters(), *extra]
@@ -113,13 +138,17 @@ class ObjectsTrainer:
         return first <= self.step < first + first // 4
 
     def loss(self, batch: RayBatch) -> Tensor:
-        """Return the mean squared error of the rays' colours, over rays and channels."""
+        """Return the mean squared error of the rays' colours, over rays and channels, and the prior if there is one."""
         is_cuda = self.device.startswith("cuda")
         with torch.autocast("cuda", torch.bfloat16) if is_cuda else torch.autocast("cpu", enabled=False):
             decoded = self._decode(batch)
         loss = (decoded.colour - batch.colours).square().mean()
         if decoded.coarse is not None:
             loss = loss + (decoded.coarse - batch.colours).square().mean()
+        training = self.config.training
+        if training.background and self.step > training.background_step:
+            grown = min(1.0, (self.step - training.background_step) / _PRIOR_STEPS)
+            loss = loss + training.background * grown * background_prior(decoded.weights)
         return loss
 
     def advance(self) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smerf.objects.config import DecoderConfig, RayCode
-from smerf.objects.decoders import Decoded, PreparedSlots, render_mlp
+from smerf.objects.decoders import Decoded, PlainSlots, PreparedSlots, render_mlp
 from smerf.objects.rays import frequency_code
 
 __all__ = ["NerfDecoder", "composite"]
@@ -42,19 +42,13 @@ def composite(
     )
 
 
-class NerfDecoder(nn.Module):
+class NerfDecoder(PlainSlots):
     """Slots as radiance fields, with coarse and fine samples from one network; white where nothing is hit."""
 
     def __init__(self, config: DecoderConfig, code: RayCode, slot_width: int) -> None:
         super().__init__()
         self.config, self.code = config, code
         self.render = render_mlp(slot_width + code.size, config, 4)
-
-    def prepare(
-        self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
-    ) -> PreparedSlots:
-        """Keep slots (B, K, D) as they are."""
-        return PreparedSlots(slots, visible=visible, group=group)
 
     def forward(
         self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, *, layers: bool = False

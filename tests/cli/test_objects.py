@@ -190,6 +190,34 @@ def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_
     assert load_slots(back).operations == ({"op": "remove", "slot": 0},)
 
 
+def test_a_page_of_slots_is_exported_with_its_edits(smerf, slots, tmp_path):
+    edited, site = tmp_path / "edited.safetensors", tmp_path / "site"
+    assert smerf("objects", "edit", slots, "-o", edited, "--remove", 1)[0] == 0
+    code, out, err = smerf("objects", "export", edited, "-o", site)
+    assert code == 0 and str(site / "index.html") in out, err
+    scene = json.loads((site / "slots" / "slots.json").read_text())
+    assert 1 not in [slot["number"] for slot in scene["slots"]]
+    # The recipe's cameras stand within 40 degrees; the page keeps its visitors there.
+    assert scene["azimuth"] == 40
+    code, _, err = smerf("objects", "export", edited, "-o", site)
+    assert code == 2 and "--overwrite" in err
+    code, _, err = smerf("objects", "export", edited, "-o", tmp_path / "p.html", "--single-file", "--arc", 0)
+    assert code == 2 and "--arc 0" in err
+    assert smerf("objects", "export", edited, "-o", tmp_path / "p.html", "--single-file")[0] == 0
+    assert "smerf-files" in (tmp_path / "p.html").read_text()
+
+
+def test_a_training_starts_from_another_model(smerf, scenes, run, tmp_path):
+    from smerf.objects.store import load_model
+
+    words = ("--start", run, "--set", "training.steps=1", "--set", "training.lr=1e-9")
+    assert train(smerf, scenes, tmp_path / "more", *words)[0] == 0
+    first, second = (load_model(path / "objects")[0].state_dict() for path in (run, tmp_path / "more"))
+    assert all(abs(first[name] - second[name]).max() < 1e-4 for name in first)
+    code, _, err = train(smerf, scenes, tmp_path / "wide", *words, "--set", "slots.width=24")
+    assert code == 4 and "other sizes" in err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

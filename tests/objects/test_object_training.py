@@ -26,7 +26,7 @@ from smerf.objects.store import (
     save_slots,
     shipped_model,
 )
-from smerf.objects.training import ObjectsTrainer, learning_rate
+from smerf.objects.training import ObjectsTrainer, background_prior, learning_rate
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("training.steps=6", "training.evaluate_every=3", "training.warmup=2", "training.ema=0.5")
@@ -219,3 +219,24 @@ def test_rigid_motions_turn_about_the_given_vertical():
     motion = rigid_transform([0.0, 0.0, 1.0], 90.0, [1.0, 0.0, 0.0])
     moved = motion @ torch.tensor([2.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     assert moved.tolist() == pytest.approx([1.0, 1.0, 1.0, 1.0])
+
+
+def test_the_background_prior_asks_for_one_large_slot():
+    alone = torch.eye(4)[torch.zeros(2, 5, dtype=torch.long)]
+    assert background_prior(alone) == 0
+    assert background_prior(torch.full((2, 5, 4), 0.25)) == pytest.approx(0.75)
+    # Which slot it is may differ from scene to scene.
+    mixed = torch.eye(4)[torch.tensor([[0, 0, 0, 0, 1], [2, 2, 2, 2, 3]])]
+    assert background_prior(mixed) == pytest.approx(0.2)
+
+
+def test_the_background_prior_begins_at_its_step_and_changes_what_is_learned():
+    scenes = tiny_scenes(6)
+    losses = []
+    for weight in ("0.0", "10.0"):
+        trainer = ObjectsTrainer(
+            scenes, tiny_config(f"training.background={weight}", "training.background_step=1")
+        )
+        losses.append([trainer.advance() for _ in range(4)])
+    assert losses[0][:2] == losses[1][:2]
+    assert losses[1][2] > losses[0][2]

@@ -19,6 +19,7 @@ COMMANDS = {
     "encode": "turn a few posed views into slots",
     "render": "draw novel views, instance masks, single slots or a turntable",
     "edit": "remove, move or copy objects",
+    "export": "write the web page that draws slots in the browser",
     "eval": "measure a model on scenes that it has not seen",
 }
 """Every command with its line of help. Each is a module of this package with ``Options`` and ``run``."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smerf.errors import UsageError
 
 if TYPE_CHECKING:
     from smerf.objects.model import Osrt
     from smerf.objects.store import SavedSlots
+    from smerf.scene.slots import SlotScene
 
-__all__ = ["SHIPPED", "find_model", "load_with_model", "refuse_existing"]
+__all__ = ["SHIPPED", "find_model", "load_scene_of_slots", "load_with_model", "refuse_existing"]
 
 SHIPPED = "shipped"
 """What slots call the model that comes with the package."""
@@ -40,6 +41,34 @@ def load_with_model(slots: Path, model: Path | None, device: str) -> tuple[Saved
         UsageError: If either is not there.
         InvalidDataError: If either is damaged.
     """
+    saved, loaded, _ = _load(slots, model, device)
+    return saved, loaded
+
+
+def load_scene_of_slots(slots: Path, model: Path | None, arc: float | None) -> SlotScene:
+    """Read slots for the viewers.
+
+    Args:
+        slots: File that encode or edit wrote.
+        model: The model, where it is not where the slots say.
+        arc: Degrees from the x axis within which cameras may stand; what the training's record says if not given.
+
+    Raises:
+        UsageError: If a file is not there, or the model's decoder is one that the viewers do not draw.
+        InvalidDataError: If a file is damaged.
+    """
+    from smerf.objects.pack import pack_scene
+
+    saved, loaded, record = _load(slots, model, "cpu")
+    if arc is None:
+        seen = record.get("data", {}).get("recipe", {}).get("azimuth", 180.0)
+        arc = seen if seen < 180.0 else None
+    elif not 0.0 < arc <= 180.0:
+        raise UsageError(f"--arc {arc:g}: must lie between 0 and 180 degrees")
+    return pack_scene(loaded, saved, slots.parent, arc)
+
+
+def _load(slots: Path, model: Path | None, device: str) -> tuple[SavedSlots, Osrt, dict[str, Any]]:
     from smerf.objects.store import load_model, load_slots
 
     saved = load_slots(slots)
@@ -49,7 +78,7 @@ def load_with_model(slots: Path, model: Path | None, device: str) -> tuple[Saved
             raise UsageError(
                 f"{saved.where}: the model of these slots is not there; say where it is with --model"
             )
-    return saved, load_model(find_model(model), device)[0]
+    return saved, *load_model(find_model(model), device)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

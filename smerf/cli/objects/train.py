@@ -44,6 +44,8 @@ class Options(Common):
     """Where to compute; auto takes the GPU if there is one."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Seed of the start and of all draws."""
+    start: Annotated[Path | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Start from the weights of another run or model file of the same sizes, not from random ones."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Use only the first scenes."""
     set: Settings = ()
@@ -86,15 +88,19 @@ def _train(
 ) -> None:
     import time
 
+    from smerf.cli.objects.parts import find_model
     from smerf.config import to_dict
     from smerf.objects.stage import train_objects, wait_for_all
+    from smerf.objects.store import load_model, model_digest
     from smerf.runs.environment import describe_environment
     from smerf.runs.files import write_json
     from smerf.runs.folder import RunFolder, stage_key
     from smerf.runs.progress import Progress
     from smerf.runs.signals import raise_if_stopped
 
-    key = stage_key(to_dict(config), f"{scenes.source} {len(scenes)}")
+    start = None if options.start is None else load_model(find_model(options.start))[0]
+    origin = "" if start is None else f" {model_digest(start)}"
+    key = stage_key(to_dict(config), f"{scenes.source} {len(scenes)}{origin}")
     if RunFolder(path).is_done("objects", key):
         if folder is not None:
             print("objects: done before", file=sys.stderr)
@@ -110,8 +116,9 @@ def _train(
     try:
         with Progress("objects", run=folder, quiet=options.quiet or folder is None) as progress:
             train_objects(
-                scenes, config, folder=path / "objects", device=device, progress=progress, command=command
-            )
+                scenes, config, folder=path / "objects", device=device, progress=progress, command=command,
+                start=start,
+            )  # fmt: skip
             # A training that was asked to stop returns early, with its checkpoint saved.
             raise_if_stopped()
     except BaseException:

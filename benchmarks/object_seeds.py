@@ -1,0 +1,92 @@
+"""How well a training separates objects, for several seeds, all of them reported.
+
+    python benchmarks/object_seeds.py SCENES -o RUNS [--preset cpu-easy] [--seeds 0 1 2] [--test 64] [--json FILE]
+        [--set training.background=0.005]
+
+SCENES is a set that smerf objects synth made. Each seed is trained in RUNS/seed-N, continued where it stopped, and
+measured on scenes of the same recipe and another seed (99). The table has every seed, the stuck ones as well, and
+the time of each: on a machine that does other work, the seconds of the processor say more than those of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+from pathlib import Path
+
+import torch
+
+from smerf.objects.config import PRESETS, apply_settings, make_config
+from smerf.objects.evaluate import evaluate_scenes
+from smerf.objects.generate import Recipe, generate_scenes
+from smerf.objects.readers import open_scenes
+from smerf.objects.stage import train_objects
+from smerf.objects.store import MODEL_FILE, load_model
+
+SCORES = ("psnr", "fg_ari", "ari", "miou")
+
+
+def processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scenes", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--preset", default="cpu-easy", choices=sorted(PRESETS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--test", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    scenes = open_scenes(args.scenes)
+    values = scenes.source["recipe"]
+    recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    test = generate_scenes(recipe, args.test, seed=99)
+    records = []
+    print(
+        f"{'seed':>6s} {'steps':>7s} {'clock s':>8s} {'cpu s':>7s} " + " ".join(f"{s:>8s}" for s in SCORES),
+        flush=True,
+    )
+    for seed in args.seeds:
+        config = apply_settings(make_config(args.preset, (), seed), tuple(args.set))
+        folder = args.output / f"seed-{seed}"
+        began = processor_seconds()
+        if not (folder / MODEL_FILE).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            train_objects(scenes, config, folder=folder, device=args.device)
+        spent = processor_seconds() - began
+        model, record = load_model(folder / MODEL_FILE)
+        scores = evaluate_scenes(model, test, config.training.input_views)
+        records.append(
+            {
+                "name": f"{args.preset} seed {seed}",
+                "settings": args.set,
+                "steps": record["steps"],
+                "seconds": record["seconds"],
+                "processor_seconds": spent,
+                **scores,
+                "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
+                "versions": {"torch": torch.__version__},
+            }
+        )
+        shown = " ".join(f"{scores[name]:8.3f}" for name in SCORES)
+        print(f"{seed:6d} {record['steps']:7d} {record['seconds']:8.0f} {spent:7.0f} {shown}", flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(records, indent=1))
+    for name, choose in (("least", min), ("median", statistics.median), ("most", max)):
+        shown = " ".join(f"{choose([r[score] for r in records]):8.3f}" for score in SCORES)
+        print(f"{name:>6s} {'':24s} {shown}")
+
+
+if __name__ == "__main__":
+    main()

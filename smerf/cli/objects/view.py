@@ -1,0 +1,69 @@
+"""``smerf view SLOTS.safetensors``: the desktop viewer for a scene of slots. Called by ``smerf view``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["is_slots", "view_slots"]
+
+_SIZE = (960, 800)
+
+
+def is_slots(path: Path) -> bool:
+    """Return whether ``smerf view`` is asked for slots rather than for a baked scene."""
+    return path.suffix == ".safetensors"
+
+
+def view_slots(
+    path: Path,
+    *,
+    size: tuple[int, int] | None,
+    fov: float | None,
+    output: Path | None,
+    screenshot: Path | None,
+    offscreen: bool,
+) -> int:
+    """Open slots in a window, or save the first picture.
+
+    Args:
+        path: File that encode or edit wrote.
+        size: Width and height of the window or of the picture.
+        fov: Vertical field of view in degrees.
+        output: Folder for what is saved in the window.
+        screenshot: Save the first full picture and close.
+        offscreen: Open no window.
+
+    Raises:
+        UsageError: If there is nothing to draw without a window.
+    """
+    from PIL import Image
+
+    from smerf.cli.objects.parts import load_scene_of_slots
+    from smerf.errors import UsageError
+    from smerf.scene.desktop import desktop_viewer
+
+    if offscreen and screenshot is None:
+        raise UsageError(
+            f"{path}: --offscreen draws slots with --screenshot FILE; smerf objects render draws more"
+        )
+    scene = load_scene_of_slots(path, None, None)
+    if offscreen and screenshot is not None:
+        width = (size or _SIZE)[0]
+        wanted = size or (width, max(1, round(width / scene.aspect)))
+        with desktop_viewer("context").offscreen_context():
+            painter = desktop_viewer("slots").SlotPainter(scene)
+            picture = painter.image(scene.pose, fov or scene.fov, wanted)
+            painter.free()
+        screenshot.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[..., :3]).save(screenshot)
+        print(f"picture: {screenshot}")
+        return 0
+    window_of = desktop_viewer("slot_window").SlotWindow
+    with window_of(scene, path.stem, size or _SIZE, fov, output or Path(".")) as window:
+        if screenshot is not None:
+            window.view.finish()
+            window.save_picture(screenshot)
+            print(f"picture: {screenshot}")
+            return 0
+        window.run()
+    return 0

@@ -1,0 +1,43 @@
+"""Join ES modules into one classic script, which pages opened from ``file://`` may run."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+__all__ = ["bundle_modules"]
+
+_IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\.{1,2}/[\w./]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+
+
+def bundle_modules(root: Path, entry: str, replaced: dict[str, str] | None = None) -> str:
+    """Return one script that runs the module ``entry`` with all that it imports.
+
+    Args:
+        root: Folder of the modules.
+        entry: Name of the first module below it, such as ``slots/main.js``.
+        replaced: Texts that take the place of files, by their names below ``root``.
+    """
+    names: dict[str, str] = {}
+    parts: list[str] = []
+
+    def visit(name: str) -> str:
+        if name in names:
+            return names[name]
+        names[name] = "module_" + re.sub(r"\W", "_", name.removesuffix(".js"))
+        text = (replaced or {}).get(name) or (root / name).read_text(encoding="utf-8")
+
+        def take(match: re.Match[str]) -> str:
+            module = visit(posixpath.normpath(posixpath.join(posixpath.dirname(name), match[2])))
+            return f"const {match[1]} = {module};\n"
+
+        text = _IMPORT.sub(take, text)
+        offered = ", ".join(match[2] for match in _EXPORT.finditer(text))
+        text = _EXPORT.sub(r"\1 \2", text)
+        parts.append(f"const {names[name]} = (() => {{\n{text}return {{ {offered} }};\n}})();\n")
+        return names[name]
+
+    visit(entry)
+    return '"use strict";\n' + "".join(parts)

@@ -1,0 +1,169 @@
+"""The page of a scene of slots: its frames against the PyTorch decoder, and what a visitor can do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "objects"))
+
+from tiny_objects import tiny_model, tiny_scenes
+
+from smerf.errors import UsageError
+from smerf.objects.pack import pack_scene
+from smerf.objects.rendering import SlotRenderer
+from smerf.objects.store import SavedSlots, model_digest
+from smerf.scene.slot_site import export_slots
+
+MOVE = {"op": "move", "slot": 1, "translate": [0.5, -0.4, 0.0], "turn": 30.0}
+SEED = 15  # all four slots own pixels
+SIZE = (36, 30)  # width and height of the canvas
+
+
+def make(operations=(), settings=("rays.slab_octaves=4",)):
+    """A model of random weights whose masks have several owners, and slots that it did not encode."""
+    model = tiny_model(*settings)
+    torch.manual_seed(SEED)
+    model.decoder.query.weight.mul_(6.0)
+    for value in model.decoder.parameters():
+        if value.ndim == 1:
+            value.add_(0.1 * torch.randn_like(value))
+    view = tiny_scenes(1)
+    saved = SavedSlots(
+        torch.randn(4, 24), view.cam_pos[0, :1], view.cam_R[0, :1], view.fov_x[0, :1], (15, 18),
+        model_digest(model), "", tuple(operations),
+    )  # fmt: skip
+    return model, saved
+
+
+def picture(model, saved, size=SIZE):
+    return SlotRenderer(model, saved).draw(
+        saved.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (size[1], size[0])
+    )
+
+
+def agree(frame, colour):
+    wanted = np.rint(255 * colour.numpy())
+    assert frame.shape == wanted.shape
+    return (np.abs(frame - wanted).max(-1) <= 2).mean() >= 0.99
+
+
+@pytest.fixture(scope="module")
+def made():
+    return make([MOVE])
+
+
+@pytest.fixture
+def opened(visit, made, tmp_path):
+    export_slots(pack_scene(*made), tmp_path / "site", title="A & B")
+    query = f"size={SIZE[0]},{SIZE[1]}"
+    return visit(tmp_path / "site", query, size=(400, 300)).ready()
+
+
+def test_a_frame_agrees_with_the_decoder_and_a_hidden_slot_with_a_removed_one(opened, made):
+    model, saved = made
+    whole = picture(model, saved)
+    assert whole.colour.std() > 0.02 and len(whole.mask.unique()) > 2, "the test would see nothing"
+    assert opened.frame().shape == (SIZE[1], SIZE[0], 3)
+    assert agree(opened.frame(), whole.colour)
+    slot = int(whole.mask.flatten().mode().values)
+    gone = SavedSlots(**{**vars(saved), "operations": (MOVE, {"op": "remove", "slot": slot})})
+    opened.page.evaluate(f"smerf.setVisible({slot}, false)")
+    assert not agree(opened.frame(), whole.colour)
+    assert agree(opened.frame(), picture(model, gone).colour)
+    opened.page.evaluate(f"smerf.setVisible({slot}, true)")
+    assert agree(opened.frame(), whole.colour)
+    assert opened.page.title() == "A & B" and opened.errors == []
+
+
+def test_a_model_that_thinks_in_its_first_camera_is_drawn_from_anywhere(visit, tmp_path):
+    model, saved = make(settings=("frame=reference", "decoder.layers=1", "decoder.render_layers=1"))
+    export_slots(pack_scene(model, saved), tmp_path / "site")
+    page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}&ui=0", size=(60, 60)).ready()
+    assert agree(page.frame(), picture(model, saved).colour)
+    turned = SavedSlots(**{**vars(saved), "cam_pos": saved.cam_pos + torch.tensor([[0.4, 0.3, -0.2]])})
+    matrix = np.eye(4)
+    right, down, forward = saved.cam_R[0].numpy()
+    matrix[:3] = np.stack([right, -down, -forward, turned.cam_pos[0].numpy()], -1)
+    page.set_camera(matrix, page.page.evaluate("smerf.getCamera().fovDegrees"))
+    wanted = SlotRenderer(model, saved).draw(
+        turned.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (SIZE[1], SIZE[0])
+    )
+    assert agree(page.frame(), wanted.colour)
+
+
+def test_masks_and_highlight_show_who_owns_a_pixel(opened, made):
+    plain = opened.frame()
+    mask = picture(*made).mask.numpy()
+    slots = opened.page.evaluate("smerf.slots()")
+    assert [slot["number"] for slot in slots] == [0, 1, 2, 3] and sum(s["isBackground"] for s in slots) == 1
+    opened.page.get_by_role("button", name="Masks").click()
+    for index, slot in enumerate(slots):
+        if (mask == index).any():
+            shown = 0.2 * plain[mask == index] + 0.8 * np.array(slot["colour"])
+            assert np.abs(opened.frame()[mask == index] - shown).max() <= 3
+    opened.page.get_by_role("button", name="Masks").click()
+    owner = int(np.bincount(mask.ravel()).argmax())
+    opened.page.get_by_role("button", name=f"Highlight slot {owner}").click()
+    assert np.array_equal(opened.frame()[mask == owner], plain[mask == owner])
+    assert (opened.frame()[mask != owner].mean() < 0.7 * plain[mask != owner].mean()).all()
+
+
+def test_the_keyboard_hides_slots_but_never_the_last(opened):
+    keys = opened.page.keyboard
+    for key in "123":
+        keys.press(key)
+    opened.ready()
+    assert opened.page.evaluate("smerf.stats().visible") == 1
+    keys.press("4")
+    assert opened.page.evaluate("smerf.stats().visible") == 1
+    assert "must stay visible" in opened.page.locator("[role=status]").inner_text()
+    box = opened.page.get_by_role("checkbox", name="Slot 1 visible")
+    assert not box.is_checked()
+    box.focus()
+    keys.press("Space")
+    assert box.is_checked() and opened.page.evaluate("smerf.stats().visible") == 2
+
+
+def test_visitors_turn_no_further_than_the_model_has_seen(visit, made, tmp_path):
+    export_slots(pack_scene(*made, azimuth=40.0), tmp_path / "site")
+    page = visit(tmp_path / "site", "size=16,16&ui=0", size=(200, 200)).ready()
+    start = page.camera()
+    page.page.keyboard.down("ArrowLeft")
+    page.page.wait_for_timeout(1500)
+    page.page.keyboard.up("ArrowLeft")
+    page.wait_until_still()
+    x, y = page.camera()[:2, 3]
+    assert not np.allclose(page.camera(), start)
+    assert abs(np.degrees(np.arctan2(y, x))) <= 40.5
+
+
+def test_one_file_opens_offline(visit, made, tmp_path):
+    page = export_slots(pack_scene(*made), tmp_path / "scene.html", single_file=True)
+    shown = visit(page.as_uri(), f"dpr=1&size={SIZE[0]},{SIZE[1]}&ui=0", size=(60, 60)).ready()
+    assert agree(shown.frame(), picture(*made).colour)
+    assert shown.errors == []
+
+
+def test_a_damaged_scene_is_explained(visit, made, tmp_path):
+    export_slots(pack_scene(*made), tmp_path / "site")
+    (tmp_path / "site/slots/network.bin").write_bytes(b"short")
+    page = visit(tmp_path / "site")
+    page.page.locator("[role=alert]").wait_for()
+    assert "network.bin" in page.message() and "export the slots again" in page.message()
+
+
+def test_foreign_folders_and_other_decoders_are_refused(made, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="not an exported page"):
+        export_slots(pack_scene(*made), tmp_path / "mine")
+    assert (tmp_path / "mine/letter.txt").exists()
+    model = tiny_model("decoder.kind=broadcast")
+    saved = SavedSlots(**{**vars(made[1]), "model": model_digest(model)})
+    with pytest.raises(UsageError, match="kind=broadcast"):
+        pack_scene(model, saved)

@@ -1,0 +1,25 @@
+// Puts the page of a scene of slots together and publishes window.smerf.
+
+import { publish } from "./api.js";
+import { openSlots } from "./data.js";
+import { SlotPage } from "./page.js";
+import { loadSlotShaders } from "./shaders.js";
+import { readSlotSettings } from "./settings.js";
+import { SlotViewer } from "./viewer.js";
+
+async function start() {
+  const page = new SlotPage(!/[?&]ui=(0|false)\b/.test(location.search));
+  const viewer = new SlotViewer(page);
+  publish(viewer);
+  try {
+    const settings = readSlotSettings(location);
+    const address = settings.dir ?? document.querySelector("meta[name=smerf-scene]").content;
+    if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
+    const [scene, sources] = await Promise.all([openSlots(address), loadSlotShaders()]);
+    viewer.open(scene, sources, settings);
+  } catch (error) {
+    viewer.fail(error);
+  }
+}
+
+start();
