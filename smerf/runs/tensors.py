@@ -6,7 +6,7 @@ unpickles code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,9 @@ def write_tensors(
         aside.unlink(missing_ok=True)
 
 
-def read_tensors(path: Path, kind: str, expected: str, mend: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, kind: str, expected: str, mend: str, wanted: Callable[[str], bool] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read what ``write_tensors`` wrote, to the CPU.
 
     Args:
@@ -50,6 +52,7 @@ def read_tensors(path: Path, kind: str, expected: str, mend: str) -> tuple[dict[
         kind: The format that it must have.
         expected: What the file should be, for errors, such as ``slots``.
         mend: What the user can do about a bad file, such as ``encode the views again``.
+        wanted: Names of the tensors to read; all if not given.
 
     Returns:
         The tensors, and the header.
@@ -68,6 +71,7 @@ def read_tensors(path: Path, kind: str, expected: str, mend: str) -> tuple[dict[
             if header.get("format") != kind:
                 found = header.get("format", "no format of ours")
                 raise InvalidDataError(f"{path}: holds {found}, not {kind}; expected {expected}; {mend}")
-            return {name: file.get_tensor(name) for name in file.keys()}, header
+            names = [name for name in file.keys() if wanted is None or wanted(name)]
+            return {name: file.get_tensor(name) for name in names}, header
     except (SafetensorError, OSError) as error:
         raise InvalidDataError(f"{path}: is damaged ({error}); restore the file, or {mend}") from error

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from smerf.capture.types import Capture
@@ -20,7 +18,8 @@ from smerf.config import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
 from smerf.kernels import Grids, GridSpec
 from smerf.kernels.grid_render import BLOCK
-from smerf.runs.files import publish, read_json, temporary_name, write_json
+from smerf.runs.files import read_json, write_json
+from smerf.runs.tensors import read_tensors, write_tensors
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
@@ -127,12 +126,8 @@ def save_submodel(
     for name, value in (shown or {}).items():
         tensors[_SHOWN + name] = value
     path = submodel_file(folder, cell)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = temporary_name(path)
-    # One entry: several are stored in an order that changes from run to run.
-    meta = {"format": _format(cell)}
-    save_file({name: value.detach().contiguous() for name, value in tensors.items()}, aside, metadata=meta)
-    publish(aside, path)
+    # The format alone in the header: several entries are stored in an order that changes from run to run.
+    write_tensors(path, tensors, _format(cell))
     return path
 
 
@@ -206,17 +201,9 @@ def _describe(record: dict[str, Any]) -> Student:
 
 
 def _read(path: Path, cell: int, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("format") != _format(cell):
-                raise InvalidDataError(
-                    f"{path}: is not the submodel of cell {cell} of this version; distil it again"
-                )
-            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}
-    except FileNotFoundError as error:
-        raise InvalidDataError(f"{path}: is missing; distil it again") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InvalidDataError(f"{path}: can't be read ({error}); distil it again") from error
+    if not path.is_file():
+        raise InvalidDataError(f"{path}: is missing; distil it again")
+    return read_tensors(path, _format(cell), f"the submodel of cell {cell}", "distil it again", wanted)[0]
 
 
 def _load(path: Path, cell: int, names: tuple[str, ...]) -> list[Tensor]:

@@ -7,13 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
-from smerf.errors import InvalidDataError, UsageError
+from smerf.errors import InvalidDataError
 from smerf.fields.rays import Spacing
 from smerf.kernels.hash_encoding import HashSpec
-from smerf.runs.files import publish, temporary_name
+from smerf.runs.tensors import read_tensors, write_tensors
 from smerf.teacher.config import FieldConfig, TeacherConfig
 from smerf.teacher.general import GeneralTeacher, build_teacher, require_table_memory
 from smerf.teacher.model import HashTeacher
@@ -37,11 +34,7 @@ def save_teacher(teacher: HashTeacher | GeneralTeacher, folder: Path) -> None:
         "frames": getattr(teacher, "frames", 0),
         "background": teacher.background,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = temporary_name(folder / _FILE)
-    tensors = {name: value.contiguous() for name, value in teacher.state_dict().items()}
-    save_file(tensors, aside, metadata={"format": _FORMAT, "record": json.dumps(record)})
-    publish(aside, folder / _FILE)
+    write_tensors(folder / _FILE, teacher.state_dict(), _FORMAT, {"record": json.dumps(record)})
 
 
 def _config(record: dict[str, Any]) -> TeacherConfig:
@@ -62,15 +55,9 @@ def load_teacher(folder: Path) -> HashTeacher | GeneralTeacher:
         InvalidDataError: If the file is damaged.
     """
     path = Path(folder) / _FILE
-    if not path.is_file():
-        raise UsageError(f"{path}: no finished teacher here; run `smerf train` first")
+    tensors, header = read_tensors(path, _FORMAT, "a finished teacher", "run `smerf train`")
     try:
-        with safe_open(path, "pt") as file:
-            meta = file.metadata() or {}
-            if meta.get("format") != _FORMAT:
-                raise InvalidDataError(f"{path}: is not a teacher of this version; train it again")
-            record = json.loads(meta["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        record = json.loads(header["record"])
         far = float("inf") if record["far"] is None else record["far"]
         spacing = Spacing(
             record["near"], far, record["linear"], record.get("power", -1.5), record.get("scale", 2.0)
@@ -79,6 +66,6 @@ def load_teacher(folder: Path) -> HashTeacher | GeneralTeacher:
         require_table_memory(config, 1)
         teacher = build_teacher(config, spacing, record["background"], record.get("frames", 0))
         teacher.load_state_dict(tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); train it again") from error
     return teacher.requires_grad_(False)

@@ -124,7 +124,7 @@ def test_a_stopped_training_goes_on_exactly(capture, tmp_path, monkeypatch):
         stop_at(step)
         sit()
         assert steps[-1] == step
-        with pytest.raises(UsageError, match="no finished teacher"):
+        with pytest.raises(UsageError, match="expected a finished teacher"):
             load_teacher(tmp_path / "parts")
     stop_at(None)
     sit()
