@@ -25,6 +25,8 @@ __all__ = ["bake", "scene_params"]
 
 _COST_BYTES = 2048
 """Room for what the manifest says about a size budget."""
+_COARSE_SHARE = 0.2
+"""Most of a size budget that goes into the coarse levels."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
 
@@ -77,6 +79,14 @@ class _Baker:
         arrays = student.appearance.arrays()
         self.mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in arrays.items()}
 
+    @property
+    def coarse_bytes(self) -> int:
+        """Largest coarse level of a submodel; at most a fixed share of a size that is asked for."""
+        limit, count = self.config.coarse_bytes, len(self.params.params_to_sm)
+        if self.config.max_mb is not None:
+            limit = min(limit, int(_COARSE_SHARE * self.config.max_mb * 1e6 / count))
+        return limit
+
     def submodel(self, k: int, threshold: float = 0.0) -> BakedSubmodel:
         """Bake one submodel."""
         student = self.student
@@ -92,7 +102,11 @@ class _Baker:
         sizes: dict[str, int] = {}
         for k in range(len(self.params.params_to_sm)):
             sizes |= encoded_sizes(
-                self.params, self.mlp, self.submodel(k, threshold), self.config.array_format
+                self.params,
+                self.mlp,
+                self.submodel(k, threshold),
+                self.config.array_format,
+                self.coarse_bytes,
             )
         manifest = replace(self.manifest, files={name: ("0" * 64, size) for name, size in sizes.items()})
         return sum(sizes.values()) + len(json.dumps(manifest.to_json(), indent=1)) + _COST_BYTES
@@ -148,7 +162,10 @@ def bake(
                 progress(k, count)
             yield baker.submodel(k, threshold)
 
-    scene = write_scene(folder, baker.params, baker.mlp, submodels(), manifest, config.array_format)
+    coarse_bytes = baker.coarse_bytes
+    scene = write_scene(
+        folder, baker.params, baker.mlp, submodels(), manifest, config.array_format, coarse_bytes
+    )
     if progress:
         progress(count, count)
     return scene

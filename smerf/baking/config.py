@@ -15,6 +15,8 @@ class BakeConfig:
     """Cells (four texels wide) by which surfaces are grown before they count as occupied."""
     array_format: str = "png"
     """``png``, ``raw`` or ``raw.gz``."""
+    coarse_bytes: int = 4_000_000
+    """Submodels above this size get a coarse level of at most this size, for the first picture; 0: none."""
     max_mb: float | None = None
     """Largest size of the scene folder in MB (10^6 bytes); as large as it gets if not given."""
 

@@ -10,6 +10,7 @@ Schema, version 1 (all keys optional unless marked)::
     near: float                        background: [r, g, b] | null
     cameras: [{name, split, world_from_cam, intrinsics: {model, width, height, fx, fy, cx, cy, distortion}}]
     files: {"sm_000/plane_rgb_0.png": {"sha256": hex, "bytes": int}}
+        those below sm_XXX/coarse/ are the coarse level that a viewer may show first
     extra: {}
 
 A reader refuses a version it does not know and any entry of ``required_features`` it does not know.
@@ -328,7 +329,7 @@ def verify_manifest(scene_dir: Path | str) -> list[str]:
         if fault:
             problems.append(f"{name}: {fault}")
     for folder in sorted(root.glob("sm_*")):
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.rglob("*")):
             name = path.relative_to(root).as_posix()
             if path.is_file() and name not in manifest.files:
                 problems.append(f"{name}: not listed in {MANIFEST_NAME}")

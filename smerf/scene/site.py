@@ -1,8 +1,8 @@
 """Turn a baked scene into a web page: a folder for any static host, or one file that opens offline.
 
-A site holds ``index.html``, the viewer's modules in ``viewer/``, the scene, unchanged, in ``baked/``, and the
-photos' cameras (``smerf.scene.photos``). It is written aside, checked, and only then renamed: an interrupted
-export leaves the old site alone.
+A site holds ``index.html``, the viewer's modules in ``viewer/``, the scene in ``baked/``, unchanged except that
+large submodels without a coarse level get one, and the photos' cameras (``smerf.scene.photos``). It is written
+aside, checked, and only then renamed: an interrupted export leaves the old site alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ import json
 import logging
 import re
 import shutil
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.scene.coarse import COARSE_BYTES, COARSE_FOLDER
+from smerf.scene.manifest import MANIFEST_NAME, parse_manifest, read_json
+from smerf.scene.params_io import sm_folder
 from smerf.scene.photos import CAMERAS_NAME, site_cameras
+from smerf.scene.read import load_scene
+from smerf.scene.write import folder_bytes, write_coarse
 
 if TYPE_CHECKING:
     from smerf.capture.types import Capture
@@ -30,8 +35,10 @@ MARKER = '<meta name="smerf-scene"'
 CAMERAS_MARKER = '<meta name="smerf-cameras"'
 # Some browsers fail to open larger pages.
 LARGE_PAGE_BYTES = 50_000_000
+# The coarse level is of no use to a page that has everything.
 VIEWER_READS = re.compile(
-    r"(scene_params|deferred_mlp)\.json(\.gz)?$|(sparse_grid|plane|occupancy_grid_8|distance_grid_8)_[^/]*$"
+    r"^([^/]+/)?((scene_params|deferred_mlp)\.json(\.gz)?"
+    r"|(sparse_grid|plane|occupancy_grid_8|distance_grid_8)_[^/]*)$"
 )
 
 
@@ -54,6 +61,25 @@ def viewer_root() -> Path:
     )
 
 
+def licence_text() -> str:
+    """Return the licence of the viewer, which every page carries; it uses nothing of third parties.
+
+    Raises:
+        SmerfError: the installation lacks it.
+    """
+    source = Path(__file__).resolve().parents[2] / "LICENSE"
+    found = [source] if source.is_file() else []
+    try:
+        listed = metadata.files("smerf") or []
+        found += [Path(str(path.locate())) for path in listed if path.name == "LICENSE"]
+    except metadata.PackageNotFoundError:
+        pass
+    for path in found:
+        if path.is_file():
+            return path.read_text()
+    raise SmerfError("LICENSE is not installed; reinstall smerf from its wheel or its source tree")
+
+
 def export_site(
     scene_dir: Path,
     site_dir: Path,
@@ -61,6 +87,7 @@ def export_site(
     single_file: bool = False,
     title: str | None = None,
     capture: Capture | None = None,
+    coarse_bytes: int = COARSE_BYTES,
 ) -> Path:
     """Write a web page that shows the baked scene.
 
@@ -70,6 +97,7 @@ def export_site(
         single_file: Put everything into one HTML file that works offline from ``file://``.
         title: Title of the page; the scene folder's name by default.
         capture: Where the scene's photos are; small copies go with the page. ``None`` leaves them out.
+        coarse_bytes: Largest coarse level that is added to a larger submodel without one; 0 adds none.
 
     Returns:
         The page to open: ``site_dir/index.html`` or the HTML file.
@@ -86,16 +114,14 @@ def export_site(
     cameras = _cameras(files, capture)
     if single_file:
         return _write_single_file(files, site_dir, title, cameras)
-    return _write_folder(files, entry, site_dir, title, cameras)
+    return _write_folder(files, entry, site_dir, title, cameras, scene_dir, coarse_bytes)
 
 
 def _cameras(files: dict[str, Path], capture: Capture | None) -> dict[str, bytes]:
     """Return the files of the site that tell of its cameras; none where the manifest names none."""
-    from smerf.scene.manifest import parse_manifest
-
-    if capture is None or "manifest.json" not in files:
+    if capture is None or MANIFEST_NAME not in files:
         return {}
-    manifest = parse_manifest(_read_json(files["manifest.json"]), str(files["manifest.json"]))
+    manifest = parse_manifest(_read_json(files[MANIFEST_NAME]), str(files[MANIFEST_NAME]))
     return site_cameras(manifest.cameras, capture)
 
 
@@ -127,7 +153,13 @@ def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
 
 
 def _write_folder(
-    files: dict[str, Path], entry: str, site_dir: Path, title: str, cameras: dict[str, bytes]
+    files: dict[str, Path],
+    entry: str,
+    site_dir: Path,
+    title: str,
+    cameras: dict[str, bytes],
+    scene_dir: Path,
+    coarse_bytes: int,
 ) -> Path:
     if site_dir.exists() and not _is_site(site_dir):
         raise UsageError(
@@ -146,11 +178,37 @@ def _write_folder(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         _check_site(partial, files)
+        if coarse_bytes and "manifest.json" in files:
+            _add_coarse(scene_dir, partial / "baked", coarse_bytes)
         _replace(partial, site_dir)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return site_dir / "index.html"
+
+
+def _add_coarse(scene_dir: Path, target: Path, coarse_bytes: int) -> None:
+    """Write the coarse levels that large submodels lack into a copy of the scene, and list them there."""
+    manifest = read_json(target / MANIFEST_NAME)
+    records = manifest.get("files", {})
+    files = {name: (record.get("sha256", ""), record.get("bytes", 0)) for name, record in records.items()}
+    folders = sorted({name.split("/")[0] for name in files if "/" in name})
+    lacking = [
+        folder
+        for folder in folders
+        if f"{folder}/{COARSE_FOLDER}/scene_params.json" not in files
+        and folder_bytes(files, folder) > coarse_bytes
+    ]
+    if not lacking:
+        return
+    scene = load_scene(scene_dir, cache_size=1)
+    added: dict[str, tuple[str, int]] = {}
+    for k, region in enumerate(scene.params.params_to_sm):
+        if sm_folder(region) in lacking:
+            write_coarse(target, scene.params, scene.mlp, scene.submodel(k), coarse_bytes, added)
+    records |= {name: {"sha256": digest, "bytes": size} for name, (digest, size) in added.items()}
+    manifest["files"] = dict(sorted(records.items()))
+    (target / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1, allow_nan=False))
 
 
 def _is_site(site_dir: Path) -> bool:
@@ -176,6 +234,7 @@ def _copy_viewer(site: Path, entry: str, title: str, cameras: str) -> None:
         if path.suffix in (".js", ".css"):
             shutil.copyfile(path, site / "viewer" / path.name)
     (site / "viewer" / "shaders.js").write_text(_shader_module())
+    (site / "viewer" / "LICENSE").write_text(licence_text())
     page = _page(title, entry, cameras).replace('"./', '"./viewer/')
     (site / "index.html").write_text(page)
 
@@ -228,7 +287,7 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: 
     embedded = {
         name: base64.b64encode(path.read_bytes()).decode()
         for name, path in files.items()
-        if name == "manifest.json" or VIEWER_READS.search(name)
+        if name == MANIFEST_NAME or VIEWER_READS.search(name)
     }
     embedded |= {name: base64.b64encode(data).decode() for name, data in cameras.items()}
     text = _page(title, "embedded", CAMERAS_NAME if cameras else "")
@@ -239,6 +298,7 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: 
     )
     text = text.replace('<script type="module" src="./main.js"></script>\n', "")
     scripts = (
+        f'<script type="text/plain" id="smerf-licence">\n{licence_text()}</script>\n'
         f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'
         f"<script>\n{_bundle()}</script>\n</body>"
     )

@@ -1,7 +1,8 @@
 """Write a baked scene: aside, synced, checked, and only then moved into place.
 
 Layout: ``SCENE/manifest.json`` and one folder ``SCENE/sm_XXX`` per submodel in the official format
-(separate storage, unpadded grids, the complete network in every folder). The official viewer's ``dir``
+(separate storage, unpadded grids, the complete network in every folder), with a coarse level in
+``SCENE/sm_XXX/coarse`` where the submodel is large (``smerf.scene.coarse``). The official viewer's ``dir``
 points at one of the ``sm_XXX`` folders.
 """
 
@@ -20,16 +21,13 @@ import numpy as np
 
 from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.scene.arrays import ARRAY_FORMATS, encode_array
+from smerf.scene.coarse import COARSE_BYTES, COARSE_FOLDER, coarse_files
+from smerf.scene.layout import slice_count, submodel_arrays
 from smerf.scene.manifest import MANIFEST_NAME, Manifest, verify_manifest
 from smerf.scene.params_io import check_mlp, mlp_to_json, params_to_json, sm_folder
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 
-__all__ = ["check_submodel", "encoded_sizes", "write_scene"]
-
-_SLICE_BYTES = 12 << 20
-"""Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an
-image.
-"""
+__all__ = ["check_submodel", "encoded_sizes", "folder_bytes", "write_coarse", "write_scene"]
 
 
 def write_scene(
@@ -39,11 +37,13 @@ def write_scene(
     submodels: Iterable[BakedSubmodel],
     manifest: Manifest | None = None,
     array_format: str = "png",
+    coarse_bytes: int = COARSE_BYTES,
 ) -> BakedScene:
     """Write a scene folder and return it re-opened from disk.
 
     Submodels are taken one at a time, so memory is bounded by one of them. The default ``png`` opens from
     any static host in every reader; see ``smerf.scene.arrays`` for ``raw`` and ``raw.gz``.
+    A submodel that takes more than ``coarse_bytes`` gets a coarse level of at most that size; 0 writes none.
     ``manifest.files`` is filled in here. An existing scene at ``scene_dir`` is replaced once the new one is
     complete; until then it stays as it was.
 
@@ -66,6 +66,8 @@ def write_scene(
         network = mlp_to_json(mlp)
         for submodel in submodels:
             _write_submodel(aside, params, submodel, network, array_format, files)
+            if coarse_bytes and folder_bytes(files, sm_folder(submodel.index)) > coarse_bytes:
+                write_coarse(aside, params, mlp, submodel, coarse_bytes, files)
             # It goes before the next one comes.
             del submodel
         missing = [sm_folder(r) for r in params.params_to_sm if not (aside / sm_folder(r)).is_dir()]
@@ -120,45 +122,6 @@ def _is_replaceable(target: Path) -> bool:
     return (target / MANIFEST_NAME).is_file() or not any(target.iterdir())
 
 
-def _slice_count(atlas_shape: tuple[int, ...], block_edge: int) -> int:
-    """Fewest slices that divide the depth into whole block layers and stay below ``_SLICE_BYTES`` each."""
-    layers = atlas_shape[2] // block_edge
-    for count in range(1, layers + 1):
-        if (
-            layers % count == 0
-            and 3 * atlas_shape[0] * atlas_shape[1] * (atlas_shape[2] // count) <= _SLICE_BYTES
-        ):
-            return count
-    return layers
-
-
-def _submodel_arrays(
-    params: SceneParams, submodel: BakedSubmodel, slices: int
-) -> Iterable[tuple[str, np.ndarray]]:
-    """Yield (name, array) of every array file of one submodel; channels as in section "separate storage"."""
-    depth = submodel.atlas.shape[2] // slices
-    for i in range(slices):
-        part = submodel.atlas[:, :, i * depth : (i + 1) * depth]
-        yield f"sparse_grid_rgb_{i:03d}", part[..., 1:4]
-        yield f"sparse_grid_features_{i:03d}", part[..., 4:7]
-        yield f"sparse_grid_density_{i:03d}", part[..., [0, 7]]
-    yield "sparse_grid_block_indices", submodel.block_indices
-    for i in range(3):
-        yield f"plane_rgb_{i}", submodel.planes[i][..., 1:4]
-        yield f"plane_features_{i}", submodel.planes[i][..., 4:8]
-        yield f"plane_density_{i}", submodel.planes[i][..., :1]
-    for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
-        for size, grid in sorted(grids.items()):
-            pieces = 1 if grid.shape[2] <= 256 else 8
-            if grid.shape[2] % pieces:
-                raise InvalidDataError(
-                    f"submodel {submodel.index}: {kind}[{size}] has {grid.shape[2]} cells; "
-                    "above 256 their number must be a multiple of 8"
-                )
-            for j, piece in enumerate(np.split(grid, pieces, axis=2)):
-                yield f"{kind}_grid_{size}_{j:03d}", piece[..., None]
-
-
 def _write_submodel(
     root: Path,
     params: SceneParams,
@@ -182,21 +145,56 @@ def _encoded(
     params: SceneParams, submodel: BakedSubmodel, network: bytes, array_format: str
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every file of a submodel's folder."""
-    slices = _slice_count(submodel.atlas.shape, params.data_block_size + 1)
+    slices = slice_count(submodel.atlas.shape, params.data_block_size + 1)
     value = params_to_json(params, submodel.index, submodel.atlas.shape[:3], slices, array_format)
     yield "scene_params.json", json.dumps(value, indent=1, allow_nan=False).encode()
     yield "deferred_mlp.json", network
-    for name, array in _submodel_arrays(params, submodel, slices):
+    for name, array in submodel_arrays(params, submodel, slices):
         yield f"{name}.{array_format}", encode_array(array, array_format)
 
 
 def encoded_sizes(
-    params: SceneParams, mlp: dict[str, np.ndarray], submodel: BakedSubmodel, array_format: str
+    params: SceneParams,
+    mlp: dict[str, np.ndarray],
+    submodel: BakedSubmodel,
+    array_format: str,
+    coarse_bytes: int = COARSE_BYTES,
 ) -> dict[str, int]:
     """Return the bytes of every file that ``write_scene`` writes for a submodel, without writing them."""
     folder = sm_folder(submodel.index)
     files = _encoded(params, submodel, mlp_to_json(mlp), array_format)
-    return {f"{folder}/{name}": len(data) for name, data in files}
+    sizes = {f"{folder}/{name}": len(data) for name, data in files}
+    if coarse_bytes and sum(sizes.values()) > coarse_bytes:
+        level = coarse_files(params, mlp, submodel, coarse_bytes)
+        sizes |= {f"{folder}/{COARSE_FOLDER}/{name}": len(data) for name, data in level.items()}
+    return sizes
+
+
+def folder_bytes(files: dict[str, tuple[str, int]], folder: str) -> int:
+    """Return the size of a submodel's files; ``files`` as in ``Manifest.files``."""
+    return sum(size for name, (_, size) in files.items() if name.startswith(f"{folder}/"))
+
+
+def write_coarse(
+    root: Path,
+    params: SceneParams,
+    mlp: dict[str, np.ndarray],
+    submodel: BakedSubmodel,
+    max_bytes: int,
+    files: dict[str, tuple[str, int]],
+) -> None:
+    """Write a submodel's coarse level below ``root`` and list it in ``files``.
+
+    Nothing is written where no reduction is small enough.
+    """
+    folder = root / sm_folder(submodel.index) / COARSE_FOLDER
+    for name, data in coarse_files(params, mlp, submodel, max_bytes).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_file(folder / name, data)
+        path = f"{sm_folder(submodel.index)}/{COARSE_FOLDER}/{name}"
+        files[path] = (hashlib.sha256(data).hexdigest(), len(data))
+    if folder.exists():
+        _sync_folder(folder)
 
 
 def _write_file(path: Path, data: bytes) -> None:

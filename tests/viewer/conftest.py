@@ -14,6 +14,7 @@ from smerf.scene.serve import SceneServer
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
     "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync",
+    "--disable-renderer-backgrounding",
 ]  # fmt: skip
 
 
@@ -33,7 +34,7 @@ class Visit:
     def __init__(self, browser, address: str, size=(96, 72), **options):
         self.size = size
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(120_000)
         self.errors: list[str] = []
         self.page.on(
             "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None

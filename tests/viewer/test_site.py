@@ -63,6 +63,13 @@ def test_a_single_file_opens_offline_with_the_same_picture(visit, scene_dir, tmp
     assert np.array_equal(*frames)
 
 
+def test_every_page_carries_the_licence(scene_dir, tmp_path):
+    site = export_site(scene_dir, tmp_path / "site").parent
+    single = export_site(scene_dir, tmp_path / "one.html", single_file=True)
+    for text in ((site / "viewer" / "LICENSE").read_text(), single.read_text()):
+        assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+
+
 def test_export_replaces_its_own_site_but_nothing_else(scene_dir, tmp_path):
     export_site(scene_dir, tmp_path / "site")
     (tmp_path / "site" / "stale.txt").write_text("old")

@@ -11,6 +11,43 @@
 #include "chunks/contract.glsl"
 #include "chunks/regions.glsl"
 
+// For measurements a host may switch each optimisation off by defining its name as 0. COUNT = 1 writes iterations,
+// samples, samples with colour and texture fetches of the ray to target 0. FUSED_APPEARANCE = 1 evaluates the
+// network here and writes the display colour to target 0, the only one.
+#ifndef DENSITY_FIRST
+#define DENSITY_FIRST 1
+#endif
+#ifndef SKIP_BY_DISTANCE
+#define SKIP_BY_DISTANCE 1
+#endif
+#ifndef SKIP_BY_OCCUPANCY
+#define SKIP_BY_OCCUPANCY 1
+#endif
+#ifndef EARLY_TERMINATION
+#define EARLY_TERMINATION 1
+#endif
+#ifndef SKIP_TO_CUBE
+#define SKIP_TO_CUBE 1
+#endif
+#ifndef STRAIGHT_CORE
+#define STRAIGHT_CORE 1
+#endif
+#ifndef COUNT
+#define COUNT 0
+#endif
+#ifndef FUSED_APPEARANCE
+#define FUSED_APPEARANCE 0
+#endif
+#if COUNT
+#define FETCHED(n) counts.w += float(n)
+#else
+#define FETCHED(n)
+#endif
+
+#if FUSED_APPEARANCE
+#include "chunks/appearance.glsl"
+#endif
+
 uniform sampler3D u_atlas_density;
 uniform sampler3D u_atlas_colour;
 uniform sampler2DArray u_planes_density;
@@ -27,10 +64,12 @@ uniform float u_submodel_scale;  // submodel units per world unit
 uniform float u_occlusion_delay; // smoothing of the visibility that enlarges steps; 1 switches it off
 
 layout(location = 0) out vec4 o_colour;
+#if !FUSED_APPEARANCE
 layout(location = 1) out vec4 o_features;
 layout(location = 2) out vec4 o_coarse_colour;
 #if COARSE_SUM
 layout(location = 3) out vec4 o_coarse_features;
+#endif
 #endif
 
 const float STEP = 4.0 / (float(TRIPLANE_RESOLUTION) * float(STEP_MULTIPLIER));
@@ -81,10 +120,18 @@ void main() {
   // Answers of the grids hold until the ray leaves the cell they came from.
   float cell_end = 0.0, block_end = 0.0;
   vec3 block_low = vec3(0.0), slot_origin = vec3(0.0);
-  bool block_empty = true;
+  bool block_empty = true, in_core = false;
+#if COUNT
+  vec4 counts = vec4(0.0);
+#endif
 
   for (int i = 0; i < MAX_STEPS; ++i) {
+#if EARLY_TERMINATION
     if (visibility <= VISIBILITY_END) break;
+#endif
+#if COUNT
+    counts.x += 1.0;
+#endif
     average_visibility = mix(visibility, average_visibility, u_occlusion_delay);
     float stride = STEP * mix(OCCLUSION_STEP, 1.0, sqrt(min(1.0, average_visibility / 0.8)));
 
@@ -99,6 +146,7 @@ void main() {
       }
       if (t_exit >= NO_EXIT) break;
       vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
+      in_core = axis == vec3(0.0);
       start = contract(origin + t_enter * ray, axis);
       vec3 piece = contract(origin + t_exit * ray, axis) - start;
       piece_end = length(piece);
@@ -117,18 +165,30 @@ void main() {
     if (s >= cell_end) {
       ivec3 cell = clamp(ivec3(floor(grid_position / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
       uvec2 found = texelFetch(u_occupancy, cell, 0).rg;
+      FETCHED(1);
+#if SKIP_BY_DISTANCE
       if (found.r > 0u) {
+#if SKIP_TO_CUBE
+        // All cells up to that distance are empty: leave the cube that they form.
+        float reach = float(found.r) * CELL;
+        vec3 low = vec3(cell) * CELL - reach;
+        s += distance_to_exit(grid_position, low, 2.0 * reach + CELL, inverse_direction) + 0.5 * stride;
+#else
         s += float(found.r) * CELL;
+#endif
         continue;
       }
+#endif
       vec3 child = floor(grid_position / (0.5 * CELL));
       ivec3 half_of_cell = clamp(ivec3(child) - 2 * cell, ivec3(0), ivec3(1));
       uint bit = uint(4 * half_of_cell.x + 2 * half_of_cell.y + half_of_cell.z);
       float child_end = s + distance_to_exit(grid_position, child * 0.5 * CELL, 0.5 * CELL, inverse_direction);
+#if SKIP_BY_OCCUPANCY
       if (((found.g >> bit) & 1u) == 0u) {
         s = child_end + 0.5 * stride;
         continue;
       }
+#endif
       cell_end = child_end;
     }
 
@@ -137,6 +197,7 @@ void main() {
       ivec3 block = clamp(ivec3(floor(g / BLOCK)), ivec3(0), ivec3(SPARSE_RESOLUTION / BLOCK_SIZE - 1));
       block_low = vec3(block) * BLOCK;
       uvec3 slot = texelFetch(u_blocks, block, 0).rgb;
+      FETCHED(1);
       block_empty = slot.r == 255u;
       slot_origin = vec3(slot) * float(BLOCK_SIZE + 1) + 0.5;
       block_end = s + distance_to_exit(g, block_low, BLOCK, inverse_direction);
@@ -154,6 +215,9 @@ void main() {
     vec4 plane_density = textureLod(u_planes_density, vec3(uvw.yz, 0.0), 0.0) +
                          textureLod(u_planes_density, vec3(uvw.xz, 1.0), 0.0) +
                          textureLod(u_planes_density, vec3(uvw.xy, 2.0), 0.0);
+#if COUNT
+    counts.yw += vec2(1.0, 4.0);
+#endif
     float gate_feature = to_features(sparse_density.yyyy, 1.0).x;
 #if FEATURE_GATING
     float gate = gate_feature;
@@ -164,11 +228,26 @@ void main() {
     float sigma = exp(rho - 1.0);
 
     float s_next = min(s + stride, piece_end);
-    vec3 here = uncontract(z);
-    vec3 there = uncontract(start + s_next * direction);
-    float alpha = 1.0 - exp(-sigma * distance(here, there) / u_submodel_scale);
+    vec3 here = z;
+    float passed = s_next - s;
+#if STRAIGHT_CORE
+    if (!in_core) {
+#endif
+      here = uncontract(z);
+      passed = distance(here, uncontract(start + s_next * direction));
+#if STRAIGHT_CORE
+    }
+#endif
+    float alpha = 1.0 - exp(-sigma * passed / u_submodel_scale);
 
+#if DENSITY_FIRST
     if (alpha > COLOUR_THRESHOLD) {
+#else
+    {
+#endif
+#if COUNT
+      counts.zw += vec2(1.0, 4.0);
+#endif
       float weight = visibility * alpha;
       vec4 sparse_colour = to_features(textureLod(u_atlas_colour, atlas, 0.0), 1.0);
       vec4 plane_colour = to_features(textureLod(u_planes_colour, vec3(uvw.yz, 0.0), 0.0) +
@@ -190,6 +269,10 @@ void main() {
     s += stride;
   }
 
+#if FUSED_APPEARANCE
+  vec3 d = normalize(u_camera_rotation * vec3(offset, -1.0));
+  o_colour = vec4(appearance(vec4(colour, visibility), features, coarse_colour, coarse_features, d), 1.0);
+#else
   float opacity = 1.0 - visibility;
   float distance_seen = opacity > 0.05 ? depth / opacity : 0.0;
   o_colour = vec4(colour, visibility);
@@ -197,5 +280,9 @@ void main() {
   o_coarse_colour = vec4(coarse_colour, distance_seen / (1.0 + distance_seen));
 #if COARSE_SUM
   o_coarse_features = coarse_features;
+#endif
+#endif
+#if COUNT
+  o_colour = counts;
 #endif
 }

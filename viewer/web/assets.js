@@ -3,20 +3,30 @@
 import { decodePng, inflate } from "./png.js";
 
 const PARALLEL_REQUESTS = 6;
-const RETRIES = 4;
+// Tries after an answer that says "not now"; without any connection tries go on for as long as the page is open.
+const RETRIES = 5;
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 8000;
+// A connection that stays silent for this long is given up and opened anew.
+const SILENCE_MS = 30000;
 
+// Something that the visitor should read. isPassing: worth another try.
 export class LoadError extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, isPassing = false) {
     super(message);
     this.status = status;
+    this.isPassing = isPassing;
   }
 }
 
 export class Assets {
   // manifest: the parsed manifest.json (or null); root: URL of the folder its paths are relative to.
-  constructor(root, manifest = null) {
+  // onTrouble: called with a sentence while there is no connection, and with null when it is back.
+  constructor(root, manifest = null, onTrouble = () => {}) {
     this.root = root;
     this.manifest = manifest;
+    this.onTrouble = onTrouble;
+    this.isInTrouble = false;
     this.embedded = globalThis.smerfEmbeddedFiles ?? null;
     this.waiting = [];
     this.running = 0;
@@ -33,13 +43,14 @@ export class Assets {
     return files ? path in files : undefined;
   }
 
-  async json(path, progress) {
-    const bytes = await this.bytes(this.lists(path) === false && this.lists(`${path}.gz`) ? `${path}.gz` : path, progress);
+  async json(path, progress, signal) {
+    const stored = this.lists(path) === false && this.lists(`${path}.gz`) ? `${path}.gz` : path;
+    const bytes = await this.bytes(stored, progress, 0, signal);
     const text = new TextDecoder().decode(isGzip(bytes) ? await inflate(bytes, "gzip") : bytes);
     try {
       return JSON.parse(text);
     } catch {
-      throw new LoadError(`${path} is not valid JSON.`);
+      throw new LoadError(`${this.url(path).href} is not valid JSON.`);
     }
   }
 
@@ -72,10 +83,10 @@ export class Assets {
     if (extension !== "raw.gz") return `${name}.${extension}`;
     if (this.lists(`${name}.raw.gz`)) return `${name}.raw.gz`;
     if (this.lists(`${name}.raw`)) return `${name}.raw`;
-    this.suffixes[extension] ??= (async () => {
+    this.suffixes[extension] ??= this.#persist(async () => {
       const response = await fetch(this.url(`${name}.raw.gz`), { method: "HEAD" });
       return response.ok ? "raw.gz" : "raw";
-    })();
+    });
     return `${name}.${await this.suffixes[extension]}`;
   }
 
@@ -85,8 +96,29 @@ export class Assets {
     if (this.running >= PARALLEL_REQUESTS) await new Promise((resolve) => this.waiting.push(resolve));
     this.running++;
     try {
-      signal?.throwIfAborted();
-      const response = await this.#request(path, signal);
+      return await this.#persist(() => this.#download(path, entry, signal), signal);
+    } finally {
+      this.running--;
+      this.waiting.shift()?.();
+    }
+  }
+
+  async #download(path, entry, signal) {
+    const attempt = new AbortController();
+    const stop = () => attempt.abort(signal.reason);
+    signal?.addEventListener("abort", stop);
+    let timer;
+    const restart = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => attempt.abort(new TypeError("silence")), SILENCE_MS);
+    };
+    restart();
+    try {
+      const response = await fetch(this.url(path), { signal: attempt.signal });
+      const { status } = response;
+      if (!response.ok) {
+        throw new LoadError(`${this.url(path).href} could not be loaded (HTTP ${status}).`, status, status === 429 || status >= 500);
+      }
       const length = Number(response.headers.get("Content-Length")) || 0;
       const encoded = response.headers.get("Content-Encoding");
       entry?.length(length);
@@ -96,45 +128,74 @@ export class Assets {
       for (;;) {
         const { done, value } = await reader.read();
         if (done) break;
+        restart();
         chunks.push(value);
         received += value.length;
         entry?.advance(received);
       }
-      if (length && !encoded && received !== length) throw new LoadError(`${path} broke off after ${received} of ${length} bytes.`);
+      if (length && !encoded && received !== length) {
+        throw new LoadError(`${path} broke off after ${received} of ${length} bytes.`, 0, true);
+      }
       entry?.finish(encoded && length ? length : received);
       return join(chunks, received);
     } finally {
-      this.running--;
-      this.waiting.shift()?.();
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
     }
   }
 
-  async #request(path, signal) {
+  // Tries until it works, the server says no, or the signal aborts; longer and longer pauses, cut short when the
+  // browser finds itself online.
+  async #persist(action, signal = null) {
     for (let attempt = 0; ; attempt++) {
-      let reason;
-      let status = 0;
+      signal?.throwIfAborted();
       try {
-        const response = await fetch(this.url(path), { signal });
-        if (response.ok) return response;
-        status = response.status;
-        reason = `HTTP ${status}`;
-        if (status !== 429 && status < 500) attempt = RETRIES;
+        const result = await action();
+        this.#trouble(null);
+        return result;
       } catch (error) {
-        if (error.name === "AbortError") throw error;
-        reason = "no connection";
+        signal?.throwIfAborted();
+        const isAnswer = error instanceof LoadError;
+        if (isAnswer && (!error.isPassing || attempt >= RETRIES)) throw error;
+        if (!isAnswer && (attempt > 0 || !navigator.onLine)) {
+          this.#trouble(`No connection to ${this.root.host || "the scene"}. Loading goes on as soon as it is back.`);
+        }
       }
-      if (attempt >= RETRIES) throw new LoadError(`${this.url(path).href} could not be loaded (${reason}).`, status);
-      await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** attempt));
+      await pause(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt), signal);
     }
   }
+
+  #trouble(text) {
+    if (text === null && !this.isInTrouble) return;
+    this.isInTrouble = text !== null;
+    this.onTrouble(text);
+  }
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      removeEventListener("online", end);
+      signal?.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    addEventListener("online", end);
+    signal?.addEventListener("abort", end);
+  });
 }
 
 // Adds up the bytes of many files. Totals come from the manifest, else from Content-Length, else from the decoded size.
 export class Progress {
-  constructor(onChange) {
+  // onChange: called with this object; onTrouble: as of Assets.
+  constructor(onChange, onTrouble = () => {}) {
     this.files = new Map();
     this.onChange = onChange;
+    this.onTrouble = onTrouble;
     this.exact = true;
+    // What is fetched ahead of need is counted but not shown.
+    this.isQuiet = false;
   }
 
   // Announces a file before its request, so that the total is known from the start.
@@ -142,11 +203,15 @@ export class Progress {
     if (!this.files.has(path)) this.files.set(path, { loaded: 0, total: bytes });
   }
 
+  forget(path) {
+    this.files.delete(path);
+  }
+
   start(path, listed, expected) {
     const file = { loaded: 0, total: listed || this.files.get(path)?.total || expected };
     this.files.set(path, file);
-    if (!listed) this.exact = false;
-    const changed = () => this.onChange(this);
+    if (!listed && expected) this.exact = false;
+    const changed = () => this.isQuiet || this.onChange(this);
     return {
       length: (bytes) => {
         if (!listed && bytes) file.total = bytes;

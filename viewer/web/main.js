@@ -17,7 +17,7 @@ async function start() {
     const settings = readSettings(location);
     const address = settings.dir ?? document.querySelector("meta[name=smerf-scene]").content;
     if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
-    const progress = new Progress((state) => page.showProgress(state));
+    const progress = new Progress((state) => page.showProgress(state), (text) => viewer.tell("network", text));
     const [scene, sources] = await Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
     await viewer.open(scene, sources, settings, progress);
     viewer.tools = new Tools(viewer, page);

@@ -1,6 +1,8 @@
 // PNG to bytes without a detour through the browser's image pipeline, which may premultiply alpha or convert colours
 // and would change the stored numbers. 8-bit, colour types 0, 2, 4, 6, optionally interlaced.
 
+import { breathe, isTimeUp } from "./breathe.js";
+
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const CHANNELS = { 0: 1, 2: 3, 4: 2, 6: 4 };
 const ADAM7 = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
@@ -32,7 +34,7 @@ export async function decodePng(bytes) {
   const packed = await inflate(new Blob(parts), "deflate");
   const data = new Uint8Array(width * height * channels);
   if (!header.interlaced) {
-    unfilter(packed, 0, data, width, height, channels);
+    await unfilter(packed, 0, data, width, height, channels);
     return { width, height, channels, data };
   }
   let at = 0;
@@ -41,7 +43,7 @@ export async function decodePng(bytes) {
     const h = Math.ceil((height - y0) / dy);
     if (w <= 0 || h <= 0) continue;
     const pass = new Uint8Array(w * h * channels);
-    at = unfilter(packed, at, pass, w, h, channels);
+    at = await unfilter(packed, at, pass, w, h, channels);
     for (let y = 0; y < h; y++) {
       for (let x = 0; x < w; x++) {
         const to = ((y0 + y * dy) * width + x0 + x * dx) * channels;
@@ -52,10 +54,11 @@ export async function decodePng(bytes) {
   return { width, height, channels, data };
 }
 
-function unfilter(packed, at, out, width, height, channels) {
+async function unfilter(packed, at, out, width, height, channels) {
   const stride = width * channels;
   if (packed.length < at + height * (stride + 1)) throw new Error("is a truncated PNG file");
   for (let y = 0; y < height; y++) {
+    if (isTimeUp()) await breathe();
     const filter = packed[at++];
     const row = y * stride;
     const above = row - stride;

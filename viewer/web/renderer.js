@@ -13,6 +13,8 @@ export class Renderer {
     this.gl = gl;
     this.canvas = canvas;
     this.targets = {};
+    // Defines beside those of the scene, for measurements.
+    this.extra = {};
   }
 
   // Compiles the programs for a scene; call again after a restored context.
@@ -23,17 +25,16 @@ export class Renderer {
     this.background = background;
     this.exposure = exposure;
     this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
-    this.blended = scene.coarse ? BLENDED : BLENDED.slice(0, 3);
-    const defines = { ...scene.defines(), EXPOSURE: exposure ? 1 : 0 };
-    const size = 16 * scene.appearance.weightCount;
+    this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
+    const size = 16 * scene.widths.weightCount;
     if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error("The appearance network is too wide for this device.");
-    this.march = compile(gl, sources, "march.frag", defines);
-    this.shade = compile(gl, sources, "shade.frag", defines);
-    gl.useProgram(this.march.program);
-    SAMPLERS.forEach((name, unit) => gl.uniform1i(this.march.at(`u_${name}`), unit));
+    this.parallel = gl.getExtension("KHR_parallel_shader_compile");
+    this.sources = sources;
+    this.marches = new Map();
+    this.shade = finish(gl, begin(gl, sources, "shade.frag", this.#defines(scene.params)));
     gl.useProgram(this.shade.program);
     this.blended.forEach((name, unit) => gl.uniform1i(this.shade.at(`u_${name}`), unit));
-    gl.uniformBlockBinding(this.shade.program, gl.getUniformBlockIndex(this.shade.program, "Network"), 0);
+    bindNetwork(gl, this.shade.program);
     this.network = gl.createBuffer();
     gl.bindBuffer(gl.UNIFORM_BUFFER, this.network);
     gl.bufferData(gl.UNIFORM_BUFFER, size, gl.DYNAMIC_DRAW);
@@ -41,6 +42,40 @@ export class Renderer {
     gl.disable(gl.BLEND);
     gl.disable(gl.DITHER);
     this.targets = {};
+  }
+
+  #defines(params) {
+    return { ...this.scene.defines(params), EXPOSURE: this.exposure ? 1 : 0, ...this.extra };
+  }
+
+  // Levels of different resolutions need programs of their own.
+  #march(params) {
+    const key = [params.triplane_resolution, params.sparse_grid_resolution, params.data_block_size].join();
+    if (!this.marches.has(key)) this.marches.set(key, { begun: begin(this.gl, this.sources, "march.frag", this.#defines(params)) });
+    return this.marches.get(key);
+  }
+
+  // Compiles the march for a level in the background; resolves when it can be drawn without a stall.
+  async compiled(params, signal) {
+    const { gl, parallel } = this;
+    const march = this.#march(params);
+    if (march.done) return;
+    const { program } = march.begun;
+    while (parallel && !gl.isContextLost() && !gl.getProgramParameter(program, parallel.COMPLETION_STATUS_KHR)) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      signal?.throwIfAborted();
+    }
+    this.#finishMarch(march);
+  }
+
+  #finishMarch(march) {
+    if (march.done) return march.done;
+    const { gl } = this;
+    march.done = finish(gl, march.begun);
+    gl.useProgram(march.done.program);
+    SAMPLERS.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
+    if (this.extra.FUSED_APPEARANCE) bindNetwork(gl, march.done.program);
+    return march.done;
   }
 
   // Off-screen images of one role ("full" or "preview"), re-created when the size changes.
@@ -75,7 +110,7 @@ export class Renderer {
   }
 
   // Renders rows [low, high) of the target, counted from below.
-  draw(target, submodel, camera, low = 0, high = target.height) {
+  draw(target, level, camera, low = 0, high = target.height) {
     const { gl, scene } = this;
     const centre = position(camera.matrix);
     const lens = pixelLens(target.width, target.height, camera.fov, camera.lens);
@@ -84,36 +119,46 @@ export class Renderer {
     gl.enable(gl.SCISSOR_TEST);
     gl.scissor(0, low, target.width, high - low);
 
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.blendedFrame);
-    gl.useProgram(this.march.program);
+    const isFused = !!this.extra.FUSED_APPEARANCE;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, isFused ? target.pixelFrame : target.blendedFrame);
+    const march = this.#finishMarch(this.#march(level.params));
+    gl.useProgram(march.program);
     SAMPLERS.forEach((name, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(name.startsWith("planes") ? gl.TEXTURE_2D_ARRAY : gl.TEXTURE_3D, submodel.textures[name]);
+      gl.bindTexture(name.startsWith("planes") ? gl.TEXTURE_2D_ARRAY : gl.TEXTURE_3D, level.textures[name]);
     });
     const scale = scene.params.submodel_scale;
-    gl.uniform3fv(this.march.at("u_atlas_size"), submodel.atlasSize);
-    gl.uniformMatrix3fv(this.march.at("u_camera_rotation"), false, rotation);
-    gl.uniform3fv(this.march.at("u_camera_position"), scene.placeIn(submodel.k, centre).position);
-    gl.uniform4fv(this.march.at("u_lens"), lens);
-    gl.uniform1f(this.march.at("u_near"), camera.near * scale);
-    gl.uniform1f(this.march.at("u_submodel_scale"), scale);
-    gl.uniform1f(this.march.at("u_occlusion_delay"), this.occlusionDelay);
+    const place = scene.placeIn(level.k, centre);
+    gl.uniform3fv(march.at("u_atlas_size"), level.atlasSize);
+    gl.uniformMatrix3fv(march.at("u_camera_rotation"), false, rotation);
+    gl.uniform3fv(march.at("u_camera_position"), place.position);
+    gl.uniform4fv(march.at("u_lens"), lens);
+    gl.uniform1f(march.at("u_near"), camera.near * scale);
+    gl.uniform1f(march.at("u_submodel_scale"), scale);
+    gl.uniform1f(march.at("u_occlusion_delay"), this.occlusionDelay);
+    gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, this.network);
+    gl.bufferSubData(gl.UNIFORM_BUFFER, 0, level.appearance.weightsAt(level.index, place.region));
+    if (isFused) this.#setShading(march);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
 
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.pixelFrame);
-    gl.useProgram(this.shade.program);
-    target.blended.forEach((texture, unit) => {
-      gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, texture);
-    });
-    gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, this.network);
-    gl.bufferSubData(gl.UNIFORM_BUFFER, 0, scene.weightsAt(submodel.k, centre));
-    gl.uniformMatrix3fv(this.shade.at("u_camera_rotation"), false, rotation);
-    gl.uniform4fv(this.shade.at("u_lens"), lens);
-    gl.uniform3fv(this.shade.at("u_background"), this.background);
-    if (this.exposure) gl.uniform1f(this.shade.at("u_log_exposure"), Math.log(this.exposure));
-    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    if (!isFused) {
+      gl.bindFramebuffer(gl.FRAMEBUFFER, target.pixelFrame);
+      gl.useProgram(this.shade.program);
+      target.blended.forEach((texture, unit) => {
+        gl.activeTexture(gl.TEXTURE0 + unit);
+        gl.bindTexture(gl.TEXTURE_2D, texture);
+      });
+      gl.uniformMatrix3fv(this.shade.at("u_camera_rotation"), false, rotation);
+      gl.uniform4fv(this.shade.at("u_lens"), lens);
+      this.#setShading(this.shade);
+      gl.drawArrays(gl.TRIANGLES, 0, 3);
+    }
     gl.disable(gl.SCISSOR_TEST);
+  }
+
+  #setShading(program) {
+    this.gl.uniform3fv(program.at("u_background"), this.background);
+    if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }
 
   // Copies a finished target to the canvas, which keeps its own size.
@@ -146,6 +191,17 @@ export class Renderer {
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
   }
 
+  // Means over the target of what the march has written with COUNT = 1.
+  counts(target) {
+    const { gl } = this;
+    const out = new Float32Array(4 * target.width * target.height);
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.blendedFrame);
+    gl.readBuffer(gl.COLOR_ATTACHMENT0);
+    gl.readPixels(0, 0, target.width, target.height, gl.RGBA, gl.FLOAT, out);
+    const mean = (channel) => out.reduce((sum, value, i) => sum + (i % 4 === channel ? value : 0), 0) / (out.length / 4);
+    return { iterations: mean(0), samples: mean(1), colourSamples: mean(2), fetches: mean(3) };
+  }
+
   #free(target) {
     const { gl } = this;
     for (const texture of [...target.blended, target.pixel]) gl.deleteTexture(texture);
@@ -160,7 +216,12 @@ function assemble(sources, name, defines) {
   return `${sources["prologue_web.glsl"]}${lines.join("\n")}\n${body}`;
 }
 
-function compile(gl, sources, fragment, defines) {
+function bindNetwork(gl, program) {
+  gl.uniformBlockBinding(program, gl.getUniformBlockIndex(program, "Network"), 0);
+}
+
+// Starts compiling without waiting for it.
+function begin(gl, sources, fragment, defines) {
   const program = gl.createProgram();
   const stages = [[gl.VERTEX_SHADER, "screen.vert"], [gl.FRAGMENT_SHADER, fragment]].map(([type, name]) => {
     const shader = gl.createShader(type);
@@ -170,6 +231,10 @@ function compile(gl, sources, fragment, defines) {
     return [name, shader];
   });
   gl.linkProgram(program);
+  return { program, stages };
+}
+
+function finish(gl, { program, stages }) {
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
     const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
     const reason = `${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500);

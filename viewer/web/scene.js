@@ -4,6 +4,7 @@
 import { Assets, LoadError } from "./assets.js";
 import { Appearance } from "./appearance.js";
 import { swapAxes } from "./camera.js";
+import { textureBytes } from "./submodel.js";
 
 const FORMAT_MAJOR = 1;
 const REQUIRED = [
@@ -16,46 +17,40 @@ const REQUIRED = [
 export async function openScene(address, progress, overrides = {}) {
   const base = new URL(address.endsWith("/") ? address : `${address}/`, document.baseURI);
   const name = base.pathname.split("/").filter(Boolean).pop() ?? "";
+  const trouble = (text) => progress?.onTrouble(text);
   if (globalThis.smerfEmbeddedFiles) {
     const assets = new Assets(base);
     if (assets.lists("manifest.json")) assets.manifest = await assets.json("manifest.json");
     return openFolder(assets, firstFolder(assets.embedded), progress, overrides);
   }
-  if (/^sm_\d{3}$/.test(name)) return openFolder(new Assets(new URL("../", base)), `${name}/`, progress, overrides);
-
-  const probe = new Assets(base);
-  const response = await fetch(probe.url("manifest.json")).catch(() => null);
-  if (response?.ok) {
-    let manifest;
-    try {
-      manifest = await response.json();
-    } catch {
-      throw new LoadError(`${probe.url("manifest.json").href} is not valid JSON.`);
-    }
-    if (manifest.version !== undefined && Number.parseInt(manifest.version, 10) > FORMAT_MAJOR) {
-      throw new LoadError(`The scene has format version ${manifest.version}; this viewer reads version ${FORMAT_MAJOR}.`);
-    }
-    return openFolder(new Assets(base, manifest), firstFolder(manifest.files ?? {}), progress, overrides);
+  if (/^sm_\d{3}$/.test(name)) {
+    return openFolder(new Assets(new URL("../", base), null, trouble), `${name}/`, progress, overrides);
   }
-  return openFolder(probe, "", progress, overrides);
+  const assets = new Assets(base, null, trouble);
+  try {
+    assets.manifest = await assets.json("manifest.json", progress);
+  } catch (error) {
+    if (!error.status) throw error;
+    progress?.forget("manifest.json");
+    return openFolder(assets, "", progress, overrides);
+  }
+  const { version, files } = assets.manifest;
+  if (version !== undefined && Number.parseInt(version, 10) > FORMAT_MAJOR) {
+    throw new LoadError(`The scene has format version ${version}; this viewer reads version ${FORMAT_MAJOR}.`);
+  }
+  return openFolder(assets, firstFolder(files ?? {}), progress, overrides);
 }
 
 function firstFolder(files) {
-  const entry = Object.keys(files).filter((path) => path.endsWith("scene_params.json")).sort()[0];
+  const entry = Object.keys(files).filter((path) => /^([^/]*\/)?scene_params\.json$/.test(path)).sort()[0];
   if (!entry) throw new LoadError("manifest.json lists no scene_params.json.");
   return entry.slice(0, entry.length - "scene_params.json".length);
 }
 
 async function openFolder(assets, folder, progress, overrides) {
   const params = readParams({ ...(await assets.json(`${folder}scene_params.json`, progress)), ...overrides }, folder);
-  const network = params.export_store_deferred_mlp_separately
-    ? await assets.json(`${folder}deferred_mlp.json`, progress)
-    : params.deferred_mlp;
-  if (!network) throw new LoadError(`${folder}scene_params.json holds no appearance network.`);
-  const scene = new Scene(assets, folder, params, network, overrides);
-  for (const path of Object.keys(assets.manifest?.files ?? {})) {
-    if (path.startsWith(folder) && scene.reads(path.slice(folder.length))) progress?.expect(path, assets.manifest.files[path].bytes);
-  }
+  const scene = new Scene(assets, folder, params, overrides);
+  await scene.network(scene.entry, progress);
   return scene;
 }
 
@@ -84,25 +79,64 @@ function readParams(params, folder) {
 }
 
 export class Scene {
-  constructor(assets, folder, params, network, overrides = {}) {
+  constructor(assets, folder, params, overrides = {}) {
     this.assets = assets;
     this.overrides = overrides;
     this.folder = folder;
     this.params = params;
     this.count = params.num_local_submodels;
     this.regions = Math.round(Math.cbrt(params.num_submodels));
-    this.appearance = new Appearance(network, this.count);
-    this.coarse = params.merge_features_combine_op === "coarse_sum";
-    const inputs = (this.coarse ? 14 : 7) + 27;
-    if (this.appearance.inputs !== inputs) {
-      throw new LoadError(`The appearance network takes ${this.appearance.inputs} inputs where the scene gives ${inputs}.`);
-    }
+    this.hasCoarseSum = params.merge_features_combine_op === "coarse_sum";
     this.entry = this.count > 1 ? params.sm_to_params[params.submodel_idx] : 0;
+    this.known = new Map();
+    this.networks = new Map();
+  }
+
+  // The appearance network of submodel k and its index there: { appearance, index }. It lies beside the coarse level,
+  // or with all others in the folder that was opened.
+  network(k, progress, signal) {
+    const own = `${this.submodelFolder(k)}coarse/`;
+    const hasOwn = ["", ".gz"].some((tail) => this.assets.lists(`${own}deferred_mlp.json${tail}`));
+    const key = hasOwn ? k : "shared";
+    if (!this.networks.has(key)) {
+      const file = this.#networkFile(hasOwn ? own : this.folder, hasOwn, progress, signal);
+      const made = file.then((content) => this.#appearance(content, hasOwn ? 1 : this.count));
+      made.catch(() => this.networks.delete(key));
+      this.networks.set(key, made);
+    }
+    return this.networks.get(key).then((appearance) => ({ appearance, index: hasOwn ? 0 : k }));
+  }
+
+  async #networkFile(folder, isOwn, progress, signal) {
+    if (isOwn || this.params.export_store_deferred_mlp_separately) {
+      return this.assets.json(`${folder}deferred_mlp.json`, progress, signal);
+    }
+    if (!this.params.deferred_mlp) throw new LoadError(`${folder}scene_params.json holds no appearance network.`);
+    return this.params.deferred_mlp;
+  }
+
+  #appearance(content, count) {
+    const made = new Appearance(content, count);
+    const inputs = (this.hasCoarseSum ? 14 : 7) + 27;
+    if (made.inputs !== inputs) {
+      throw new LoadError(`The appearance network takes ${made.inputs} inputs where the scene gives ${inputs}.`);
+    }
+    this.widths ??= made;
+    if (made.weightCount !== this.widths.weightCount) throw new LoadError("The appearance networks differ in width.");
+    return made;
   }
 
   // Whether this viewer fetches the named file of a submodel folder (test frames and coarse occupancy are left out).
   reads(name) {
     return /^(sparse_grid_|plane_|occupancy_grid_8_|distance_grid_8_)/.test(name);
+  }
+
+  // Announces the files of one level to the progress, as far as the manifest knows them.
+  expect(k, isCoarse, progress) {
+    const folder = isCoarse ? this.coarseFolder(k) : this.submodelFolder(k);
+    for (const [path, { bytes }] of Object.entries(this.assets.manifest?.files ?? {})) {
+      if (path.startsWith(folder) && this.reads(path.slice(folder.length))) progress?.expect(path, bytes);
+    }
   }
 
   get startCamera() {
@@ -131,15 +165,34 @@ export class Scene {
     return `sm_${String(this.params.params_to_sm[k]).padStart(3, "0")}/`;
   }
 
-  async submodelParams(k, progress) {
-    if (k === this.entry) return this.params;
-    const folder = this.submodelFolder(k);
-    const file = await this.assets.json(`${folder}scene_params.json`, progress);
-    const params = readParams({ ...file, ...this.overrides }, folder);
-    for (const key of ["triplane_resolution", "sparse_grid_resolution", "data_block_size"]) {
-      if (params[key] !== this.params[key]) throw new LoadError(`${folder}scene_params.json: ${key} differs from the first submodel.`);
+  // Folder of the coarse level of submodel k; null where there is none.
+  coarseFolder(k) {
+    const folder = `${this.submodelFolder(k)}coarse/`;
+    return this.assets.lists(`${folder}scene_params.json`) ? folder : null;
+  }
+
+  // Parameters of one level of submodel k.
+  async levelParams(k, isCoarse, progress, signal) {
+    if (k === this.entry && !isCoarse) return this.params;
+    const folder = isCoarse ? this.coarseFolder(k) : this.submodelFolder(k);
+    if (!this.known.has(folder)) {
+      const file = await this.assets.json(`${folder}scene_params.json`, progress, signal);
+      this.known.set(folder, readParams({ ...file, ...this.overrides }, folder));
     }
-    return params;
+    return this.known.get(folder);
+  }
+
+  // Texture bytes of a level as far as its parameters have been read; 0 before.
+  knownBytes(k, isCoarse) {
+    const folder = isCoarse ? this.coarseFolder(k) : this.submodelFolder(k);
+    const params = k === this.entry && !isCoarse ? this.params : this.known.get(folder);
+    return params ? textureBytes(params) : 0;
+  }
+
+  // Distance of p from the region of submodel k, in region edges and along the largest axis; 0 inside.
+  regionsAway(k, p) {
+    const centre = this.centre(k);
+    return Math.max(0, ...p.map((v, i) => (Math.abs(v - centre[i]) * this.regions) / 2 - 0.5));
   }
 
   // Camera of submodel k: position in its space (viewer axes) and in its region (training axes, [-1, 1] inside).
@@ -151,13 +204,8 @@ export class Scene {
     };
   }
 
-  weightsAt(k, p) {
-    return this.appearance.weightsAt(k, this.placeIn(k, p).region);
-  }
-
-  // Constants that the shaders are compiled with.
-  defines() {
-    const p = this.params;
+  // Constants that the shaders are compiled with; p: the parameters of a level.
+  defines(p) {
     const float = (x) => (Number.isInteger(x) ? `${x}.0` : `${x}`);
     return {
       TRIPLANE_RESOLUTION: p.triplane_resolution,
@@ -171,12 +219,12 @@ export class Scene {
       RANGE_DENSITY_MIN: `(${float(p.range_density[0])})`,
       RANGE_DENSITY_MAX: `(${float(p.range_density[1])})`,
       FEATURE_GATING: p.feature_gating ? 1 : 0,
-      COARSE_SUM: this.coarse ? 1 : 0,
+      COARSE_SUM: this.hasCoarseSum ? 1 : 0,
       VFR: p.deferred_rendering_mode === "vfr" ? 1 : 0,
       ACTIVATION_ELU: p.activation === "elu" ? 1 : 0,
-      HIDDEN_1: this.appearance.hidden1,
-      HIDDEN_2: this.appearance.hidden2,
-      WEIGHT_COUNT: this.appearance.weightCount,
+      HIDDEN_1: this.widths.hidden1,
+      HIDDEN_2: this.widths.hidden2,
+      WEIGHT_COUNT: this.widths.weightCount,
     };
   }
 }

@@ -1,7 +1,10 @@
 // Source texts of the shaders. In the source tree they are fetched from viewer/shaders; an exported site replaces
 // this module by one that holds the texts.
 
-const FILES = ["prologue_web.glsl", "screen.vert", "march.frag", "shade.frag", "chunks/contract.glsl", "chunks/regions.glsl"];
+const FILES = [
+  "prologue_web.glsl", "screen.vert", "march.frag", "shade.frag",
+  "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl",
+];
 
 export async function loadShaderSources() {
   const root = new URL("../shaders/", import.meta.url);

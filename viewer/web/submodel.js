@@ -1,25 +1,35 @@
-// Loads one submodel into GPU textures. Files are packed and uploaded one slice at a time, so host memory stays small.
+// Loads one level of a submodel into GPU textures. Files are packed and uploaded one slice at a time, so host memory stays small.
 //
 // Two RGBA8 groups per sample, for the atlas and the planes alike:
 //   density: density, feature 3, feature 0, feature 1      colour: red, green, blue, feature 2
 
 import { LoadError } from "./assets.js";
+import { breathe, isTimeUp } from "./breathe.js";
 
 const MAX_GRID_FILE_EDGE = 256;
 const GRID_SLICES = 8;
+const PACK_STEP = 1 << 15;
 
-export async function loadSubmodel(gl, scene, k, progress, signal) {
-  const params = await scene.submodelParams(k, progress);
+// Texture bytes of a submodel with these parameters.
+export function textureBytes(params) {
+  const texels = 3 * params.triplane_resolution ** 2;
+  const voxels = params.atlas_width * params.atlas_height * params.atlas_depth;
+  const blocks = (params.sparse_grid_resolution / params.data_block_size) ** 3;
+  return 8 * texels + 8 * voxels + 4 * blocks + 2 * Math.ceil(params.triplane_resolution / 8) ** 3;
+}
+
+// Loads the arrays in `folder` and uploads them over several frames.
+export async function loadTextures(gl, uploads, assets, folder, params, progress, signal) {
   checkLimits(gl, params);
-  const loader = new Loader(gl, scene, k, params, progress, signal);
+  const loader = new Loader(gl, uploads, assets, folder, params, progress, signal);
   try {
-    await Promise.all([loader.atlas(), loader.planes(), loader.blocks(), loader.grids()]);
+    await Promise.all([loader.blocks(), loader.grids(), loader.planes(), loader.atlas()]);
+    signal.throwIfAborted();
   } catch (error) {
     loader.dispose();
     throw error;
   }
   return {
-    k,
     textures: loader.textures,
     atlasSize: [params.atlas_width, params.atlas_height, params.atlas_depth],
     bytes: loader.bytes,
@@ -38,8 +48,8 @@ function checkLimits(gl, params) {
 }
 
 class Loader {
-  constructor(gl, scene, k, params, progress, signal) {
-    Object.assign(this, { gl, params, progress, signal, assets: scene.assets, folder: scene.submodelFolder(k), textures: {}, bytes: 0 });
+  constructor(gl, uploads, assets, folder, params, progress, signal) {
+    Object.assign(this, { gl, uploads, assets, folder, params, progress, signal, textures: {}, bytes: 0, isDisposed: false });
   }
 
   array(name, size) {
@@ -62,11 +72,9 @@ class Loader {
     return texture;
   }
 
-  upload(texture, target, format, z, [width, height, depth], data) {
-    const { gl } = this;
-    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-    gl.bindTexture(target, texture);
-    gl.texSubImage3D(target, 0, 0, 0, z, width, height, depth, format, gl.UNSIGNED_BYTE, data);
+  async upload(texture, target, format, z, size, data) {
+    await this.uploads.texture(texture, target, format, z, size, data, () => this.isDisposed || this.signal.aborted);
+    this.signal.throwIfAborted();
   }
 
   // The three stored arrays of one grid or plane, whatever their grouping on disk.
@@ -96,8 +104,8 @@ class Loader {
     const slab = [size[0], size[1], depth];
     const slice = async (i) => {
       const packed = await this.groups("sparse_grid", String(i).padStart(3, "0"), slab[0] * slab[1] * depth, true);
-      this.upload(density, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.density);
-      this.upload(colour, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.colour);
+      await this.upload(density, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.density);
+      await this.upload(colour, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.colour);
     };
     // A few slices in flight bound the memory of fetched files that wait for their partners.
     let next = 0;
@@ -114,8 +122,8 @@ class Loader {
     const colour = this.texture("planes_colour", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
     for (let i = 0; i < 3; i++) {
       const packed = await this.groups("plane", String(i), t * t, false);
-      this.upload(density, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.density);
-      this.upload(colour, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.colour);
+      await this.upload(density, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.density);
+      await this.upload(colour, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.colour);
     }
   }
 
@@ -128,7 +136,7 @@ class Loader {
       for (let c = 0; c < 3; c++) padded[4 * i + c] = slots[3 * i + c];
     }
     const texture = this.texture("blocks", gl.TEXTURE_3D, gl.RGBA8UI, [n, n, n], gl.NEAREST);
-    this.upload(texture, gl.TEXTURE_3D, gl.RGBA_INTEGER, 0, [n, n, n], padded);
+    await this.upload(texture, gl.TEXTURE_3D, gl.RGBA_INTEGER, 0, [n, n, n], padded);
   }
 
   async grids() {
@@ -142,14 +150,14 @@ class Loader {
     const isLegacy = params.legacyGrids || params.useDistanceGrid === false;
     const isMissing = ["", ".gz"].every((tail) => assets.lists(`${folder}${first}.${extension.replace(".gz", "")}${tail}`) === false);
     const stored = isLegacy || isMissing ? null : await this.grid("distance_grid_8", n).catch(absentAsNull);
-    const distance = stored ?? distancesOf(occupancy, n);
+    const distance = stored ?? (await distancesOf(occupancy, n));
     const both = new Uint8Array(2 * n ** 3);
     for (let i = 0; i < n ** 3; i++) {
       both[2 * i] = distance[i];
       both[2 * i + 1] = occupancy[i];
     }
     const texture = this.texture("occupancy", gl.TEXTURE_3D, gl.RG8UI, [n, n, n], gl.NEAREST);
-    this.upload(texture, gl.TEXTURE_3D, gl.RG_INTEGER, 0, [n, n, n], both);
+    await this.upload(texture, gl.TEXTURE_3D, gl.RG_INTEGER, 0, [n, n, n], both);
   }
 
   gridFiles(name, n) {
@@ -173,6 +181,7 @@ class Loader {
   }
 
   dispose() {
+    this.isDisposed = true;
     for (const texture of Object.values(this.textures)) this.gl.deleteTexture(texture);
     this.textures = {};
   }
@@ -184,30 +193,34 @@ function absentAsNull(error) {
 }
 
 // Arguments are [array, channels per entry, channel] for single values, [array, channels per entry] for groups.
-function pack(count, [d, dn, di], [g, gn, gi], [f, fn], [c, cn]) {
+async function pack(count, [d, dn, di], [g, gn, gi], [f, fn], [c, cn]) {
   const density = new Uint8Array(4 * count);
   const colour = new Uint8Array(4 * count);
-  for (let i = 0; i < count; i++) {
-    const at = 4 * i;
-    density[at] = d[dn * i + di];
-    density[at + 1] = g[gn * i + gi];
-    density[at + 2] = f[fn * i];
-    density[at + 3] = f[fn * i + 1];
-    colour[at] = c[cn * i];
-    colour[at + 1] = c[cn * i + 1];
-    colour[at + 2] = c[cn * i + 2];
-    colour[at + 3] = f[fn * i + 2];
+  for (let start = 0; start < count; start += PACK_STEP) {
+    if (isTimeUp()) await breathe();
+    for (let i = start; i < Math.min(count, start + PACK_STEP); i++) {
+      const at = 4 * i;
+      density[at] = d[dn * i + di];
+      density[at + 1] = g[gn * i + gi];
+      density[at + 2] = f[fn * i];
+      density[at + 3] = f[fn * i + 1];
+      colour[at] = c[cn * i];
+      colour[at + 1] = c[cn * i + 1];
+      colour[at + 2] = c[cn * i + 2];
+      colour[at + 3] = f[fn * i + 2];
+    }
   }
   return { density, colour };
 }
 
 // Chebyshev distance to the nearest occupied cell minus one. Two sweeps over the 13 neighbours that a sweep has
 // already passed are exact for this metric.
-export function distancesOf(occupancy, n) {
+export async function distancesOf(occupancy, n) {
   const out = occupancy.map((byte) => (byte ? 0 : 255));
   const plane = n * n;
   for (const side of [1, -1]) {
     for (let step = 0; step < n ** 3; step++) {
+      if (step % n === 0 && isTimeUp()) await breathe();
       const i = side > 0 ? step : n ** 3 - 1 - step;
       let best = out[i];
       if (best === 0) continue;

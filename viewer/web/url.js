@@ -43,6 +43,7 @@ const PARAMETERS = [
   ["bg", colour, "backgroundColor"],
   ["exposure", number(1e-9, 1e9)],
   ["dpr", number(0.1, 8)],
+  ["memory", number(0.1, 65536)],
   ["benchmark", choice({ time: "time", quality: "quality", 1: "time", true: "time" })],
   ["occlusion", number(0, 1)],
   ["size", vector(2), "s"],

@@ -5,7 +5,7 @@ import { Controls } from "./controls.js";
 import { Journey } from "./journey.js";
 import { loadPath } from "./path.js";
 import { Renderer } from "./renderer.js";
-import { loadSubmodel } from "./submodel.js";
+import { Residency, memoryCeiling } from "./residency.js";
 import { readSettings, viewAddress } from "./url.js";
 
 const REST_SECONDS = 0.15;
@@ -13,7 +13,6 @@ const PREVIEW_MS = 28;
 const TILE_MS = 40;
 const MIN_PREVIEW_PIXELS = 4000;
 const FIRST_TILE_PIXELS = 65536;
-const RESIDENT_SUBMODELS = 2;
 // Browsers slow down animation frames where nothing seems to be watching; the loop then goes on by timer.
 const FRAME_TIMEOUT_MS = 50;
 const POLL_MS = 4;
@@ -35,7 +34,7 @@ export class Viewer {
     this.opened = new Promise((resolve, reject) => Object.assign(this, { resolveOpened: resolve, rejectOpened: reject }));
     this.opened.catch(() => {});
     this.waiting = [];
-    this.resident = [];
+    this.messages = new Map();
     this.version = 0;
     this.finishedVersion = -1;
     this.lastMove = -Infinity;
@@ -44,7 +43,7 @@ export class Viewer {
     this.frameMs = 0;
     this.frameTimes = [];
     this.progress = null;
-    this.isWantedShown = false;
+    this.firstPicture = null;
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
@@ -55,6 +54,11 @@ export class Viewer {
     this.dpr = () => settings.dpr ?? Math.min(devicePixelRatio || 1, settings.quality === "auto" ? 1.5 : 2);
     this.renderer = new Renderer(canvas);
     this.#prepare();
+    this.submodels = new Residency(scene, this.renderer, progress, memoryCeiling(settings.memory), {
+      wake: () => this.wake(),
+      changed: (isWanted) => this.#arrive(isWanted),
+      failed: (error) => this.#miss(error),
+    });
     this.near = settings.near ?? scene.assets.manifest?.near ?? DEFAULT_NEAR;
     this.lens = null;
     this.controls = new Controls(canvas, {
@@ -231,54 +235,38 @@ export class Viewer {
     this.renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
   }
 
-  // The submodel to draw now; starts loading the wanted one where it is not resident.
-  #submodel() {
-    const wanted = this.scene.submodelAt(position(this.controls.matrix));
-    const current = this.resident[0]?.k;
-    const k = wanted ?? current ?? this.scene.entry;
-    this.isWantedShown = k === current;
-    if (!this.isWantedShown) {
-      const at = this.resident.findIndex((submodel) => submodel.k === k);
-      if (at > 0) {
-        this.resident.unshift(...this.resident.splice(at, 1));
-        this.isWantedShown = true;
-      } else if (k !== this.failedSubmodel) this.#load(k);
+  // Another level is in memory.
+  #arrive(isWanted) {
+    if (isWanted) {
+      this.tell("scene", null);
+      this.#changed();
     }
-    return this.resident[0] ?? null;
+    if (this.submodels.isWantedShown || !isWanted) this.page.hideProgress();
   }
 
-  async #load(k) {
-    if (this.loading !== undefined) return;
-    this.loading = k;
-    this.loadError = null;
-    this.failedSubmodel = undefined;
-    const abort = (this.abort = new AbortController());
-    const isFirst = this.resident.length === 0;
-    try {
-      const submodel = await loadSubmodel(this.renderer.gl, this.scene, k, this.progress, abort.signal);
-      this.page.showMessage(null);
-      this.resident.unshift(submodel);
-      for (const old of this.resident.splice(RESIDENT_SUBMODELS)) old.dispose();
-      this.page.hideProgress();
-      this.#changed();
-    } catch (error) {
-      if (abort.signal.aborted) return;
-      if (isFirst) this.fail(error);
-      else this.page.showMessage(error.message);
-      this.loadError = error;
-      this.failedSubmodel = k;
-      this.#changed();
-    } finally {
-      if (!abort.signal.aborted) this.loading = undefined;
-    }
+  // The submodel around the camera cannot be had.
+  #miss(error) {
+    this.page.hideProgress();
+    this.tell("scene", error.message);
+    if (!this.submodels.shown) for (const { reject } of this.waiting.splice(0)) reject(error);
+    this.#changed();
+  }
+
+  // Shows the newest sentence of those that still hold; null takes the one of this kind away.
+  tell(kind, text) {
+    this.messages.delete(kind);
+    if (text !== null) this.messages.set(kind, text);
+    this.page.showMessage([...this.messages.values()].pop() ?? null);
   }
 
   // Frames --------------------------------------------------------------------------------------------------------
 
   whenFinished() {
     if (this.failed) return Promise.reject(this.failed);
-    if (this.finishedVersion === this.version && this.isWantedShown) return Promise.resolve();
-    if (this.finishedVersion === this.version && this.loadError) return Promise.reject(this.loadError);
+    const isFinished = this.finishedVersion === this.version;
+    if (isFinished && this.submodels.isWantedShown) return Promise.resolve();
+    const error = this.submodels?.error;
+    if (error && (isFinished || !this.submodels.shown)) return Promise.reject(error);
     const promise = new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
     promise.catch(() => {});
     return promise;
@@ -312,9 +300,17 @@ export class Viewer {
     if (this.controls.update(dt)) this.#moved(now);
     this.journey.update(dt);
     if (this.#isGpuBusy()) return this.wake();
-    const submodel = this.#submodel();
-    if (!submodel) return this.loading === undefined ? this.wake() : undefined;
-    if (now - this.lastMove < 1000 * REST_SECONDS) {
+    const isAtRest = now - this.lastMove >= 1000 * REST_SECONDS;
+    const submodel = this.submodels.choose(position(this.controls.matrix), isAtRest);
+    if (!this.submodels.uploads.isIdle) this.wake();
+    if (this.messages.has("scene") && !this.submodels.error) this.tell("scene", null);
+    if (!submodel) return;
+    // The first picture of all comes quickly rather than sharp.
+    if (!this.shown) {
+      this.#drawPreview(submodel);
+      return this.wake();
+    }
+    if (!isAtRest) {
       if (this.previewVersion !== this.version) this.#drawPreview(submodel);
       return this.wake();
     }
@@ -400,14 +396,19 @@ export class Viewer {
     if (version !== this.version) return;
     this.finishedVersion = version;
     // Until the wanted submodel is here the picture of a neighbour stands in, which is not what was promised.
-    if (this.isWantedShown) for (const { resolve } of this.waiting.splice(0)) nextFrame(resolve, FRAME_TIMEOUT_MS);
-    else if (this.loadError) for (const { reject } of this.waiting.splice(0)) reject(this.loadError);
+    const { isWantedShown, error } = this.submodels;
+    if (isWantedShown) {
+      this.page.hideProgress();
+      for (const { resolve } of this.waiting.splice(0)) nextFrame(resolve, FRAME_TIMEOUT_MS);
+    } else if (error) for (const { reject } of this.waiting.splice(0)) reject(error);
   }
 
   #present(target) {
     this.renderer.present(target);
     this.canvas.classList.remove("empty");
     this.shown = target;
+    this.submodels.hasPicture = true;
+    this.firstPicture ??= { bytes: this.progress.loaded, ms: performance.now() };
   }
 
   #countFrame(ms) {
@@ -425,13 +426,26 @@ export class Viewer {
       height: this.canvas?.height ?? 0,
       renderWidth: this.shown?.width ?? 0,
       renderHeight: this.shown?.height ?? 0,
-      submodel: this.resident[0]?.k ?? null,
+      submodel: this.submodels?.shown?.k ?? null,
       submodels: this.scene?.count ?? 0,
-      isLoading: this.loading !== undefined,
-      textureBytes: this.resident.reduce((sum, submodel) => sum + submodel.bytes, 0),
+      // "loading" without any picture, then "coarse" and "full": what the wanted submodel is drawn with.
+      status: this.#status(),
+      isLoading: this.submodels?.isLoading ?? true,
+      residentSubmodels: [...new Set(this.submodels?.levels.map(({ k }) => k))],
+      textureBytes: this.submodels?.bytes ?? 0,
+      peakTextureBytes: this.submodels?.peakBytes ?? 0,
+      memoryCeilingBytes: this.submodels?.ceiling ?? 0,
+      evictions: this.submodels?.evictions ?? 0,
+      firstPictureBytes: this.firstPicture?.bytes ?? null,
+      firstPictureMs: this.firstPicture?.ms ?? null,
       loadedBytes: this.progress?.loaded ?? 0,
       totalBytes: this.progress?.total ?? 0,
     };
+  }
+
+  #status() {
+    if (!this.shown || !this.submodels.shown) return "loading";
+    return this.submodels.isWantedShown ? "full" : "coarse";
   }
 
   // Page events ---------------------------------------------------------------------------------------------------
@@ -464,17 +478,16 @@ export class Viewer {
   #lose(event) {
     event.preventDefault();
     this.isLost = true;
-    this.abort?.abort();
-    this.loading = undefined;
+    this.submodels.lose();
     this.fence = null;
     this.shown = null;
-    this.resident = [];
-    this.page.showMessage("The graphics device was reset. The scene comes back as soon as the browser allows.");
+    this.finishedVersion = -1;
+    this.tell("device", "The graphics device was reset. The scene comes back as soon as the browser allows.");
   }
 
   #restore() {
     this.isLost = false;
-    this.page.showMessage(null);
+    this.tell("device", null);
     try {
       this.#prepare();
     } catch (error) {
@@ -486,31 +499,53 @@ export class Viewer {
 
   // Benchmark -----------------------------------------------------------------------------------------------------
 
-  // Draws every test camera `frames` times at full detail; resolves to mean milliseconds per camera.
-  async benchmark(frames = 10) {
+  // Draws cameras at full detail, each `frames` times, and waits for the GPU after every frame. Options, or only the
+  // number of frames: cameras, a list of { matrix, fov } (default: those of the test photos); defines for the shaders
+  // (viewer/shaders/README.md), where COUNT = 1 gives counts per ray instead of times.
+  async benchmark(options = {}) {
     await this.whenFinished();
-    const { manifest } = this.scene.assets;
-    const cameras = (manifest?.cameras ?? []).filter((camera) => camera.split === "test").map((camera) => ({
-      matrix: parseMatrix(camera.world_from_cam), fov: verticalFov(camera.intrinsics), near: this.near, lens: null,
-    }));
-    if (!cameras.length) cameras.push(this.camera);
-    const target = this.renderer.target("full", ...this.#size(this.quality.pixels));
+    const { frames = 10, defines = {}, ...rest } = typeof options === "object" ? options : { frames: options };
+    const { renderer, near } = this;
+    const tests = (this.scene.assets.manifest?.cameras ?? []).filter((camera) => camera.split === "test");
+    let cameras = tests.map(({ world_from_cam: matrix, intrinsics }) => ({ matrix, fov: verticalFov(intrinsics) }));
+    if (rest.cameras || !cameras.length) cameras = rest.cameras ?? [{ matrix: this.controls.matrix, fov: this.fov }];
+    const target = renderer.target("benchmark", ...this.#size(this.quality.pixels));
     const results = [];
-    for (const camera of cameras) {
-      const draw = () => {
-        this.renderer.draw(target, this.resident[0], camera);
-        this.renderer.finish(target);
-      };
-      draw();
-      const since = performance.now();
-      for (let i = 0; i < frames; i++) draw();
-      results.push((performance.now() - since) / frames);
-      this.#present(target);
-      await new Promise((resolve) => setTimeout(resolve));
+    renderer.extra = defines;
+    try {
+      if (Object.keys(defines).length) this.#prepare();
+      const drawn = renderer.target("benchmark", target.width, target.height);
+      for (const { matrix, fov } of cameras) {
+        const camera = { matrix: parseMatrix(matrix), fov, near, lens: null };
+        results.push(this.#measure(drawn, camera, defines.COUNT ? 0 : frames));
+        if (!defines.COUNT) this.#present(drawn);
+        await new Promise((resolve) => setTimeout(resolve));
+      }
+    } finally {
+      renderer.extra = {};
+      if (Object.keys(defines).length) this.#prepare();
+      this.shown = null;
+      this.#changed();
     }
-    this.#changed();
-    const mean = results.reduce((sum, ms) => sum + ms, 0) / results.length;
-    return { width: target.width, height: target.height, frames, meanMs: mean, cameraMs: results };
+    const all = results.flatMap(({ times }) => times).sort((a, b) => a - b);
+    const mean = all.reduce((sum, ms) => sum + ms, 0) / Math.max(1, all.length);
+    return {
+      width: target.width, height: target.height, frames, meanMs: mean, frameMs: all,
+      cameraMs: results.map(({ times }) => times.reduce((sum, ms) => sum + ms, 0) / Math.max(1, times.length)),
+      counts: defines.COUNT ? results.map(({ counts }) => counts) : null,
+    };
+  }
+
+  #measure(target, camera, frames) {
+    const { renderer } = this;
+    const times = [];
+    for (let i = -1; i < frames; i++) {
+      const since = performance.now();
+      renderer.draw(target, this.submodels.shown, camera);
+      renderer.finish(target);
+      if (i >= 0) times.push(performance.now() - since);
+    }
+    return { times, counts: frames ? null : renderer.counts(target) };
   }
 
   async #showBenchmark() {
