@@ -119,6 +119,8 @@ void main() {
   bool first_piece = true;
   // Answers of the grids hold until the ray leaves the cell they came from.
   float cell_end = 0.0, block_end = 0.0;
+  ivec3 found_cell = ivec3(-1);
+  uvec2 found = uvec2(0u);
   vec3 block_low = vec3(0.0), slot_origin = vec3(0.0);
   bool block_empty = true, in_core = false;
 #if COUNT
@@ -164,8 +166,12 @@ void main() {
 
     if (s >= cell_end) {
       ivec3 cell = clamp(ivec3(floor(grid_position / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
-      uvec2 found = texelFetch(u_occupancy, cell, 0).rg;
-      FETCHED(1);
+      // The children of a cell share its bits.
+      if (cell != found_cell) {
+        found_cell = cell;
+        found = texelFetch(u_occupancy, cell, 0).rg;
+        FETCHED(1);
+      }
 #if SKIP_BY_DISTANCE
       if (found.r > 0u) {
 #if SKIP_TO_CUBE
