@@ -52,6 +52,7 @@ VARIANTS: dict[str, dict[str, int]] = {
     "distance grid, radius only": {"SKIP_TO_CUBE": 0},
     "no occupancy bits": {"SKIP_BY_OCCUPANCY": 0},
     "no skipping": {"SKIP_BY_DISTANCE": 0, "SKIP_BY_OCCUPANCY": 0},
+    "skips among samples": {"SKIP_TOGETHER": 0},
     "no early termination": {"EARLY_TERMINATION": 0},
     "core bent like the rest": {"STRAIGHT_CORE": 0},
     "appearance in the march": {"FUSED_APPEARANCE": 1},

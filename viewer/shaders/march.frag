@@ -32,6 +32,9 @@
 #ifndef STRAIGHT_CORE
 #define STRAIGHT_CORE 1
 #endif
+#ifndef SKIP_TOGETHER
+#define SKIP_TOGETHER 1
+#endif
 #ifndef COUNT
 #define COUNT 0
 #endif
@@ -76,6 +79,11 @@ const float STEP = 4.0 / (float(TRIPLANE_RESOLUTION) * float(STEP_MULTIPLIER));
 const float CELL = 32.0 / float(TRIPLANE_RESOLUTION);
 const float SPARSE_VOXEL = 4.0 / float(SPARSE_RESOLUTION);
 const float BLOCK = SPARSE_VOXEL * float(BLOCK_SIZE);
+#if SKIP_TOGETHER
+const int SKIPS_TOGETHER = MAX_STEPS;
+#else
+const int SKIPS_TOGETHER = 1;
+#endif
 const float OCCLUSION_STEP = 10.0;
 const float COLOUR_THRESHOLD = 0.25 / 255.0;
 const float VISIBILITY_END = 1.0 / 255.0;
@@ -127,91 +135,106 @@ void main() {
   vec4 counts = vec4(0.0);
 #endif
 
-  for (int i = 0; i < MAX_STEPS; ++i) {
+  // One iteration is one skip or one sample. Skips have a loop of their own, so that rays that run side by side also
+  // sample side by side.
+  bool is_over = false;
+  int i = 0;
+  while (i < MAX_STEPS && !is_over) {
 #if EARLY_TERMINATION
     if (visibility <= VISIBILITY_END) break;
 #endif
+    float stride = STEP;
+    vec3 z = start, grid_position = start;
+    bool is_found = false;
+    for (int skips = 0; skips < SKIPS_TOGETHER && i < MAX_STEPS; ++skips, ++i) {
 #if COUNT
-    counts.x += 1.0;
+      counts.x += 1.0;
 #endif
-    average_visibility = mix(visibility, average_visibility, u_occlusion_delay);
-    float stride = STEP * mix(OCCLUSION_STEP, 1.0, sqrt(min(1.0, average_visibility / 0.8)));
+      average_visibility = mix(visibility, average_visibility, u_occlusion_delay);
+      stride = STEP * mix(OCCLUSION_STEP, 1.0, sqrt(min(1.0, average_visibility / 0.8)));
 
-    if (s >= piece_end) {
-      if (max_component(abs(start + piece_end * direction)) >= 2.0 - 0.001) break;
-      float t_enter = t_exit;
-      t_exit = next_exit(origin, ray, t_enter);
-      // Pieces behind the first that are shorter than sixteen steps (in t) are passed over.
-      for (int skipped = 0; skipped < 5 && !first_piece && t_exit - t_enter <= 16.0 * stride; ++skipped) {
-        t_enter = t_exit;
+      if (s >= piece_end) {
+        is_over = max_component(abs(start + piece_end * direction)) >= 2.0 - 0.001;
+        if (is_over) break;
+        float t_enter = t_exit;
         t_exit = next_exit(origin, ray, t_enter);
+        // Pieces behind the first that are shorter than sixteen steps (in t) are passed over.
+        for (int skipped = 0; skipped < 5 && !first_piece && t_exit - t_enter <= 16.0 * stride; ++skipped) {
+          t_enter = t_exit;
+          t_exit = next_exit(origin, ray, t_enter);
+        }
+        is_over = t_exit >= NO_EXIT;
+        if (is_over) break;
+        vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
+        in_core = axis == vec3(0.0);
+        start = contract(origin + t_enter * ray, axis);
+        vec3 piece = contract(origin + t_exit * ray, axis) - start;
+        piece_end = length(piece);
+        direction = piece / max(piece_end, 1e-9);
+        inverse_direction = 1.0 / mix(direction, vec3(1e-9), lessThan(abs(direction), vec3(1e-9)));
+        s = first_piece ? 0.0 : 0.5 * stride;
+        first_piece = false;
+        cell_end = 0.0;
+        block_end = 0.0;
+        continue;
       }
-      if (t_exit >= NO_EXIT) break;
-      vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
-      in_core = axis == vec3(0.0);
-      start = contract(origin + t_enter * ray, axis);
-      vec3 piece = contract(origin + t_exit * ray, axis) - start;
-      piece_end = length(piece);
-      direction = piece / max(piece_end, 1e-9);
-      inverse_direction = 1.0 / mix(direction, vec3(1e-9), lessThan(abs(direction), vec3(1e-9)));
-      s = first_piece ? 0.0 : 0.5 * stride;
-      first_piece = false;
-      cell_end = 0.0;
-      block_end = 0.0;
-      continue;
-    }
 
-    vec3 z = start + s * direction;
-    vec3 grid_position = z + 2.0;
+      z = start + s * direction;
+      grid_position = z + 2.0;
 
-    if (s >= cell_end) {
-      ivec3 cell = clamp(ivec3(floor(grid_position / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
-      // The children of a cell share its bits.
-      if (cell != found_cell) {
-        found_cell = cell;
-        found = texelFetch(u_occupancy, cell, 0).rg;
-        FETCHED(1);
-      }
+      if (s >= cell_end) {
+        ivec3 cell = clamp(ivec3(floor(grid_position / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
+        // The children of a cell share its bits.
+        if (cell != found_cell) {
+          found_cell = cell;
+          found = texelFetch(u_occupancy, cell, 0).rg;
+          FETCHED(1);
+        }
 #if SKIP_BY_DISTANCE
-      if (found.r > 0u) {
+        if (found.r > 0u) {
 #if SKIP_TO_CUBE
-        // All cells up to that distance are empty: leave the cube that they form.
-        float reach = float(found.r) * CELL;
-        vec3 low = vec3(cell) * CELL - reach;
-        s += distance_to_exit(grid_position, low, 2.0 * reach + CELL, inverse_direction) + 0.5 * stride;
+          // All cells up to that distance are empty: leave the cube that they form.
+          float reach = float(found.r) * CELL;
+          vec3 low = vec3(cell) * CELL - reach;
+          s += distance_to_exit(grid_position, low, 2.0 * reach + CELL, inverse_direction) + 0.5 * stride;
 #else
-        s += float(found.r) * CELL;
+          s += float(found.r) * CELL;
 #endif
-        continue;
-      }
+          continue;
+        }
 #endif
-      vec3 child = floor(grid_position / (0.5 * CELL));
-      ivec3 half_of_cell = clamp(ivec3(child) - 2 * cell, ivec3(0), ivec3(1));
-      uint bit = uint(4 * half_of_cell.x + 2 * half_of_cell.y + half_of_cell.z);
-      float child_end = s + distance_to_exit(grid_position, child * 0.5 * CELL, 0.5 * CELL, inverse_direction);
+        vec3 child = floor(grid_position / (0.5 * CELL));
+        ivec3 half_of_cell = clamp(ivec3(child) - 2 * cell, ivec3(0), ivec3(1));
+        uint bit = uint(4 * half_of_cell.x + 2 * half_of_cell.y + half_of_cell.z);
+        float child_end = s + distance_to_exit(grid_position, child * 0.5 * CELL, 0.5 * CELL, inverse_direction);
 #if SKIP_BY_OCCUPANCY
-      if (((found.g >> bit) & 1u) == 0u) {
-        s = child_end + 0.5 * stride;
+        if (((found.g >> bit) & 1u) == 0u) {
+          s = child_end + 0.5 * stride;
+          continue;
+        }
+#endif
+        cell_end = child_end;
+      }
+
+      if (s >= block_end) {
+        vec3 g = grid_position - 0.5 * SPARSE_VOXEL;
+        ivec3 block = clamp(ivec3(floor(g / BLOCK)), ivec3(0), ivec3(SPARSE_RESOLUTION / BLOCK_SIZE - 1));
+        block_low = vec3(block) * BLOCK;
+        uvec3 slot = texelFetch(u_blocks, block, 0).rgb;
+        FETCHED(1);
+        block_empty = slot.r == 255u;
+        slot_origin = vec3(slot) * float(BLOCK_SIZE + 1) + 0.5;
+        block_end = s + distance_to_exit(g, block_low, BLOCK, inverse_direction);
+      }
+      if (block_empty) {
+        s += stride;
         continue;
       }
-#endif
-      cell_end = child_end;
+      is_found = true;
+      ++i;
+      break;
     }
-
-    if (s >= block_end) {
-      vec3 g = grid_position - 0.5 * SPARSE_VOXEL;
-      ivec3 block = clamp(ivec3(floor(g / BLOCK)), ivec3(0), ivec3(SPARSE_RESOLUTION / BLOCK_SIZE - 1));
-      block_low = vec3(block) * BLOCK;
-      uvec3 slot = texelFetch(u_blocks, block, 0).rgb;
-      FETCHED(1);
-      block_empty = slot.r == 255u;
-      slot_origin = vec3(slot) * float(BLOCK_SIZE + 1) + 0.5;
-      block_end = s + distance_to_exit(g, block_low, BLOCK, inverse_direction);
-    }
-    if (block_empty) {
-      s += stride;
-      continue;
-    }
+    if (!is_found) continue;
 
     vec3 local = (grid_position - 0.5 * SPARSE_VOXEL - block_low) / SPARSE_VOXEL;
     vec3 atlas = (slot_origin + clamp(local, 0.0, float(BLOCK_SIZE))) / u_atlas_size;
