@@ -121,6 +121,7 @@ void main() {
   vec4 features = vec4(0.0), coarse_features = vec4(0.0);
   float visibility = 1.0, average_visibility = 1.0, depth = 0.0;
 
+  Exits exits = find_exits(origin, ray);
   // The current piece: z = start + s * direction for s in [0, piece_end].
   float t_exit = 1.0, s = 0.0, piece_end = 0.0;
   vec3 start = vec3(0.0), direction = vec3(0.0), inverse_direction = vec3(1.0);
@@ -157,11 +158,11 @@ void main() {
         is_over = max_component(abs(start + piece_end * direction)) >= 2.0 - 0.001;
         if (is_over) break;
         float t_enter = t_exit;
-        t_exit = next_exit(origin, ray, t_enter);
+        t_exit = next_exit(exits, t_enter);
         // Pieces behind the first that are shorter than sixteen steps (in t) are passed over.
         for (int skipped = 0; skipped < 5 && !first_piece && t_exit - t_enter <= 16.0 * stride; ++skipped) {
           t_enter = t_exit;
-          t_exit = next_exit(origin, ray, t_enter);
+          t_exit = next_exit(exits, t_enter);
         }
         is_over = t_exit >= NO_EXIT;
         if (is_over) break;
