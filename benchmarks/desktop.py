@@ -4,7 +4,7 @@
 
 SCENE is a run or a baked scene; without one a room made from formulas is baked first. Frames are drawn in full
 detail without a display. Samples, texture fetches and steps are counted per ray by a second copy of the march
-shader that is instrumented when it is compiled. The first picture is timed from the start of the Python process,
+shader that is compiled with COUNT = 1. The first picture is timed from the start of the Python process,
 interpreter and imports included; in a window where there is a display, else without one.
 """
 
@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -54,43 +53,13 @@ print(time.time(), time.process_time())
 """
 
 
-def instrument(source: str) -> str | None:
-    """Return a march shader that writes (samples, coloured samples, fetches, steps) of each ray in place of the colour.
-
-    ``None`` if the shader's text is not as expected.
-    """
-    marks = {
-        r"(for \(int i = 0; i < MAX_STEPS; \+\+i\) \{)": r"\1 n_steps += 1.0;",
-        r"(float sigma = )": r"n_samples += 1.0; \1",
-        r"(if \(alpha > COLOUR_THRESHOLD\) \{)": r"\1 n_coloured += 1.0;",
-    }
-    for pattern, text in marks.items():
-        source, count = re.subn(pattern, text, source)
-        if count != 1:
-            return None
-    source = re.sub(r"\btextureLod\(", "counted_lod(", source)
-    source = re.sub(r"\btexelFetch\(", "counted_fetch(", source)
-    helpers = "float n_samples = 0.0, n_coloured = 0.0, n_fetches = 0.0, n_steps = 0.0;\n"
-    body = "{ n_fetches += 1.0; return %s(s, p, l); }\n"
-    for kind in ("sampler3D", "sampler2DArray"):
-        helpers += f"vec4 counted_lod({kind} s, vec3 p, float l) " + body % "textureLod"
-    for kind, result in (("usampler3D", "uvec4"), ("sampler3D", "vec4")):
-        helpers += f"{result} counted_fetch({kind} s, ivec3 p, int l) " + body % "texelFetch"
-    head, _, body = source.partition("\n")
-    body, _, _ = body.rpartition("}")
-    return f"{head}\n{helpers}{body}  o_colour = vec4(n_samples, n_coloured, n_fetches, n_steps);\n}}\n"
-
-
 def counting_renderer(scene: BakedScene) -> Any | None:
     """Return a renderer whose march counts, or ``None`` where that is not possible."""
     GL = desktop_viewer("context").gl()
     shaders, module = desktop_viewer("shaders"), desktop_viewer("renderer")
     renderer = module.Renderer(scene)
     defines = shaders.scene_defines(scene, renderer.options.step_multiplier, bool(renderer.exposure))
-    source = instrument(shaders.assemble("march.frag", defines))
-    if source is None:
-        renderer.free()
-        return None
+    source = shaders.assemble("march.frag", {**defines, "COUNT": 1})
     try:
         march = shaders.Program(shaders.assemble("screen.vert", {}), source)
     except SmerfError:
@@ -116,7 +85,7 @@ def count(renderer: Any, scene: BakedScene, camera: Any) -> dict[str, float]:
     GL.glReadBuffer(GL.GL_COLOR_ATTACHMENT0)
     GL.glReadPixels(0, 0, width, height, GL.GL_RGBA, GL.GL_FLOAT, out)
     submodel.free()
-    samples, coloured, fetches, steps = out.reshape(-1, 4).mean(0).astype(float)
+    steps, samples, coloured, fetches = out.reshape(-1, 4).mean(0).astype(float)
     return {
         "samples_per_ray": samples,
         "coloured_share": coloured / max(samples, 1e-9),

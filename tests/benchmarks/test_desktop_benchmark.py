@@ -28,7 +28,3 @@ def test_frame_times_and_counts(scene_dir, tmp_path, capsys, monkeypatch):
     assert record["samples_per_ray"] > 0 and record["fetches_per_sample"] >= 4
     assert record["samples_per_ray"] <= record["steps_per_ray"]
     assert "room" in capsys.readouterr().out
-
-
-def test_another_shader_is_not_counted():
-    assert desktop.instrument("#version 330 core\nvoid main() {}\n") is None
