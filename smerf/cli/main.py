@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import os
 import sys
 import traceback
 from typing import Any
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: The words after ``smerf``; those of this process by default.
     """
+    # Threads that spin while they wait for each other stand still once anything else runs on a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         if words[1:] and words[0] == "help":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smerf.kernels import importance_sample
 
-__all__ = ["resample", "uniform_edges"]
+__all__ = ["halved", "resample", "uniform_edges"]
 
 
 def uniform_edges(rays: int, samples: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
@@ -25,6 +25,12 @@ def uniform_edges(rays: int, samples: int, generator: torch.Generator | None, li
     shift = (torch.rand(rays, 1, generator=generator).to(like) - 0.5) / samples
     inner = edges[:, 1:-1] + shift
     return torch.cat([edges[:, :1], inner, edges[:, -1:]], -1)
+
+
+def halved(edges: Tensor) -> Tensor:
+    """Return edges (R, 2 S + 1) with the middle of each of the intervals (R, S + 1) between its ends."""
+    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    return torch.cat([torch.stack([edges[:, :-1], middle], -1).flatten(1), edges[:, -1:]], -1)
 
 
 def resample(

@@ -74,6 +74,12 @@ class StudentConfig:
     """Weight of the geometry loss at the end."""
     distortion_weight: float = 0.0
     """Weight of the distortion loss."""
+    sparsity_weight: float = 0.0
+    """Weight of the mean alpha of one marching step at random points."""
+    sparsity_points: int = 4096
+    """Random points a step, of those blocks that exist."""
+    clip: float = 0.0
+    """Largest norm of the gradient of the appearance networks, and of the hash form; 0: any."""
     tau_start: float = 0.001
     """First culling threshold, in alpha per marching step."""
     tau_end: float = 0.005
@@ -137,6 +143,9 @@ PRESETS: dict[str, StudentConfig] = {
         grid_lr=1e-2,
         network_lr=1e-2,
         distortion_weight=0.01,
+        sparsity_weight=0.01,
+        sparsity_points=131072,
+        clip=1e-3,
         lattice=5,
     ),
 }

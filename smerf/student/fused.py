@@ -32,7 +32,7 @@ class FusedParameters:
         return (
             config.parameterisation == "explicit"
             and config.patch == 1
-            and config.distortion_weight == 0.0
+            and config.distortion_weight == config.sparsity_weight == 0.0
             and StudentStep.fits(config.width, device)
         )
 

@@ -13,6 +13,7 @@ from smerf.capture.types import Camera, Capture
 from smerf.errors import UsageError
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays
+from smerf.fields.sampling import halved
 from smerf.kernels import Grids, GridSpec, grid_render
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
@@ -112,9 +113,10 @@ class Student:
         return result
 
     def render_image(self, camera: Camera, submodel: int | None = None) -> np.ndarray:
-        """Render a camera over the teacher's intervals, as it was distilled: (H, W, 3) float32 in [0, 1].
+        """Render a camera over the teacher's intervals, each in two: (H, W, 3) float32 in [0, 1].
 
-        ``submodel`` is the camera's own if not given.
+        Half an interval is about the step with which the baked scene is marched. ``submodel`` is the camera's own if
+        not given.
 
         Raises:
             UsageError: If the student was loaded without its teacher.
@@ -129,6 +131,6 @@ class Student:
         parts = []
         for start in range(0, len(rays), _CHUNK):
             chunk = rays[start : start + _CHUNK]
-            parts.append(self.render_rays(chunk, self.teacher.query(chunk).edges, submodel))
+            parts.append(self.render_rays(chunk, halved(self.teacher.query(chunk).edges), submodel))
         image = torch.cat(parts).clamp(0.0, 1.0)
         return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).cpu().numpy()

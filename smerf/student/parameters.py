@@ -97,7 +97,7 @@ class HashParameters:
     """
 
     def __init__(self, config: StudentConfig, submodels: int, device: torch.device | str = "cpu") -> None:
-        self.spec, self.decay = config.hash, config.hash_decay
+        self.spec, self.decay, self.clip = config.hash, config.hash_decay, config.clip
         self.dims = (config.hash.width, *config.decoder, 8)
         generator = torch.Generator().manual_seed(config.seed + 4)
         shape = self.spec.entry_count, self.spec.features
@@ -151,6 +151,8 @@ class HashParameters:
             # Rounding to a byte counts as the identity.
             slope = gradient * (ranges[:, 1] - ranges[:, 0]) * share * (1.0 - share)
             logits.backward(slope.nan_to_num_(0.0, 0.0, 0.0))
+        if self.clip > 0.0:
+            torch.nn.utils.clip_grad_norm_([*self.tables, self.decoder], self.clip)
         for table, moments in zip(self.tables, self.moments):
             if table.grad is not None:
                 self._update(table, moments, step, rate)

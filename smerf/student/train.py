@@ -26,7 +26,9 @@ from smerf.student.model import Student, grid_spec, surroundings
 from smerf.student.parameters import Parameters, make_parameters
 from smerf.student.partition import Partition
 from smerf.student.patches import patch_dissimilarity
+from smerf.student.sparsity import sparse_rays
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
+from smerf.student.vertices import block_coordinates
 from smerf.student.visibility import BlockWeights
 from smerf.teacher.model import Teacher
 
@@ -169,6 +171,7 @@ class StudentTrainer:
             self.teacher,
             self.backdrop,
         )
+        self._blocks = block_coordinates(grids)
         self._adam = torch.optim.Adam(
             appearance.parameters(), lr=self.config.network_lr, betas=(0.9, 0.99), eps=1e-15
         )
@@ -209,10 +212,10 @@ class StudentTrainer:
         student, rays = self.student, batch.rays
         background = self._background(len(rays))
         anchor = torch.zeros(1, requires_grad=True)
-        self.parameters.provide(submodel, student.grids[submodel], rays, batch.edges)
-        features, weights = grid_render(
-            student.grids[submodel], anchor, rays.origins, rays.directions, batch.edges, self.tau()
-        )
+        grids, sparse = student.grids[submodel], self._sparse_rays()
+        everything = batch if sparse is None else batch.joined(sparse)
+        self.parameters.provide(submodel, grids, everything.rays, everything.edges)
+        features, weights = grid_render(grids, anchor, rays.origins, rays.directions, batch.edges, self.tau())
         colour = student.shade(features, weights.sum(-1, keepdim=True), rays, background, submodel)
         rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
         truth = batch.colour + rest * background
@@ -226,7 +229,20 @@ class StudentTrainer:
         if self.config.distortion_weight > 0.0:
             s_edges = self.teacher.spacing.s_from_t(batch.edges)
             losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
+        if sparse is not None:
+            alpha = grid_render(grids, anchor, sparse.rays.origins, sparse.rays.directions, sparse.edges)[1]
+            share = len(self._blocks) / grids.block_index.numel()
+            losses["sparsity"] = self.config.sparsity_weight * share * alpha.sum(-1).mean()
         return losses
+
+    def _sparse_rays(self) -> TeacherBatch | None:
+        """Draw the rays of the sparsity loss; they have no truth."""
+        count = self.config.sparsity_points
+        if self.config.sparsity_weight == 0.0 or not len(self._blocks):
+            return None
+        samples = self.teacher.samples
+        rays, edges = sparse_rays(self.student.grids[0].spec, self._blocks, count, samples, self.generator)
+        return TeacherBatch(rays, edges, torch.zeros(count, samples), torch.zeros(count, 3))
 
     def _fused_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Take the grids' part of the step at once; the losses returned have no gradient."""
@@ -262,6 +278,8 @@ class StudentTrainer:
         rate = self.learning_rate()
         for group in self._adam.param_groups:
             group["lr"] = rate * config.network_lr
+        if config.clip > 0.0:
+            torch.nn.utils.clip_grad_norm_(self.student.appearance.parameters(), config.clip)
         self._adam.step()
         self.step += 1
         self.parameters.learn(self.student.grids, self.step, rate * config.grid_lr)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from smerf.fields.sampling import resample, uniform_edges
+from smerf.fields.sampling import halved, resample, uniform_edges
 
 
 def generator(seed=0):
@@ -94,3 +94,8 @@ def test_jitter_moves_a_ray_as_one_and_depends_on_the_seed():
 def test_nothing_is_differentiated():
     edges, weights = histogram(2, 5)
     assert not resample(edges, weights.requires_grad_(), 4, None, 0.1).requires_grad
+
+
+def test_halved_intervals_keep_their_ends():
+    edges = torch.tensor([[0.0, 1.0, 4.0], [2.0, 2.0, 3.0]])
+    assert torch.equal(halved(edges), torch.tensor([[0.0, 0.5, 1.0, 2.5, 4.0], [2.0, 2.0, 2.0, 2.5, 3.0]]))
