@@ -96,6 +96,17 @@ struct Appearance {
   }
 };
 
+// Replaces the features by what an exposed network reads: logit(feature) + log E (SMERF, section 4.3), and gives the
+// slope of each. Features outside (0, 1) are clipped and have none.
+inline void expose(float log_exposure, float* features, float* slope) {
+  constexpr float kLeast = 1e-7f, kMost = 1.0f - 1.1920929e-7f;
+  for (int c = 0; c < kAppearanceFeatures; ++c) {
+    const float x = features[c], inside = clampf(x, kLeast, kMost);
+    slope[c] = x == inside ? 1.0f / (x * (1.0f - x)) : 0.0f;
+    features[c] = logf(inside / (1.0f - inside)) + log_exposure;
+  }
+}
+
 // The eight vertices of a P^3 lattice around a point of [-1, 1]^3 (axes z, y, x), and their weights.
 struct LatticeCorners {
   int vertex[8];

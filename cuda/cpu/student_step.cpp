@@ -23,6 +23,7 @@ struct StudentRays {
   const float* weights;     // (rays, samples) of the teacher
   const float* colour;      // (rays, 3) of the teacher, over black
   const float* background;  // (rays, 3)
+  const float* log_exposure;  // (rays), or null: the network reads logit(feature) + log_exposure
   int64_t rays;
   int32_t samples;
 };
@@ -129,6 +130,8 @@ class RayStep {
     for (int c = 0; c < kFeatures; ++c) net.input[c] = features[c];
     if (!loss_.backdrop)
       for (int c = 0; c < 3; ++c) net.input[c] += rest * background[c];
+    float slope_exposed[kFeatures];
+    if (rays_.log_exposure) expose(rays_.log_exposure[r], net.input, slope_exposed);
     net.set_direction(rays_.directions + 3 * r);
     LatticeCorners corners;
     const float* params = parameters(rays_.origins + 3 * r, &corners);
@@ -153,6 +156,8 @@ class RayStep {
         for (int i = 0; i < Net::kParams; ++i) row[i] += corners.weight[v] * mixed_gradient_[i];
       }
     }
+    if (rays_.log_exposure)
+      for (int c = 0; c < kFeatures; ++c) up[c] *= slope_exposed[c];
     float up_rest = 0.0f;
     if (!loss_.backdrop)
       for (int c = 0; c < 3; ++c) up_rest += up[c] * background[c];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ def scene_params(student: Student) -> SceneParams:
         submodel_scale=student.partition.scale,
         params_to_sm=student.partition.cells,
         background=student.background,
+        default_exposure=None if student.log_exposure is None else math.exp(student.log_exposure),
     )
 
 

@@ -22,7 +22,7 @@ _WIDTHS = (8, 16, 32, 64)
 _VERTEX = 64
 _SAMPLE = 96
 _NEUTRAL = 128
-_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background")
+_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "log_exposure")
 
 
 def appearance_size(width: int) -> int:
@@ -110,7 +110,8 @@ class StudentRays:
     """Rays of one submodel with the teacher's answers.
 
     ``origins``, unit ``directions``, teacher ``colour`` over black and ``background`` (R, 3), interval ends
-    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32.
+    ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32. ``log_exposure`` (R,), if given, conditions the
+    networks: they read logit(feature) + log_exposure.
     """
 
     origins: Tensor
@@ -119,6 +120,7 @@ class StudentRays:
     weights: Tensor
     colour: Tensor
     background: Tensor
+    log_exposure: Tensor | None = None
 
     def __post_init__(self) -> None:
         rays, ends = self.edges.shape
@@ -133,8 +135,10 @@ class StudentRays:
         ):
             native.check(name, getattr(self, name), torch.float32, (rays, width))
         native.check("edges", self.edges, torch.float32, (None, None))
+        if self.log_exposure is not None:
+            native.check("log_exposure", self.log_exposure, torch.float32, (rays,))
         for name, value in vars(self).items():
-            object.__setattr__(self, name, value.contiguous())
+            object.__setattr__(self, name, None if value is None else value.contiguous())
 
 
 class StudentStep:

@@ -45,6 +45,8 @@ class StudentConfig:
     """P, vertices per axis of the lattice of appearance networks."""
     lattice_smoothness: float = 0.1
     """Weight of the squared differences between neighbouring networks of the lattice."""
+    exposure: bool = False
+    """Whether the appearance networks are told a photo's exposure, as the teacher is (``teacher.exposure``)."""
     width: int = 16
     """Hidden width of the appearance network."""
     rays: int = 4096

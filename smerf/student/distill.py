@@ -20,6 +20,7 @@ from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.runs.files import read_json, write_json
 from smerf.runs.signals import raise_if_stopped, stop_requested
 from smerf.student.config import StudentConfig
+from smerf.student.exposure import shown_exposure
 from smerf.student.model import Student
 from smerf.student.partition import Partition
 from smerf.student.resolution import choose_resolution
@@ -87,7 +88,7 @@ def distill(
     with distributed.process_group(str(where)) as part:
         partition = choose_partition(capture, config, teacher)
         config = choose_resolution(config, teacher, capture, partition, where)
-        record = describe(config, partition, capture)
+        record = describe(config, partition, capture, shown_exposure(config, teacher))
         if part.is_first:
             _begin(folder, record)
         distributed.barrier()

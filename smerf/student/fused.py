@@ -53,7 +53,13 @@ class FusedParameters:
         """
         grids = student.grids[0]
         given = StudentRays(
-            batch.rays.origins, batch.rays.directions, batch.edges, batch.weights, batch.colour, background
+            batch.rays.origins,
+            batch.rays.directions,
+            batch.edges,
+            batch.weights,
+            batch.colour,
+            background,
+            batch.log_exposure,
         )
         backdrop = None if student.backdrop is None else backdrop_features(student.backdrop, grids.spec)
         params = student.appearance.rows(0)

@@ -87,12 +87,13 @@ def initialise_from_teacher(
     gate: float,
     generator: torch.Generator,
     near: Tensor | None = None,
+    factors: Tensor | float = 1.0,
 ) -> None:
     """Set the bytes of the voxels to the teacher's density and colour, view features to zero and planes to neutral.
 
     ``centres`` (N, 3) are the training cameras: each voxel's colour is the one that a random camera sees.
     ``near`` (R^3,) bool says where the teacher's density counts: elsewhere no ray has tested it, and the voxels
-    start empty.
+    start empty. ``factors`` (3,) multiply the colours.
     """
     spec = grids.spec
     positions = voxel_positions(spec, block_coordinates(grids))
@@ -102,7 +103,7 @@ def initialise_from_teacher(
         density = torch.log(teacher.density(points).clamp_min(1e-9)) + 1.0
         eyes = centres[torch.randint(len(centres), (len(points),), generator=generator)]
         towards = points - eyes
-        colour = teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9))
+        colour = teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9)) * factors
         if near is not None:
             density[~near[_voxel_of(positions[rows], spec)]] = -torch.inf
         values = grids.voxels[rows]

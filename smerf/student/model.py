@@ -19,6 +19,7 @@ from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.backdrop import backdrop_features
 from smerf.student.config import StudentConfig
+from smerf.student.exposure import expose
 from smerf.student.partition import Partition
 from smerf.teacher.model import Teacher
 
@@ -47,7 +48,8 @@ class Student:
     for, in place of the one before. ``background`` (3,) is what the network sees behind
     the scene when rendering; ``tau`` is the final culling threshold; ``alive[k]`` is what baking keeps of
     ``grids[k]``; ``backdrop`` is the colour of the shell around a scene without surroundings;
-    ``block_weights[k]`` (B, B, B), if known, is what each voxel block of ``grids[k]`` contributes to a ray on average.
+    ``block_weights[k]`` (B, B, B), if known, is what each voxel block of ``grids[k]`` contributes to a ray on average;
+    ``log_exposure`` is log E of what is shown, if the networks are told (``smerf.student.exposure``).
     """
 
     config: StudentConfig
@@ -61,6 +63,7 @@ class Student:
     teacher: Teacher | None = None
     backdrop: tuple[float, float, float] | None = None
     block_weights: Sequence[Tensor] = ()
+    log_exposure: float | None = None
 
     @property
     def device(self) -> torch.device:
@@ -76,12 +79,19 @@ class Student:
         return replace(self, grids=grids, appearance=self.appearance.to(device), teacher=teacher)
 
     def shade(
-        self, features: Tensor, opacity: Tensor, rays: Rays, background: Tensor, submodel: int
+        self,
+        features: Tensor,
+        opacity: Tensor,
+        rays: Rays,
+        background: Tensor,
+        submodel: int,
+        log_exposure: Tensor | None = None,
     ) -> Tensor:
         """Return colours (R, 3): the diffuse colour plus the network's residual (SMERF, section 2.6).
 
         ``features`` (R, 14), ``opacity`` (R, 1), ``background`` (R, 3) or (3,). The background enters the
-        network's input alone; a backdrop belongs to the scene.
+        network's input alone; a backdrop belongs to the scene. ``log_exposure`` (R,) is that of what is shown if not
+        given.
         """
         rest = (1.0 - opacity).clamp_min(0.0)
         if self.backdrop is not None:
@@ -89,6 +99,8 @@ class Student:
             features = features + rest * backdrop_features(self.backdrop, spec).to(rest)
             rest = torch.zeros_like(rest)
         behind = torch.cat([features[:, :3] + rest * background, features[:, 3:]], -1)
+        if self.log_exposure is not None:
+            behind = expose(behind, self.log_exposure if log_exposure is None else log_exposure[:, None])
         positions = self.partition.local(rays.origins, submodel)
         return features[:, :3] + self.appearance(behind, rays.directions, positions, submodel)
 

@@ -83,10 +83,12 @@ def submodel_file(folder: Path, cell: int) -> Path:
     return Path(folder) / f"sm_{cell:03d}.safetensors"
 
 
-def describe(config: StudentConfig, partition: Partition, capture: Capture) -> dict[str, Any]:
+def describe(
+    config: StudentConfig, partition: Partition, capture: Capture, log_exposure: float | None = None
+) -> dict[str, Any]:
     """Return what a capture's submodels have in common, as JSON values."""
     background, backdrop = surroundings(capture)
-    return _record(config, partition, background, float(capture.near), config.tau_end, backdrop)
+    return _record(config, partition, background, float(capture.near), config.tau_end, backdrop, log_exposure)
 
 
 def _record(
@@ -96,6 +98,7 @@ def _record(
     near: float,
     tau: float,
     backdrop: tuple[float, float, float] | None,
+    log_exposure: float | None,
 ) -> dict[str, Any]:
     return {
         "config": to_dict(config),
@@ -104,6 +107,7 @@ def _record(
         "near": near,
         "tau": tau,
         "backdrop": None if backdrop is None else list(backdrop),
+        "log_exposure": log_exposure,
     }
 
 
@@ -141,7 +145,10 @@ def save_student(student: Student, folder: Path) -> None:
     for k in range(len(student.partition)):
         save_submodel(student, k, folder)
     one = student
-    save_record(_record(one.config, one.partition, one.background, one.near, one.tau, one.backdrop), folder)
+    record = _record(
+        one.config, one.partition, one.background, one.near, one.tau, one.backdrop, one.log_exposure
+    )
+    save_record(record, folder)
 
 
 def has_submodel(folder: Path, cell: int) -> bool:
@@ -197,7 +204,11 @@ def _describe(record: dict[str, Any]) -> Student:
     none = AppearanceLattice(0, 1, 1, torch.Generator())
     near, tau, backdrop = float(record["near"]), float(record["tau"]), record["backdrop"]
     backdrop = None if backdrop is None else tuple(backdrop)
-    return Student(config, partition, [], none, tuple(record["background"]), near, tau, [], backdrop=backdrop)
+    shown = record.get("log_exposure")
+    return Student(
+        config, partition, [], none, tuple(record["background"]), near, tau, [], backdrop=backdrop,
+        log_exposure=None if shown is None else float(shown),
+    )  # fmt: skip
 
 
 def _read(path: Path, cell: int, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

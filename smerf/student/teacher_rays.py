@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rays import Rays
+from smerf.student.exposure import Exposures
 from smerf.student.jitter import jitter
 from smerf.teacher.model import Teacher
 
@@ -25,7 +26,8 @@ _RAY_PARTS = ("origins", "directions", "radii")
 class TeacherBatch:
     """Rays with the teacher's interval ends (R, S + 1), weights (R, S) and colour over black (R, 3).
 
-    ``rows`` (N,), N <= R, are the places in the pool of the first N rays' patches, if they come from it.
+    ``rows`` (N,), N <= R, are the places in the pool of the first N rays' patches, if they come from it;
+    ``log_exposure`` (R,) is log E of the photos that they are from, if the student is told.
     """
 
     rays: Rays
@@ -33,18 +35,21 @@ class TeacherBatch:
     weights: Tensor
     colour: Tensor
     rows: Tensor | None = None
+    log_exposure: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> TeacherBatch:
-        rows = None if self.rows is None else self.rows[index]
+        rows, logs = (None if each is None else each[index] for each in (self.rows, self.log_exposure))
         return TeacherBatch(
-            self.rays[index], self.edges[index], self.weights[index], self.colour[index], rows
+            self.rays[index], self.edges[index], self.weights[index], self.colour[index], rows, logs
         )
 
     def joined(self, other: TeacherBatch) -> TeacherBatch:
         """Return these rays, and behind them others; ``rows`` speak of these alone."""
         rays = Rays(*(torch.cat([getattr(b.rays, n) for b in (self, other)]) for n in _RAY_PARTS))
         parts = (torch.cat([getattr(b, n) for b in (self, other)]) for n in ("edges", "weights", "colour"))
-        return TeacherBatch(rays, *parts, self.rows)
+        one, two = self.log_exposure, other.log_exposure
+        logs = None if one is None or two is None else torch.cat([one, two])
+        return TeacherBatch(rays, *parts, self.rows, logs)
 
 
 class TeacherRays:
@@ -61,12 +66,14 @@ class TeacherRays:
         direction_jitter: float,
         generator: torch.Generator,
         share: Callable[[Tensor], Tensor] | None = None,
+        exposures: Exposures | None = None,
     ) -> None:
         """Start empty: room for ``size`` rays, rounded down to patches of ``patch``^2.
 
         ``share`` takes the jittered origins (N, 3) of patches to the chance (N,) with which each is taken.
+        With ``exposures`` every patch is seen with that of a random photo.
         """
-        self.teacher, self.bank, self.share = teacher, bank, share
+        self.teacher, self.bank, self.share, self.exposures = teacher, bank, share, exposures
         self.patch, self.pixels = patch, patch * patch
         self._patches = max(1, size // self.pixels)
         self._noise = origin_jitter, direction_jitter
@@ -80,6 +87,8 @@ class TeacherRays:
             "weights": torch.empty(*shape, teacher.samples),
             "colour": torch.empty(*shape, 3),
         }
+        if exposures:
+            self._data["log_exposure"] = torch.empty(*shape, 1)
         self._error = torch.full((self._patches,), _UNKNOWN)
         self._mean_error = 1.0
 
@@ -112,8 +121,10 @@ class TeacherRays:
             ("edges", batch.edges),
             ("weights", batch.weights),
             ("colour", batch.colour),
+            ("log_exposure", batch.log_exposure),
         ):
-            self._data[name][where] = value.view(count, self.pixels, -1)
+            if value is not None:
+                self._data[name][where] = value.view(count, self.pixels, -1)
         self._error[where] = _UNKNOWN
         self._next = (self._next + count) % self._patches
         self._held = min(self._patches, self._held + count)
@@ -121,16 +132,23 @@ class TeacherRays:
 
     def fresh(self, count: int) -> TeacherBatch:
         """Answer ``count`` fresh jittered rays, rounded up to patches, without storing them."""
-        return self.ask(self._draw(-(-count // self.pixels)))
+        batch = self.ask(self._draw(-(-count // self.pixels)))
+        if self.exposures is None:
+            return batch
+        drawn = self.exposures.draw(len(batch.rays) // self.pixels, self._generator)
+        logs, factors = (each.repeat_interleave(self.pixels, 0) for each in drawn)
+        return replace(batch, colour=batch.colour * factors, log_exposure=logs)
 
     def ask(self, rays: Rays) -> TeacherBatch:
-        """Return the teacher's answer to rays."""
+        """Return the teacher's answer to rays, with the exposure that the scene is shown with."""
         answers = [self.teacher.query(rays[start : start + _CHUNK]) for start in range(0, len(rays), _CHUNK)]
+        shown = self.exposures and torch.full((len(rays),), self.exposures.shown)
         return TeacherBatch(
             rays,
             torch.cat([a.edges for a in answers]),
             torch.cat([a.weights for a in answers]),
             torch.cat([a.colour for a in answers]),
+            log_exposure=shown,
         )
 
     def _draw(self, count: int) -> Rays:
@@ -162,7 +180,8 @@ class TeacherRays:
         data = {name: value[index].flatten(0, 1) for name, value in self._data.items()}
         rays = Rays(data["origins"], data["directions"], torch.zeros(count * self.pixels))
         rows = index.repeat_interleave(self.pixels)
-        return TeacherBatch(rays, data["edges"], data["weights"], data["colour"], rows)
+        logs = data["log_exposure"].view(-1) if self.exposures else None
+        return TeacherBatch(rays, data["edges"], data["weights"], data["colour"], rows, logs)
 
     def note_errors(self, rows: Tensor, errors: Tensor) -> None:
         """Remember the student's errors (R,) on rays whose patches are at ``rows`` (R,) of the pool."""

@@ -20,6 +20,7 @@ from smerf.student.agreement import Agreement, show
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
+from smerf.student.exposure import exposures_of
 from smerf.student.fused import FusedParameters
 from smerf.student.initialise import VoxelVotes, initialise_from_teacher
 from smerf.student.model import Student, grid_spec, surroundings
@@ -115,6 +116,7 @@ class StudentTrainer:
                 share=None
                 if is_alone
                 else functools.partial(self.whole.share, submodel=submodel, reassigned=config.reassigned),
+                exposures=exposures_of(config, self.teacher, self.device),
             )
             here = [{name: value.to(device) for name, value in part.items()} for part in shown]
             self.agreement = Agreement(self.rays, here, self.whole, submodel, self.background)
@@ -150,6 +152,8 @@ class StudentTrainer:
                 config.initial_gate,
                 self.generator,
                 votes.near(config.seen_reach),
+                # The networks can only add to the diffuse colour, whatever the exposure.
+                self.rays.exposures.factors.amin(0) if self.rays.exposures else 1.0,
             )
         self.parameters.adopt([grids])
         self._adopt(grids)
@@ -170,6 +174,7 @@ class StudentTrainer:
             [AliveCells(grids.spec)],
             self.teacher,
             self.backdrop,
+            log_exposure=self.rays.exposures and self.rays.exposures.shown,
         )
         self._blocks = block_coordinates(grids)
         self._adam = torch.optim.Adam(
@@ -216,7 +221,9 @@ class StudentTrainer:
         everything = batch if sparse is None else batch.joined(sparse)
         self.parameters.provide(submodel, grids, everything.rays, everything.edges)
         features, weights = grid_render(grids, anchor, rays.origins, rays.directions, batch.edges, self.tau())
-        colour = student.shade(features, weights.sum(-1, keepdim=True), rays, background, submodel)
+        colour = student.shade(
+            features, weights.sum(-1, keepdim=True), rays, background, submodel, batch.log_exposure
+        )
         rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
         truth = batch.colour + rest * background
         self._note(batch, (colour.detach() - truth).square().mean(-1), weights.detach())

@@ -1,6 +1,7 @@
 """What differs from photo to photo and is no part of the scene: affine appearance vectors, and exposure.
 
-Both are off when the teacher is evaluated or distilled: the zero vector and exposure one.
+Both are off when the teacher is evaluated: the zero vector and the median exposure. Distillation may ask for the
+factors of the other exposures (``ExposureScales.table``).
 """
 
 from __future__ import annotations
@@ -79,8 +80,17 @@ class ExposureScales(nn.Module):
         if kind == "learned":
             self.log_factors = nn.Parameter(torch.zeros(len(distinct), 3))
 
+    def _factors(self) -> Tensor:
+        """Return the factors (N, 3) of the distinct exposures, ascending."""
+        if self.kind == "gain":
+            return torch.unique(self.exposures)[:, None].expand(-1, 3)
+        return torch.exp(self.log_factors * self.is_free)
+
     def forward(self, frames: Tensor) -> Tensor:
         """Return the factors (R, 3) of rays' photos ``frames`` (R,)."""
-        if self.kind == "gain":
-            return self.exposures[frames][:, None].expand(-1, 3)
-        return torch.exp(self.log_factors * self.is_free)[self.group[frames]]
+        return self._factors()[self.group[frames]]
+
+    @torch.no_grad()
+    def table(self) -> tuple[Tensor, Tensor]:
+        """Return each photo's exposure over the median one (N,), and the factor (N, 3) of its colours."""
+        return self.exposures, self._factors()[self.group]

@@ -5,6 +5,7 @@ Source: Zip-NeRF (arXiv 2304.06706). Letters: R rays, S samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from smerf.fields.grid_field import GridField
 from smerf.fields.rays import Rays, Spacing, power_ladder
 from smerf.kernels import Frustums, Rendering, importance_sample, volume_render
 from smerf.runs.memory import require_memory
-from smerf.teacher.appearance import AppearanceVectors
+from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
 from smerf.teacher.config import FieldConfig, TeacherConfig
 from smerf.teacher.draws import RowDraws
 from smerf.teacher.images import render_image
@@ -47,7 +48,14 @@ class Trace:
 class GeneralTeacher(nn.Module):
     """The built-in teacher with every part that ``TeacherConfig`` can switch on."""
 
-    def __init__(self, config: TeacherConfig, spacing: Spacing, background: float, frames: int = 0) -> None:
+    def __init__(
+        self,
+        config: TeacherConfig,
+        spacing: Spacing,
+        background: float,
+        frames: int = 0,
+        exposures: Sequence[float | None] = (),
+    ) -> None:
         """Build an untrained teacher.
 
         Args:
@@ -55,6 +63,10 @@ class GeneralTeacher(nn.Module):
             spacing: Of samples along rays.
             background: Grey level behind the scene when rendering.
             frames: Training photos, each with an appearance vector if the config asks for them.
+            exposures: Of the training photos (shutter seconds x ISO / 1000), if the config asks for factors.
+
+        Raises:
+            InvalidDataError: If an exposure that is asked for is not known.
         """
         super().__init__()
         self.config, self.spacing, self.background, self.frames = config, spacing, background, frames
@@ -66,6 +78,9 @@ class GeneralTeacher(nn.Module):
         self.appearance = None
         if config.appearance:
             self.appearance = AppearanceVectors(frames, config.appearance, config.field.geometry, generator)
+        self.exposure, self.exposures = None, tuple(exposures) if config.exposure != "off" else ()
+        if config.exposure != "off":
+            self.exposure = ExposureScales(relative_exposures(self.exposures), config.exposure)
 
     def _grid_field(self, shape: FieldConfig, colour_width: int, generator: torch.Generator) -> GridField:
         return GridField(
@@ -220,9 +235,13 @@ def require_table_memory(config: TeacherConfig, copies: int, device: str = "cpu"
 
 
 def build_teacher(
-    config: TeacherConfig, spacing: Spacing, background: float, frames: int = 0
+    config: TeacherConfig,
+    spacing: Spacing,
+    background: float,
+    frames: int = 0,
+    exposures: Sequence[float | None] = (),
 ) -> HashTeacher | GeneralTeacher:
-    """Return the untrained teacher that a config describes."""
+    """Return the untrained teacher that a config describes; arguments are those of ``GeneralTeacher``."""
     if config.multisamples:
-        return GeneralTeacher(config, spacing, background, frames)
+        return GeneralTeacher(config, spacing, background, frames, exposures)
     return HashTeacher(config, spacing, background)

@@ -1,4 +1,4 @@
-"""What the general path minimises, and the parts that exist only while it trains: exposure factors and cameras."""
+"""What the general path minimises, and the cameras that it refines, which exist only while it trains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from smerf.capture.types import Frame
 from smerf.fields.ray_bank import RayBatch
 from smerf.fields.rendering import blurred_interlevel_loss, charbonnier, interlevel_loss
-from smerf.teacher.appearance import ExposureScales, relative_exposures
 from smerf.teacher.cameras import CameraRefinement
 from smerf.teacher.draws import RowDraws
 from smerf.teacher.general import GeneralTeacher, Round, Trace
@@ -29,9 +28,7 @@ class GeneralObjective(nn.Module):
         super().__init__()
         config = model.config
         self.config, self.white = config, white
-        self.exposure = self.cameras = None
-        if config.exposure != "off":
-            self.exposure = ExposureScales(relative_exposures([f.exposure for f in frames]), config.exposure)
+        self.cameras = None
         if config.refine_cameras:
             self.cameras = CameraRefinement(frames)
 
@@ -81,8 +78,8 @@ class GeneralObjective(nn.Module):
         background = self._background(len(rays), draws, seen.colour)
         truth = batch.colours * batch.alpha + (1.0 - batch.alpha) * background
         colour = seen.colour + (1.0 - seen.opacity)[:, None] * background
-        if self.exposure is not None:
-            colour = colour * self.exposure(batch.frames)
+        if model.exposure is not None:
+            colour = colour * model.exposure(batch.frames)
         # A pixel that is not a number says nothing.
         error = torch.where(truth.isfinite(), colour - truth.nan_to_num(), 0.0)
         losses = {"colour": charbonnier(error)}

@@ -32,6 +32,7 @@ def save_teacher(teacher: HashTeacher | GeneralTeacher, folder: Path) -> None:
         "power": spacing.power,
         "scale": spacing.scale,
         "frames": getattr(teacher, "frames", 0),
+        "exposures": getattr(teacher, "exposures", ()),
         "background": teacher.background,
     }
     write_tensors(folder / _FILE, teacher.state_dict(), _FORMAT, {"record": json.dumps(record)})
@@ -64,7 +65,9 @@ def load_teacher(folder: Path) -> HashTeacher | GeneralTeacher:
         )
         config = _config(record["config"])
         require_table_memory(config, 1)
-        teacher = build_teacher(config, spacing, record["background"], record.get("frames", 0))
+        teacher = build_teacher(
+            config, spacing, record["background"], record.get("frames", 0), record.get("exposures", ())
+        )
         teacher.load_state_dict(tensors)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); train it again") from error

@@ -50,7 +50,9 @@ class TeacherTrainer:
         frames = capture.split("train")
         self.bank = RayBank(frames, device)
         background = 1.0 if self.white else 0.5
-        self.model = build_teacher(config, spacing_of(capture, config), background, len(frames)).to(device)
+        self.model = build_teacher(
+            config, spacing_of(capture, config), background, len(frames), [f.exposure for f in frames]
+        ).to(device)
         self.objective = None
         if config.multisamples:
             self.objective = GeneralObjective(self.model, frames, self.white).to(device)

@@ -4,6 +4,7 @@ import torch
 from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep, appearance_size
 from smerf.student.appearance import AppearanceLattice
+from smerf.student.exposure import expose
 
 SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
 RATE = 0.02
@@ -19,14 +20,15 @@ def make_grids(records, seed=0):
     return grids
 
 
-def make_rays(count=200, samples=20, seed=0):
+def make_rays(count=200, samples=20, seed=0, exposed=False):
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
     directions = torch.nn.functional.normalize(draw(count, 3) - 0.5, dim=-1)
     edges = (0.01 + 0.2 * draw(count, samples + 1)).cumsum(-1)
     edges[::7, 5:8] = edges[::7, 4:5]  # intervals of no length
     weights = draw(count, samples) * 1.5 / samples
-    return StudentRays(draw(count, 3) - 0.5, directions, edges, weights, draw(count, 3), draw(count, 3))
+    logs = 2.0 * draw(count) - 3.0 if exposed else None
+    return StudentRays(draw(count, 3) - 0.5, directions, edges, weights, draw(count, 3), draw(count, 3), logs)
 
 
 def make_network(lattice, width):
@@ -46,6 +48,8 @@ def by_autograd(grids, network, rays, tau, backdrop):
     if backdrop is not None:
         features, rest = features + rest * backdrop, torch.zeros_like(rest)
     behind = torch.cat([features[:, :3] + rest * rays.background, features[:, 3:]], -1)
+    if rays.log_exposure is not None:
+        behind = expose(behind, rays.log_exposure[:, None])
     positions = (rays.origins - torch.tensor(SPEC.centre)) * 1.4
     colour = features[:, :3] + network(behind, rays.directions, positions, 0)
     gap = (1.0 - rays.weights.sum(-1, keepdim=True)).clamp_min(0.0)
@@ -68,9 +72,15 @@ def take_step(grids, state, network, rays, tau, backdrop, step=1):
 
 
 @pytest.mark.parametrize(
-    "lattice, width, tau, backed", [(1, 16, 0.0, False), (3, 8, 0.01, True), (2, 64, 0.0, True)]
+    "lattice, width, tau, backed, exposed",
+    [
+        (1, 16, 0.0, False, False),
+        (3, 8, 0.01, True, False),
+        (2, 64, 0.0, True, True),
+        (1, 16, 0.0, False, True),
+    ],
 )
-def test_a_step_equals_the_separate_parts(kernels, lattice, width, tau, backed):
+def test_a_step_equals_the_separate_parts(kernels, lattice, width, tau, backed, exposed):
     kernels()
     backdrop = torch.linspace(0.1, 0.9, 14) if backed else None
     apart, fused, network = make_grids(True), make_grids(False), make_network(lattice, width)
@@ -79,7 +89,7 @@ def test_a_step_equals_the_separate_parts(kernels, lattice, width, tau, backed):
     for one, other in zip(state.logits(), (apart.voxel_records, apart.plane_records)):
         torch.testing.assert_close(one, other[:, 8:16])
     for step in range(1, 5):
-        rays = make_rays(seed=step)
+        rays = make_rays(seed=step, exposed=exposed)
         network.zero_grad(set_to_none=True)
         # Both read the same bytes: the rounding of half floats must not grow into other gradients.
         apart.voxels.copy_(fused.voxels), apart.planes.copy_(fused.planes)

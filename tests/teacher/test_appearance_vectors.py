@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from ball import make_capture
 from shrunk_teacher import shrunk
 
 from smerf.errors import InvalidDataError
+from smerf.teacher import load_teacher, train_teacher
 from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
 from smerf.teacher.train import TeacherTrainer
 
@@ -62,3 +65,19 @@ def test_what_no_photo_says_is_evaluated_with_the_zero_vector(tmp_path):
     with torch.no_grad():
         model.appearance.vectors += 5.0
     assert torch.equal(model.colour(points, torch.eye(3)[[0] * 10]), before)
+
+
+def test_a_teacher_on_disk_knows_what_exposures_make_of_its_colours(tmp_path):
+    capture = make_capture(tmp_path / "ball", count=4)
+    exposures = [0.01, 0.02, 0.02, 0.04]
+    frames = tuple(replace(f, exposure=exposures[i % 4], split="train") for i, f in enumerate(capture.frames))
+    capture = replace(capture, frames=frames)
+    config = shrunk("paper", exposure="learned", steps=8, network_lr=0.05)
+    teacher = train_teacher(capture, config, folder=tmp_path / "teacher")
+    loaded = load_teacher(tmp_path / "teacher")
+    assert loaded.exposures == (0.01, 0.02, 0.02, 0.04)
+    for one, other in zip(loaded.exposure.table(), teacher.exposure.table()):
+        assert torch.equal(one, other)
+    relative, factors = loaded.exposure.table()
+    assert relative.tolist() == [0.5, 1.0, 1.0, 2.0] and torch.equal(factors[1], torch.ones(3))
+    assert (factors[0] != 1.0).any()
