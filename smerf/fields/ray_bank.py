@@ -16,6 +16,8 @@ from smerf.fields.rays import Rays
 
 __all__ = ["RayBank", "RayBatch", "camera_rays"]
 
+_NEAREST = 8
+
 
 @dataclass(frozen=True)
 class RayBatch:
@@ -86,6 +88,7 @@ class RayBank:
             [(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in frames], dtype=torch.long
         )
         self._lens = torch.tensor([lens_of[f.camera.intrinsics] for f in frames])
+        self._near: Tensor | None = None
         self._device = torch.device(device)
         for name in ("_colours", "_pixels", "_owners", "_lens", "_sizes", "centres", "rotations"):
             setattr(self, name, getattr(self, name).to(self._device))
@@ -107,6 +110,40 @@ class RayBank:
         index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
             self._device
         )
+        frames, patch = self._patches(index, edge)
+        return self._rays(frames, patch)
+
+    def sample_between(self, count: int, edge: int, generator: torch.Generator) -> Rays:
+        """Draw rays (count * edge^2,) as ``sample_patches`` does, of cameras that no photo is from.
+
+        Each stands somewhere between a photo's camera and one of those nearest to it, and is turned like another of
+        those.
+        """
+        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
+            self._device
+        )
+        frames, patch = self._patches(index, edge)
+        near = self._neighbours()
+        columns = torch.randint(near.shape[1], (2, count), generator=generator, device=generator.device)
+        towards, turned = (
+            near[self._owners[index].long(), c].repeat_interleave(edge * edge) for c in columns
+        )
+        share = torch.rand(count, 1, generator=generator, device=generator.device).to(self._device)
+        share = share.repeat_interleave(edge * edge, 0)
+        rays = self._rays(frames, patch, turned)
+        origins = (1.0 - share) * self.centres[frames] + share * self.centres[towards]
+        return Rays(origins, rays.directions, rays.radii)
+
+    def _neighbours(self) -> Tensor:
+        """Return each camera and those nearest to it, by centre (N, at most 9)."""
+        if self._near is None:
+            count = min(_NEAREST + 1, len(self.centres))
+            parts = [torch.cdist(part, self.centres) for part in self.centres.split(1024)]
+            self._near = torch.cat([part.topk(count, largest=False).indices for part in parts])
+        return self._near
+
+    def _patches(self, index: Tensor, edge: int) -> tuple[Tensor, Tensor]:
+        """Return photos and pixels (count * edge^2,) of the square patches around pixels ``index`` (count,)."""
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)
@@ -115,10 +152,10 @@ class RayBank:
         x = (left[:, None] + step).minimum(widths[:, None] - 1)
         y = (top[:, None] + step).minimum(heights[:, None] - 1)
         patch = (y[:, :, None] * widths[:, None, None] + x[:, None, :]).view(-1)
-        return self._rays(frames.repeat_interleave(edge * edge), patch)
+        return frames.repeat_interleave(edge * edge), patch
 
-    def _rays(self, frames: Tensor, pixels: Tensor) -> Rays:
-        """Return the rays of pixels (R,) of frames (R,)."""
+    def _rays(self, frames: Tensor, pixels: Tensor, turned: Tensor | None = None) -> Rays:
+        """Return the rays of pixels (R,) of frames (R,), turned like frames ``turned`` (R,) if given."""
         if len(self._lenses) == 1:
             local, radii = self._lenses[0].directions[pixels], self._lenses[0].radii[pixels]
         else:
@@ -127,7 +164,7 @@ class RayBank:
             for number, lens in enumerate(self._lenses):
                 here = self._lens[frames] == number
                 local[here], radii[here] = lens.directions[pixels[here]], lens.radii[pixels[here]]
-        directions = torch.einsum("rij,rj->ri", self.rotations[frames], local)
+        directions = torch.einsum("rij,rj->ri", self.rotations[frames if turned is None else turned], local)
         return Rays(self.centres[frames], directions, radii)
 
     def gather(self, index: Tensor) -> RayBatch:

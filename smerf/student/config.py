@@ -90,6 +90,9 @@ class StudentConfig:
     """Share of the steps after which culling begins."""
     tau_until: float = 0.8
     """Share of the steps after which the threshold stays."""
+    between: float = 0.2
+    """Share of the teacher rays from between the training cameras, turned like a camera near by: what a visitor sees
+    and no photo does."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03

@@ -103,7 +103,9 @@ def initialise_from_teacher(
         density = torch.log(teacher.density(points).clamp_min(1e-9)) + 1.0
         eyes = centres[torch.randint(len(centres), (len(points),), generator=generator)]
         towards = points - eyes
-        colour = teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9)) * factors
+        colour = (
+            teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9)) * factors
+        )
         if near is not None:
             density[~near[_voxel_of(positions[rows], spec)]] = -torch.inf
         values = grids.voxels[rows]

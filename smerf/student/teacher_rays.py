@@ -64,6 +64,7 @@ class TeacherRays:
         patch: int = 1,
         origin_jitter: float,
         direction_jitter: float,
+        between: float = 0.0,
         generator: torch.Generator,
         share: Callable[[Tensor], Tensor] | None = None,
         exposures: Exposures | None = None,
@@ -76,7 +77,7 @@ class TeacherRays:
         self.teacher, self.bank, self.share, self.exposures = teacher, bank, share, exposures
         self.patch, self.pixels = patch, patch * patch
         self._patches = max(1, size // self.pixels)
-        self._noise = origin_jitter, direction_jitter
+        self._noise, self._between = (origin_jitter, direction_jitter), between
         self._generator = generator
         self._next = self._held = 0
         shape = self._patches, self.pixels
@@ -155,7 +156,7 @@ class TeacherRays:
         """Draw ``count`` jittered patches of rays that are ours to take."""
         parts, found = [], 0
         while found < count:
-            rays = self.bank.sample_patches(count, self.patch, self._generator)
+            rays = self._photographed(count)
             rays = jitter(rays, *self._noise, self._generator, self.pixels)
             if self.share is None:
                 return rays
@@ -165,6 +166,19 @@ class TeacherRays:
             found += int(ours.sum())
         joined = Rays(*(torch.cat([getattr(p, n) for p in parts]) for n in _RAY_PARTS))
         return joined[: count * self.pixels]
+
+    def _photographed(self, count: int) -> Rays:
+        """Draw ``count`` patches, most of them of training photos, in random order."""
+        between = round(self._between * count)
+        if not between:
+            return self.bank.sample_patches(count, self.patch, self._generator)
+        parts = [
+            self.bank.sample_patches(count - between, self.patch, self._generator),
+            self.bank.sample_between(between, self.patch, self._generator),
+        ]
+        rays = Rays(*(torch.cat([getattr(p, n) for p in parts]) for n in _RAY_PARTS))
+        order = torch.randperm(count, generator=self._generator)[:, None] * self.pixels
+        return rays[(order + torch.arange(self.pixels)).flatten()]
 
     def sample(self, count: int) -> TeacherBatch:
         """Draw about ``count`` rays in random patches of the pool, those with a large error more often.

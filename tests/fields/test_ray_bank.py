@@ -110,3 +110,22 @@ def test_spherical_harmonics_are_orthonormal():
     torch.testing.assert_close(
         values.T @ (area[:, None] * values), torch.eye(16, dtype=torch.float64), rtol=0, atol=1e-6
     )
+
+
+def test_rays_from_between_the_cameras_stand_on_lines_and_look_like_neighbours(tmp_path):
+    lens = Intrinsics("PINHOLE", 8, 6, 20.0, 20.0, 4.0, 3.0)
+    frames = [make_frame(tmp_path, i, lens)[0] for i in range(12)]
+    bank = RayBank(frames)
+    rays = bank.sample_between(500, 2, torch.Generator().manual_seed(0))
+    assert len(rays) == 2000
+    torch.testing.assert_close(rays.directions.norm(dim=-1), torch.ones(2000))
+    # The cameras stand 0.1 apart in a row: of the others only the eight nearest count.
+    x = rays.origins[:, 0]
+    assert (rays.origins[:, 1:] == torch.tensor([-0.3, 0.5])).all() and x.min() >= 0.0 and x.max() <= 1.1001
+    assert ((x * 10.0 - (x * 10.0).round()).abs() > 0.02).float().mean() > 0.5
+    # A patch stands in one place, and its rays lie side by side in one camera.
+    assert torch.equal(x.view(500, 4).amax(-1), x.view(500, 4).amin(-1))
+    apart = (rays.directions.view(500, 4, 3)[:, 0] * rays.directions.view(500, 4, 3)[:, 3]).sum(-1)
+    assert (apart > 0.99).all()
+    forward = torch.tensor(np.stack([-f.camera.world_from_cam[:, 2] for f in frames]), dtype=torch.float32)
+    assert ((rays.directions @ forward.T).amax(-1) > 0.96).all()

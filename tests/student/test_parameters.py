@@ -148,7 +148,16 @@ def test_gradients_that_are_not_finite_do_no_harm():
     assert all(bool(torch.isfinite(t).all()) for t in parameters.tensors([grids]).values())
 
 
-def test_continues_from_its_tensors():
+@pytest.fixture
+def one_thread():
+    """Sums of several threads' gradients end in an order of their own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_continues_from_its_tensors(one_thread):
     (rays, edges), first, grids = make_rays(), vivid(), make_grids()
 
     def advance(parameters, grids, step):

@@ -53,3 +53,17 @@ def test_fresh_rays_are_neither_hard_nor_easy(tmp_path):
     rays.renew(1024)
     drawn = torch.cat([rays.sample(512).rows for _ in range(8)])
     assert 0.4 < (drawn < 1024).float().mean() < 0.6
+
+
+def test_some_rays_are_of_cameras_that_no_photo_is_from(tmp_path):
+    bank = RayBank(make_capture(tmp_path).split("train"))
+    generator = torch.Generator().manual_seed(0)
+    rays = TeacherRays(
+        Room(), bank, 512, patch=2, origin_jitter=0.0, direction_jitter=0.0, between=0.25, generator=generator
+    )
+    origins = rays.fresh(4096).rays.origins
+    photographed = torch.cdist(origins, bank.centres).amin(-1) < 1e-4
+    # A camera may be paired with itself.
+    assert 0.15 < 1.0 - photographed.float().mean() < 0.25
+    assert torch.equal(origins[0::4], origins[3::4])
+    assert 0.05 < 1.0 - photographed[:1024].float().mean() < 0.4
