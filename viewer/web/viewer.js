@@ -517,6 +517,7 @@ export class Viewer {
       const drawn = renderer.target("benchmark", target.width, target.height);
       for (const { matrix, fov } of cameras) {
         const camera = { matrix: parseMatrix(matrix), fov, near, lens: null };
+        if (this.scene.count > 1) await this.#goTo(camera);
         results.push(this.#measure(drawn, camera, defines.COUNT ? 0 : frames));
         if (!defines.COUNT) this.#present(drawn);
         await new Promise((resolve) => setTimeout(resolve));
@@ -534,6 +535,12 @@ export class Viewer {
       cameraMs: results.map(({ times }) => times.reduce((sum, ms) => sum + ms, 0) / Math.max(1, times.length)),
       counts: defines.COUNT ? results.map(({ counts }) => counts) : null,
     };
+  }
+
+  // Every camera is drawn with the submodel of its place.
+  #goTo({ matrix, fov }) {
+    this.setCamera(matrix, fov);
+    return this.whenFinished();
   }
 
   #measure(target, camera, frames) {
