@@ -64,7 +64,6 @@ VARIANTS: dict[str, dict[str, int]] = {
     "no skipping": {"SKIP_BY_DISTANCE": 0, "SKIP_BY_OCCUPANCY": 0},
     "skips among samples": {"SKIP_TOGETHER": 0},
     "no early termination": {"EARLY_TERMINATION": 0},
-    "core bent like the rest": {"STRAIGHT_CORE": 0},
     "appearance in the march": {"FUSED_APPEARANCE": 1},
 }
 """Defines of the march, as in ``viewer/shaders/README.md``, by what is missing."""

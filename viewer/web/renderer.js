@@ -45,7 +45,7 @@ export class Renderer {
   }
 
   #defines(params) {
-    return { ...this.scene.defines(params), EXPOSURE: this.exposure ? 1 : 0, ...this.extra };
+    return { ...this.scene.defines(params), EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, ...this.extra };
   }
 
   // Levels of different resolutions need programs of their own.
