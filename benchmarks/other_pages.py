@@ -21,7 +21,7 @@ from smerf.capture.types import Camera
 from smerf.errors import UsageError
 from smerf.scene.serve import SceneServer
 
-__all__ = ["OtherPage", "fov", "measure_other", "official_page", "pose"]
+__all__ = ["OtherPage", "fov", "gpu_process_ms", "measure_other", "official_page", "pose"]
 
 WARM_UP = 3
 POLL_MS = 50
@@ -137,13 +137,15 @@ def official_page(viewer: Path, baked: Path, near: float) -> Iterator[OtherPage]
 
 def measure_other(
     browser: Any, other: OtherPage, cameras: list[Camera], size: tuple[int, int], frames: int
-) -> tuple[list[float], list[np.ndarray]]:
-    """Open another viewer once per camera; return its frames' times in ms and a picture (H, W, 3) per camera.
+) -> tuple[list[float], float, list[np.ndarray]]:
+    """Open another viewer once per camera; return its frames' times in ms, processor time per frame in ms, and a
+    picture (H, W, 3) per camera.
 
     Requests to other hosts are refused, so a page cannot call home.
     """
     times: list[float] = []
     pictures: list[np.ndarray] = []
+    processor_ms = 0.0
     for camera in cameras:
         # Room for what the page puts around its canvas.
         viewport = {"width": size[0] + 64, "height": size[1] + 64}
@@ -159,13 +161,25 @@ def measure_other(
             )
             page.wait_for_function(other.ready, polling=POLL_MS)
         page.evaluate("smerfFrameTimes.length = 0")
-        page.wait_for_function(f"smerfFrameTimes.length >= {frames + WARM_UP}", polling=POLL_MS)
-        times += page.evaluate("smerfFrameTimes")[WARM_UP : frames + WARM_UP]
+        page.wait_for_function(f"smerfFrameTimes.length >= {WARM_UP}", polling=POLL_MS)
+        since, first = gpu_process_ms(browser), page.evaluate("smerfFrameTimes.length")
+        page.wait_for_function(f"smerfFrameTimes.length >= {first + frames}", polling=POLL_MS)
+        until, found = gpu_process_ms(browser), page.evaluate("smerfFrameTimes")
+        processor_ms += (until - since) / (len(found) - first) / len(cameras)
+        times += found[first : first + frames]
         page.evaluate("() => void (globalThis.smerfWanted = true)")
         page.wait_for_function("globalThis.smerfWanted === false", polling=POLL_MS)
         pictures.append(_picture(page.evaluate("smerfFrame")))
         page.close()
-    return times, pictures
+    return times, processor_ms, pictures
+
+
+def gpu_process_ms(browser: Any) -> float:
+    """Return the processor time of the browser's GPU process, which is what draws where there is no GPU."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return sum(1e3 * process["cpuTime"] for process in processes if process["type"] == "GPU")
 
 
 def _is_local(address: str) -> bool:

@@ -8,7 +8,8 @@ waited for by reading a pixel back. Beside the times stand texture fetches per s
 counting build of the shader; --ablate repeats both with one optimisation switched off at a time. Without a page a
 room made from formulas is baked and exported first; a folder with ``baked/`` and ``cameras.json`` (frames of the
 official viewer, see ``benchmarks/official_viewer_frames.py``) is opened as it is. Without --gpu the browser draws
-in software (SwiftShader): the figures then compare shaders, not devices.
+in software (SwiftShader): the figures then compare shaders, not devices. "CPU ms" is the processor time of the
+browser's GPU process per frame; that of variants also holds the compilation of their shaders.
 
 --official is the folder ``viewer`` of the official SMERF viewer's published source, which is served on this machine
 beside the same assets. --other names any other viewer's page. Either is opened once per camera; the last column
@@ -41,7 +42,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.official_viewer_frames import training_camera
-from benchmarks.other_pages import OtherPage, fov, measure_other, official_page, pose
+from benchmarks.other_pages import OtherPage, fov, gpu_process_ms, measure_other, official_page, pose
 from benchmarks.page import TOLERANCE, at_size, choose_cameras, export_example, find_scene, find_site
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import SmerfError, UsageError
@@ -94,17 +95,24 @@ def summary(times: list[float]) -> dict[str, float]:
     }
 
 
-def measure_own(page: Any, cameras: list[Camera], frames: int, defines: dict[str, int]) -> dict[str, Any]:
+def measure_own(
+    browser: Any, page: Any, cameras: list[Camera], frames: int, defines: dict[str, int]
+) -> dict[str, Any]:
     """Draw the cameras in our page with these defines: frame times, and counts per ray."""
     views = [{"matrix": pose(camera), "fov": fov(camera)} for camera in cameras]
     ask = "(options) => smerf.benchmark(options)"
+    page.evaluate("smerf.ready")
+    since = gpu_process_ms(browser)
     timed = page.evaluate(ask, {"cameras": views, "frames": frames, "defines": defines})
+    # Each camera's first frame is not timed.
+    processor_ms = (gpu_process_ms(browser) - since) / (len(views) * (frames + 1))
     counted = {name: value for name, value in defines.items() if name != "FUSED_APPEARANCE"} | {"COUNT": 1}
     counts = page.evaluate(ask, {"cameras": views, "defines": counted})["counts"]
     mean = {name: float(np.mean([count[name] for count in counts])) for name in counts[0]}
     return {
         **summary(timed["frameMs"]),
         "size": [timed["width"], timed["height"]],
+        "processor_ms": processor_ms,
         "camera_ms": timed["cameraMs"],
         "samples_per_ray": mean["samples"],
         "colour_samples_per_ray": mean["colourSamples"],
@@ -177,7 +185,7 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
     }
     records = []
     for name, defines in VARIANTS.items() if options.ablate else [("everything", {})]:
-        found = measure_own(page, subject.cameras, options.frames, defines)
+        found = measure_own(browser, page, subject.cameras, options.frames, defines)
         records.append({"name": f"web/{name}", **found, "defines": defines, **shared})
     others: dict[str, OtherPage] = {}
     if options.official:
@@ -189,8 +197,11 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
     own = pictures_of(page, subject.cameras) if others else []
     page.close()
     for name, other in others.items():
-        times, pictures = measure_other(browser, other, subject.cameras, (width, height), options.frames)
-        record = {"name": f"web/{name}", **summary(times), "size": [width, height], **shared}
+        times, processor_ms, pictures = measure_other(
+            browser, other, subject.cameras, (width, height), options.frames
+        )
+        record = {"name": f"web/{name}", **summary(times), "processor_ms": processor_ms, **shared}
+        record["size"] = [width, height]
         records.append(record | {"share_within_2_of_ours": agreement(own, pictures)})
         peer = {"peer": name, "peer_ms": record["median_ms"]}
         records[0] |= peer | {"speedup": record["median_ms"] / records[0]["median_ms"]}
@@ -208,18 +219,20 @@ def print_tables(records: list[dict[str, Any]]) -> None:
     """Print frame times, and per variant how its median compares with everything switched on."""
     print(f"device: {records[0]['device']}")
     print(
-        f"{'page':28} {'fps':>7} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'p50 / ours':>10}"
+        f"{'page':28} {'fps':>7} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'CPU ms':>9} {'p50 / ours':>10}"
         f" {'samples/ray':>12} {'fetches/sample':>15} {'fetches/ray':>12} {'agrees':>9}"
     )
     for record in records:
         ratio = record["median_ms"] / records[0]["median_ms"]
         line = f"{record['name'].removeprefix('web/'):28} {record['fps']:7.2f} {record['median_ms']:9.1f}"
-        line += f" {record['p95_ms']:9.1f} {record['p99_ms']:9.1f} {ratio:10.2f}"
+        line += (
+            f" {record['p95_ms']:9.1f} {record['p99_ms']:9.1f} {record['processor_ms']:9.1f} {ratio:10.2f}"
+        )
         if "samples_per_ray" in record:
             line += f" {record['samples_per_ray']:12.1f} {record['fetches_per_sample']:15.2f}"
             line += f" {record['fetches_per_ray']:12.1f}"
         share = record.get("share_within_2_of_ours")
-        print(line if share is None else f"{line:123} {100 * share:7.2f} %")
+        print(line if share is None else f"{line:133} {100 * share:7.2f} %")
 
 
 def main(arguments: list[str] | None = None) -> int:
