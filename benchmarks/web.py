@@ -6,7 +6,7 @@
 Held-out cameras of the scene's manifest are drawn at full detail, vsync and frame limit off, and every frame is
 waited for by reading a pixel back. Beside the times stand texture fetches per sample and samples per ray, from a
 counting build of the shader; --ablate repeats both with one optimisation switched off at a time. Without a page a
-room made from formulas is baked and exported first; a folder with ``baked/`` and ``cameras.json`` (frames of the
+room made from formulas is baked and exported first; a folder with ``baked/``, ``cameras.json`` and ``frames/`` (of the
 official viewer, see ``benchmarks/official_viewer_frames.py``) is opened as it is. Without --gpu the browser draws
 in software (SwiftShader): the figures then compare shaders, not devices. "CPU ms" is the processor time of the
 browser's GPU process per frame; that of variants also holds the compilation of their shaders.
@@ -151,7 +151,8 @@ class Subject:
 
 def find_subject(path: Path | None, temporary: Path, count: int, width: int, height: int) -> Subject:
     """Return the page, scene and cameras behind an argument; without one a room is baked and exported."""
-    if path is not None and (path / "baked").is_dir() and (path / "cameras.json").is_file():
+    # Exported pages have a cameras.json of another kind.
+    if path is not None and (path / "frames").is_dir() and (path / "cameras.json").is_file():
         frames = json.loads((path / "cameras.json").read_text())["frames"]
         picked = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
         cameras = []
