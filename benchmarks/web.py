@@ -1,39 +1,50 @@
 """Frame times of the exported page in headless Chromium, what each optimisation brings, and another viewer's page.
 
     python benchmarks/web.py [SITE_OR_RUN] [--cameras 3] [--size 320x240] [--frames 20] [--ablate] [--gpu]
-                             [--other URL] [--other-ready JS] [--other-camera JS] [--json FILE]
+                             [--official DIR] [--other URL] [--other-ready JS] [--other-camera JS] [--json FILE]
 
 Held-out cameras of the scene's manifest are drawn at full detail, vsync and frame limit off, and every frame is
 waited for by reading a pixel back. Beside the times stand texture fetches per sample and samples per ray, from a
 counting build of the shader; --ablate repeats both with one optimisation switched off at a time. Without a page a
-room made from formulas is baked and exported first. Without --gpu the browser draws in software (SwiftShader): the
-figures then compare shaders, not devices.
+room made from formulas is baked and exported first; a folder with ``baked/``, ``cameras.json`` and ``frames/`` (of the
+official viewer, see ``benchmarks/official_viewer_frames.py``) is opened as it is. Without --gpu the browser draws
+in software (SwiftShader): the figures then compare shaders, not devices. "CPU ms" is the processor time of the
+browser's GPU process per frame; that of variants also holds the compilation of their shaders.
 
---other names another viewer's page, opened once per camera. In the address {pos}, {look}, {matrix} and {fov} become
+--official is the folder ``viewer`` of the official SMERF viewer's published source, which is served on this machine
+beside the same assets. --other names any other viewer's page. Either is opened once per camera; the last column
+says how much of its picture agrees with ours within 2/255. In the address {pos}, {look}, {matrix} and {fov} become
 numbers with commas between (training axes, OpenGL camera-to-world, vertical degrees), {width} and {height} the size.
 --other-ready is an expression that turns true when the page has loaded; --other-camera is a function
-(matrix, fov) => ... for pages that take no camera by address. The page must draw one frame per animation frame; a
-frame's time is that of its callback and of reading a pixel back from every WebGL canvas.
+(matrix, fov) => ... for pages that take no camera by address. --occlusion 0.99 lets our page enlarge its steps behind
+nearly opaque content as the official one does.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import contextlib
+import io
 import json
-import math
+import os
 import platform
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.page import at_size, choose_cameras, export_example, find_scene, find_site
-from smerf.capture.types import Camera
+from benchmarks.official_viewer_frames import training_camera
+from benchmarks.other_pages import OtherPage, fov, gpu_process_ms, measure_other, official_page, pose
+from benchmarks.page import TOLERANCE, at_size, choose_cameras, export_example, find_scene, find_site
+from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import SmerfError, UsageError
 from smerf.scene import load_scene
 from smerf.scene.serve import SceneServer
@@ -54,48 +65,19 @@ VARIANTS: dict[str, dict[str, int]] = {
     "no skipping": {"SKIP_BY_DISTANCE": 0, "SKIP_BY_OCCUPANCY": 0},
     "skips among samples": {"SKIP_TOGETHER": 0},
     "no early termination": {"EARLY_TERMINATION": 0},
-    "core bent like the rest": {"STRAIGHT_CORE": 0},
     "appearance in the march": {"FUSED_APPEARANCE": 1},
 }
 """Defines of the march, as in ``viewer/shaders/README.md``, by what is missing."""
-WATCH = """(() => {
-  globalThis.smerfFrameTimes = [];
-  const contexts = new Set();
-  const get = HTMLCanvasElement.prototype.getContext;
-  HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
-    const context = get.call(this, kind, ...rest);
-    if (context && String(kind).startsWith("webgl")) contexts.add(context);
-    return context;
-  };
-  const request = globalThis.requestAnimationFrame.bind(globalThis);
-  globalThis.requestAnimationFrame = (callback) => request((now) => {
-    const since = performance.now();
-    callback(now);
-    for (const gl of contexts) {
-      const bound = gl.getParameter(gl.FRAMEBUFFER_BINDING);
-      gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-      gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
-      gl.bindFramebuffer(gl.FRAMEBUFFER, bound);
-    }
-    smerfFrameTimes.push(performance.now() - since);
-  });
-})();"""
+DEFAULT_NEAR = 0.2
+DRAW = """async ([matrix, fov]) => {
+  await smerf.setCamera(matrix, fov);
+  return document.querySelector("canvas").toDataURL();
+}"""
 DEVICE = """() => {
   const gl = document.createElement("canvas").getContext("webgl2");
   const names = gl && gl.getExtension("WEBGL_debug_renderer_info");
   return names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : "unknown";
 }"""
-
-
-def pose(camera: Camera) -> list[float]:
-    """Return the camera-to-world matrix as 16 numbers, rows."""
-    return np.concatenate([camera.world_from_cam, [[0.0, 0.0, 0.0, 1.0]]]).ravel().tolist()
-
-
-def fov(camera: Camera) -> float:
-    """Return the vertical field of view in degrees."""
-    lens = camera.intrinsics
-    return math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
 
 
 def summary(times: list[float]) -> dict[str, float]:
@@ -113,17 +95,24 @@ def summary(times: list[float]) -> dict[str, float]:
     }
 
 
-def measure_own(page: Any, cameras: list[Camera], frames: int, defines: dict[str, int]) -> dict[str, Any]:
+def measure_own(
+    browser: Any, page: Any, cameras: list[Camera], frames: int, defines: dict[str, int]
+) -> dict[str, Any]:
     """Draw the cameras in our page with these defines: frame times, and counts per ray."""
     views = [{"matrix": pose(camera), "fov": fov(camera)} for camera in cameras]
     ask = "(options) => smerf.benchmark(options)"
+    page.evaluate("smerf.ready")
+    since = gpu_process_ms(browser)
     timed = page.evaluate(ask, {"cameras": views, "frames": frames, "defines": defines})
+    # Each camera's first frame is not timed.
+    processor_ms = (gpu_process_ms(browser) - since) / (len(views) * (frames + 1))
     counted = {name: value for name, value in defines.items() if name != "FUSED_APPEARANCE"} | {"COUNT": 1}
     counts = page.evaluate(ask, {"cameras": views, "defines": counted})["counts"]
     mean = {name: float(np.mean([count[name] for count in counts])) for name in counts[0]}
     return {
         **summary(timed["frameMs"]),
         "size": [timed["width"], timed["height"]],
+        "processor_ms": processor_ms,
         "camera_ms": timed["cameraMs"],
         "samples_per_ray": mean["samples"],
         "colour_samples_per_ray": mean["colourSamples"],
@@ -133,65 +122,118 @@ def measure_own(page: Any, cameras: list[Camera], frames: int, defines: dict[str
     }
 
 
-def fill(template: str, camera: Camera, size: tuple[int, int]) -> str:
-    """Return an address with the camera in place of the words in braces."""
-    matrix = camera.world_from_cam
-    place, forward = matrix[:, 3], -matrix[:, 2]
-    values = {
-        "pos": place,
-        "look": place + forward,
-        "matrix": pose(camera),
-        "fov": [fov(camera)],
-        "width": [size[0]],
-        "height": [size[1]],
-    }
-    for name, numbers in values.items():
-        template = template.replace(f"{{{name}}}", ",".join(f"{number:.7g}" for number in numbers))
-    return template
-
-
-def measure_other(
-    browser: Any,
-    template: str,
-    cameras: list[Camera],
-    size: tuple[int, int],
-    frames: int,
-    ready: str,
-    set_camera: str | None,
-) -> dict[str, Any]:
-    """Open another viewer once per camera and time its animation frames."""
-    times: list[float] = []
+def pictures_of(page: Any, cameras: list[Camera]) -> list[np.ndarray]:
+    """Draw the cameras in our page; return the canvas of each, (H, W, 3) uint8."""
+    found = []
     for camera in cameras:
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=1)
-        page.set_default_timeout(600_000)
-        page.add_init_script(WATCH)
-        page.goto(fill(template, camera, size))
-        page.wait_for_function(ready)
-        if set_camera:
-            page.evaluate(f"([matrix, fov]) => void ({set_camera})(matrix, fov)", [pose(camera), fov(camera)])
-        # The frames right after loading still carry its work.
-        page.evaluate("smerfFrameTimes.length = 0")
-        page.wait_for_function(f"smerfFrameTimes.length >= {frames + 3}")
-        times += page.evaluate("smerfFrameTimes")[3 : frames + 3]
-        page.close()
-    return {**summary(times), "size": list(size)}
+        url = page.evaluate(DRAW, [pose(camera), fov(camera)])
+        found.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")))
+    return found
+
+
+def agreement(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float | None:
+    """Return the share of pixels within 2/255; ``None`` where sizes differ."""
+    if any(a.shape != b.shape for a, b in zip(ours, theirs)):
+        return None
+    pairs = [np.abs(a.astype(np.int16) - b).max(-1) <= TOLERANCE for a, b in zip(ours, theirs)]
+    return float(np.mean(pairs))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: the folder to serve our page from, the scene's folder, cameras, near plane."""
+
+    served: Path
+    baked: Path
+    cameras: list[Camera]
+    near: float
+
+
+def find_subject(path: Path | None, temporary: Path, count: int, width: int, height: int) -> Subject:
+    """Return the page, scene and cameras behind an argument; without one a room is baked and exported."""
+    # Exported pages have a cameras.json of another kind.
+    if path is not None and (path / "frames").is_dir() and (path / "cameras.json").is_file():
+        frames = json.loads((path / "cameras.json").read_text())["frames"]
+        picked = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+        cameras = []
+        for frame in (frames[index] for index in picked):
+            matrix = training_camera(frame["camera_to_world_viewer_axes"])
+            focal = height / (2.0 * np.tan(np.radians(frame["fov_y_degrees"]) / 2.0))
+            lens = Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2)
+            cameras.append(Camera(lens, matrix[:3]))
+        return Subject(path / "baked", path / "baked", cameras, DEFAULT_NEAR)
+    site = find_site(path or export_example(temporary).parent)
+    baked = find_scene(site)
+    scene = load_scene(baked)
+    entries = choose_cameras(scene, count)
+    cameras = [at_size(entry.camera, width, height) for entry in entries]
+    return Subject(site, baked, cameras, scene.manifest.near or DEFAULT_NEAR)
+
+
+def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: Any) -> list[dict[str, Any]]:
+    """Measure our page in every variant, then the other pages."""
+    width, height = (int(edge) for edge in options.size.split("x"))
+    server = stack.enter_context(SceneServer(subject.served))
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(600_000)
+    page.goto(f"{server.url}?ui=0&dpr=1&quality=high&occlusion={options.occlusion:g}")
+    page.evaluate("smerf.ready")
+    shared = {
+        "frames": options.frames * len(subject.cameras),
+        "occlusion_delay": options.occlusion,
+        "device": f"{processor()}, {page.evaluate(DEVICE)}",
+        "versions": {"chromium": browser.version},
+    }
+    records = []
+    for name, defines in VARIANTS.items() if options.ablate else [("everything", {})]:
+        found = measure_own(browser, page, subject.cameras, options.frames, defines)
+        records.append({"name": f"web/{name}", **found, "defines": defines, **shared})
+    others: dict[str, OtherPage] = {}
+    if options.official:
+        others["official viewer"] = stack.enter_context(
+            official_page(options.official, subject.baked, subject.near)
+        )
+    if options.other:
+        others["other page"] = OtherPage(options.other, options.other_ready, options.other_camera)
+    own = pictures_of(page, subject.cameras) if others else []
+    page.close()
+    for name, other in others.items():
+        times, processor_ms, pictures = measure_other(
+            browser, other, subject.cameras, (width, height), options.frames
+        )
+        record = {"name": f"web/{name}", **summary(times), "processor_ms": processor_ms, **shared}
+        record["size"] = [width, height]
+        records.append(record | {"share_within_2_of_ours": agreement(own, pictures)})
+        peer = {"peer": name, "peer_ms": record["median_ms"]}
+        records[0] |= peer | {"speedup": record["median_ms"] / records[0]["median_ms"]}
+    return records
+
+
+def processor() -> str:
+    """Return the processor's name and the number of its cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def print_tables(records: list[dict[str, Any]]) -> None:
     """Print frame times, and per variant how its median compares with everything switched on."""
     print(f"device: {records[0]['device']}")
     print(
-        f"{'page':28} {'fps':>7} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'p50 / ours':>10}"
-        f" {'samples/ray':>12} {'fetches/sample':>15} {'fetches/ray':>12}"
+        f"{'page':28} {'fps':>7} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'CPU ms':>9} {'p50 / ours':>10}"
+        f" {'samples/ray':>12} {'fetches/sample':>15} {'fetches/ray':>12} {'agrees':>9}"
     )
     for record in records:
         ratio = record["median_ms"] / records[0]["median_ms"]
         line = f"{record['name'].removeprefix('web/'):28} {record['fps']:7.2f} {record['median_ms']:9.1f}"
-        line += f" {record['p95_ms']:9.1f} {record['p99_ms']:9.1f} {ratio:10.2f}"
+        line += (
+            f" {record['p95_ms']:9.1f} {record['p99_ms']:9.1f} {record['processor_ms']:9.1f} {ratio:10.2f}"
+        )
         if "samples_per_ray" in record:
             line += f" {record['samples_per_ray']:12.1f} {record['fetches_per_sample']:15.2f}"
             line += f" {record['fetches_per_ray']:12.1f}"
-        print(line)
+        share = record.get("share_within_2_of_ours")
+        print(line if share is None else f"{line:133} {100 * share:7.2f} %")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -205,6 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=20, help="per camera")
     parser.add_argument("--ablate", action="store_true", help="switch off one optimisation at a time")
     parser.add_argument("--gpu", action="store_true", help="let the browser find the machine's GPU")
+    parser.add_argument("--occlusion", type=float, default=1.0, help="1 keeps every step at one voxel")
+    parser.add_argument("--official", type=Path, metavar="DIR", help="the official viewer; see above")
     parser.add_argument("--other", metavar="URL", help="another viewer's page; see above")
     parser.add_argument("--other-ready", metavar="JS", default="document.readyState === 'complete'")
     parser.add_argument("--other-camera", metavar="JS")
@@ -214,39 +258,13 @@ def main(arguments: list[str] | None = None) -> int:
     from playwright.sync_api import sync_playwright
 
     try:
-        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as temporary:
-            site = find_site(options.path or export_example(Path(temporary)).parent)
-            scene = load_scene(find_scene(site))
-            cameras = [
-                at_size(entry.camera, width, height) for entry in choose_cameras(scene, options.cameras)
-            ]
+        with sync_playwright() as playwright, contextlib.ExitStack() as stack:
+            temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            subject = find_subject(options.path, temporary, options.cameras, width, height)
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=[*FLAGS, *(() if options.gpu else SOFTWARE)]
             )
-            with SceneServer(site) as server:
-                page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-                page.set_default_timeout(600_000)
-                page.goto(f"{server.url}?ui=0&dpr=1&quality=high")
-                page.evaluate("smerf.ready")
-                shared = {
-                    "frames": options.frames * len(cameras),
-                    "device": f"{platform.machine()}, {page.evaluate(DEVICE)}",
-                    "versions": {"chromium": browser.version},
-                }
-                records = []
-                for name, defines in VARIANTS.items() if options.ablate else [("everything", {})]:
-                    found = measure_own(page, cameras, options.frames, defines)
-                    records.append({"name": f"web/{name}", **found, "defines": defines, **shared})
-                page.close()
-                if options.other:
-                    found = measure_other(
-                        browser, options.other, cameras, (width, height), options.frames,
-                        options.other_ready, options.other_camera,
-                    )  # fmt: skip
-                    own = records[0]
-                    own |= {"peer": options.other, "peer_ms": found["median_ms"]}
-                    own["speedup"] = found["median_ms"] / own["median_ms"]
-                    records.append({"name": "web/other page", **found, **shared})
+            records = measure(browser, options, subject, stack)
             browser.close()
     except SmerfError as error:
         print(error, file=sys.stderr)

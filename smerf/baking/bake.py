@@ -30,6 +30,8 @@ _COARSE_SHARE = 0.2
 """Most of a size budget that goes into the coarse levels."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
+_LEVEL_WEIGHT = 4.0
+"""What a camera that is rolled by a right angle loses, against one at the median distance from the others."""
 
 
 def scene_params(student: Student) -> SceneParams:
@@ -49,15 +51,22 @@ def scene_params(student: Student) -> SceneParams:
 
 
 def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
-    """Choose the photo whose camera is nearest to the others' mean, along the ground."""
+    """Choose the photo that is most like the others in place and direction, and held level."""
     if not frames:
         return None
-    centres = np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])
-    middle = np.median(centres, 0)
-    best = frames[int(np.linalg.norm(centres - middle, axis=-1).argmin())].camera
+    poses = np.stack([frame.camera.world_from_cam for frame in frames])
+    unlike = sum(_unlikeness(poses[:, :, column]) for column in (2, 3))
+    tilt = np.abs(poses[:, 2, 0])
+    best = frames[int((unlike + _LEVEL_WEIGHT * tilt).argmin())].camera
     lens = best.intrinsics
     fov = float(np.degrees(2.0 * np.arctan(0.5 * lens.height / lens.fy)))
     return StartCamera(best.world_from_cam, fov)
+
+
+def _unlikeness(vectors: np.ndarray) -> np.ndarray:
+    """Return each vector's distance from the median of all (N, 3), in units of the median distance."""
+    distance = np.linalg.norm(vectors - np.median(vectors, 0), axis=-1)
+    return distance / max(float(np.median(distance)), 1e-9)
 
 
 def manifest_of(student: Student, capture: Capture) -> Manifest:

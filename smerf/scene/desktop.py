@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from smerf.scene.site import viewer_root
+from smerf.scene.viewer_files import viewer_root
 
 __all__ = ["desktop_viewer"]
 

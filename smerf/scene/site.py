@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import shutil
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from smerf.scene.manifest import MANIFEST_NAME, parse_manifest, read_json
 from smerf.scene.params_io import sm_folder
 from smerf.scene.photos import CAMERAS_NAME, site_cameras
 from smerf.scene.read import load_scene
+from smerf.scene.viewer_files import viewer_root
 from smerf.scene.write import folder_bytes, write_coarse
 
 if TYPE_CHECKING:
@@ -40,25 +41,6 @@ VIEWER_READS = re.compile(
     r"^([^/]+/)?((scene_params|deferred_mlp)\.json(\.gz)?"
     r"|(sparse_grid|plane|occupancy_grid_8|distance_grid_8)_[^/]*)$"
 )
-
-
-def viewer_root() -> Path:
-    """Return the folder with ``web/`` and ``shaders/``, installed or in the source tree.
-
-    Raises:
-        SmerfError: the installation lacks the viewer.
-    """
-    candidates = [Path(__file__).resolve().parents[2] / "viewer"]
-    try:
-        candidates.insert(0, Path(str(resources.files("smerf.viewer"))))
-    except ModuleNotFoundError:
-        pass
-    for root in candidates:
-        if (root / "web" / "index.html").is_file():
-            return root
-    raise SmerfError(
-        "the viewer's files are not installed; reinstall smerf from its wheel or its source tree"
-    )
 
 
 def licence_text() -> str:

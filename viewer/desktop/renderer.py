@@ -119,6 +119,7 @@ class Renderer:
                 f"the appearance network takes {self._block_bytes} bytes, this graphics device allows {limit}"
             )
         defines = scene_defines(scene, self.options.step_multiplier, bool(self.exposure))
+        defines["GROWING_STEPS"] = str(int(self._occlusion_delay < 1.0))
         if is_software():
             defines["ROLLED_LOOPS"] = "1"
         vertex = assemble("screen.vert", {})
@@ -137,6 +138,10 @@ class Renderer:
         GL.glBufferData(GL.GL_UNIFORM_BUFFER, self._block_bytes, None, GL.GL_DYNAMIC_DRAW)
         # A core profile draws nothing without one, even where no attribute is read.
         self._vertices = int(GL.glGenVertexArrays(1))
+
+    @property
+    def _occlusion_delay(self) -> float:
+        return self.options.visibility_delay if self.options.enlarge_steps_when_occluded else 1.0
 
     def target(self, role: str, width: int, height: int) -> Target:
         """Return the images of one role (such as ``full``), made anew when the size changes."""
@@ -209,8 +214,7 @@ class Renderer:
         GL.glUniform4f(self.march.at("u_lens"), *lens_values)
         GL.glUniform1f(self.march.at("u_near"), self.near * params.submodel_scale)
         GL.glUniform1f(self.march.at("u_submodel_scale"), params.submodel_scale)
-        delay = self.options.visibility_delay if self.options.enlarge_steps_when_occluded else 1.0
-        GL.glUniform1f(self.march.at("u_occlusion_delay"), delay)
+        GL.glUniform1f(self.march.at("u_occlusion_delay"), self._occlusion_delay)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
 
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target.pixel_frame)

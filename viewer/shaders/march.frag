@@ -29,8 +29,8 @@
 #ifndef SKIP_TO_CUBE
 #define SKIP_TO_CUBE 1
 #endif
-#ifndef STRAIGHT_CORE
-#define STRAIGHT_CORE 1
+#ifndef GROWING_STEPS
+#define GROWING_STEPS 1
 #endif
 #ifndef SKIP_TOGETHER
 #define SKIP_TOGETHER 1
@@ -64,7 +64,7 @@ uniform vec3 u_camera_position;  // submodel space
 uniform vec4 u_lens;             // 1/fx, 1/fy, cx, cy in pixels of the target, from its lower left corner
 uniform float u_near;            // submodel units
 uniform float u_submodel_scale;  // submodel units per world unit
-uniform float u_occlusion_delay; // smoothing of the visibility that enlarges steps; 1 switches it off
+uniform float u_occlusion_delay; // GROWING_STEPS: smoothing of the visibility that enlarges steps; 1 switches it off
 
 layout(location = 0) out vec4 o_colour;
 #if !FUSED_APPEARANCE
@@ -105,10 +105,10 @@ vec4 sigmoid(vec4 x) {
   return 1.0 / (1.0 + exp(-x));
 }
 
-// Distance along the ray to the far faces of the cell [low, low + size] that holds z.
-float distance_to_exit(vec3 z, vec3 low, float size, vec3 inverse_direction) {
-  vec3 face = low + size * step(0.0, inverse_direction);
-  vec3 t = (face - z) * inverse_direction;
+// Distance along the ray from g to the far faces of the cell [low, low + size] that holds it; `upper` is 1 on the axes
+// on which the ray climbs.
+float distance_to_exit(vec3 g, vec3 low, float size, vec3 upper, vec3 inverse_direction) {
+  vec3 t = (low + size * upper - g) * inverse_direction;
   return max(0.0, min(t.x, min(t.y, t.z)));
 }
 
@@ -122,16 +122,20 @@ void main() {
   float visibility = 1.0, average_visibility = 1.0, depth = 0.0;
 
   Exits exits = find_exits(origin, ray);
-  // The current piece: z = start + s * direction for s in [0, piece_end].
+  // The current piece: g = start + s * direction for s in [0, piece_end], in contracted space with its corner at 0.
   float t_exit = 1.0, s = 0.0, piece_end = 0.0;
-  vec3 start = vec3(0.0), direction = vec3(0.0), inverse_direction = vec3(1.0);
+  vec3 start = vec3(2.0), direction = vec3(0.0), inverse_direction = vec3(1.0), upper = vec3(1.0);
   bool first_piece = true;
+  // Contraction is projective on a piece: with u falling linearly from 1 to m(enter) / m(exit), where m is the largest
+  // component in space, the ray has gone reach * s / u behind the piece's beginning.
+  float piece_depth = 0.0, reach = 0.0, fall = 0.0;
+  float ray_length = length(ray) / u_submodel_scale;
   // Answers of the grids hold until the ray leaves the cell they came from.
   float cell_end = 0.0, block_end = 0.0;
   ivec3 found_cell = ivec3(-1);
   uvec2 found = uvec2(0u);
-  vec3 block_low = vec3(0.0), slot_origin = vec3(0.0);
-  bool block_empty = true, in_core = false;
+  vec3 slot_low = vec3(0.0), slot_offset = vec3(0.0), atlas_texel = 1.0 / u_atlas_size;
+  bool block_empty = true;
 #if COUNT
   vec4 counts = vec4(0.0);
 #endif
@@ -145,17 +149,19 @@ void main() {
     if (visibility <= VISIBILITY_END) break;
 #endif
     float stride = STEP;
-    vec3 z = start, grid_position = start;
+    vec3 g = start;
     bool is_found = false;
     for (int skips = 0; skips < SKIPS_TOGETHER && i < MAX_STEPS; ++skips, ++i) {
 #if COUNT
       counts.x += 1.0;
 #endif
+#if GROWING_STEPS
       average_visibility = mix(visibility, average_visibility, u_occlusion_delay);
       stride = STEP * mix(OCCLUSION_STEP, 1.0, sqrt(min(1.0, average_visibility / 0.8)));
+#endif
 
       if (s >= piece_end) {
-        is_over = max_component(abs(start + piece_end * direction)) >= 2.0 - 0.001;
+        is_over = max_component(abs(start + piece_end * direction - 2.0)) >= 2.0 - 0.001;
         if (is_over) break;
         float t_enter = t_exit;
         t_exit = next_exit(exits, t_enter);
@@ -167,12 +173,18 @@ void main() {
         is_over = t_exit >= NO_EXIT;
         if (is_over) break;
         vec3 axis = slab_axis(origin + 0.5 * (t_enter + t_exit) * ray);
-        in_core = axis == vec3(0.0);
-        start = contract(origin + t_enter * ray, axis);
-        vec3 piece = contract(origin + t_exit * ray, axis) - start;
-        piece_end = length(piece);
-        direction = piece / max(piece_end, 1e-9);
+        vec3 enter = origin + t_enter * ray, leave = origin + t_exit * ray;
+        start = contract(enter, axis);
+        vec3 piece = contract(leave, axis) - start;
+        start += 2.0;
+        piece_end = max(length(piece), 1e-9);
+        direction = piece / piece_end;
         inverse_direction = 1.0 / mix(direction, vec3(1e-9), lessThan(abs(direction), vec3(1e-9)));
+        upper = step(0.0, inverse_direction);
+        float ratio = axis == vec3(0.0) ? 1.0 : dot(abs(enter), axis) / dot(abs(leave), axis);
+        fall = (1.0 - ratio) / piece_end;
+        reach = ray_length * (t_exit - t_enter) * ratio / piece_end;
+        piece_depth = ray_length * t_enter;
         s = first_piece ? 0.0 : 0.5 * stride;
         first_piece = false;
         cell_end = 0.0;
@@ -180,11 +192,9 @@ void main() {
         continue;
       }
 
-      z = start + s * direction;
-      grid_position = z + 2.0;
-
+      g = start + s * direction;
       if (s >= cell_end) {
-        ivec3 cell = clamp(ivec3(floor(grid_position / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
+        ivec3 cell = clamp(ivec3(floor(g / CELL)), ivec3(0), ivec3(GRID_RESOLUTION - 1));
         // The children of a cell share its bits.
         if (cell != found_cell) {
           found_cell = cell;
@@ -195,19 +205,19 @@ void main() {
         if (found.r > 0u) {
 #if SKIP_TO_CUBE
           // All cells up to that distance are empty: leave the cube that they form.
-          float reach = float(found.r) * CELL;
-          vec3 low = vec3(cell) * CELL - reach;
-          s += distance_to_exit(grid_position, low, 2.0 * reach + CELL, inverse_direction) + 0.5 * stride;
+          float around = float(found.r) * CELL;
+          vec3 low = vec3(cell) * CELL - around;
+          s += distance_to_exit(g, low, 2.0 * around + CELL, upper, inverse_direction) + 0.5 * stride;
 #else
           s += float(found.r) * CELL;
 #endif
           continue;
         }
 #endif
-        vec3 child = floor(grid_position / (0.5 * CELL));
+        vec3 child = floor(g / (0.5 * CELL));
         ivec3 half_of_cell = clamp(ivec3(child) - 2 * cell, ivec3(0), ivec3(1));
         uint bit = uint(4 * half_of_cell.x + 2 * half_of_cell.y + half_of_cell.z);
-        float child_end = s + distance_to_exit(grid_position, child * 0.5 * CELL, 0.5 * CELL, inverse_direction);
+        float child_end = s + distance_to_exit(g, child * 0.5 * CELL, 0.5 * CELL, upper, inverse_direction);
 #if SKIP_BY_OCCUPANCY
         if (((found.g >> bit) & 1u) == 0u) {
           s = child_end + 0.5 * stride;
@@ -218,14 +228,14 @@ void main() {
       }
 
       if (s >= block_end) {
-        vec3 g = grid_position - 0.5 * SPARSE_VOXEL;
-        ivec3 block = clamp(ivec3(floor(g / BLOCK)), ivec3(0), ivec3(SPARSE_RESOLUTION / BLOCK_SIZE - 1));
-        block_low = vec3(block) * BLOCK;
+        vec3 shifted = g - 0.5 * SPARSE_VOXEL;
+        ivec3 block = clamp(ivec3(floor(shifted / BLOCK)), ivec3(0), ivec3(SPARSE_RESOLUTION / BLOCK_SIZE - 1));
         uvec3 slot = texelFetch(u_blocks, block, 0).rgb;
         FETCHED(1);
         block_empty = slot.r == 255u;
-        slot_origin = vec3(slot) * float(BLOCK_SIZE + 1) + 0.5;
-        block_end = s + distance_to_exit(g, block_low, BLOCK, inverse_direction);
+        slot_low = vec3(slot) * float(BLOCK_SIZE + 1) + 0.5;
+        slot_offset = slot_low - vec3(block * BLOCK_SIZE) - 0.5;
+        block_end = s + distance_to_exit(shifted, vec3(block) * BLOCK, BLOCK, upper, inverse_direction);
       }
       if (block_empty) {
         s += stride;
@@ -237,9 +247,8 @@ void main() {
     }
     if (!is_found) continue;
 
-    vec3 local = (grid_position - 0.5 * SPARSE_VOXEL - block_low) / SPARSE_VOXEL;
-    vec3 atlas = (slot_origin + clamp(local, 0.0, float(BLOCK_SIZE))) / u_atlas_size;
-    vec3 uvw = grid_position * 0.25;
+    vec3 atlas = clamp(g / SPARSE_VOXEL + slot_offset, slot_low, slot_low + float(BLOCK_SIZE)) * atlas_texel;
+    vec3 uvw = g * 0.25;
     vec4 sparse_density = textureLod(u_atlas_density, atlas, 0.0);
     // Dequantisation is affine, so the bytes of the three planes are summed first.
     vec4 plane_density = textureLod(u_planes_density, vec3(uvw.yz, 0.0), 0.0) +
@@ -258,17 +267,8 @@ void main() {
     float sigma = exp(rho - 1.0);
 
     float s_next = min(s + stride, piece_end);
-    vec3 here = z;
-    float passed = s_next - s;
-#if STRAIGHT_CORE
-    if (!in_core) {
-#endif
-      here = uncontract(z);
-      passed = distance(here, uncontract(start + s_next * direction));
-#if STRAIGHT_CORE
-    }
-#endif
-    float alpha = 1.0 - exp(-sigma * passed / u_submodel_scale);
+    float u = 1.0 - s * fall, u_next = 1.0 - s_next * fall;
+    float alpha = 1.0 - exp(-sigma * reach * (s_next - s) / (u * u_next));
 
 #if DENSITY_FIRST
     if (alpha > COLOUR_THRESHOLD) {
@@ -293,7 +293,7 @@ void main() {
       coarse_colour += weight * sigmoid(sparse_colour.rgb);
       coarse_features += weight * sigmoid(sparse_features);
 #endif
-      depth += weight * distance(here, origin) / u_submodel_scale;
+      depth += weight * (piece_depth + reach * s / u);
     }
     visibility *= 1.0 - alpha;
     s += stride;

@@ -18,7 +18,11 @@ async function start() {
     const address = settings.dir ?? document.querySelector("meta[name=smerf-scene]").content;
     if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
     const progress = new Progress((state) => page.showProgress(state), (text) => viewer.tell("network", text));
-    const [scene, sources] = await Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
+    const fetched = Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
+    // Drivers may take a second to start, during which the first files arrive.
+    fetched.catch(() => {});
+    viewer.createContext();
+    const [scene, sources] = await fetched;
     await viewer.open(scene, sources, settings, progress);
     viewer.tools = new Tools(viewer, page);
     viewer.resolveOpened();

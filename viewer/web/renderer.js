@@ -45,7 +45,7 @@ export class Renderer {
   }
 
   #defines(params) {
-    return { ...this.scene.defines(params), EXPOSURE: this.exposure ? 1 : 0, ...this.extra };
+    return { ...this.scene.defines(params), EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, ...this.extra };
   }
 
   // Levels of different resolutions need programs of their own.
@@ -161,13 +161,14 @@ export class Renderer {
     if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }
 
-  // Copies a finished target to the canvas, which keeps its own size.
-  present(target) {
+  // Copies a target to the canvas, which keeps its own size; only rows [low, high) where not all are drawn yet.
+  present(target, low = 0, high = target.height) {
     const { gl, canvas } = this;
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.pixelFrame);
     gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
     const same = target.width === canvas.width && target.height === canvas.height;
-    gl.blitFramebuffer(0, 0, target.width, target.height, 0, 0, canvas.width, canvas.height, gl.COLOR_BUFFER_BIT, same ? gl.NEAREST : gl.LINEAR);
+    const [from, to] = [low, high].map((row) => Math.round((row * canvas.height) / target.height));
+    gl.blitFramebuffer(0, low, target.width, high, 0, from, canvas.width, to, gl.COLOR_BUFFER_BIT, same ? gl.NEAREST : gl.LINEAR);
   }
 
   // Distance in world units along the ray through a point of the target (fractions from the upper left), or null.

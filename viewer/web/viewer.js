@@ -1,7 +1,9 @@
 // The loop: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
 
-import { column, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract, verticalFov } from "./camera.js";
+import { benchmark } from "./benchmark.js";
+import { column, lookAt, parseMatrix, pixelLens, position, scale, add, normalize, swapAxes, subtract } from "./camera.js";
 import { Controls } from "./controls.js";
+import { Frames } from "./frames.js";
 import { Journey } from "./journey.js";
 import { loadPath } from "./path.js";
 import { Renderer } from "./renderer.js";
@@ -9,10 +11,6 @@ import { Residency, memoryCeiling } from "./residency.js";
 import { readSettings, viewAddress } from "./url.js";
 
 const REST_SECONDS = 0.15;
-const PREVIEW_MS = 28;
-const TILE_MS = 40;
-const MIN_PREVIEW_PIXELS = 4000;
-const FIRST_TILE_PIXELS = 65536;
 // Browsers slow down animation frames where nothing seems to be watching; the loop then goes on by timer.
 const FRAME_TIMEOUT_MS = 50;
 const POLL_MS = 4;
@@ -35,11 +33,12 @@ export class Viewer {
     this.opened.catch(() => {});
     this.waiting = [];
     this.messages = new Map();
+    // The version counts changes of the picture; the view those of what is where on the canvas.
     this.version = 0;
+    this.view = 0;
     this.finishedVersion = -1;
     this.lastMove = -Infinity;
     this.lastTick = 0;
-    this.pixelMs = PREVIEW_MS / 60000;
     this.frameMs = 0;
     this.frameTimes = [];
     this.progress = null;
@@ -47,13 +46,22 @@ export class Viewer {
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
+  createContext() {
+    this.canvas = this.page.canvas;
+    this.renderer = new Renderer(this.canvas);
+  }
+
   async open(scene, sources, settings, progress) {
-    const canvas = this.page.canvas;
-    Object.assign(this, { scene, sources, settings, progress, canvas });
+    const { canvas } = this;
+    Object.assign(this, { scene, sources, settings, progress });
     this.quality = QUALITY[settings.quality === "auto" ? this.automaticQuality : settings.quality];
     this.dpr = () => settings.dpr ?? Math.min(devicePixelRatio || 1, settings.quality === "auto" ? 1.5 : 2);
-    this.renderer = new Renderer(canvas);
-    this.#prepare();
+    this.prepare();
+    this.frames = new Frames(this.renderer, {
+      fullSize: () => this.fullSize(),
+      presented: () => this.#presented(),
+      counted: (ms) => this.#countFrame(ms),
+    });
     this.submodels = new Residency(scene, this.renderer, progress, memoryCeiling(settings.memory), {
       wake: () => this.wake(),
       changed: (isWanted) => this.#arrive(isWanted),
@@ -63,7 +71,7 @@ export class Viewer {
     this.lens = null;
     this.controls = new Controls(canvas, {
       up: settings.axis ?? [0, 0, 1],
-      depthAt: (u, v) => this.renderer.depthAt(this.shown, u, v),
+      depthAt: (u, v) => this.renderer.depthAt(this.frames.shown, u, v),
       wake: () => this.wake(),
       interrupt: () => this.#interrupt(),
       reducedMotion: () => this.reducedMotion.matches,
@@ -114,6 +122,7 @@ export class Viewer {
     this.#interrupt();
     this.fov = fov;
     this.controls.setMatrix(matrix, target);
+    this.view++;
     this.#changed();
   }
 
@@ -182,6 +191,7 @@ export class Viewer {
     this.lens = lens ?? null;
     this.controls.setMatrix(matrix);
     this.lastMove = -Infinity;
+    this.view++;
     this.#changed();
   }
 
@@ -227,7 +237,7 @@ export class Viewer {
 
   // Submodels -----------------------------------------------------------------------------------------------------
 
-  #prepare() {
+  prepare() {
     const { params } = this.scene;
     const background = this.settings.bg ?? cssColour(params.backgroundColor) ?? [0.5, 0.5, 0.5];
     const exposure = params.default_exposure || this.settings.exposure || 0;
@@ -281,7 +291,7 @@ export class Viewer {
       this.isTicking = true;
       this.#tick(performance.now());
       this.isTicking = false;
-    }, this.fence ? POLL_MS : FRAME_TIMEOUT_MS);
+    }, this.frames.fence ? POLL_MS : FRAME_TIMEOUT_MS);
   }
 
   #changed() {
@@ -299,97 +309,34 @@ export class Viewer {
     this.lastTick = now;
     if (this.controls.update(dt)) this.#moved(now);
     this.journey.update(dt);
-    if (this.#isGpuBusy()) return this.wake();
+    if (this.frames.isBusy) return this.wake();
     const isAtRest = now - this.lastMove >= 1000 * REST_SECONDS;
-    const submodel = this.submodels.choose(position(this.controls.matrix), isAtRest);
+    const level = this.submodels.choose(position(this.controls.matrix), isAtRest);
     if (!this.submodels.uploads.isIdle) this.wake();
     if (this.messages.has("scene") && !this.submodels.error) this.tell("scene", null);
-    if (!submodel) return;
+    if (!level) return;
+    const { version, view, camera } = this;
+    const frame = { level, camera, version, view };
     // The first picture of all comes quickly rather than sharp.
-    if (!this.shown) {
-      this.#drawPreview(submodel);
-      return this.wake();
-    }
-    if (!isAtRest) {
-      if (this.previewVersion !== this.version) this.#drawPreview(submodel);
-      return this.wake();
-    }
-    if (this.finishedVersion !== this.version) {
-      this.#drawTile(submodel);
-      this.wake();
-    }
+    if (!isAtRest || !this.frames.shown) this.frames.preview(frame);
+    else if (this.finishedVersion !== version) this.frames.refine(frame, () => this.#finish(version));
+    else return;
+    this.wake();
   }
 
   #moved(now) {
     this.lastMove = now;
     this.version++;
+    this.view++;
     this.onChange?.();
     this.wake();
   }
 
-  #isGpuBusy() {
-    if (!this.fence) return false;
-    const { gl } = this.renderer;
-    const state = gl.clientWaitSync(this.fence.sync, 0, 0);
-    if (state === gl.TIMEOUT_EXPIRED) return true;
-    gl.deleteSync(this.fence.sync);
-    const { pixels, since, done } = this.fence;
-    this.fence = null;
-    const ms = performance.now() - since;
-    const measured = ms / pixels;
-    this.pixelMs += (measured - this.pixelMs) * 0.4;
-    done?.(ms);
-    return false;
-  }
-
-  #startFence(pixels, done) {
-    const { gl } = this.renderer;
-    this.fence = { sync: gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0), pixels, since: this.drawnAt, done };
-    gl.flush();
-  }
-
-  #size(pixels) {
+  // Width and height of a picture at full detail.
+  fullSize() {
     const { width, height } = this.canvas;
-    const shrink = Math.min(1, Math.sqrt(pixels / (width * height)));
+    const shrink = Math.min(1, Math.sqrt(this.quality.pixels / (width * height)));
     return [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];
-  }
-
-  #drawPreview(submodel) {
-    const pixels = Math.max(MIN_PREVIEW_PIXELS, Math.min(this.quality.pixels, PREVIEW_MS / this.pixelMs));
-    // Coarse steps of size keep the targets from being re-created at every frame.
-    const [fullWidth, fullHeight] = this.#size(this.quality.pixels);
-    const step = Math.min(12, Math.ceil(12 * Math.sqrt(Math.min(1, pixels / (fullWidth * fullHeight)))));
-    const target = this.renderer.target("preview", Math.ceil((fullWidth * step) / 12), Math.ceil((fullHeight * step) / 12));
-    this.drawnAt = performance.now();
-    this.renderer.draw(target, submodel, this.camera);
-    this.#present(target);
-    this.previewVersion = this.version;
-    this.#startFence(target.width * target.height, (ms) => this.#countFrame(ms));
-  }
-
-  // Full detail comes in bands so that a slow device stays responsive; the canvas changes once all are there.
-  #drawTile(submodel) {
-    const target = this.renderer.target("full", ...this.#size(this.quality.pixels));
-    if (this.bandVersion !== this.version || this.bandSubmodel !== submodel) {
-      Object.assign(this, { bandVersion: this.version, bandSubmodel: submodel, bandRow: 0, bandMs: 0 });
-    }
-    if (this.bandRow >= target.height) return;
-    const budget = this.bandRow || this.frameMs ? TILE_MS / this.pixelMs : FIRST_TILE_PIXELS;
-    const rows = Math.max(4, Math.floor(budget / target.width));
-    const high = Math.min(target.height, this.bandRow + rows);
-    this.drawnAt = performance.now();
-    this.renderer.draw(target, submodel, this.camera, this.bandRow, high);
-    const pixels = (high - this.bandRow) * target.width;
-    this.bandRow = high;
-    const isLast = high === target.height;
-    if (isLast) this.#present(target);
-    const { version } = this;
-    this.#startFence(pixels, (ms) => {
-      this.bandMs += ms;
-      if (!isLast) return;
-      this.#countFrame(this.bandMs);
-      this.#finish(version);
-    });
   }
 
   #finish(version) {
@@ -403,10 +350,8 @@ export class Viewer {
     } else if (error) for (const { reject } of this.waiting.splice(0)) reject(error);
   }
 
-  #present(target) {
-    this.renderer.present(target);
+  #presented() {
     this.canvas.classList.remove("empty");
-    this.shown = target;
     this.submodels.hasPicture = true;
     this.firstPicture ??= { bytes: this.progress.loaded, ms: performance.now() };
   }
@@ -424,8 +369,8 @@ export class Viewer {
       frameMs: this.frameMs,
       width: this.canvas?.width ?? 0,
       height: this.canvas?.height ?? 0,
-      renderWidth: this.shown?.width ?? 0,
-      renderHeight: this.shown?.height ?? 0,
+      renderWidth: this.frames?.shown?.width ?? 0,
+      renderHeight: this.frames?.shown?.height ?? 0,
       submodel: this.submodels?.shown?.k ?? null,
       submodels: this.scene?.count ?? 0,
       // "loading" without any picture, then "coarse" and "full": what the wanted submodel is drawn with.
@@ -444,7 +389,7 @@ export class Viewer {
   }
 
   #status() {
-    if (!this.shown || !this.submodels.shown) return "loading";
+    if (!this.frames?.shown || !this.submodels.shown) return "loading";
     return this.submodels.isWantedShown ? "full" : "coarse";
   }
 
@@ -457,9 +402,10 @@ export class Viewer {
     const height = Math.max(1, Math.round(canvas.clientHeight * dpr));
     if (width === canvas.width && height === canvas.height) return;
     Object.assign(canvas, { width, height });
+    this.view++;
     this.#changed();
     // Setting the size clears the canvas: show the old picture until the new one is there.
-    if (this.shown && !this.isLost) this.renderer.present(this.shown);
+    if (this.frames.shown && !this.isLost) this.renderer.present(this.frames.shown);
   }
 
   async #share() {
@@ -479,8 +425,7 @@ export class Viewer {
     event.preventDefault();
     this.isLost = true;
     this.submodels.lose();
-    this.fence = null;
-    this.shown = null;
+    this.frames.lose();
     this.finishedVersion = -1;
     this.tell("device", "The graphics device was reset. The scene comes back as soon as the browser allows.");
   }
@@ -489,7 +434,7 @@ export class Viewer {
     this.isLost = false;
     this.tell("device", null);
     try {
-      this.#prepare();
+      this.prepare();
     } catch (error) {
       this.fail(error);
       return;
@@ -499,53 +444,14 @@ export class Viewer {
 
   // Benchmark -----------------------------------------------------------------------------------------------------
 
-  // Draws cameras at full detail, each `frames` times, and waits for the GPU after every frame. Options, or only the
-  // number of frames: cameras, a list of { matrix, fov } (default: those of the test photos); defines for the shaders
-  // (viewer/shaders/README.md), where COUNT = 1 gives counts per ray instead of times.
-  async benchmark(options = {}) {
-    await this.whenFinished();
-    const { frames = 10, defines = {}, ...rest } = typeof options === "object" ? options : { frames: options };
-    const { renderer, near } = this;
-    const tests = (this.scene.assets.manifest?.cameras ?? []).filter((camera) => camera.split === "test");
-    let cameras = tests.map(({ world_from_cam: matrix, intrinsics }) => ({ matrix, fov: verticalFov(intrinsics) }));
-    if (rest.cameras || !cameras.length) cameras = rest.cameras ?? [{ matrix: this.controls.matrix, fov: this.fov }];
-    const target = renderer.target("benchmark", ...this.#size(this.quality.pixels));
-    const results = [];
-    renderer.extra = defines;
-    try {
-      if (Object.keys(defines).length) this.#prepare();
-      const drawn = renderer.target("benchmark", target.width, target.height);
-      for (const { matrix, fov } of cameras) {
-        const camera = { matrix: parseMatrix(matrix), fov, near, lens: null };
-        results.push(this.#measure(drawn, camera, defines.COUNT ? 0 : frames));
-        if (!defines.COUNT) this.#present(drawn);
-        await new Promise((resolve) => setTimeout(resolve));
-      }
-    } finally {
-      renderer.extra = {};
-      if (Object.keys(defines).length) this.#prepare();
-      this.shown = null;
-      this.#changed();
-    }
-    const all = results.flatMap(({ times }) => times).sort((a, b) => a - b);
-    const mean = all.reduce((sum, ms) => sum + ms, 0) / Math.max(1, all.length);
-    return {
-      width: target.width, height: target.height, frames, meanMs: mean, frameMs: all,
-      cameraMs: results.map(({ times }) => times.reduce((sum, ms) => sum + ms, 0) / Math.max(1, times.length)),
-      counts: defines.COUNT ? results.map(({ counts }) => counts) : null,
-    };
+  benchmark(options) {
+    return benchmark(this, options);
   }
 
-  #measure(target, camera, frames) {
-    const { renderer } = this;
-    const times = [];
-    for (let i = -1; i < frames; i++) {
-      const since = performance.now();
-      renderer.draw(target, this.submodels.shown, camera);
-      renderer.finish(target);
-      if (i >= 0) times.push(performance.now() - since);
-    }
-    return { times, counts: frames ? null : renderer.counts(target) };
+  // After something else was on the canvas.
+  redraw() {
+    this.frames.lose();
+    this.#changed();
   }
 
   async #showBenchmark() {

@@ -3,13 +3,10 @@
 uniform vec3 u_background;
 uniform float u_log_exposure;    // used with EXPOSURE only
 
-// Software drivers need many seconds to compile the unrolled network, and gain nothing from it: a host may define
-// ROLLED_LOOPS, which keeps the compiler from knowing where the loops end.
+// Software drivers need many seconds to compile the unrolled network, and gain little from it: a host may define
+// ROLLED_LOOPS, which has one loop over the layers and keeps the compiler from knowing where loops end.
 #ifdef ROLLED_LOOPS
 uniform int u_zero;
-#define END(count) ((count) + u_zero)
-#else
-#define END(count) (count)
 #endif
 
 // Three layers; per layer and group of four outputs: the bias, then one vec4 of outputs per input.
@@ -38,25 +35,47 @@ vec4 activate(vec4 x) {
 #define ROWS(k, v) \
   (u_weights[k] * (v).x + u_weights[(k) + 1] * (v).y + u_weights[(k) + 2] * (v).z + u_weights[(k) + 3] * (v).w)
 
+#ifdef ROLLED_LOOPS
+vec3 network(vec4 inputs[INPUT_QUADS]) {
+  vec4 values[INPUT_QUADS + HIDDEN_1 / 4 + HIDDEN_2 / 4 + 1];
+  for (int i = 0; i < INPUT_QUADS + u_zero; ++i) values[i] = inputs[i];
+  const ivec3 INPUTS = ivec3(INPUT_QUADS, HIDDEN_1 / 4, HIDDEN_2 / 4);
+  const ivec3 OUTPUTS = ivec3(HIDDEN_1 / 4, HIDDEN_2 / 4, 1);
+  // Every layer reads the values behind those that the layer before has read.
+  int first = 0, weight = 0;
+  vec4 sum = vec4(0.0);
+  for (int layer = 0; layer < 3 + u_zero; ++layer) {
+    int end = first + INPUTS[layer];
+    for (int j = 0; j < OUTPUTS[layer]; ++j) {
+      sum = u_weights[weight++];
+      for (int i = first; i < end; ++i, weight += 4) sum += ROWS(weight, values[i]);
+      values[end + j] = activate(sum);
+    }
+    first = end;
+  }
+  return 1.0 / (1.0 + exp(-sum.xyz));
+}
+#else
 vec3 network(vec4 inputs[INPUT_QUADS]) {
   vec4 hidden_1[HIDDEN_1 / 4];
   vec4 hidden_2[HIDDEN_2 / 4];
-  for (int j = 0; j < END(HIDDEN_1 / 4); ++j) {
+  for (int j = 0; j < HIDDEN_1 / 4; ++j) {
     int base = j * (1 + 4 * INPUT_QUADS);
     vec4 sum = u_weights[base];
-    for (int i = 0; i < END(INPUT_QUADS); ++i) sum += ROWS(base + 1 + 4 * i, inputs[i]);
+    for (int i = 0; i < INPUT_QUADS; ++i) sum += ROWS(base + 1 + 4 * i, inputs[i]);
     hidden_1[j] = activate(sum);
   }
-  for (int j = 0; j < END(HIDDEN_2 / 4); ++j) {
+  for (int j = 0; j < HIDDEN_2 / 4; ++j) {
     int base = LAYER_1 + j * (1 + HIDDEN_1);
     vec4 sum = u_weights[base];
-    for (int i = 0; i < END(HIDDEN_1 / 4); ++i) sum += ROWS(base + 1 + 4 * i, hidden_1[i]);
+    for (int i = 0; i < HIDDEN_1 / 4; ++i) sum += ROWS(base + 1 + 4 * i, hidden_1[i]);
     hidden_2[j] = activate(sum);
   }
   vec4 sum = u_weights[LAYER_2];
-  for (int i = 0; i < END(HIDDEN_2 / 4); ++i) sum += ROWS(LAYER_2 + 1 + 4 * i, hidden_2[i]);
+  for (int i = 0; i < HIDDEN_2 / 4; ++i) sum += ROWS(LAYER_2 + 1 + 4 * i, hidden_2[i]);
   return 1.0 / (1.0 + exp(-sum.xyz));
 }
+#endif
 
 vec4 expose(vec4 x) {
 #if EXPOSURE
@@ -76,9 +95,11 @@ vec3 appearance(vec4 colour, vec4 features, vec3 coarse_colour, vec4 coarse_feat
 #endif
   first = expose(vec4(first, 0.0)).rgb;
   d = vec3(-d.x, d.z, d.y);  // training axes
-  const float QUARTER = 1.57079632679;
-  vec3 s0 = sin(d), s1 = sin(2.0 * d), s2 = sin(4.0 * d), s3 = sin(8.0 * d);
-  vec3 c0 = sin(d + QUARTER), c1 = sin(2.0 * d + QUARTER), c2 = sin(4.0 * d + QUARTER), c3 = sin(8.0 * d + QUARTER);
+  // Sines and cosines of d, 2d, 4d and 8d: those of the doubled angle follow from the single one.
+  vec3 s0 = sin(d), c0 = cos(d);
+  vec3 s1 = 2.0 * s0 * c0, c1 = 1.0 - 2.0 * s0 * s0;
+  vec3 s2 = 2.0 * s1 * c1, c2 = 1.0 - 2.0 * s1 * s1;
+  vec3 s3 = 2.0 * s2 * c2, c3 = 1.0 - 2.0 * s2 * s2;
 
   vec4 inputs[INPUT_QUADS];
   inputs[0] = vec4(first, features.x);

@@ -1,6 +1,6 @@
-// The infinity-norm contraction of all space to [-2, 2]^3 and its inverse. Within each of its seven regions (the core
-// cube and one slab per face) it maps straight lines to straight lines; slabs that touch in space do not touch in
-// contracted space, so points on a border need to be told their region.
+// The infinity-norm contraction of all space to [-2, 2]^3. Within each of its seven regions (the core cube and one slab
+// per face) it maps straight lines to straight lines; slabs that touch in space do not touch in contracted space, so
+// points on a border need to be told their region.
 
 float max_component(vec3 v) {
   return max(v.x, max(v.y, v.z));
@@ -19,16 +19,4 @@ vec3 contract(vec3 p, vec3 axis) {
   float m = dot(abs(p), axis);
   if (m == 0.0) return p;
   return mix(p / m, sign(p) * (2.0 - 1.0 / m), axis);
-}
-
-vec3 uncontract(vec3 z) {
-  vec3 a = abs(z);
-  float m = max_component(a);
-  if (m <= 1.0) return z;
-  float s = 1.0 / max(1e-6, 2.0 - m);
-  vec3 p = z * s;
-  if (a.x == m) p.x = sign(z.x) * s;
-  else if (a.y == m) p.y = sign(z.y) * s;
-  else p.z = sign(z.z) * s;
-  return p;
 }
