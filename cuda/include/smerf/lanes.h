@@ -1,4 +1,5 @@
 // Eight channels at once: one vector register on CPUs, eight registers on GPUs. And an exponential that vectorises.
+// A pair holds the sums of two records of bytes that lie one after the other.
 #pragma once
 
 #include <string.h>
@@ -70,6 +71,18 @@ SMERF_FN void add_bytes(Lanes8& total, const uint8_t* bytes, float weight) {
     total.v[i + 4] += weight * (float)((packed.y >> (8 * i)) & 255u);
   }
 }
+
+struct LanePair {
+  Lanes8 low, high;
+};
+
+SMERF_FN LanePair zero_pair() { return {zero_lanes(), zero_lanes()}; }
+SMERF_FN void add_pair(LanePair& total, const uint8_t* bytes, float weight) {
+  add_bytes(total.low, bytes, weight);
+  add_bytes(total.high, bytes + 8, weight);
+}
+SMERF_FN Lanes8 mix_pair(const LanePair& a, float weight) { return (1.0f - weight) * a.low + weight * a.high; }
+
 SMERF_FN Lanes8 sigmoid(const Lanes8& a) {
   Lanes8 r;
   for (int i = 0; i < 8; ++i) r.v[i] = 1.0f / (1.0f + fast_exp(-a.v[i]));
@@ -102,6 +115,36 @@ SMERF_FN void add_bytes(Lanes8& total, const uint8_t* bytes, float weight) {
   total += weight * __builtin_convertvector(__builtin_convertvector(packed, IntLanes8), Lanes8);
 #endif
 }
+
+#if defined(__AVX512F__)
+
+typedef float LanePair __attribute__((vector_size(64)));
+
+SMERF_FN LanePair zero_pair() { return (LanePair)_mm512_setzero_ps(); }
+SMERF_FN void add_pair(LanePair& total, const uint8_t* bytes, float weight) {
+  const __m512i whole = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  total += weight * (LanePair)_mm512_cvtepi32_ps(whole);
+}
+SMERF_FN Lanes8 mix_pair(const LanePair& a, float weight) {
+  const Lanes8 low = (Lanes8)_mm512_castps512_ps256((__m512)a), high = (Lanes8)_mm512_extractf32x8_ps((__m512)a, 1);
+  return low + weight * (high - low);
+}
+
+#else
+
+struct LanePair {
+  Lanes8 low, high;
+};
+
+SMERF_FN LanePair zero_pair() { return {zero_lanes(), zero_lanes()}; }
+SMERF_FN void add_pair(LanePair& total, const uint8_t* bytes, float weight) {
+  add_bytes(total.low, bytes, weight);
+  add_bytes(total.high, bytes + 8, weight);
+}
+SMERF_FN Lanes8 mix_pair(const LanePair& a, float weight) { return a.low + weight * (a.high - a.low); }
+
+#endif
+
 SMERF_FN Lanes8 sigmoid(const Lanes8& a) {
   // The polynomial of fast_exp, written on vectors because compilers do not look through the scalar loop.
   const Lanes8 limit = 87.0f - zero_lanes();
