@@ -49,7 +49,7 @@ class MarchPacket {
     for (int i = 0; i < kPacket; ++i)
       set_piece(i, first_piece(m_, origin_[i], direction_[i], active_[i] ? exit_[i] : m_.near + 1.0f), 0.0f);
     for (int i = 0; i < kPacket; ++i) visibility_[i] = average_[i] = 1.0f;
-    for (int i = 0; i < kPacket; ++i) total_fine_[i] = total_coarse_[i] = zero_lanes();
+    for (int i = 0; i < kPacket; ++i) total_[i] = zero_pair();
   }
 
   void march() {
@@ -65,8 +65,8 @@ class MarchPacket {
     }
   }
 
-  const Lanes8& fine(int i) const { return total_fine_[i]; }
-  const Lanes8& coarse(int i) const { return total_coarse_[i]; }
+  // Channel c of ray i: 0 to 6 are r, g, b, f0 .. f3, and 7 to 13 the same of the sparse grid alone.
+  float channel(int i, int c) const { return pair_lane(total_[i], c < 7 ? c + 1 : c + 2); }
   float visibility(int i) const { return visibility_[i]; }
   Vec3 direction(int i) const { return direction_[i]; }
 
@@ -153,10 +153,17 @@ class MarchPacket {
       const AssetSpot spot = locate(m_, z_[i], slot[0][i], slot[1][i], slot[2][i]);
       voxel_[i] = spot.voxel;
       for (int axis = 0; axis < 3; ++axis) texel_[axis][i] = spot.texel[axis];
-      set(voxel_weight_, i, spot.voxel_weight);
-      set(texel_weight_, i, spot.texel_weight);
+      for (int k = 0; k < 4; ++k) column_[k][i] = spot.column[k];
+      upper_voxel_[i] = spot.upper_voxel;
+      set(upper_, i, spot.upper);
+      set(lower_, i, spot.lower);
       has_data_[i] = slot[0][i] != 255 ? reads_[i] : 0;
     }
+  }
+
+  AssetSpot spot(int i) const {
+    return {voxel_[i], {texel_[0][i], texel_[1][i], texel_[2][i]},
+            {column_[0][i], column_[1][i], column_[2][i], column_[3][i]}, upper_voxel_[i], upper_[i], lower_[i]};
   }
 
   void read_assets() {
@@ -167,9 +174,10 @@ class MarchPacket {
     }
     for (int k = 0; k < count_; ++k) {
       const int i = list_[k];
-      const AssetSpot spot = {voxel_[i], {texel_[0][i], texel_[1][i], texel_[2][i]}, voxel_weight_[i], texel_weight_[i]};
-      smerf::read_assets(m_, spot, fine_[i], coarse_[i]);
-      density_[i] = lane(fine_[i], 0);
+      Lanes8 fine, coarse;
+      smerf::read_assets(m_, spot(i), fine, coarse);
+      values_[i] = join_lanes(fine, coarse);
+      density_[i] = lane(fine, 0);
     }
   }
 
@@ -184,17 +192,16 @@ class MarchPacket {
     }
     for (int k = 0; k < count_; ++k) {
       const int i = list_[k];
-      if (!(weight[i] > 0.0f)) continue;
-      total_fine_[i] += weight[i] * sigmoid(fine_[i]);
-      if (m_.has_coarse) total_coarse_[i] += weight[i] * sigmoid(coarse_[i]);
+      if (weight[i] > 0.0f) add_sigmoid(total_[i], values_[i], weight[i]);
     }
   }
 
   const MarchScene m_;
-  Points origin_, direction_, start_, along_, inverse_, z_, voxel_weight_, texel_weight_;
-  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, density_ = {};
+  Points origin_, direction_, start_, along_, inverse_, z_, upper_, lower_;
+  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, density_ = {},
+      column_[4], upper_voxel_;
   Ints active_, reads_, has_data_, cell_, voxel_, texel_[3];
-  Lanes8 total_fine_[kPacket], total_coarse_[kPacket], fine_[kPacket], coarse_[kPacket];
+  LanePair total_[kPacket], values_[kPacket];  // fine, coarse
   int list_[kPacket + 1], count_ = 0;
 };
 

@@ -37,12 +37,10 @@ class ShadePacket {
 
  private:
   int gather(const MarchPacket& packet) {
+    const int count = m_.has_coarse ? 14 : 7;
     for (int i = 0; i < kPacket; ++i)
-      for (int c = 0; c < 7; ++c) input_[c][i] = lane(packet.fine(i), c + 1);
-    if (!m_.has_coarse) return 7;
-    for (int i = 0; i < kPacket; ++i)
-      for (int c = 0; c < 7; ++c) input_[7 + c][i] = lane(packet.coarse(i), c + 1);
-    return 14;
+      for (int c = 0; c < count; ++c) input_[c][i] = packet.channel(i, c);
+    return count;
   }
 
   // As encode_view.

@@ -163,17 +163,22 @@ SMERF_FN MarchPiece enter_region(const Vec3& o, const Vec3& d, float t_first, fl
   return p;
 }
 
-// Where a sample reads: the record of its lowest corner in the atlas and in each plane, and the weights of the corners
-// above along each axis.
+// Where a sample reads: the record of its lowest corner in the atlas and in each plane, and weights. The atlas is summed
+// over four columns along z, the planes over rows.
 struct AssetSpot {
   int32_t voxel;
   int32_t texel[3];
-  Vec3 voxel_weight, texel_weight;
+  float column[4], upper_voxel;  // (x, y), (x, y + 1), (x + 1, y), (x + 1, y + 1); z + 1
+  Vec3 upper, lower;             // the next texel along each axis, and the first
 };
+
+// The contracted scene is four units long.
+SMERF_FN float voxels_per_unit(const MarchScene& m) { return 0.25f * (float)(m.num_blocks * m.block_size); }
+SMERF_FN float cells_per_unit(const MarchScene& m) { return 0.03125f * (float)m.texels; }
 
 // Number of the macroblock that serves a contracted point. Blocks are sample-centred.
 SMERF_FN int block_number(const MarchScene& m, const Vec3& z) {
-  const float inv = 1.0f / m.sparse_voxel, inv_block = 1.0f / (float)m.block_size;
+  const float inv = voxels_per_unit(m), inv_block = 1.0f / (float)m.block_size;
   const int n = m.num_blocks;
   const int x = clampi((int)floorf(((z.x + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
   const int y = clampi((int)floorf(((z.y + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
@@ -183,7 +188,7 @@ SMERF_FN int block_number(const MarchScene& m, const Vec3& z) {
 
 // One axis of a position in the atlas: the sample below, and the weight of the one above. slot: the block's in the atlas.
 SMERF_FN int atlas_corner(const MarchScene& m, float z, int slot, float& weight) {
-  const float g = (z + 2.0f) * (1.0f / m.sparse_voxel) - 0.5f, edge = (float)m.block_size;
+  const float g = (z + 2.0f) * voxels_per_unit(m) - 0.5f, edge = (float)m.block_size;
   const float local = clampf(g - edge * floorf(g * (1.0f / edge)), 0.0f, edge);
   const int low = clampi((int)local, 0, m.block_size - 1);
   weight = local - (float)low;
@@ -192,7 +197,7 @@ SMERF_FN int atlas_corner(const MarchScene& m, float z, int slot, float& weight)
 
 // One axis of a position in a plane: the texel below, and the weight of the one above. Edges repeat.
 SMERF_FN int plane_corner(const MarchScene& m, float z, float& weight) {
-  const float g = clampf((z + 2.0f) * (1.0f / m.voxel) - 0.5f, 0.0f, (float)(m.texels - 1));
+  const float g = clampf((z + 2.0f) * (0.25f * (float)m.texels) - 0.5f, 0.0f, (float)(m.texels - 1));
   const int low = clampi((int)g, 0, m.texels - 2);
   weight = g - (float)low;
   return low;
@@ -200,12 +205,16 @@ SMERF_FN int plane_corner(const MarchScene& m, float z, float& weight) {
 
 SMERF_FN AssetSpot locate(const MarchScene& m, const Vec3& z, int slot_x, int slot_y, int slot_z) {
   AssetSpot spot;
-  const int ax = atlas_corner(m, z.x, slot_x, spot.voxel_weight.x);
-  const int ay = atlas_corner(m, z.y, slot_y, spot.voxel_weight.y);
-  const int az = atlas_corner(m, z.z, slot_z, spot.voxel_weight.z);
-  spot.voxel = (ax * m.atlas_y + ay) * m.atlas_z + az;
-  const int x = plane_corner(m, z.x, spot.texel_weight.x), y = plane_corner(m, z.y, spot.texel_weight.y);
-  const int w = plane_corner(m, z.z, spot.texel_weight.z), n = m.texels;
+  float wx, wy;
+  const int ax = atlas_corner(m, z.x, slot_x, wx), ay = atlas_corner(m, z.y, slot_y, wy);
+  spot.voxel = (ax * m.atlas_y + ay) * m.atlas_z + atlas_corner(m, z.z, slot_z, spot.upper_voxel);
+  spot.column[3] = wx * wy;
+  spot.column[2] = wx - spot.column[3];
+  spot.column[1] = wy - spot.column[3];
+  spot.column[0] = 1.0f - wx - spot.column[1];
+  const int x = plane_corner(m, z.x, spot.upper.x), y = plane_corner(m, z.y, spot.upper.y);
+  const int w = plane_corner(m, z.z, spot.upper.z), n = m.texels;
+  spot.lower = {1.0f - spot.upper.x, 1.0f - spot.upper.y, 1.0f - spot.upper.z};
   spot.texel[0] = y * n + w;
   spot.texel[1] = (n + x) * n + w;
   spot.texel[2] = (2 * n + x) * n + y;
@@ -216,13 +225,12 @@ SMERF_FN AssetSpot locate(const MarchScene& m, const Vec3& z, int slot_x, int sl
 SMERF_FN Lanes8 read_atlas(const MarchScene& m, const AssetSpot& spot) {
   const size_t step_y = (size_t)m.atlas_z * 8, step_x = step_y * m.atlas_y;
   const uint8_t* p = m.atlas + (size_t)spot.voxel * 8;
-  const Vec3 w = spot.voxel_weight;
   LanePair total = zero_pair();
-  add_pair(total, p, (1.0f - w.x) * (1.0f - w.y));
-  add_pair(total, p + step_y, (1.0f - w.x) * w.y);
-  add_pair(total, p + step_x, w.x * (1.0f - w.y));
-  add_pair(total, p + step_x + step_y, w.x * w.y);
-  return mix_pair(total, w.z);
+  add_pair(total, p, spot.column[0]);
+  add_pair(total, p + step_y, spot.column[1]);
+  add_pair(total, p + step_x, spot.column[2]);
+  add_pair(total, p + step_x + step_y, spot.column[3]);
+  return mix_pair(total, spot.upper_voxel);
 }
 
 // Sum of bytes of the three planes, each bilinear.
@@ -231,16 +239,15 @@ SMERF_FN Lanes8 read_planes(const MarchScene& m, const AssetSpot& spot) {
   const uint8_t* yz = m.planes + (size_t)spot.texel[0] * 8;
   const uint8_t* xz = m.planes + (size_t)spot.texel[1] * 8;
   const uint8_t* xy = m.planes + (size_t)spot.texel[2] * 8;
-  const Vec3 w = spot.texel_weight;
   // The first two share their inner axis.
   LanePair along_z = zero_pair(), along_y = zero_pair();
-  add_pair(along_z, yz, 1.0f - w.y);
-  add_pair(along_z, yz + row, w.y);
-  add_pair(along_z, xz, 1.0f - w.x);
-  add_pair(along_z, xz + row, w.x);
-  add_pair(along_y, xy, 1.0f - w.x);
-  add_pair(along_y, xy + row, w.x);
-  return mix_pair(along_z, w.z) + mix_pair(along_y, w.y);
+  add_pair(along_z, yz, spot.lower.y);
+  add_pair(along_z, yz + row, spot.upper.y);
+  add_pair(along_z, xz, spot.lower.x);
+  add_pair(along_z, xz + row, spot.upper.x);
+  add_pair(along_y, xy, spot.lower.x);
+  add_pair(along_y, xy + row, spot.upper.x);
+  return mix_pair(along_z, spot.upper.z) + mix_pair(along_y, spot.upper.y);
 }
 
 // Sparse grid and sparse grid plus gated planes, dequantised.
@@ -262,7 +269,7 @@ SMERF_FN bool sample_assets(const MarchScene& m, const Vec3& z, Lanes8& fine, La
 
 // Number of the cell of the distance and occupancy grids that holds a contracted point.
 SMERF_FN int cell_number(const MarchScene& m, const Vec3& z) {
-  const float inv = 1.0f / (8.0f * m.voxel);
+  const float inv = cells_per_unit(m);
   const int n = m.cells;
   const int x = clampi((int)((z.x + 2.0f) * inv), 0, n - 1);
   const int y = clampi((int)((z.y + 2.0f) * inv), 0, n - 1);
@@ -273,7 +280,7 @@ SMERF_FN int cell_number(const MarchScene& m, const Vec3& z) {
 // Whether the child of an occupancy cell (byte) that holds z is occupied, and where the ray leaves it. A cell without
 // any child is left as a whole.
 SMERF_FN int test_occupancy(const MarchScene& m, const MarchPiece& p, const Vec3& z, int byte, float& end) {
-  const float size = 8.0f * m.voxel, inv = 1.0f / size;
+  const float size = 8.0f * m.voxel, inv = cells_per_unit(m);
   const float px = (z.x + 2.0f) * inv, py = (z.y + 2.0f) * inv, pz = (z.z + 2.0f) * inv;
   const float lx = floorf(px), ly = floorf(py), lz = floorf(pz);
   const int dx = px - lx > 0.5f, dy = py - ly > 0.5f, dz = pz - lz > 0.5f;
