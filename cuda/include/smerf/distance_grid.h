@@ -12,16 +12,20 @@ constexpr uint16_t kFar = 65535;
 
 SMERF_FN uint16_t start_distance(uint8_t occupied) { return occupied ? 0 : kFar; }
 
+// The distance of a cell, given that of the cell k steps along the axis.
+SMERF_FN uint16_t nearer(uint16_t distance, uint16_t neighbour, uint16_t k) {
+  const uint16_t over = neighbour > k ? neighbour : k;
+  return over < distance ? over : distance;
+}
+
 // Distance after one more axis of cell i of a line of n; neighbours on the line are `stride` apart.
 SMERF_FN uint16_t line_distance(const uint16_t* cell, int64_t stride, int i, int n) {
-  int best = *cell;
+  uint16_t best = *cell;
   for (int k = 1; k < best && (k <= i || i + k < n); ++k) {
-    int nearest = best;
-    if (k <= i && cell[-k * stride] < nearest) nearest = cell[-k * stride];
-    if (i + k < n && cell[k * stride] < nearest) nearest = cell[k * stride];
-    best = nearest > k ? nearest : k;
+    if (k <= i) best = nearer(best, cell[-k * stride], (uint16_t)k);
+    if (i + k < n) best = nearer(best, cell[k * stride], (uint16_t)k);
   }
-  return (uint16_t)best;
+  return best;
 }
 
 // Cells that a ray may skip: occupied cells and their neighbours none.
