@@ -14,7 +14,9 @@ from smerf.kernels import (
     Grids,
     GridSpec,
     HashSpec,
+    block_samples,
     blurred_interlevel,
+    distance_grid,
     grid_adam_,
     grid_mark,
     grid_read,
@@ -299,6 +301,19 @@ def _interlevel(device: torch.device, size: int):
     return run, 4.0 * rays * (2 * samples + 4 * bins + 4)
 
 
+def _distance_grid(device: torch.device, size: int):
+    edge = max(2, round(size ** (1 / 3)))
+    occupied = (torch.rand(3 * (edge,), generator=_generator()) < 1e-4).to(device)
+    # Four passes: 16-bit distances are written and read three times.
+    return (lambda: [distance_grid(occupied).float()]), occupied.numel() * (2.0 + 6 * 2)
+
+
+def _block_samples(device: torch.device, size: int):
+    grids = _grids(device, *((256, 64) if device.type == "cuda" else (32, 32)))
+    coords = torch.nonzero(grids.block_index >= 0).int()[: max(1, size // 9**3)]
+    return (lambda: [block_samples(grids, coords).float()]), len(coords) * 9.0**3 * (8 + 8)
+
+
 _STANDARD = HashSpec(8, 4, 20, 16, 4096)
 _WIDE = HashSpec(16, 2, 19, 16, 2048)
 _PROPOSAL = HashSpec(6, 2, 17, 16, 512)
@@ -331,6 +346,8 @@ CASES = (
     Case("grid_mark", _grid("mark"), _ROWS),
     Case("grid_read", _grid("read"), _ROWS),
     Case("grid_adam", _grid("adam"), _ROWS),
+    Case("distance_grid", _distance_grid, 2**24),
+    Case("block_samples", _block_samples, 2**23),
 )
 
 

@@ -1,6 +1,6 @@
 // Marching a baked scene on GPUs: one thread a ray.
 #include "launch.h"
-#include "smerf/march.h"
+#include "smerf/march_shade.h"
 
 namespace {
 

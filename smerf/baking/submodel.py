@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.ndimage import binary_dilation
 
-from smerf.kernels import Grids
+from smerf.kernels import Grids, block_samples, distance_grid
 from smerf.kernels.grid_render import BLOCK
-from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
+from smerf.scene.grids import build_atlas, max_pool, pack_bits
 from smerf.scene.types import BakedSubmodel
 from smerf.student.alive import CELL_TEXELS, AliveCells
 from smerf.student.backdrop import backdrop_blocks
 
 __all__ = ["alive_blocks", "bake_submodel", "gather_blocks", "used_texels"]
-
-_ABSENT = np.array([0, 128, 128, 128, 128, 128, 128, 128], np.uint8)
-"""An absent voxel: no density, every feature next to zero; as the simulation reads it."""
 
 
 def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
@@ -36,32 +34,7 @@ def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
 
 def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
     """Return the samples (n, 9, 9, 9, 8) of macroblocks (n, 3): own voxels and the next first layers."""
-    spec, index = grids.spec, grids.block_index.numpy()
-    voxels = grids.voxels.numpy().reshape(-1, BLOCK, BLOCK, BLOCK, 8)
-    result = np.empty((len(coords), BLOCK + 1, BLOCK + 1, BLOCK + 1, 8), np.uint8)
-    last = spec.blocks - 1
-    for corner in np.ndindex(2, 2, 2):
-        step = np.array(corner)
-        neighbour = np.minimum(coords + step, last)
-        number = index[tuple(neighbour.T)]
-        into = tuple(slice(BLOCK, None) if s else slice(0, BLOCK) for s in corner)
-        # Beyond the last block the grid repeats its last layer, as the simulation does.
-        beyond = (coords + step) > last
-        part = np.broadcast_to(_ABSENT, (len(coords), *(1 if s else BLOCK for s in corner), 8)).copy()
-        have = number >= 0
-        taken = tuple(slice(0, 1) if s else slice(0, BLOCK) for s in corner)
-        part[have] = voxels[number[have]][(slice(None), *taken)]
-        edge = have & beyond.any(-1)
-        for i in np.flatnonzero(edge):
-            where = tuple(
-                (slice(BLOCK - 1, BLOCK) if beyond[i, axis] else slice(0, 1))
-                if corner[axis]
-                else slice(0, BLOCK)
-                for axis in range(3)
-            )
-            part[i] = voxels[number[i]][where]
-        result[(slice(None), *into)] = part
-    return result
+    return block_samples(grids, torch.from_numpy(coords.astype(np.int32))).numpy()
 
 
 def used_texels(blocks: np.ndarray, plane_resolution: int) -> np.ndarray:
@@ -122,7 +95,7 @@ def bake_submodel(
         block_indices=block_indices,
         planes=planes,
         occupancy={8: pack_bits(occupied)},
-        distance={8: distance_grid(max_pool(occupied, 2))},
+        distance={8: distance_grid(torch.from_numpy(max_pool(occupied, 2))).numpy()},
     )
 
 

@@ -1,6 +1,8 @@
 """The Python face of the native kernels: one function a kernel, a plain PyTorch reference beside each."""
 
+from smerf.kernels.block_samples import block_samples
 from smerf.kernels.directions import DIRECTION_WIDTHS, encode_directions
+from smerf.kernels.distance_grid import distance_grid
 from smerf.kernels.grid_render import Grids, GridSpec, grid_adam_, grid_mark, grid_read, grid_render
 from smerf.kernels.hash_encoding import HashSpec, hash_encode
 from smerf.kernels.importance_sample import importance_sample
@@ -18,7 +20,9 @@ __all__ = [
     "Grids",
     "HashSpec",
     "Rendering",
+    "block_samples",
     "blurred_interlevel",
+    "distance_grid",
     "encode_directions",
     "grid_adam_",
     "grid_mark",

@@ -167,6 +167,7 @@ def march_rays(
     network: Mapping[str, np.ndarray],
     origins: np.ndarray,
     directions: np.ndarray,
+    width: int = 0,
 ) -> np.ndarray:
     """Render rays through one submodel.
 
@@ -176,6 +177,7 @@ def march_rays(
         network: The six float32 arrays of the appearance network without lattice axes.
         origins: (R, 3) or (1, 3) float32, submodel frame, viewer axes.
         directions: (R, 3) float32, same frame; t = 1 is the near plane. Not zero.
+        width: Pixels of a row if the rays are those of a picture, row by row; rays of a tile then run together.
 
     Returns:
         Colours (R, 3) float32, not clamped.
@@ -192,7 +194,7 @@ def march_rays(
     rgb = np.empty((count, 3), np.float32)
     _library().smerf_march(
         ctypes.byref(scene), native.pointer(origins), ctypes.c_int(len(origins) == 1),
-        native.pointer(directions), ctypes.c_int64(count), native.pointer(rgb),
+        native.pointer(directions), ctypes.c_int64(count), ctypes.c_int(width), native.pointer(rgb),
     )  # fmt: skip
     del kept
     return rgb

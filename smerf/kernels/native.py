@@ -31,7 +31,7 @@ __all__ = [
     "use_large_pages",
 ]
 
-ABI = 1
+ABI = 2
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
 _KERNELS = {
@@ -45,6 +45,8 @@ _KERNELS = {
     "grid_read": ("smerf_grid_read",),
     "grid_adam": ("smerf_grid_adam",),
     "march": ("smerf_march",),
+    "distance_grid": ("smerf_distance_grid",),
+    "block_samples": ("smerf_block_samples",),
     "multisample_encode": ("smerf_multisample_forward", "smerf_multisample_backward"),
     "encode_directions": ("smerf_encode_directions_forward", "smerf_encode_directions_backward"),
     "volume_render": ("smerf_volume_render_forward", "smerf_volume_render_backward"),

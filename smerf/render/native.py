@@ -55,6 +55,7 @@ def render_rays(
     near: float = 1.0,
     background: tuple[float, float, float] | None = None,
     options: MarchOptions | None = None,
+    width: int = 0,
 ) -> np.ndarray:
     """Render rays of one camera centre through submodel k.
 
@@ -66,6 +67,7 @@ def render_rays(
         near: Ray parameter at which drawing starts, in units of ``directions``.
         background: RGB; ``None`` means the scene's own.
         options: Choices of the march.
+        width: Pixels of a row if the rays are those of a picture, row by row, which is then drawn faster.
 
     Returns:
         Colours (R, 3) float32, not clamped.
@@ -78,9 +80,8 @@ def render_rays(
         return reference.render_rays(scene, k, origin, directions, near, background, options).numpy()
     settings = march_settings(scene.params, options, near, choose_background(scene, background))
     network = lattice_mlp_at(scene.params, scene.mlp, k, origin[0])
-    return march.march_rays(
-        settings, scene.submodel(k), network, *to_submodel(scene.params, k, origin, directions)
-    )
+    rays = to_submodel(scene.params, k, origin, directions)
+    return march.march_rays(settings, scene.submodel(k), network, *rays, width)
 
 
 def render_camera(
@@ -94,8 +95,9 @@ def render_camera(
     """Draw one camera; arguments and result are those of ``smerf.render.reference.render_camera``."""
     _, directions = camera_rays(camera, choose_near(scene, near))
     k = scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
-    colours = render_rays(scene, k, camera.world_from_cam[:, 3], directions, 1.0, background, options)
     lens = camera.intrinsics
+    centre = camera.world_from_cam[:, 3]
+    colours = render_rays(scene, k, centre, directions, 1.0, background, options, lens.width)
     return np.clip(colours, 0.0, 1.0).reshape(lens.height, lens.width, 3)
 
 

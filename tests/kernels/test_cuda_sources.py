@@ -14,7 +14,9 @@ from smerf.kernels import (
     Grids,
     GridSpec,
     HashSpec,
+    block_samples,
     blurred_interlevel,
+    distance_grid,
     encode_directions,
     grid_adam_,
     grid_mark,
@@ -226,6 +228,24 @@ def test_grid_marking_reading_and_learning(compare):
         return [*flags, *values, learnt, grids.voxels.float(), grids.voxel_touched.float()]
 
     compare("grid_render", run)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.3])
+def test_the_distance_grid(compare, share):
+    def run():
+        occupied = torch.rand(13, 9, 21, generator=torch.Generator().manual_seed(1)) < share
+        return [distance_grid(occupied).float()]
+
+    compare("distance_grid", run, rtol=0.0, atol=0.0)
+
+
+def test_samples_of_blocks(compare):
+    def run():
+        grids = make_grids()
+        coords = torch.nonzero(torch.ones_like(grids.block_index)).int()
+        return [block_samples(grids, coords).float(), block_samples(grids, coords[:0]).float()]
+
+    compare("block_samples", run, rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (33, 18)])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from smerf.kernels import march
+from smerf.kernels import native as libraries
 from smerf.render import native, reference
-from smerf.render.options import MarchOptions
+from smerf.render.options import MarchOptions, camera_rays
 from smerf.scene import BakedScene
 from smerf.scene.example import example_camera, example_scene
 
@@ -97,6 +98,34 @@ def test_cameras_outside_the_unit_cube_and_rays_along_axes():
         theirs = reference.render_rays(scene, 0, np.array([origin]), 0.1 * directions).numpy()
         assert np.isfinite(ours).all() and np.isfinite(theirs).all()
         assert np.mean(np.abs(ours - theirs).max(-1) <= 1 / 255) >= 0.8
+
+
+def test_the_order_of_rays_does_not_change_their_colours():
+    scene, camera = example_scene(64), example_camera(37, 21)
+    origin = camera.world_from_cam[:, 3]
+    directions = camera_rays(camera, 0.2)[1]
+    as_picture = native.render_rays(scene, 0, origin, directions, width=37)
+    assert np.array_equal(as_picture, native.render_rays(scene, 0, origin, directions))
+    assert np.array_equal(as_picture[::-1], native.render_rays(scene, 0, origin, directions[::-1]))
+    cut = native.render_rays(scene, 0, origin, directions[:200], width=37)
+    assert np.array_equal(cut, as_picture[:200])
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_draws_the_same_picture(isa, monkeypatch):
+    expected = native.render_camera(example_scene(64), example_camera(40, 30))
+    names = [row["name"] for row in libraries.status() if row["state"] != "absent"]
+    used = next((row["name"] for row in libraries.status() if row["state"] == "used"), None)
+    # A library for a better processor than this one must not run.
+    if f"cpu-{isa}" not in names or names.index(f"cpu-{isa}") > names.index(used):
+        return
+    monkeypatch.setenv("SMERF_ISA", isa)
+    libraries.load_cpu.cache_clear()
+    try:
+        picture = native.render_camera(example_scene(64), example_camera(40, 30))
+    finally:
+        libraries.load_cpu.cache_clear()
+    assert np.mean(np.abs(picture - expected).max(-1) <= 1 / 255) >= 0.999
 
 
 def test_samples_equal_the_reference():

@@ -1,4 +1,5 @@
 // Eight channels at once: one vector register on CPUs, eight registers on GPUs. And an exponential that vectorises.
+// A pair holds the sums of two records of bytes that lie one after the other.
 #pragma once
 
 #include <string.h>
@@ -70,6 +71,18 @@ SMERF_FN void add_bytes(Lanes8& total, const uint8_t* bytes, float weight) {
     total.v[i + 4] += weight * (float)((packed.y >> (8 * i)) & 255u);
   }
 }
+
+struct LanePair {
+  Lanes8 low, high;
+};
+
+SMERF_FN LanePair zero_pair() { return {zero_lanes(), zero_lanes()}; }
+SMERF_FN void add_pair(LanePair& total, const uint8_t* bytes, float weight) {
+  add_bytes(total.low, bytes, weight);
+  add_bytes(total.high, bytes + 8, weight);
+}
+SMERF_FN Lanes8 mix_pair(const LanePair& a, float weight) { return (1.0f - weight) * a.low + weight * a.high; }
+
 SMERF_FN Lanes8 sigmoid(const Lanes8& a) {
   Lanes8 r;
   for (int i = 0; i < 8; ++i) r.v[i] = 1.0f / (1.0f + fast_exp(-a.v[i]));
@@ -102,23 +115,70 @@ SMERF_FN void add_bytes(Lanes8& total, const uint8_t* bytes, float weight) {
   total += weight * __builtin_convertvector(__builtin_convertvector(packed, IntLanes8), Lanes8);
 #endif
 }
-SMERF_FN Lanes8 sigmoid(const Lanes8& a) {
-  // The polynomial of fast_exp, written on vectors because compilers do not look through the scalar loop.
-  const Lanes8 limit = 87.0f - zero_lanes();
-  Lanes8 x = -a;
+
+// Of vectors of any width: the polynomial of fast_exp, written out because compilers do not look through a scalar loop.
+template <class Lanes, class Whole>
+SMERF_FN Lanes vector_sigmoid(const Lanes& a) {
+  const Lanes limit = 87.0f - Lanes{};
+  Lanes x = -a;
   x = x < -limit ? -limit : x;
   x = x > limit ? limit : x;
-  const Lanes8 y = x * 1.44269504089f;
-  const Lanes8 half = 0.5f - zero_lanes();
-  const IntLanes8 whole = __builtin_convertvector(y + (y < 0.0f ? -half : half), IntLanes8);
-  const Lanes8 f = (y - __builtin_convertvector(whole, Lanes8)) * 0.69314718056f;
-  const Lanes8 p =
+  const Lanes y = x * 1.44269504089f;
+  const Lanes half = 0.5f - Lanes{};
+  const Whole whole = __builtin_convertvector(y + (y < 0.0f ? -half : half), Whole);
+  const Lanes f = (y - __builtin_convertvector(whole, Lanes)) * 0.69314718056f;
+  const Lanes p =
       1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666668f + f * (0.008333334f + f * 0.0013888889f)))));
-  const IntLanes8 bits = (whole + 127) << 23;
-  Lanes8 scale;
+  const Whole bits = (whole + 127) << 23;
+  Lanes scale;
   memcpy(&scale, &bits, sizeof(scale));
   return 1.0f / (1.0f + p * scale);
 }
+
+SMERF_FN Lanes8 sigmoid(const Lanes8& a) { return vector_sigmoid<Lanes8, IntLanes8>(a); }
+
+#if defined(__AVX512F__)
+
+typedef float LanePair __attribute__((vector_size(64)));
+
+SMERF_FN LanePair zero_pair() { return (LanePair)_mm512_setzero_ps(); }
+SMERF_FN void add_pair(LanePair& total, const uint8_t* bytes, float weight) {
+  const __m512i whole = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  total += weight * (LanePair)_mm512_cvtepi32_ps(whole);
+}
+SMERF_FN Lanes8 mix_pair(const LanePair& a, float weight) {
+  const Lanes8 low = (Lanes8)_mm512_castps512_ps256((__m512)a), high = (Lanes8)_mm512_extractf32x8_ps((__m512)a, 1);
+  return low + weight * (high - low);
+}
+SMERF_FN LanePair join_lanes(const Lanes8& low, const Lanes8& high) {
+  return (LanePair)_mm512_insertf32x8(_mm512_castps256_ps512((__m256)low), (__m256)high, 1);
+}
+SMERF_FN float pair_lane(const LanePair& a, int i) { return a[i]; }
+SMERF_FN void add_sigmoid(LanePair& total, const LanePair& a, float weight) {
+  typedef int32_t Whole __attribute__((vector_size(64)));
+  total += weight * vector_sigmoid<LanePair, Whole>(a);
+}
+
+#else
+
+struct LanePair {
+  Lanes8 low, high;
+};
+
+SMERF_FN LanePair zero_pair() { return {zero_lanes(), zero_lanes()}; }
+SMERF_FN void add_pair(LanePair& total, const uint8_t* bytes, float weight) {
+  add_bytes(total.low, bytes, weight);
+  add_bytes(total.high, bytes + 8, weight);
+}
+SMERF_FN Lanes8 mix_pair(const LanePair& a, float weight) { return a.low + weight * (a.high - a.low); }
+SMERF_FN LanePair join_lanes(const Lanes8& low, const Lanes8& high) { return {low, high}; }
+SMERF_FN float pair_lane(const LanePair& a, int i) { return i < 8 ? a.low[i] : a.high[i - 8]; }
+SMERF_FN void add_sigmoid(LanePair& total, const LanePair& a, float weight) {
+  total.low += weight * sigmoid(a.low);
+  total.high += weight * sigmoid(a.high);
+}
+
+#endif
 
 #endif
 

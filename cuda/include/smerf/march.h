@@ -10,8 +10,8 @@
 
 namespace smerf {
 
-constexpr int kMarchMaxHidden = 64;
-constexpr int kMarchMaxInputs = 44;
+// Samples below this add no colour (their opacity still counts); rays below that are opaque.
+constexpr float kAlphaMin = 0.25f / 255.0f, kVisibilityMin = 1.0f / 255.0f;
 
 // Field order and types are mirrored by smerf/kernels/march.py.
 struct MarchScene {
@@ -57,12 +57,12 @@ SMERF_FN Vec3 along_ray(const Vec3& o, const Vec3& d, float t) {
   return {o.x + t * d.x, o.y + t * d.y, o.z + t * d.z};
 }
 
-SMERF_FN float max_abs(const Vec3& p) { return fmaxf(fabsf(p.x), fmaxf(fabsf(p.y), fabsf(p.z))); }
+SMERF_FN float max_abs(const Vec3& p) { return larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z))); }
 
 SMERF_FN Vec3 uncontract(const Vec3& y) {
   const float m = max_abs(y);
   if (!(m > 1.0f)) return y;
-  const float scale = 1.0f / fmaxf(1e-6f, 2.0f - m);
+  const float scale = 1.0f / larger(1e-6f, 2.0f - m);
   const int axis = largest_axis(y);
   return {axis == 0 ? copysignf(scale, y.x) : y.x * scale, axis == 1 ? copysignf(scale, y.y) : y.y * scale,
           axis == 2 ? copysignf(scale, y.z) : y.z * scale};
@@ -71,25 +71,19 @@ SMERF_FN Vec3 uncontract(const Vec3& y) {
 // Keeps the part of [enter, leave] where a + t b >= 0.
 SMERF_FN void clip_half_space(float a, float b, float& enter, float& leave) {
   const float t = -a / b;
-  if (b > 0.0f)
-    enter = fmaxf(enter, t);
-  else if (b < 0.0f)
-    leave = fminf(leave, t);
-  else if (a < 0.0f)
-    leave = -INFINITY;
+  const float parallel = a < 0.0f ? -INFINITY : INFINITY;
+  enter = larger(enter, b > 0.0f ? t : -INFINITY);
+  leave = smaller(leave, b < 0.0f ? t : (b > 0.0f ? INFINITY : parallel));
 }
 
-SMERF_FN void add_exit(float enter, float leave, float near, float* exits, int& count) {
-  // A region that ends at the near plane has no two points to lay a line through.
-  if (!(leave > enter && leave > near * 1.000001f)) return;
-  int i = count++;
-  for (; i > 0 && exits[i - 1] > leave; --i) exits[i] = exits[i - 1];
-  exits[i] = leave;
+// Where a ray leaves a region: infinity if it does not cross it. One that ends at the near plane has no two points to
+// lay a line through.
+SMERF_FN float exit_of(float enter, float leave, float near) {
+  return leave > larger(enter, near * 1.000001f) ? leave : INFINITY;
 }
 
 // One outer region: a is the component along its outward axis, b and c are the others.
-SMERF_FN void add_slab_exit(float oa, float da, float ob, float db, float oc, float dc, float near, float* exits,
-                            int& count) {
+SMERF_FN float slab_exit(float oa, float da, float ob, float db, float oc, float dc, float near) {
   float enter = -INFINITY, leave = INFINITY;
   clip_half_space(oa - 1.0f, da, enter, leave);
   clip_half_space(1e4f - oa, -da, enter, leave);
@@ -97,12 +91,10 @@ SMERF_FN void add_slab_exit(float oa, float da, float ob, float db, float oc, fl
   clip_half_space(oa - ob, da - db, enter, leave);
   clip_half_space(oa + oc, da + dc, enter, leave);
   clip_half_space(oa - oc, da - dc, enter, leave);
-  add_exit(enter, leave, near, exits, count);
+  return exit_of(enter, leave, near);
 }
 
-// Parameters at which a ray leaves a region, ascending. Regions are convex: each is left at most once.
-SMERF_FN int region_exits(const Vec3& o, const Vec3& d, float near, float* exits) {
-  int count = 0;
+SMERF_FN float cube_exit(const Vec3& o, const Vec3& d, float near) {
   float enter = -INFINITY, leave = INFINITY;
   clip_half_space(1.0f + o.x, d.x, enter, leave);
   clip_half_space(1.0f - o.x, -d.x, enter, leave);
@@ -110,31 +102,43 @@ SMERF_FN int region_exits(const Vec3& o, const Vec3& d, float near, float* exits
   clip_half_space(1.0f - o.y, -d.y, enter, leave);
   clip_half_space(1.0f + o.z, d.z, enter, leave);
   clip_half_space(1.0f - o.z, -d.z, enter, leave);
-  add_exit(enter, leave, near, exits, count);
-  add_slab_exit(o.x, d.x, o.y, d.y, o.z, d.z, near, exits, count);
-  add_slab_exit(-o.x, -d.x, o.y, d.y, o.z, d.z, near, exits, count);
-  add_slab_exit(o.y, d.y, o.x, d.x, o.z, d.z, near, exits, count);
-  add_slab_exit(-o.y, -d.y, o.x, d.x, o.z, d.z, near, exits, count);
-  add_slab_exit(o.z, d.z, o.x, d.x, o.y, d.y, near, exits, count);
-  add_slab_exit(-o.z, -d.z, o.x, d.x, o.y, d.y, near, exits, count);
-  return count;
+  return exit_of(enter, leave, near);
+}
+
+// Parameters at which a ray leaves the regions of the contraction. Regions are convex: each is left at most once.
+struct RegionExits {
+  float t[7];
+};
+
+SMERF_FN RegionExits region_exits(const Vec3& o, const Vec3& d, float near) {
+  return {{cube_exit(o, d, near), slab_exit(o.x, d.x, o.y, d.y, o.z, d.z, near),
+           slab_exit(-o.x, -d.x, o.y, d.y, o.z, d.z, near), slab_exit(o.y, d.y, o.x, d.x, o.z, d.z, near),
+           slab_exit(-o.y, -d.y, o.x, d.x, o.z, d.z, near), slab_exit(o.z, d.z, o.x, d.x, o.y, d.y, near),
+           slab_exit(-o.z, -d.z, o.x, d.x, o.y, d.y, near)}};
+}
+
+// The first exit after t, infinity if there is none.
+SMERF_FN float next_exit(const RegionExits& exits, float t) {
+  float first = INFINITY;
+  for (int i = 0; i < 7; ++i) first = exits.t[i] > t ? smaller(first, exits.t[i]) : first;
+  return first;
 }
 
 // A direction component of exactly 0 on a cell border would give 0 * inf.
 SMERF_FN float safe_inverse(float d) { return 1.0f / (fabsf(d) < 1e-9f ? copysignf(1e-9f, d) : d); }
 
 SMERF_FN float box_exit(const Vec3& low, const Vec3& high, const MarchPiece& p) {
-  const float x = fmaxf((low.x - p.start.x) * p.inverse.x, (high.x - p.start.x) * p.inverse.x);
-  const float y = fmaxf((low.y - p.start.y) * p.inverse.y, (high.y - p.start.y) * p.inverse.y);
-  const float z = fmaxf((low.z - p.start.z) * p.inverse.z, (high.z - p.start.z) * p.inverse.z);
-  return fminf(x, fminf(y, z));
+  const float x = larger((low.x - p.start.x) * p.inverse.x, (high.x - p.start.x) * p.inverse.x);
+  const float y = larger((low.y - p.start.y) * p.inverse.y, (high.y - p.start.y) * p.inverse.y);
+  const float z = larger((low.z - p.start.z) * p.inverse.z, (high.z - p.start.z) * p.inverse.z);
+  return smaller(x, smaller(y, z));
 }
 
 SMERF_FN float box_enter(const Vec3& low, const Vec3& high, const MarchPiece& p) {
-  const float x = fminf((low.x - p.start.x) * p.inverse.x, (high.x - p.start.x) * p.inverse.x);
-  const float y = fminf((low.y - p.start.y) * p.inverse.y, (high.y - p.start.y) * p.inverse.y);
-  const float z = fminf((low.z - p.start.z) * p.inverse.z, (high.z - p.start.z) * p.inverse.z);
-  return fmaxf(x, fmaxf(y, z));
+  const float x = smaller((low.x - p.start.x) * p.inverse.x, (high.x - p.start.x) * p.inverse.x);
+  const float y = smaller((low.y - p.start.y) * p.inverse.y, (high.y - p.start.y) * p.inverse.y);
+  const float z = smaller((low.z - p.start.z) * p.inverse.z, (high.z - p.start.z) * p.inverse.z);
+  return larger(x, larger(y, z));
 }
 
 // Two parameters inside one region give its contracted line; its box gives where the line enters and leaves it.
@@ -159,94 +163,148 @@ SMERF_FN MarchPiece enter_region(const Vec3& o, const Vec3& d, float t_first, fl
   return p;
 }
 
-// Bilinear sum of bytes of one plane at texel coordinates (u, v), texel centres at whole numbers.
-SMERF_FN void add_plane(const MarchScene& m, int plane, float u, float v, Lanes8& total) {
-  const int last = m.texels - 1;
-  const float fu = floorf(u), fv = floorf(v);
-  const float wu = u - fu, wv = v - fv;
-  const int u0 = clampi((int)fu, 0, last), u1 = clampi((int)fu + 1, 0, last);
-  const int v0 = clampi((int)fv, 0, last), v1 = clampi((int)fv + 1, 0, last);
-  const uint8_t* base = m.planes + (size_t)plane * m.texels * m.texels * 8;
-  const uint8_t* row0 = base + (size_t)u0 * m.texels * 8;
-  const uint8_t* row1 = base + (size_t)u1 * m.texels * 8;
-  add_bytes(total, row0 + v0 * 8, (1.0f - wu) * (1.0f - wv));
-  add_bytes(total, row0 + v1 * 8, (1.0f - wu) * wv);
-  add_bytes(total, row1 + v0 * 8, wu * (1.0f - wv));
-  add_bytes(total, row1 + v1 * 8, wu * wv);
+// Where a sample reads: the record of its lowest corner in the atlas and in each plane, and weights. The atlas is summed
+// over four columns along z, the planes over rows.
+struct AssetSpot {
+  int32_t voxel;
+  int32_t texel[3];
+  float column[4], upper_voxel;  // (x, y), (x, y + 1), (x + 1, y), (x + 1, y + 1); z + 1
+  Vec3 upper, lower;             // the next texel along each axis, and the first
+};
+
+// The contracted scene is four units long.
+SMERF_FN float voxels_per_unit(const MarchScene& m) { return 0.25f * (float)(m.num_blocks * m.block_size); }
+SMERF_FN float cells_per_unit(const MarchScene& m) { return 0.03125f * (float)m.texels; }
+
+// Number of the macroblock that serves a contracted point. Blocks are sample-centred.
+SMERF_FN int block_number(const MarchScene& m, const Vec3& z) {
+  const float inv = voxels_per_unit(m), inv_block = 1.0f / (float)m.block_size;
+  const int n = m.num_blocks;
+  const int x = clampi((int)floorf(((z.x + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
+  const int y = clampi((int)floorf(((z.y + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
+  const int w = clampi((int)floorf(((z.z + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
+  return (x * n + y) * n + w;
 }
 
-// Trilinear sum of bytes of the atlas; x, y, z are voxel coordinates inside one block's samples.
-SMERF_FN Lanes8 read_atlas(const MarchScene& m, float x, float y, float z) {
-  const int x0 = clampi((int)x, 0, m.atlas_x - 2), y0 = clampi((int)y, 0, m.atlas_y - 2);
-  const int z0 = clampi((int)z, 0, m.atlas_z - 2);
-  const float wx = x - (float)x0, wy = y - (float)y0, wz = z - (float)z0;
+// One axis of a position in the atlas: the sample below, and the weight of the one above. slot: the block's in the atlas.
+SMERF_FN int atlas_corner(const MarchScene& m, float z, int slot, float& weight) {
+  const float g = (z + 2.0f) * voxels_per_unit(m) - 0.5f, edge = (float)m.block_size;
+  const float local = clampf(g - edge * floorf(g * (1.0f / edge)), 0.0f, edge);
+  const int low = clampi((int)local, 0, m.block_size - 1);
+  weight = local - (float)low;
+  return low + slot * (m.block_size + 1);
+}
+
+// One axis of a position in a plane: the texel below, and the weight of the one above. Edges repeat.
+SMERF_FN int plane_corner(const MarchScene& m, float z, float& weight) {
+  const float g = clampf((z + 2.0f) * (0.25f * (float)m.texels) - 0.5f, 0.0f, (float)(m.texels - 1));
+  const int low = clampi((int)g, 0, m.texels - 2);
+  weight = g - (float)low;
+  return low;
+}
+
+SMERF_FN AssetSpot locate(const MarchScene& m, const Vec3& z, int slot_x, int slot_y, int slot_z) {
+  AssetSpot spot;
+  float wx, wy;
+  const int ax = atlas_corner(m, z.x, slot_x, wx), ay = atlas_corner(m, z.y, slot_y, wy);
+  spot.voxel = (ax * m.atlas_y + ay) * m.atlas_z + atlas_corner(m, z.z, slot_z, spot.upper_voxel);
+  spot.column[3] = wx * wy;
+  spot.column[2] = wx - spot.column[3];
+  spot.column[1] = wy - spot.column[3];
+  spot.column[0] = 1.0f - wx - spot.column[1];
+  const int x = plane_corner(m, z.x, spot.upper.x), y = plane_corner(m, z.y, spot.upper.y);
+  const int w = plane_corner(m, z.z, spot.upper.z), n = m.texels;
+  spot.lower = {1.0f - spot.upper.x, 1.0f - spot.upper.y, 1.0f - spot.upper.z};
+  spot.texel[0] = y * n + w;
+  spot.texel[1] = (n + x) * n + w;
+  spot.texel[2] = (2 * n + x) * n + y;
+  return spot;
+}
+
+// Trilinear sum of bytes of the atlas.
+SMERF_FN Lanes8 read_atlas(const MarchScene& m, const AssetSpot& spot) {
   const size_t step_y = (size_t)m.atlas_z * 8, step_x = step_y * m.atlas_y;
-  const uint8_t* p = m.atlas + x0 * step_x + y0 * step_y + (size_t)z0 * 8;
-  Lanes8 total = zero_lanes();
-  const float a = (1.0f - wx) * (1.0f - wy), b = (1.0f - wx) * wy, c = wx * (1.0f - wy), e = wx * wy;
-  add_bytes(total, p, a * (1.0f - wz));
-  add_bytes(total, p + 8, a * wz);
-  add_bytes(total, p + step_y, b * (1.0f - wz));
-  add_bytes(total, p + step_y + 8, b * wz);
-  add_bytes(total, p + step_x, c * (1.0f - wz));
-  add_bytes(total, p + step_x + 8, c * wz);
-  add_bytes(total, p + step_x + step_y, e * (1.0f - wz));
-  add_bytes(total, p + step_x + step_y + 8, e * wz);
-  return total;
+  const uint8_t* p = m.atlas + (size_t)spot.voxel * 8;
+  LanePair total = zero_pair();
+  add_pair(total, p, spot.column[0]);
+  add_pair(total, p + step_y, spot.column[1]);
+  add_pair(total, p + step_x, spot.column[2]);
+  add_pair(total, p + step_x + step_y, spot.column[3]);
+  return mix_pair(total, spot.upper_voxel);
 }
 
-// Finds the macroblock that serves a contracted point; false if it is empty. Blocks are sample-centred.
-SMERF_FN bool find_block(const MarchScene& m, const Vec3& z, Vec3& voxel) {
-  const float inv = 1.0f / m.sparse_voxel, inv_block = 1.0f / (float)m.block_size;
-  const float gx = (z.x + 2.0f) * inv - 0.5f, gy = (z.y + 2.0f) * inv - 0.5f, gz = (z.z + 2.0f) * inv - 0.5f;
-  const float bx = floorf(gx * inv_block), by = floorf(gy * inv_block), bz = floorf(gz * inv_block);
-  const int n = m.num_blocks, last = n - 1;
-  const int ix = clampi((int)bx, 0, last), iy = clampi((int)by, 0, last), iz = clampi((int)bz, 0, last);
-  const uint8_t* slot = m.blocks + (((size_t)ix * n + iy) * n + iz) * 3;
-  if (slot[0] == 255) return false;
-  const float edge = (float)m.block_size;
-  voxel.x = clampf(gx - edge * bx, 0.0f, edge) + (float)(slot[0] * (m.block_size + 1));
-  voxel.y = clampf(gy - edge * by, 0.0f, edge) + (float)(slot[1] * (m.block_size + 1));
-  voxel.z = clampf(gz - edge * bz, 0.0f, edge) + (float)(slot[2] * (m.block_size + 1));
-  return true;
+// Sum of bytes of the three planes, each bilinear.
+SMERF_FN Lanes8 read_planes(const MarchScene& m, const AssetSpot& spot) {
+  const size_t row = (size_t)m.texels * 8;
+  const uint8_t* yz = m.planes + (size_t)spot.texel[0] * 8;
+  const uint8_t* xz = m.planes + (size_t)spot.texel[1] * 8;
+  const uint8_t* xy = m.planes + (size_t)spot.texel[2] * 8;
+  // The first two share their inner axis.
+  LanePair along_z = zero_pair(), along_y = zero_pair();
+  add_pair(along_z, yz, spot.lower.y);
+  add_pair(along_z, yz + row, spot.upper.y);
+  add_pair(along_z, xz, spot.lower.x);
+  add_pair(along_z, xz + row, spot.upper.x);
+  add_pair(along_y, xy, spot.lower.x);
+  add_pair(along_y, xy + row, spot.upper.x);
+  return mix_pair(along_z, spot.upper.z) + mix_pair(along_y, spot.upper.y);
 }
 
-// Sparse grid and sparse grid plus gated planes, dequantised, at a contracted point; false in an empty macroblock.
-SMERF_FN bool sample_assets(const MarchScene& m, const Vec3& z, Lanes8& fine, Lanes8& coarse) {
-  Vec3 voxel;
-  if (!find_block(m, z, voxel)) return false;
+// Sparse grid and sparse grid plus gated planes, dequantised.
+SMERF_FN void read_assets(const MarchScene& m, const AssetSpot& spot, Lanes8& fine, Lanes8& coarse) {
   const Lanes8 low = first_and_rest(m.density_low, m.feature_low);
   const Lanes8 scale = first_and_rest(m.density_scale, m.feature_scale);
-  coarse = low + scale * read_atlas(m, voxel.x, voxel.y, voxel.z);
-  const float inv = 1.0f / m.voxel;
-  const float x = (z.x + 2.0f) * inv - 0.5f, y = (z.y + 2.0f) * inv - 0.5f, w = (z.z + 2.0f) * inv - 0.5f;
-  Lanes8 bytes = zero_lanes();
-  add_plane(m, 0, y, w, bytes);
-  add_plane(m, 1, x, w, bytes);
-  add_plane(m, 2, x, y, bytes);
+  coarse = low + scale * read_atlas(m, spot);
   const float gate = m.is_gated ? lane(coarse, 7) : 1.0f;
-  fine = coarse + gate * (3.0f * low + scale * bytes);
+  fine = coarse + gate * (3.0f * low + scale * read_planes(m, spot));
+}
+
+// The same at a contracted point; false in an empty macroblock.
+SMERF_FN bool sample_assets(const MarchScene& m, const Vec3& z, Lanes8& fine, Lanes8& coarse) {
+  const uint8_t* slot = m.blocks + (size_t)block_number(m, z) * 3;
+  if (slot[0] == 255) return false;
+  read_assets(m, locate(m, z, slot[0], slot[1], slot[2]), fine, coarse);
   return true;
 }
 
-// Moves s past an empty cell of the packed occupancy grid (true), or remembers how far a full one reaches (false).
-SMERF_FN bool skip_empty_cell(const MarchScene& m, const MarchPiece& p, const Vec3& z, float stride, float& s,
-                              float& cell_end) {
-  const float size = 8.0f * m.voxel, inv = 1.0f / size;
+// Number of the cell of the distance and occupancy grids that holds a contracted point.
+SMERF_FN int cell_number(const MarchScene& m, const Vec3& z) {
+  const float inv = cells_per_unit(m);
+  const int n = m.cells;
+  const int x = clampi((int)((z.x + 2.0f) * inv), 0, n - 1);
+  const int y = clampi((int)((z.y + 2.0f) * inv), 0, n - 1);
+  const int w = clampi((int)((z.z + 2.0f) * inv), 0, n - 1);
+  return (x * n + y) * n + w;
+}
+
+// Whether the child of an occupancy cell (byte) that holds z is occupied, and where the ray leaves it. A cell without
+// any child is left as a whole.
+SMERF_FN int test_occupancy(const MarchScene& m, const MarchPiece& p, const Vec3& z, int byte, float& end) {
+  const float size = 8.0f * m.voxel, inv = cells_per_unit(m);
   const float px = (z.x + 2.0f) * inv, py = (z.y + 2.0f) * inv, pz = (z.z + 2.0f) * inv;
   const float lx = floorf(px), ly = floorf(py), lz = floorf(pz);
-  const int n = m.cells, last = n - 1;
-  const int ix = clampi((int)lx, 0, last), iy = clampi((int)ly, 0, last), iz = clampi((int)lz, 0, last);
-  const int byte = m.occupancy[((size_t)ix * n + iy) * n + iz];
   const int dx = px - lx > 0.5f, dy = py - ly > 0.5f, dz = pz - lz > 0.5f;
-  // A cell without any child is left as a whole.
   const float half = byte ? 0.5f : 0.0f, edge = byte ? 0.5f * size : size;
-  const Vec3 low = {(lx + half * dx) * size - 2.0f, (ly + half * dy) * size - 2.0f, (lz + half * dz) * size - 2.0f};
-  cell_end = box_exit(low, {low.x + edge, low.y + edge, low.z + edge}, p);
-  if ((byte >> (4 * dx + 2 * dy + dz)) & 1) return false;
-  s = fmaxf(s, cell_end) + 0.5f * stride;
-  return true;
+  const Vec3 low = {(lx + half * (float)dx) * size - 2.0f, (ly + half * (float)dy) * size - 2.0f,
+                    (lz + half * (float)dz) * size - 2.0f};
+  end = box_exit(low, {low.x + edge, low.y + edge, low.z + edge}, p);
+  return (byte >> (4 * dx + 2 * dy + dz)) & 1;
 }
+
+// Length of the next step, longer behind content that the running visibility finds nearly opaque.
+SMERF_FN float enlarged_step(const MarchScene& m, float visibility, float& average) {
+  average = m.visibility_delay * average + (1.0f - m.visibility_delay) * visibility;
+  return m.step * (10.0f - 9.0f * sqrtf(smaller(1.0f, average * 1.25f)));
+}
+
+// World length of the step from z to after, both contracted.
+SMERF_FN float step_length(const MarchScene& m, const Vec3& z, const Vec3& after) {
+  const Vec3 a = uncontract(z), b = uncontract(after);
+  const float x = b.x - a.x, y = b.y - a.y, w = b.z - a.z;
+  return sqrtf(x * x + y * y + w * w) * m.inv_submodel_scale;
+}
+
+SMERF_FN float alpha_of(float density, float length) { return 1.0f - fast_exp(-fast_exp(density - 1.0f) * length); }
 
 // Blended channels of a ray: lanes r, g, b, f0 .. f3 (lane 0 is unused), and the visibility left.
 struct MarchResult {
@@ -254,137 +312,66 @@ struct MarchResult {
   float visibility;
 };
 
-// Sets up the next region that is long enough; false when the ray has left the scene.
-SMERF_FN bool next_region(const Vec3& o, const Vec3& d, const float* exits, int count, float stride, int& piece,
+// The first piece of a ray that crosses a region: from the near plane to `exit`.
+SMERF_FN MarchPiece first_piece(const MarchScene& m, const Vec3& o, const Vec3& d, float exit) {
+  return enter_region(o, d, m.near, m.near + 0.5f * (exit - m.near));
+}
+
+// Sets up the next region that is long enough; false when the ray has left the scene. exit: where the last one ended.
+SMERF_FN bool next_region(const Vec3& o, const Vec3& d, const RegionExits& exits, float stride, float& exit,
                           MarchPiece& p) {
   if (max_abs(along_ray(p.start, p.along, p.leave)) >= 2.0f - 1e-3f) return false;
-  while (piece < count && exits[piece - 1] >= exits[piece] - 16.0f * stride) ++piece;
-  if (piece >= count) return false;
-  const float t0 = exits[piece - 1], t1 = exits[piece];
-  p = enter_region(o, d, t0 + 0.1f * (t1 - t0), t0 + 0.9f * (t1 - t0));
-  ++piece;
+  float before = exit;
+  exit = next_exit(exits, before);
+  while (exit < INFINITY && before >= exit - 16.0f * stride) {
+    before = exit;
+    exit = next_exit(exits, before);
+  }
+  if (!(exit < INFINITY)) return false;
+  p = enter_region(o, d, before + 0.1f * (exit - before), before + 0.9f * (exit - before));
   return true;
 }
 
+// One ray from its near plane until it has left the scene or is opaque.
 SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d) {
   MarchResult result = {zero_lanes(), zero_lanes(), 1.0f};
-  float exits[7];
-  const int count = region_exits(o, d, m.near, exits);
-  if (count == 0) return result;
-  MarchPiece p = enter_region(o, d, m.near, m.near + 0.5f * (exits[0] - m.near));
-  const float cell = 8.0f * m.voxel, inv_cell = 1.0f / cell;
-  const int n = m.cells, last = n - 1;
+  const RegionExits exits = region_exits(o, d, m.near);
+  float exit = next_exit(exits, -INFINITY);
+  if (!(exit < INFINITY)) return result;
+  MarchPiece p = first_piece(m, o, d, exit);
   float s = 0.0f, cell_end = -INFINITY, average = 1.0f, visibility = 1.0f;
-  int piece = 1;
-  for (int i = 0; i < m.max_steps && visibility > 1.0f / 255.0f; ++i) {
-    float stride = m.step;
-    if (m.is_enlarging) {
-      average = m.visibility_delay * average + (1.0f - m.visibility_delay) * visibility;
-      stride *= 10.0f - 9.0f * sqrtf(fminf(1.0f, average * 1.25f));
-    }
+  for (int i = 0; i < m.max_steps && visibility > kVisibilityMin; ++i) {
+    const float stride = m.is_enlarging ? enlarged_step(m, visibility, average) : m.step;
     if (s > p.leave) {
-      if (!next_region(o, d, exits, count, stride, piece, p)) break;
+      if (!next_region(o, d, exits, stride, exit, p)) break;
       s = p.enter + 0.5f * stride;
       cell_end = -INFINITY;
     }
     const Vec3 z = along_ray(p.start, p.along, s);
-    const int cx = clampi((int)((z.x + 2.0f) * inv_cell), 0, last);
-    const int cy = clampi((int)((z.y + 2.0f) * inv_cell), 0, last);
-    const int cz = clampi((int)((z.z + 2.0f) * inv_cell), 0, last);
-    const int skip = m.distance[((size_t)cx * n + cy) * n + cz];
+    const int cell = cell_number(m, z), skip = m.distance[cell];
     if (skip) {
-      s += (float)skip * cell;
+      s += (float)skip * (8.0f * m.voxel);
       continue;
     }
-    if (s > cell_end && skip_empty_cell(m, p, z, stride, s, cell_end)) continue;
+    if (s > cell_end && !test_occupancy(m, p, z, m.occupancy[cell], cell_end)) {
+      s = larger(s, cell_end) + 0.5f * stride;
+      continue;
+    }
     Lanes8 fine, coarse;
-    if (!sample_assets(m, z, fine, coarse)) {
-      s += stride;
-      continue;
+    if (sample_assets(m, z, fine, coarse)) {
+      const Vec3 after = along_ray(p.start, p.along, smaller(s + stride, p.leave));
+      const float alpha = alpha_of(lane(fine, 0), step_length(m, z, after));
+      if (alpha > kAlphaMin) {
+        const float weight = visibility * alpha;
+        result.fine += weight * sigmoid(fine);
+        if (m.has_coarse) result.coarse += weight * sigmoid(coarse);
+      }
+      visibility *= 1.0f - alpha;
     }
-    const Vec3 here = uncontract(z), there = uncontract(along_ray(p.start, p.along, fminf(s + stride, p.leave)));
-    const float ex = there.x - here.x, ey = there.y - here.y, ez = there.z - here.z;
-    const float delta = sqrtf(ex * ex + ey * ey + ez * ez) * m.inv_submodel_scale;
-    const float alpha = 1.0f - fast_exp(-fast_exp(lane(fine, 0) - 1.0f) * delta);
-    if (alpha > 0.25f / 255.0f) {
-      const float weight = visibility * alpha;
-      result.fine += weight * sigmoid(fine);
-      if (m.has_coarse) result.coarse += weight * sigmoid(coarse);
-    }
-    visibility *= 1.0f - alpha;
     s += stride;
   }
   result.visibility = visibility;
   return result;
-}
-
-// One layer of the appearance network: y = x W + b; kOut is the width, or 0 where it is only known at run time.
-template <int kOut>
-SMERF_FN void dense_layer(const float* x, int in, const float* kernel, const float* bias, int out, float* y) {
-  const int width = kOut ? kOut : out;
-  for (int j = 0; j < width; ++j) y[j] = bias[j];
-  for (int i = 0; i < in; ++i)
-    for (int j = 0; j < width; ++j) y[j] += x[i] * kernel[i * width + j];
-}
-
-SMERF_FN void activate(float* x, int count, int is_relu) {
-  for (int j = 0; j < count; ++j) x[j] = x[j] >= 0.0f ? x[j] : (is_relu ? 0.0f : fast_exp(x[j]) - 1.0f);
-}
-
-template <int kHidden>
-SMERF_FN void run_network(const MarchScene& m, const float* x, int in, float* rgb) {
-  float a[kHidden ? kHidden : kMarchMaxHidden], b[kHidden ? kHidden : kMarchMaxHidden];
-  const int first = kHidden ? kHidden : m.hidden[0], second = kHidden ? kHidden : m.hidden[1];
-  dense_layer<kHidden>(x, in, m.kernels[0], m.biases[0], first, a);
-  activate(a, first, m.is_relu);
-  dense_layer<kHidden>(a, first, m.kernels[1], m.biases[1], second, b);
-  activate(b, second, m.is_relu);
-  dense_layer<3>(b, second, m.kernels[2], m.biases[2], 3, rgb);
-  for (int c = 0; c < 3; ++c) rgb[c] = 1.0f / (1.0f + fast_exp(-rgb[c]));
-}
-
-// Appends the unit view direction in training axes, then sin and cos of its first four octaves.
-SMERF_FN int append_direction(const Vec3& d, float* x) {
-  const float inv = 1.0f / sqrtf(d.x * d.x + d.y * d.y + d.z * d.z);
-  const float v[3] = {-d.x * inv, d.z * inv, d.y * inv};
-  for (int c = 0; c < 3; ++c) {
-    x[c] = v[c];
-    float sine = sinf(v[c]), cosine = cosf(v[c]);
-    for (int k = 0; k < 4; ++k) {
-      x[3 + 3 * k + c] = sine;
-      x[15 + 3 * k + c] = cosine;
-      const float doubled = 2.0f * sine * cosine;
-      cosine = 1.0f - 2.0f * sine * sine;
-      sine = doubled;
-    }
-  }
-  return 27;
-}
-
-// Colour of a pixel, not clamped.
-SMERF_FN void shade(const MarchScene& m, const MarchResult& r, const Vec3& d, float* rgb) {
-  float x[kMarchMaxInputs];
-  int in = 7;
-  for (int c = 0; c < 7; ++c) x[c] = lane(r.fine, c + 1);
-  if (m.has_coarse)
-    for (int c = 0; c < 7; ++c) x[in++] = lane(r.coarse, c + 1);
-  float shown[3];
-  for (int c = 0; c < 3; ++c) {
-    const float backdrop = r.visibility * m.background[c];
-    shown[c] = m.is_vfr ? backdrop : x[c];
-    if (!m.is_vfr) x[c] += backdrop;
-  }
-  if (m.is_exposed)
-    for (int c = 0; c < in; ++c) {
-      const float clamped = clampf(x[c], 1e-7f, 1.0f - 1.1920929e-7f);
-      x[c] = logf(clamped / (1.0f - clamped)) + m.log_exposure;
-    }
-  in += append_direction(d, x + in);
-  if (m.hidden[0] == 16 && m.hidden[1] == 16)
-    run_network<16>(m, x, in, rgb);
-  else
-    run_network<0>(m, x, in, rgb);
-  for (int c = 0; c < 3; ++c) rgb[c] += shown[c];
 }
 
 }  // namespace smerf

@@ -1,0 +1,45 @@
+"""The samples of an atlas, from the grids: the face of ``cuda/include/smerf/block_samples.h``."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+from smerf.kernels.grid_render import BLOCK, Grids, grid_view
+
+__all__ = ["block_samples"]
+
+
+def block_samples(grids: Grids, coords: Tensor) -> Tensor:
+    """Return the samples of macroblocks: their own voxels and the first layers of the next blocks.
+
+    Args:
+        grids: The quantised grids.
+        coords: (N, 3) int32, macroblocks on viewer axes, each in [0, blocks), on the grids' device.
+
+    Returns:
+        (N, 9, 9, 9, 8) uint8, indexed [x, y, z, channel]. Absent voxels have no density and features next to
+        zero; beyond the last block the last layer is repeated.
+
+    Raises:
+        ValueError: If a shape, dtype or device is not as stated, or a block lies outside the grid.
+    """
+    native.check("coords", coords, torch.int32, (None, 3), grids.voxels.device)
+    if len(coords) and not 0 <= int(coords.min()) <= int(coords.max()) < grids.spec.blocks:
+        raise ValueError(f"coords: expected blocks in 0 .. {grids.spec.blocks - 1}")
+    backend = native.backend(coords, "smerf_block_samples")
+    if backend is None:
+        from smerf.kernels.reference import block_samples as reference
+
+        return reference.block_samples(grids, coords)
+    coords, edge = coords.contiguous(), BLOCK + 1
+    result = torch.empty(len(coords), edge, edge, edge, 8, dtype=torch.uint8, device=coords.device)
+    view = grid_view(grids)
+    backend.call(
+        "smerf_block_samples", ctypes.byref(view), native.pointer(coords), ctypes.c_int64(len(coords)),
+        native.pointer(result),
+    )  # fmt: skip
+    return result
