@@ -51,7 +51,7 @@ class StudentConfig:
     """Hidden width of the appearance network."""
     rays: int = 4096
     """Rays a step."""
-    steps: int = 4200
+    steps: int = 5000
     """Optimiser steps."""
     pool: int = 524288
     """Teacher rays kept at a time."""
