@@ -87,6 +87,9 @@ class SlotConfig:
     """Rounds of attention."""
     start: Literal["learned", "random"] = "learned"
     """One learned start for each slot, or draws from one learned Gaussian, which lets K change later."""
+    shared_background: bool = False
+    """Whether the first slot competes for tokens but keeps its start, the same in every scene: for sets whose scenes
+    stand before one background, which the slots of objects need not learn then. Needs learned starts."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,13 @@ class TrainingConfig:
     broadcast_steps: int = 0
     """Steps in which a mixer model first learns with a Spatial Broadcast decoder, which is then dropped; the encoder
     rests for a quarter as many steps after that."""
+    teach: float = 0.0
+    """Weight with which the shares of that first decoder teach those of the mixer. The encoder then rests to the end,
+    every other step is on edited scenes as the first decoder draws them, and the learning rate begins anew."""
     background: float = 0.0
-    """Weight of a prior that the largest slot of a scene, its background, covers as much as it can: floor that any slot
-    could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with everything."""
+    """Weight of a prior that the background, the shared slot or else the largest of a scene, covers as much as it can:
+    floor that any slot could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with
+    everything."""
     background_step: int = 1500
     """Step at which that prior begins; it grows to its weight over 500 steps."""
     evaluate_every: int = 1000
@@ -195,6 +202,10 @@ class ObjectsConfig:
             raise ValueError("a pose-free encoder needs encoder.positions and frame=reference")
         if self.slots.count == 0 and self.decoder.kind != "srt":
             raise ValueError(f"decoder.kind={self.decoder.kind} needs slots.count of at least 1")
+        if self.slots.shared_background and (self.slots.start != "learned" or self.slots.count < 2):
+            raise ValueError(
+                "slots.shared_background needs slots.start=learned and slots.count of at least 2"
+            )
 
 
 _SMALL_CODE = RayCode(6, -4, 5, -1)

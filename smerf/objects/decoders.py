@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from smerf.objects.config import DecoderConfig, RayCode
 from smerf.objects.layers import Layer, mlp, projection
@@ -178,15 +179,20 @@ class BroadcastDecoder(PlainSlots):
     ) -> Decoded:
         """Colour rays (B, G, R, 3)."""
         slots, group = prepared.slots, prepared.group
-        rays = encode_rays(origins, directions, self.code)
-        count, length = slots.shape[1], rays.shape[2]
-        rays = rays.expand(-1, count, -1, -1) if group is None else rays[:, group]
-        outputs = self.render(
-            torch.cat([rays.to(slots.dtype), slots[:, :, None].expand(-1, -1, length, -1)], -1)
-        ).float()
+        rays = encode_rays(origins, directions, self.code).to(slots.dtype)
+        # The first layer is linear, so what it makes of rays and of slots is computed apart and added.
+        first, *rest = self.render
+        of_rays, of_slots = first.weight.split([rays.shape[-1], slots.shape[-1]], 1)
+        hidden = functional.linear(rays, of_rays)
+        hidden = hidden if group is None else hidden[:, group]
+        hidden = hidden + functional.linear(slots, of_slots, first.bias)[:, :, None]
+        for part in rest:
+            hidden = part(hidden)
+        outputs = hidden.float()
         weights = torch.softmax(hide(outputs[..., 0].mT, prepared.visible), -1)
         colours = torch.sigmoid(outputs[..., 1:])
-        colour = torch.einsum("brk,bkrc->brc", weights, colours)
+        # Not as a matrix product, which autocast would round to half precision.
+        colour = (weights.mT[..., None] * colours).sum(1)
         return Decoded(colour, weights, colours.transpose(1, 2) if layers else None)
 
 

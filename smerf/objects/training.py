@@ -15,6 +15,7 @@ from smerf.errors import InvalidDataError
 from smerf.objects.config import ObjectsConfig
 from smerf.objects.decoders import BroadcastDecoder, Decoded
 from smerf.objects.evaluate import evaluate_scenes
+from smerf.objects.handover import random_edit, taught_loss
 from smerf.objects.model import Osrt
 from smerf.objects.scenes import RayBatch, SceneSet
 
@@ -23,18 +24,25 @@ __all__ = ["ObjectsTrainer", "background_prior", "learning_rate"]
 _PRIOR_STEPS = 500
 
 
-def background_prior(weights: Tensor) -> Tensor:
-    """Return the share of a scene's rays that its largest slot leaves to the others, a mean over scenes.
+def background_prior(weights: Tensor, slot: int | None = None) -> Tensor:
+    """Return the share of a scene's rays that the background leaves to other slots, a mean over scenes.
 
     Args:
         weights: Shares (B, R, K) of the slots, which sum to 1.
+        slot: The slot of the background; the largest of each scene if not given.
     """
-    return (1.0 - weights.mean(1).amax(-1)).mean()
+    shares = weights.mean(1)
+    return (1.0 - (shares.amax(-1) if slot is None else shares[:, slot])).mean()
 
 
 def learning_rate(step: int, config: ObjectsConfig) -> float:
-    """Return the learning rate of a step: linear warm-up from 0, then exponential decay."""
+    """Return the learning rate of a step: linear warm-up from 0, then exponential decay.
+
+    Where one decoder teaches the next, both begin anew for the second.
+    """
     training = config.training
+    if training.teach and step > training.broadcast_steps:
+        step -= training.broadcast_steps
     if step < training.warmup:
         return training.lr * step / training.warmup
     return training.lr * training.decay ** ((step - training.warmup) / training.decay_steps)
@@ -89,7 +97,8 @@ class ObjectsTrainer:
                 self.broadcast = BroadcastDecoder(decoder, self.config.rays, slots.width).to(self.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.generator = torch.Generator().manual_seed(self.seed * 1000 + 1 + self.rank)
-        self._adam = torch.optim.Adam(self._parameters(), lr=self.config.training.lr)
+        fused = self.device == "cpu"
+        self._adam = torch.optim.Adam(self._parameters(), lr=self.config.training.lr, fused=fused)
         if self.device.startswith("cuda"):
             # In parts, so that moving on from the first decoder to the second compiles nothing anew.
             for part in (self.model.encoder, self.model.slots, self.model.decoder, self.broadcast):
@@ -116,9 +125,11 @@ class ObjectsTrainer:
         extra = [] if self.broadcast is None else list(self.broadcast.parameters())
         return [*self.model.parameters(), *extra]
 
-    def _decode(self, batch: RayBatch) -> Decoded:
+    def _encode(self, batch: RayBatch) -> Tensor:
         with torch.set_grad_enabled(not self.is_encoder_resting):
-            slots = self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
+            return self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
+
+    def _decode(self, slots: Tensor, batch: RayBatch) -> Decoded:
         if self.is_broadcasting:
             assert self.broadcast is not None
             return self.broadcast(
@@ -135,21 +146,42 @@ class ObjectsTrainer:
     def is_encoder_resting(self) -> bool:
         """Whether the second decoder is so new that its gradients would spoil what the encoder has learned."""
         first = self.config.training.broadcast_steps
-        return first <= self.step < first + first // 4
+        return self.is_taught or first <= self.step < first + first // 4
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether the second decoder now learns from the first (see ``handover``)."""
+        return self.config.training.teach > 0 and self.broadcast is not None and not self.is_broadcasting
 
     def loss(self, batch: RayBatch) -> Tensor:
         """Return the mean squared error of the rays' colours, over rays and channels, and the prior if there is one."""
         is_cuda = self.device.startswith("cuda")
         with torch.autocast("cuda", torch.bfloat16) if is_cuda else torch.autocast("cpu", enabled=False):
-            decoded = self._decode(batch)
+            slots = self._encode(batch)
+            if self.is_taught:
+                return self._taught_loss(slots, batch)
+            decoded = self._decode(slots, batch)
         loss = (decoded.colour - batch.colours).square().mean()
         if decoded.coarse is not None:
             loss = loss + (decoded.coarse - batch.colours).square().mean()
         training = self.config.training
         if training.background and self.step > training.background_step:
             grown = min(1.0, (self.step - training.background_step) / _PRIOR_STEPS)
-            loss = loss + training.background * grown * background_prior(decoded.weights)
+            loss = loss + training.background * grown * background_prior(decoded.weights, self._background)
         return loss
+
+    @property
+    def _background(self) -> int | None:
+        return 0 if self.config.slots.shared_background else None
+
+    def _taught_loss(self, slots: Tensor, batch: RayBatch) -> Tensor:
+        """Every other step is on edited scenes."""
+        assert self.broadcast is not None
+        edit = None
+        if self.step % 2:
+            first = 0 if self._background is None else 1
+            edit = random_edit(batch, slots.shape[1], first, self.generator)
+        return taught_loss(self.model, self.broadcast, slots, batch, self.config.training.teach, edit)
 
     def advance(self) -> float:
         """Take one optimiser step and return its loss."""
@@ -180,9 +212,8 @@ class ObjectsTrainer:
         self.step += 1
         # Early averages would remember the start; a short memory at first does not.
         decay = min(training.ema, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1.0 - decay)
+        latest = self.model.state_dict()
+        torch._foreach_lerp_([self.average[name] for name in latest], list(latest.values()), 1.0 - decay)
         return float(loss.detach())
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
