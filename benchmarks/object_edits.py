@@ -20,7 +20,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import time
 from pathlib import Path
 from statistics import median
@@ -35,6 +34,7 @@ from smerf.objects.raycast import Bodies, Look
 from smerf.objects.rendering import SlotRenderer, background_slot, paint_masks
 from smerf.objects.scenes import SceneSet
 from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.runs.environment import describe_environment
 
 
 def plain_look(recipe: Recipe, count: int) -> Look:
@@ -222,7 +222,7 @@ def main() -> None:
     for name, value in results.items():
         print(f"{name:62s} {value:6.3f}")
     if args.json:
-        device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+        device = f"{describe_environment()['processor']}, {os.cpu_count()} CPUs"
         facts = {"scenes": args.scenes, "device": device, "versions": {"torch": torch.__version__}}
         args.json.write_text(
             json.dumps([{"name": n, "value": v, **facts} for n, v in results.items()], indent=1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 from pathlib import Path
@@ -26,6 +25,7 @@ from smerf.objects.generate import Recipe, generate_scenes
 from smerf.objects.readers import open_scenes
 from smerf.objects.stage import train_objects
 from smerf.objects.store import MODEL_FILE, load_model
+from smerf.runs.environment import describe_environment
 
 SCORES = ("psnr", "fg_ari", "ari", "miou")
 
@@ -75,7 +75,7 @@ def main() -> None:
                 "seconds": record["seconds"],
                 "processor_seconds": spent,
                 **scores,
-                "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
+                "device": f"{describe_environment()['processor']}, {os.cpu_count()} CPUs",
                 "versions": {"torch": torch.__version__},
             }
         )

@@ -17,7 +17,6 @@ import base64
 import io
 import json
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -40,6 +39,7 @@ from smerf.objects.pack import pack_scene
 from smerf.objects.rays import look_at
 from smerf.objects.rendering import SlotRenderer
 from smerf.objects.store import SavedSlots, model_digest
+from smerf.runs.environment import describe_environment
 from smerf.scene.desktop import desktop_viewer
 from smerf.scene.serve import SceneServer
 from smerf.scene.slot_site import export_slots
@@ -176,7 +176,7 @@ def main() -> None:
     drawn, times = timed(lambda: renderer.draw(*camera), args.frames)
     wanted = np.rint(255 * drawn.colour.numpy()).astype(np.uint8)
     owners = len(drawn.mask.unique())
-    cpu = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+    cpu = f"{describe_environment()['processor']}, {os.cpu_count()} CPUs"
     results: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("PyTorch", wanted, {"times": times, "device": cpu})
     ]
