@@ -207,6 +207,24 @@ def test_a_page_of_slots_is_exported_with_its_edits(smerf, slots, tmp_path):
     assert "smerf-files" in (tmp_path / "p.html").read_text()
 
 
+def test_info_knows_scenes_slots_and_models(smerf, scenes, run, slots):
+    def info(path):
+        code, out, err = smerf("info", path, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    assert {"scenes": 6, "views": 3, "size": "16x16"}.items() <= info(scenes).items()
+    edited = slots.with_name("edited.safetensors")
+    smerf("objects", "edit", slots, "-o", edited, "--remove", 1)
+    facts = info(edited)
+    assert (facts["what"], facts["slots"], facts["width"]) == ("slots", 5, 16)
+    assert facts["operations"] == [{"op": "remove", "slot": 1}]
+    assert info(run / "objects" / "model.safetensors")["steps"] == 4
+    slots.write_bytes(slots.read_bytes()[:50])
+    code, _, err = smerf("info", slots)
+    assert code == 4 and "slots.safetensors: is damaged" in err
+
+
 def test_a_training_starts_from_another_model(smerf, scenes, run, tmp_path):
     from smerf.objects.store import load_model
 
