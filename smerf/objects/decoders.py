@@ -36,7 +36,8 @@ class PreparedSlots:
 
     ``slots`` (B, K, D); ``keys_values`` of each cross-attention layer; ``mixing_keys`` (B, K, inner);
     ``visible`` (B, K) bool, or ``None`` if all are; ``group`` (K,) int64, the ray group of each slot, or
-    ``None`` with one group.
+    ``None`` with one group. ``shown`` (K,) bool, or ``None`` if all are: a mixer gives slots that are not shown no
+    share, but its allocation still sees them, so rays of which they had no share stay as they were.
     """
 
     slots: Tensor
@@ -44,6 +45,7 @@ class PreparedSlots:
     mixing_keys: Tensor | None = None
     visible: Tensor | None = None
     group: Tensor | None = None
+    shown: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ class MixerDecoder(nn.Module):
         rays, x = self.allocation(origins.flatten(1, 2), directions.flatten(1, 2), prepared)
         logits = (self.query(x) @ prepared.mixing_keys.mT).float() * self.scale
         logits = take_groups(logits.unflatten(1, (groups, -1)), prepared.group)
-        weights = torch.softmax(hide(logits, prepared.visible), -1)
+        logits = hide(logits, prepared.visible)
+        logits = hide(logits, None if prepared.shown is None else prepared.shown[None])
+        weights = torch.softmax(logits, -1)
         rays = self._own_rays(rays.unflatten(1, (groups, -1)), weights, prepared.group)
         # A matrix product: the products weight x slot of all rays, held at once, would fill any memory.
         mixed = weights.to(prepared.slots.dtype) @ prepared.slots

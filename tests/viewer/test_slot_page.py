@@ -98,6 +98,18 @@ def test_a_frame_agrees_with_the_decoder_and_a_hidden_slot_with_a_removed_one(op
     assert opened.page.title() == "A & B" and opened.errors == []
 
 
+def test_a_slot_that_an_edit_removed_is_gone_from_picture_and_list(visit, made, tmp_path):
+    model, saved = made
+    slot = int(picture(model, saved).mask.flatten().mode().values)
+    gone = SavedSlots(**{**vars(saved), "operations": (MOVE, {"op": "remove", "slot": slot})})
+    export_slots(pack_scene(model, gone), tmp_path / "site")
+    page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}", size=(400, 300)).ready()
+    assert agree(page.frame(), picture(model, gone).colour)
+    assert slot not in [each["number"] for each in page.page.evaluate("smerf.slots()")]
+    page.page.get_by_role("button", name="Masks").click()
+    assert page.errors == []
+
+
 def test_a_model_that_thinks_in_its_first_camera_is_drawn_from_anywhere(visit, tmp_path):
     model, saved = make(settings=("frame=reference", "decoder.layers=1", "decoder.render_layers=1"))
     export_slots(pack_scene(model, saved), tmp_path / "site")

@@ -57,7 +57,7 @@ def press(window, key, mods=0):
 
 
 def test_frames_agree_with_the_decoder_at_odd_sizes_too(gl):
-    model, saved = make([MOVE])
+    model, saved = make([MOVE, {"op": "remove", "slot": 2}])
     painter = SlotPainter(pack_scene(model, saved))
     for size in (SIZE, (30, 25)):
         wanted = picture(model, saved, size)
