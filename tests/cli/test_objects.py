@@ -253,6 +253,15 @@ def test_wrong_edits(smerf, slots, tmp_path, words, code, message):
     assert result == code and message in err and not out.exists()
 
 
+def test_views_of_another_kind_than_the_model_knows_are_noted(smerf, scenes, run, tmp_path):
+    words = ("objects", "encode", scenes, "--model", run, "-o", tmp_path / "s.safetensors", "--overwrite")
+    assert smerf(*words)[2] == ""
+    facts = json.loads((scenes / "set.json").read_text())
+    (scenes / "set.json").write_text(json.dumps(facts | {"source": {"kind": "kubric"}}))
+    code, _, err = smerf(*words)
+    assert code == 0 and "the recipe easy alone" in err
+
+
 def test_figures_of_a_model(smerf, scenes, run):
     code, out, err = smerf("objects", "eval", scenes, "--model", run, "--json", "-q")
     assert code == 0, err
@@ -273,6 +282,8 @@ def test_errors_name_what_is_wrong(smerf, scenes, run, slots, tmp_path):
     assert code == 2 and "--scene 6" in err
     code, _, err = smerf("objects", "encode", scenes, "--model", tmp_path, "-o", tmp_path / "s.safetensors")
     assert code == 2 and "objects train" in err
+    code, _, err = smerf("export", slots, "-o", tmp_path / "site")
+    assert code == 2 and "smerf objects export" in err
     slots.write_bytes(slots.read_bytes()[:100])
     code, _, err = smerf("objects", "render", slots, "-o", tmp_path / "p")
     assert code == 4 and "slots.safetensors" in err
