@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -93,9 +92,9 @@ class ObjectsTrainer:
             self.model = Osrt(self.config).to(self.device)
             self.broadcast: BroadcastDecoder | None = None
             if self.config.training.broadcast_steps:
-                decoder, slots = self.config.decoder, self.config.slots
-                self.broadcast = BroadcastDecoder(decoder, self.config.rays, slots.width).to(self.device)
-        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+                self.broadcast = self._new_broadcast()
+        self.average = _copied(self.model)
+        self.broadcast_average = {} if self.broadcast is None else _copied(self.broadcast)
         self.generator = torch.Generator().manual_seed(self.seed * 1000 + 1 + self.rank)
         fused = self.device == "cpu"
         self._adam = torch.optim.Adam(self._parameters(), lr=self.config.training.lr, fused=fused)
@@ -106,6 +105,10 @@ class ObjectsTrainer:
                     part.compile(dynamic=False)
         self.step = 0
         self.best_ari = -1.0
+
+    def _new_broadcast(self) -> BroadcastDecoder:
+        config = self.config
+        return BroadcastDecoder(config.decoder, config.rays, config.slots.width).to(self.device)
 
     def start_from(self, model: Osrt) -> None:
         """Take the weights of another model of the same sizes in place of random ones.
@@ -119,7 +122,7 @@ class ObjectsTrainer:
             raise InvalidDataError(
                 f"the model to start from has other sizes than preset {self.config.preset} ({error})"
             ) from error
-        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.average = _copied(self.model)
 
     def _parameters(self) -> list[nn.Parameter]:
         extra = [] if self.broadcast is None else list(self.broadcast.parameters())
@@ -186,6 +189,8 @@ class ObjectsTrainer:
     def advance(self) -> float:
         """Take one optimiser step and return its loss."""
         training = self.config.training
+        if self.is_taught and self.step == training.broadcast_steps:
+            self._hand_over()
         share = max(1, training.batch // self.processes)
         chosen = torch.randint(len(self.scenes), (share,), generator=self.generator)
         batch = self.scenes.batch(
@@ -212,9 +217,16 @@ class ObjectsTrainer:
         self.step += 1
         # Early averages would remember the start; a short memory at first does not.
         decay = min(training.ema, (1.0 + self.step) / (10.0 + self.step))
-        latest = self.model.state_dict()
-        torch._foreach_lerp_([self.average[name] for name in latest], list(latest.values()), 1.0 - decay)
+        _follow(self.average, self.model, 1.0 - decay)
+        if self.broadcast is not None and self.step <= training.broadcast_steps:
+            _follow(self.broadcast_average, self.broadcast, 1.0 - decay)
         return float(loss.detach())
+
+    def _hand_over(self) -> None:
+        """Let slots and first decoder rest at their averages, which are better than where they happen to be."""
+        assert self.broadcast is not None
+        self.model.load_state_dict(self.average)
+        self.broadcast.load_state_dict(self.broadcast_average)
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         if self.processes == 1:
@@ -239,7 +251,10 @@ class ObjectsTrainer:
         """Measure the averaged weights on the held-out scenes (see ``evaluate_scenes``)."""
         model = self.averaged()
         # At the very step of the change the second decoder has not learned anything yet.
-        decoder = self.broadcast if self.step <= self.config.training.broadcast_steps else None
+        decoder = None
+        if self.broadcast is not None and self.step <= self.config.training.broadcast_steps:
+            decoder = self._new_broadcast()
+            decoder.load_state_dict(self.broadcast_average)
         views = self.config.training.input_views
         self.scores = evaluate_scenes(model, self.held_out, views, decoder=decoder)
         self.best_ari = max(self.best_ari, self.scores.get("fg_ari", -1.0))
@@ -263,6 +278,7 @@ class ObjectsTrainer:
         result |= {f"average.{name}": value for name, value in self.average.items()}
         if self.broadcast is not None:
             result |= {f"broadcast.{name}": value for name, value in self.broadcast.state_dict().items()}
+            result |= {f"broadcast_average.{name}": value for name, value in self.broadcast_average.items()}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"adam.{index}.{name}"] = torch.as_tensor(value)
@@ -289,6 +305,9 @@ class ObjectsTrainer:
             self.average[name].copy_(value)
         if self.broadcast is not None:
             self.broadcast.load_state_dict(part("broadcast."))
+            self.broadcast_average = _copied(self.broadcast)
+            for name, value in part("broadcast_average.").items():
+                self.broadcast_average[name].copy_(value)
         for index, parameter in enumerate(self._parameters()):
             moments = part(f"adam.{index}.")
             if moments:
@@ -348,6 +367,11 @@ class ObjectsTrainer:
         return bool(flag.item() > 0)
 
 
-def with_seed(config: ObjectsConfig, seed: int) -> ObjectsConfig:
-    """Return the config with another seed."""
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def _follow(average: dict[str, Tensor], module: nn.Module, share: float) -> None:
+    """Move averages by a share of the way to the present weights."""
+    latest = module.state_dict()
+    torch._foreach_lerp_([average[name] for name in latest], list(latest.values()), share)

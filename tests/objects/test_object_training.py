@@ -85,6 +85,21 @@ def test_a_stopped_training_continues_as_if_it_had_not_been(scenes, tmp_path):
         assert torch.equal(value, second.average[name]), name
 
 
+def test_a_training_stopped_before_the_decoders_change_continues_exactly(scenes):
+    config = tiny_config(*SHORT, "training.broadcast_steps=4", "training.teach=0.1")
+    whole = ObjectsTrainer(scenes, config)
+    for _ in range(6):
+        whole.advance()
+    first, second = ObjectsTrainer(scenes, config), ObjectsTrainer(scenes, config)
+    for _ in range(3):
+        first.advance()
+    second.restore({k: v.clone() for k, v in first.tensors().items()}, json.loads(json.dumps(first.state())))
+    for _ in range(3):
+        second.advance()
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
+
+
 def test_a_mixer_may_begin_as_a_broadcast_decoder(scenes):
     trainer = ObjectsTrainer(scenes, tiny_config(*SHORT, "training.broadcast_steps=3"))
     before = {name: p.clone() for name, p in trainer.model.decoder.named_parameters()}
@@ -110,6 +125,14 @@ def test_the_first_decoder_teaches_the_second_while_the_slots_rest(scenes):
     for _ in range(2):
         trainer.advance()
     assert trainer.is_taught
+    averages = {name: value.clone() for name, value in trainer.average.items() if "decoder" not in name}
+    first_average = {name: value.clone() for name, value in trainer.broadcast_average.items()}
+    trainer.advance()
+    weights = trainer.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in averages.items())
+    assert all(
+        torch.equal(value, first_average[name]) for name, value in trainer.broadcast.state_dict().items()
+    )
     resting = [*trainer.model.encoder.parameters(), *trainer.model.slots.parameters()]
     before = [p.clone() for p in (*resting, *trainer.broadcast.parameters())]
 
