@@ -154,6 +154,9 @@ class TrainingConfig:
     teach: float = 0.0
     """Weight with which the shares of that first decoder teach those of the mixer. The encoder then rests to the end,
     every other step is on edited scenes as the first decoder draws them, and the learning rate begins anew."""
+    margin: float = 0.0
+    """Advantage in logits that the taught shares give to objects over a shared background, which is drawn surely and so
+    takes the pixels of unsure edges. More of it finds more of the objects and more floor around them."""
     background: float = 0.0
     """Weight of a prior that the background, the shared slot or else the largest of a scene, covers as much as it can:
     floor that any slot could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with

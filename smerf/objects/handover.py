@@ -8,6 +8,7 @@ draws of edited scenes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from smerf.objects.decoders import BroadcastDecoder, Decoded, PreparedSlots
 from smerf.objects.model import Osrt
 from smerf.objects.scenes import RayBatch
 
-__all__ = ["RandomEdit", "random_edit", "share_loss", "taught_loss"]
+__all__ = ["RandomEdit", "favour_objects", "random_edit", "share_loss", "taught_loss"]
 
 _REACH = 1.2
 
@@ -60,6 +61,12 @@ def random_edit(batch: RayBatch, count: int, first: int, generator: torch.Genera
     )
 
 
+def favour_objects(shares: Tensor, margin: float) -> Tensor:
+    """Return the shares (B, R, K) with the logit of the first slot, the background, lowered by ``margin``."""
+    lowered = torch.cat([shares[..., :1] * math.exp(-margin), shares[..., 1:]], -1)
+    return lowered / lowered.sum(-1, keepdim=True).clamp_min(1e-8)
+
+
 def share_loss(shares: Tensor, wanted: Tensor) -> Tensor:
     """Return the mean cross entropy of ``shares`` against ``wanted``, both (B, R, K) with sum 1."""
     return -(wanted * shares.clamp_min(1e-8).log()).sum(-1).mean()
@@ -72,6 +79,7 @@ def taught_loss(
     batch: RayBatch,
     weight: float,
     edit: RandomEdit | None = None,
+    margin: float = 0.0,
 ) -> Tensor:
     """Return the loss of the model's decoder: squared error of colours, and ``weight`` times that of its shares.
 
@@ -84,6 +92,7 @@ def taught_loss(
         batch: Rays and their colours.
         weight: Of the cross entropy of shares.
         edit: Of these scenes.
+        margin: See ``favour_objects``; 0 where the background is no slot in particular.
     """
 
     def drawn(decoder: torch.nn.Module) -> Decoded:
@@ -96,4 +105,5 @@ def taught_loss(
         wanted = drawn(teacher)
     decoded = drawn(model.decoder)
     colours = batch.colours if edit is None else wanted.colour
-    return (decoded.colour - colours).square().mean() + weight * share_loss(decoded.weights, wanted.weights)
+    shares = favour_objects(wanted.weights, margin)
+    return (decoded.colour - colours).square().mean() + weight * share_loss(decoded.weights, shares)

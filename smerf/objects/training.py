@@ -180,11 +180,13 @@ class ObjectsTrainer:
     def _taught_loss(self, slots: Tensor, batch: RayBatch) -> Tensor:
         """Every other step is on edited scenes."""
         assert self.broadcast is not None
+        training = self.config.training
+        margin = 0.0 if self._background is None else training.margin
         edit = None
         if self.step % 2:
             first = 0 if self._background is None else 1
             edit = random_edit(batch, slots.shape[1], first, self.generator)
-        return taught_loss(self.model, self.broadcast, slots, batch, self.config.training.teach, edit)
+        return taught_loss(self.model, self.broadcast, slots, batch, training.teach, edit, margin)
 
     def advance(self) -> float:
         """Take one optimiser step and return its loss."""

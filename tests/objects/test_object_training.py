@@ -15,7 +15,7 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import PRESETS
 from smerf.objects.editing import rigid_transform
 from smerf.objects.evaluate import evaluate_scenes
-from smerf.objects.handover import random_edit, share_loss
+from smerf.objects.handover import favour_objects, random_edit, share_loss
 from smerf.objects.rays import view_rays
 from smerf.objects.stage import train_objects
 from smerf.objects.store import (
@@ -172,6 +172,15 @@ def test_edits_to_learn_from_leave_the_background_alone(scenes):
     shift = edits[0].origins[:, 1] - edits[0].origins[:, 0]
     assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-5)
     assert (shift[..., 2] == 0).all() and shift[..., :2].abs().max() > 0.1
+
+
+def test_a_margin_favours_objects_over_the_background_alone():
+    shares = torch.tensor([[[0.6, 0.3, 0.1]]])
+    favoured = favour_objects(shares, 1.0)
+    assert favoured.sum() == pytest.approx(1.0) and favoured.argmax() == 1
+    assert (favoured[..., 1] / favoured[..., 2]).item() == pytest.approx(3.0, abs=1e-5)
+    assert torch.allclose(favour_objects(shares, 0.0), shares)
+    assert torch.isfinite(favour_objects(torch.tensor([[[1.0, 0.0, 0.0]]]), 50.0)).all()
 
 
 def test_shares_are_learned_from_shares():
