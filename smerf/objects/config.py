@@ -257,16 +257,16 @@ PRESETS: dict[str, ObjectsConfig] = {
     ),
 }  # fmt: skip
 # What learned on scenes of the recipe ``easy``: a light slab in the ray code, rays where the photos have
-# contrast, and a Spatial Broadcast decoder for the first third.
+# contrast, one background for all scenes, and a Spatial Broadcast decoder that then teaches the mixer.
 PRESETS["cpu-easy"] = dataclasses.replace(
     PRESETS["cpu-tiny"],
     preset="cpu-easy",
     image=(24, 24),
     rays=dataclasses.replace(_SMALL_CODE, slab_octaves=4),
-    slots=dataclasses.replace(PRESETS["cpu-tiny"].slots, count=4),
+    slots=dataclasses.replace(PRESETS["cpu-tiny"].slots, count=4, shared_background=True),
     training=dataclasses.replace(
-        PRESETS["cpu-tiny"].training, lr=1e-3, warmup=100, decay=0.4, decay_steps=4000, contrast=0.5,
-        steps=8000, ema=0.99, broadcast_steps=3000, evaluate_every=500, stuck_step=3000,
+        PRESETS["cpu-tiny"].training, lr=1e-3, warmup=100, decay=0.25, decay_steps=3500, contrast=0.5,
+        steps=5000, ema=0.99, broadcast_steps=3500, teach=0.05, margin=2.0, evaluate_every=500, stuck_step=3000,
     ),
 )  # fmt: skip
 """Named configurations."""
