@@ -133,7 +133,7 @@ def draw_page(
             url = page.evaluate("document.querySelector('canvas').toDataURL()")
             device = page.evaluate(DEVICE)
             page.goto(f"{server.url}?dpr=1")
-            page.evaluate("smerf.ready")
+            page.wait_for_function("smerf.stats().renderWidth > 0")
             page.evaluate(WATCH)
             page.locator("canvas").focus()
             page.keyboard.down("ArrowLeft")
@@ -141,7 +141,6 @@ def draw_page(
             gaps, shown = page.evaluate("[gaps, shown.slice(-100)]")
             page.keyboard.up("ArrowLeft")
             if screenshot:
-                page.evaluate("smerf.ready")
                 page.screenshot(path=screenshot)
         browser.close()
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))

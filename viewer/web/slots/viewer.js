@@ -31,7 +31,7 @@ export class SlotViewer {
     this.version = 0;
     this.finishedVersion = -1;
     this.lastMove = -Infinity;
-    this.pixelMs = PREVIEW_MS / 2000;
+    this.pixelMs = PREVIEW_MS / MIN_PREVIEW_PIXELS;
     this.frameMs = 0;
     this.frameTimes = [];
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
