@@ -4,11 +4,13 @@
 
 Scenes of the recipe that the model was trained on, of another seed. The slot of each true object is found by the
 overlap of their masks. *Removal*: of the pixels that change by more than 0.05, the share that the slot owned, alone or
-with a border of one pixel. *Movement*: the slot is moved along x and y, the true scene is drawn with the object moved
-likewise, and the masks of both are compared (IoU) in views that were not given; beside it the IoU without any edit,
-and the IoU that one gets without moving the mask. The mask alone: how far its middle goes against how far the true
-one goes, in pixels, in every view; 1 is right. A slot's mask holds the floor that it draws as well, so both are taken
-over the pixels that it draws in another colour than the scene without it.
+with a border of one pixel, and the share in which it had any part (0.1 or more); the mean change where it had none
+(below 0.02); and the error against the true scene drawn without the object, in its own pixels. *Movement*: the slot
+is moved along x and y, the true scene is drawn with the object moved likewise, and the masks of both are compared
+(IoU) in views that were not given; beside it the IoU without any edit, and the IoU that one gets without moving the
+mask. The mask alone: how far its middle goes against how far the true one goes, in pixels, in every view; 1 is right.
+A slot's mask may hold floor that it draws as well, so both are taken over the pixels that it draws in another colour
+than the scene without it.
 
 --sheet draws the first scene: the input; novel views, their masks, and after three edits (an object removed, one
 moved, one copied from another scene).
@@ -20,7 +22,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import time
 from pathlib import Path
 from statistics import median
@@ -35,6 +36,7 @@ from smerf.objects.raycast import Bodies, Look
 from smerf.objects.rendering import SlotRenderer, background_slot, paint_masks
 from smerf.objects.scenes import SceneSet
 from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.runs.environment import describe_environment
 
 
 def plain_look(recipe: Recipe, count: int) -> Look:
@@ -58,11 +60,18 @@ def moved(bodies: Bodies, index: int, shift: Tensor) -> Bodies:
     return dataclasses.replace(bodies, centre=centre)
 
 
+def without(bodies: Bodies, index: int) -> Bodies:
+    kind = bodies.kind.clone()
+    kind[:, index] = -1
+    return dataclasses.replace(bodies, kind=kind)
+
+
 def pictures(renderer: SlotRenderer, scene: SceneSet, views: range) -> tuple[Tensor, Tensor]:
+    """Return colours (V, H, W, 3) and shares (V, H, W, K) of views."""
     drawn = [
         renderer.draw(scene.cam_pos[0, v], scene.cam_R[0, v], scene.fov_x[0, v], scene.size) for v in views
     ]
-    return torch.stack([p.colour for p in drawn]), torch.stack([p.mask for p in drawn])
+    return torch.stack([p.colour for p in drawn]), torch.stack([p.weights for p in drawn])
 
 
 def middles(mask: Tensor) -> Tensor:
@@ -84,7 +93,31 @@ def progress_along(before: Tensor, after: Tensor, true_before: Tensor, true_afte
     return share[usable].tolist()
 
 
-def draw_sheet(model: Osrt, saved: SavedSlots, other: SavedSlots, scene: SceneSet, path: Path) -> None:
+def farthest_object(
+    model: Osrt, saved: SavedSlots, others: list[SavedSlots], scene: SceneSet
+) -> tuple[SavedSlots, int]:
+    """Return the scene and the slot of an object that covers least of this scene's objects in its first novel view."""
+    camera = (scene.cam_pos[0, 1], scene.cam_R[0, 1], scene.fov_x[0, 1], scene.size)
+
+    def mask(which: SavedSlots) -> tuple[Tensor, int]:
+        picture = SlotRenderer(model, which).draw(*camera)
+        return picture.mask, background_slot(picture.weights[None])
+
+    own, background = mask(saved)
+    taken = grown((own != background)[None])[0]
+    best = (others[0], 0, 2.0)
+    for other in others:
+        found, background = mask(other)
+        for slot in range(len(other.slots)):
+            covered = found == slot
+            # A few pixels are an object that another slot hides, or none.
+            if slot != background and covered.float().mean() > 0.03:
+                overlap = float((covered & taken).sum() / covered.sum())
+                best = min(best, (other, slot, overlap), key=lambda candidate: candidate[2])
+    return best[:2]
+
+
+def draw_sheet(model: Osrt, saved: SavedSlots, others: list[SavedSlots], scene: SceneSet, path: Path) -> None:
     """Draw the rows of the sheet at 96 pixels a side, with a line of text above each."""
     from PIL import Image, ImageDraw
 
@@ -111,6 +144,7 @@ def draw_sheet(model: Osrt, saved: SavedSlots, other: SavedSlots, scene: SceneSe
     # The two slots whose absence changes most are objects.
     first, second = sorted(range(len(changes)), key=lambda slot: -changes[slot])[:2]
     beside = path.with_name(path.stem + "-other.safetensors")
+    other, copied = farthest_object(model, saved, others, scene)
     save_slots(other, beside)
     truth = [
         np.asarray(Image.fromarray(scene.rgb[0, v].numpy()).resize((side, side), 0)) for v in (0, *views)
@@ -121,7 +155,7 @@ def draw_sheet(model: Osrt, saved: SavedSlots, other: SavedSlots, scene: SceneSe
         ("masks", row(masks=True)),
         (f"slot {first} removed", row(({"op": "remove", "slot": first},))),
         (f"slot {second} moved by 0.8", row(({"op": "move", "slot": second, "translate": [0.0, 0.8, 0.0]},))),
-        ("a slot of another scene copied in", row(({"op": "copy", "from": beside.name, "slot": first},))),
+        ("a slot of another scene copied in", row(({"op": "copy", "from": beside.name, "slot": copied},))),
     ]
     sheet = Image.new("RGB", (5 * (side + gap) + gap, len(rows) * (side + line + gap)), (250, 250, 250))
     pen = ImageDraw.Draw(sheet)
@@ -154,7 +188,8 @@ def main() -> None:
     views = range(inputs, recipe.views)
     generator = torch.Generator().manual_seed(args.seed)
     began = time.perf_counter()
-    own, near, still, unmoved, after, progress = [], [], [], [], [], []
+    own, near, part, elsewhere, filled, present = [], [], [], [], [], []
+    still, unmoved, after, progress = [], [], [], []
     kept: list[tuple[SavedSlots, SceneSet]] = []
     for _ in range(args.scenes):
         bodies = place_bodies(recipe, 1, generator)
@@ -171,7 +206,8 @@ def main() -> None:
             model_digest(model), "",
         )  # fmt: skip
         kept.append((saved, scene))
-        colour, mask = pictures(SlotRenderer(model, saved), scene, views)
+        colour, weights = pictures(SlotRenderer(model, saved), scene, views)
+        mask = weights.argmax(-1)
         truth = scene.seg[0, inputs:]
         for index in range(int((bodies.kind[0] >= 0).sum())):
             object_mask = truth == index + 1
@@ -180,9 +216,15 @@ def main() -> None:
             slot = max(range(len(slots)), key=lambda k: iou(mask == k, object_mask))
             still.append(iou(mask == slot, object_mask))
             gone = dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},))
-            without = pictures(SlotRenderer(model, gone), scene, views)[0]
-            change = (without - colour).abs().amax(-1) > 0.05
+            alone = pictures(SlotRenderer(model, gone), scene, views)[0]
+            difference = (alone - colour).abs().amax(-1)
+            change = difference > 0.05
+            empty = draw(without(bodies, index), look, *cameras, recipe).images(slice(inputs, None))[0]
+            filled.append(float((alone - empty).abs()[object_mask].mean()))
+            present.append(float((colour - empty).abs()[object_mask].mean()))
+            elsewhere.append(float(difference[weights[..., slot] < 0.02].mean()))
             if change.any():
+                part.append(float((change & (weights[..., slot] >= 0.1)).sum() / change.sum()))
                 own.append(float((change & (mask == slot)).sum() / change.sum()))
                 near.append(float((change & grown(mask == slot)).sum() / change.sum()))
             # Towards the middle of the scene, where the model has seen objects stand.
@@ -190,17 +232,17 @@ def main() -> None:
             shift[:2] = -args.shift * torch.nn.functional.normalize(bodies.centre[0, index, :2], dim=0)
             operation = {"op": "move", "slot": slot, "translate": shift.tolist()}
             edited = dataclasses.replace(saved, operations=(operation,))
-            new_colour, new_mask = pictures(SlotRenderer(model, edited), scene, views)
-            new_mask = new_mask == slot
+            new_colour, new_weights = pictures(SlotRenderer(model, edited), scene, views)
+            new_mask = new_weights.argmax(-1) == slot
             new_truth = draw(moved(bodies, index, shift), look, *cameras, recipe).seg[0, inputs:] == index + 1
             after.append(iou(new_mask, new_truth))
             unmoved.append(iou(mask == slot, new_truth))
-            new_change = (without - new_colour).abs().amax(-1) > 0.05
+            new_change = (alone - new_colour).abs().amax(-1) > 0.05
             moves = progress_along(change & (mask == slot), new_change & new_mask, object_mask, new_truth)
             progress.extend(moves)
 
     if args.sheet:
-        draw_sheet(model, kept[0][0], kept[-1][0], kept[0][1], args.sheet)
+        draw_sheet(model, kept[0][0], [each for each, _ in kept[1:]], kept[0][1], args.sheet)
 
     def mean(values: list) -> float:
         return sum(values) / max(len(values), 1)
@@ -208,6 +250,10 @@ def main() -> None:
     results = {
         "removal: changed pixels that the slot owned": mean(own),
         "removal: the same with a border of one pixel": mean(near),
+        "removal: changed pixels in which it had a part": mean(part),
+        "removal: mean change of pixels in which it had none": mean(elsewhere),
+        "removal: error in the object's pixels, true scene without it": mean(filled),
+        "the same without the removal": mean(present),
         "mask of the slot against the object, no edit (IoU)": mean(still),
         f"moved by {args.shift}: mask against the moved object (IoU)": mean(after),
         f"moved by {args.shift}: unmoved mask against the moved object (IoU)": mean(unmoved),
@@ -222,7 +268,7 @@ def main() -> None:
     for name, value in results.items():
         print(f"{name:62s} {value:6.3f}")
     if args.json:
-        device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+        device = f"{describe_environment()['processor']}, {os.cpu_count()} CPUs"
         facts = {"scenes": args.scenes, "device": device, "versions": {"torch": torch.__version__}}
         args.json.write_text(
             json.dumps([{"name": n, "value": v, **facts} for n, v in results.items()], indent=1)

@@ -13,19 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 from pathlib import Path
 
 import torch
 
-from smerf.objects.config import PRESETS, apply_settings, make_config
+from smerf.objects.config import PRESETS, ObjectsConfig, apply_settings, make_config
 from smerf.objects.evaluate import evaluate_scenes
 from smerf.objects.generate import Recipe, generate_scenes
 from smerf.objects.readers import open_scenes
+from smerf.objects.scenes import SceneSet
 from smerf.objects.stage import train_objects
 from smerf.objects.store import MODEL_FILE, load_model
+from smerf.runs.environment import describe_environment
 
 SCORES = ("psnr", "fg_ari", "ari", "miou")
 
@@ -33,6 +34,22 @@ SCORES = ("psnr", "fg_ari", "ari", "miou")
 def processor_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def train(scenes: SceneSet, config: ObjectsConfig, folder: Path, device: str) -> float | None:
+    """Train unless the folder holds a model; return the processor's seconds over all parts, ``None`` if unknown."""
+    note = folder / "processor_seconds.json"
+    before = json.loads(note.read_text()) if note.is_file() else 0.0
+    if (folder / MODEL_FILE).is_file():
+        return before or None
+    began = processor_seconds()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        train_objects(scenes, config, folder=folder, device=device)
+    finally:
+        spent = before + processor_seconds() - began
+        note.write_text(json.dumps(spent))
+    return spent
 
 
 def main() -> None:
@@ -60,11 +77,7 @@ def main() -> None:
     for seed in args.seeds:
         config = apply_settings(make_config(args.preset, (), seed), tuple(args.set))
         folder = args.output / f"seed-{seed}"
-        began = processor_seconds()
-        if not (folder / MODEL_FILE).is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            train_objects(scenes, config, folder=folder, device=args.device)
-        spent = processor_seconds() - began
+        spent = train(scenes, config, folder, args.device)
         model, record = load_model(folder / MODEL_FILE)
         scores = evaluate_scenes(model, test, config.training.input_views)
         records.append(
@@ -75,12 +88,13 @@ def main() -> None:
                 "seconds": record["seconds"],
                 "processor_seconds": spent,
                 **scores,
-                "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
+                "device": f"{describe_environment()['processor']}, {os.cpu_count()} CPUs",
                 "versions": {"torch": torch.__version__},
             }
         )
         shown = " ".join(f"{scores[name]:8.3f}" for name in SCORES)
-        print(f"{seed:6d} {record['steps']:7d} {record['seconds']:8.0f} {spent:7.0f} {shown}", flush=True)
+        taken = "unknown" if spent is None else f"{spent:.0f}"
+        print(f"{seed:6d} {record['steps']:7d} {record['seconds']:8.0f} {taken:>7s} {shown}", flush=True)
         if args.json:
             args.json.write_text(json.dumps(records, indent=1))
     for name, choose in (("least", min), ("median", statistics.median), ("most", max)):

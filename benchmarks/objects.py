@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from torch import Tensor
 from smerf.objects.config import PRESETS, ObjectsConfig
 from smerf.objects.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
 from smerf.objects.rays import look_at, view_rays
+from smerf.runs.environment import describe_environment
 
 CHUNK = 4096
 
@@ -107,11 +107,7 @@ def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list
             elementwise.mixed(part, slots) for part in weights.split(CHUNK, 1)
         ]
         times = time_in_turns(candidates, repeats, device)
-    name = (
-        torch.cuda.get_device_name()
-        if device.startswith("cuda")
-        else platform.processor() or platform.machine()
-    )
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else describe_environment()["processor"]
     records = []
     for method, peer in (
         ("Slot Mixer", "mixing elementwise"),

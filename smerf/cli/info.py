@@ -1,4 +1,4 @@
-"""``smerf info``: what a run, a capture or a baked scene holds."""
+"""``smerf info``: what a run, a capture, a baked scene, or a file of object scenes holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Say what a run, a capture or a baked scene holds.
+    """Say what a run, a capture, a baked scene, a set of object scenes, or a file of slots holds.
 
     Examples:
       smerf info runs/tabletop
@@ -24,7 +24,7 @@ class Options(Common):
     """
 
     path: Positional[Annotated[Path, tyro.conf.arg(metavar="PATH")]]
-    """Run folder, capture, or baked scene."""
+    """Run folder, capture, baked scene, set of object scenes, file of slots or of an object model."""
     json: Json = False
     """Print JSON."""
 
@@ -57,6 +57,10 @@ def describe(path: Path) -> dict[str, Any]:
         return _describe_objects(run_folder) if is_objects else _describe_run(run_folder)
     if path.is_dir() and ((path / "manifest.json").is_file() or any(path.glob("sm_*/scene_params.json"))):
         return _describe_scene(path)
+    if (path / "set.json").is_file():
+        return _describe_object_scenes(path)
+    if path.suffix == ".safetensors":
+        return _describe_tensors(path)
     return _describe_capture(path)
 
 
@@ -102,6 +106,45 @@ def _describe_objects(run_folder: Any) -> dict[str, Any]:
     record = read_json(folder / "record.json")
     keys = ("finished", "steps", "seed", "restarts", "seconds", "data", "scores", "machine", "config")
     return facts | {"state": "done"} | {key: record[key] for key in keys if key in record}
+
+
+def _describe_object_scenes(path: Path) -> dict[str, Any]:
+    from smerf.objects.scenes import load_scenes
+    from smerf.runs.files import read_json
+
+    scenes = load_scenes(path, limit=1)
+    return {
+        "what": "object scenes",
+        "path": str(path),
+        "scenes": read_json(path / "set.json").get("scenes"),
+        "views": scenes.views,
+        "size": f"{scenes.size[1]}x{scenes.size[0]}",
+        "depth": scenes.depth is not None,
+        "source": scenes.source,
+    }
+
+
+def _describe_tensors(path: Path) -> dict[str, Any]:
+    from smerf.config import to_dict
+    from smerf.objects.store import load_model, load_slots
+    from smerf.runs.tensors import read_format
+
+    if read_format(path).startswith("smerf-slots"):
+        saved = load_slots(path)
+        return {
+            "what": "slots",
+            "path": str(path),
+            "slots": len(saved.slots),
+            "width": saved.slots.shape[1],
+            "views": len(saved.cam_pos),
+            "size": f"{saved.size[1]}x{saved.size[0]}",
+            "model": f"{saved.where} ({saved.model})",
+            "operations": list(saved.operations),
+        }
+    model, record = load_model(path)
+    facts = {"what": "object model", "path": str(path), "parameters": model.count_parameters()["total"]}
+    keys = ("finished", "steps", "seed", "seconds", "data", "scores", "machine")
+    return facts | {key: record[key] for key in keys if key in record} | {"config": to_dict(model.config)}
 
 
 def _describe_scene(path: Path) -> dict[str, Any]:

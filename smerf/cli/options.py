@@ -89,7 +89,9 @@ def scene_folder(path: Path) -> Path:
             raise UsageError(f"{path}: nothing is baked yet; smerf bake {path} does it")
         return run.folder("baked")
     if not path.is_dir():
-        raise UsageError(f"{path}: {'is not a folder' if path.exists() else 'does not exist'}")
+        slots = "holds slots; smerf objects export and smerf objects render take them"
+        problem = slots if path.suffix == ".safetensors" else "is not a folder"
+        raise UsageError(f"{path}: {problem if path.exists() else 'does not exist'}")
     return path
 
 

@@ -87,6 +87,9 @@ class SlotConfig:
     """Rounds of attention."""
     start: Literal["learned", "random"] = "learned"
     """One learned start for each slot, or draws from one learned Gaussian, which lets K change later."""
+    shared_background: bool = False
+    """Whether the first slot competes for tokens but keeps its start, the same in every scene: for sets whose scenes
+    stand before one background, which the slots of objects need not learn then. Needs learned starts."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,16 @@ class TrainingConfig:
     broadcast_steps: int = 0
     """Steps in which a mixer model first learns with a Spatial Broadcast decoder, which is then dropped; the encoder
     rests for a quarter as many steps after that."""
+    teach: float = 0.0
+    """Weight with which the shares of that first decoder teach those of the mixer. The encoder then rests to the end,
+    every other step is on edited scenes as the first decoder draws them, and the learning rate begins anew."""
+    margin: float = 0.0
+    """Advantage in logits that the taught shares give to objects over a shared background, which is drawn surely and so
+    takes the pixels of unsure edges. More of it finds more of the objects and more floor around them."""
     background: float = 0.0
-    """Weight of a prior that the largest slot of a scene, its background, covers as much as it can: floor that any slot
-    could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with everything."""
+    """Weight of a prior that the background, the shared slot or else the largest of a scene, covers as much as it can:
+    floor that any slot could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with
+    everything."""
     background_step: int = 1500
     """Step at which that prior begins; it grows to its weight over 500 steps."""
     evaluate_every: int = 1000
@@ -195,6 +205,10 @@ class ObjectsConfig:
             raise ValueError("a pose-free encoder needs encoder.positions and frame=reference")
         if self.slots.count == 0 and self.decoder.kind != "srt":
             raise ValueError(f"decoder.kind={self.decoder.kind} needs slots.count of at least 1")
+        if self.slots.shared_background and (self.slots.start != "learned" or self.slots.count < 2):
+            raise ValueError(
+                "slots.shared_background needs slots.start=learned and slots.count of at least 2"
+            )
 
 
 _SMALL_CODE = RayCode(6, -4, 5, -1)
@@ -243,16 +257,16 @@ PRESETS: dict[str, ObjectsConfig] = {
     ),
 }  # fmt: skip
 # What learned on scenes of the recipe ``easy``: a light slab in the ray code, rays where the photos have
-# contrast, and a Spatial Broadcast decoder for the first third.
+# contrast, one background for all scenes, and a Spatial Broadcast decoder that then teaches the mixer.
 PRESETS["cpu-easy"] = dataclasses.replace(
     PRESETS["cpu-tiny"],
     preset="cpu-easy",
     image=(24, 24),
     rays=dataclasses.replace(_SMALL_CODE, slab_octaves=4),
-    slots=dataclasses.replace(PRESETS["cpu-tiny"].slots, count=4),
+    slots=dataclasses.replace(PRESETS["cpu-tiny"].slots, count=4, shared_background=True),
     training=dataclasses.replace(
-        PRESETS["cpu-tiny"].training, lr=1e-3, warmup=100, decay=0.4, decay_steps=4000, contrast=0.5,
-        steps=8000, ema=0.99, broadcast_steps=3000, evaluate_every=500, stuck_step=3000,
+        PRESETS["cpu-tiny"].training, lr=1e-3, warmup=100, decay=0.25, decay_steps=3500, contrast=0.5,
+        steps=5000, ema=0.99, broadcast_steps=3500, teach=0.05, margin=2.0, evaluate_every=500, stuck_step=3000,
     ),
 )  # fmt: skip
 """Named configurations."""

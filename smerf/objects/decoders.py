@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from smerf.objects.config import DecoderConfig, RayCode
 from smerf.objects.layers import Layer, mlp, projection
@@ -35,7 +36,8 @@ class PreparedSlots:
 
     ``slots`` (B, K, D); ``keys_values`` of each cross-attention layer; ``mixing_keys`` (B, K, inner);
     ``visible`` (B, K) bool, or ``None`` if all are; ``group`` (K,) int64, the ray group of each slot, or
-    ``None`` with one group.
+    ``None`` with one group. ``shown`` (K,) bool, or ``None`` if all are: a mixer gives slots that are not shown no
+    share, but its allocation still sees them, so rays of which they had no share stay as they were.
     """
 
     slots: Tensor
@@ -43,6 +45,7 @@ class PreparedSlots:
     mixing_keys: Tensor | None = None
     visible: Tensor | None = None
     group: Tensor | None = None
+    shown: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ class MixerDecoder(nn.Module):
         rays, x = self.allocation(origins.flatten(1, 2), directions.flatten(1, 2), prepared)
         logits = (self.query(x) @ prepared.mixing_keys.mT).float() * self.scale
         logits = take_groups(logits.unflatten(1, (groups, -1)), prepared.group)
-        weights = torch.softmax(hide(logits, prepared.visible), -1)
+        logits = hide(logits, prepared.visible)
+        logits = hide(logits, None if prepared.shown is None else prepared.shown[None])
+        weights = torch.softmax(logits, -1)
         rays = self._own_rays(rays.unflatten(1, (groups, -1)), weights, prepared.group)
         # A matrix product: the products weight x slot of all rays, held at once, would fill any memory.
         mixed = weights.to(prepared.slots.dtype) @ prepared.slots
@@ -178,15 +183,20 @@ class BroadcastDecoder(PlainSlots):
     ) -> Decoded:
         """Colour rays (B, G, R, 3)."""
         slots, group = prepared.slots, prepared.group
-        rays = encode_rays(origins, directions, self.code)
-        count, length = slots.shape[1], rays.shape[2]
-        rays = rays.expand(-1, count, -1, -1) if group is None else rays[:, group]
-        outputs = self.render(
-            torch.cat([rays.to(slots.dtype), slots[:, :, None].expand(-1, -1, length, -1)], -1)
-        ).float()
+        rays = encode_rays(origins, directions, self.code).to(slots.dtype)
+        # The first layer is linear, so what it makes of rays and of slots is computed apart and added.
+        first, *rest = self.render
+        of_rays, of_slots = first.weight.split([rays.shape[-1], slots.shape[-1]], 1)
+        hidden = functional.linear(rays, of_rays)
+        hidden = hidden if group is None else hidden[:, group]
+        hidden = hidden + functional.linear(slots, of_slots, first.bias)[:, :, None]
+        for part in rest:
+            hidden = part(hidden)
+        outputs = hidden.float()
         weights = torch.softmax(hide(outputs[..., 0].mT, prepared.visible), -1)
         colours = torch.sigmoid(outputs[..., 1:])
-        colour = torch.einsum("brk,bkrc->brc", weights, colours)
+        # Not as a matrix product, which autocast would round to half precision.
+        colour = (weights.mT[..., None] * colours).sum(1)
         return Decoded(colour, weights, colours.transpose(1, 2) if layers else None)
 
 

@@ -40,12 +40,14 @@ class EditedScene:
 
     ``slots`` (K, D); ``numbers`` the number of each in the file and its copies; ``group`` (K,) int64 the ray
     group of each, and ``motions`` (G, 4, 4) the rigid motion of each group, the first of which is the identity.
+    ``removed`` (J, D) are the slots that were there before.
     """
 
     slots: Tensor
     numbers: tuple[int, ...]
     group: Tensor
     motions: Tensor
+    removed: Tensor
 
     @property
     def is_moved(self) -> bool:
@@ -151,8 +153,13 @@ def apply_operations(saved: SavedSlots, folder: Path) -> EditedScene:
         if not same:
             unique.append(motions[number])
         group.append(same[0] if same else len(unique) - 1)
+    gone = [slots[number] for number, present in enumerate(is_there) if not present]
     return EditedScene(
-        torch.stack([slots[number] for number in kept]), tuple(kept), torch.tensor(group), torch.stack(unique)
+        torch.stack([slots[number] for number in kept]),
+        tuple(kept),
+        torch.tensor(group),
+        torch.stack(unique),
+        torch.stack(gone) if gone else saved.slots[:0],
     )
 
 

@@ -174,4 +174,6 @@ class SlotAttention(nn.Module):
             slots = self.cell(updates.flatten(0, 1), slots.flatten(0, 1).to(updates.dtype))
             slots = slots.unflatten(0, (scenes, count))
             slots = slots + self.mlp(self.mlp_norm(slots))
+            if self.config.shared_background:
+                slots = torch.cat([starts[:, :1].to(slots.dtype), slots[:, 1:]], 1)
         return slots, attention

@@ -53,12 +53,13 @@ def pack_scene(
             "smerf objects render draws it"
         )
     renderer = SlotRenderer(model, saved, folder)
-    count = len(renderer.scene.numbers)
-    if count > _MOST_SLOTS:
+    # Removed slots come last, without an entry: they get no share, but the allocation still sees them.
+    slots = torch.cat([renderer.scene.slots, renderer.scene.removed])
+    if len(slots) > _MOST_SLOTS:
         raise UsageError(
-            f"the viewers draw up to {_MOST_SLOTS} slots, and this scene has {count}; remove some"
+            f"the viewers draw up to {_MOST_SLOTS} slots, and this scene has {len(slots)}, removed ones included"
         )
-    network, scene, sizes, steps = _matrices(model.decoder, renderer.scene.slots)
+    network, scene, sizes, steps = _matrices(model.decoder, slots)
     frame = np.eye(4)
     if model.config.frame == "reference":
         rotation = saved.cam_R[0].double().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from smerf.errors import InvalidDataError
+from smerf.objects.decoders import MixerDecoder, PreparedSlots
 from smerf.objects.editing import EditedScene, apply_operations
 from smerf.objects.model import Osrt
 from smerf.objects.rays import look_at, view_rays
@@ -61,11 +63,22 @@ class SlotRenderer:
         self.model = model
         self.saved = saved
         self.scene: EditedScene = apply_operations(saved, folder)
-        device = next(model.parameters()).device
-        group = self.scene.group.to(device) if self.scene.is_moved else None
+        self._device = next(model.parameters()).device
         with torch.no_grad():
-            self._prepared = model.prepare(self.scene.slots[None].to(device), group=group)
-        self._device = device
+            self._prepared = self._prepare()
+
+    def _prepare(self) -> PreparedSlots:
+        scene = self.scene
+        # A mixer's rays go on seeing the removed slots: without them its allocation would choose anew everywhere.
+        is_mixer = isinstance(self.model.decoder, MixerDecoder)
+        removed = len(scene.removed) if is_mixer else 0
+        slots = torch.cat([scene.slots, scene.removed[:removed]])[None].to(self._device)
+        group = torch.cat([scene.group, scene.group.new_zeros(removed)]).to(self._device)
+        prepared = self.model.prepare(slots, group=group if scene.is_moved else None)
+        if not removed:
+            return prepared
+        shown = torch.arange(slots.shape[1], device=self._device) < len(scene.slots)
+        return dataclasses.replace(prepared, shown=shown)
 
     @torch.no_grad()
     def draw(
@@ -95,15 +108,13 @@ class SlotRenderer:
             rays = self.scene.move_rays(origins[start : start + _CHUNK], directions[start : start + _CHUNK])
             moved = (x[None].to(self._device) for x in self._in_frame(*rays))
             parts.append(self.model.decode(self._prepared, *moved, layers=layers))
+        count = len(self.scene.slots)
         colour = torch.cat([part.colour[0] for part in parts]).cpu()
-        weights = torch.cat([part.weights[0] for part in parts]).cpu()
+        weights = torch.cat([part.weights[0, :, :count] for part in parts]).cpu()
         single = None
         if layers and parts[0].layers is not None:
-            single = (
-                torch.cat([part.layers[0] for part in parts if part.layers is not None])
-                .cpu()
-                .unflatten(0, size)
-            )
+            single = torch.cat([part.layers[0, :, :count] for part in parts if part.layers is not None])
+            single = single.cpu().unflatten(0, size)
         return Picture(colour.unflatten(0, size), weights.unflatten(0, size), single)
 
     def _in_frame(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from smerf.errors import InvalidDataError
 from smerf.objects.config import ObjectsConfig
 from smerf.objects.decoders import BroadcastDecoder, Decoded
 from smerf.objects.evaluate import evaluate_scenes
+from smerf.objects.handover import random_edit, taught_loss
 from smerf.objects.model import Osrt
 from smerf.objects.scenes import RayBatch, SceneSet
 
@@ -23,18 +23,25 @@ __all__ = ["ObjectsTrainer", "background_prior", "learning_rate"]
 _PRIOR_STEPS = 500
 
 
-def background_prior(weights: Tensor) -> Tensor:
-    """Return the share of a scene's rays that its largest slot leaves to the others, a mean over scenes.
+def background_prior(weights: Tensor, slot: int | None = None) -> Tensor:
+    """Return the share of a scene's rays that the background leaves to other slots, a mean over scenes.
 
     Args:
         weights: Shares (B, R, K) of the slots, which sum to 1.
+        slot: The slot of the background; the largest of each scene if not given.
     """
-    return (1.0 - weights.mean(1).amax(-1)).mean()
+    shares = weights.mean(1)
+    return (1.0 - (shares.amax(-1) if slot is None else shares[:, slot])).mean()
 
 
 def learning_rate(step: int, config: ObjectsConfig) -> float:
-    """Return the learning rate of a step: linear warm-up from 0, then exponential decay."""
+    """Return the learning rate of a step: linear warm-up from 0, then exponential decay.
+
+    Where one decoder teaches the next, both begin anew for the second.
+    """
     training = config.training
+    if training.teach and step > training.broadcast_steps:
+        step -= training.broadcast_steps
     if step < training.warmup:
         return training.lr * step / training.warmup
     return training.lr * training.decay ** ((step - training.warmup) / training.decay_steps)
@@ -85,11 +92,12 @@ class ObjectsTrainer:
             self.model = Osrt(self.config).to(self.device)
             self.broadcast: BroadcastDecoder | None = None
             if self.config.training.broadcast_steps:
-                decoder, slots = self.config.decoder, self.config.slots
-                self.broadcast = BroadcastDecoder(decoder, self.config.rays, slots.width).to(self.device)
-        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+                self.broadcast = self._new_broadcast()
+        self.average = _copied(self.model)
+        self.broadcast_average = {} if self.broadcast is None else _copied(self.broadcast)
         self.generator = torch.Generator().manual_seed(self.seed * 1000 + 1 + self.rank)
-        self._adam = torch.optim.Adam(self._parameters(), lr=self.config.training.lr)
+        fused = self.device == "cpu"
+        self._adam = torch.optim.Adam(self._parameters(), lr=self.config.training.lr, fused=fused)
         if self.device.startswith("cuda"):
             # In parts, so that moving on from the first decoder to the second compiles nothing anew.
             for part in (self.model.encoder, self.model.slots, self.model.decoder, self.broadcast):
@@ -97,6 +105,10 @@ class ObjectsTrainer:
                     part.compile(dynamic=False)
         self.step = 0
         self.best_ari = -1.0
+
+    def _new_broadcast(self) -> BroadcastDecoder:
+        config = self.config
+        return BroadcastDecoder(config.decoder, config.rays, config.slots.width).to(self.device)
 
     def start_from(self, model: Osrt) -> None:
         """Take the weights of another model of the same sizes in place of random ones.
@@ -110,15 +122,17 @@ class ObjectsTrainer:
             raise InvalidDataError(
                 f"the model to start from has other sizes than preset {self.config.preset} ({error})"
             ) from error
-        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.average = _copied(self.model)
 
     def _parameters(self) -> list[nn.Parameter]:
         extra = [] if self.broadcast is None else list(self.broadcast.parameters())
         return [*self.model.parameters(), *extra]
 
-    def _decode(self, batch: RayBatch) -> Decoded:
+    def _encode(self, batch: RayBatch) -> Tensor:
         with torch.set_grad_enabled(not self.is_encoder_resting):
-            slots = self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
+            return self.model.encode(batch.images, batch.centre, batch.rotation, batch.fov_x)
+
+    def _decode(self, slots: Tensor, batch: RayBatch) -> Decoded:
         if self.is_broadcasting:
             assert self.broadcast is not None
             return self.broadcast(
@@ -135,25 +149,50 @@ class ObjectsTrainer:
     def is_encoder_resting(self) -> bool:
         """Whether the second decoder is so new that its gradients would spoil what the encoder has learned."""
         first = self.config.training.broadcast_steps
-        return first <= self.step < first + first // 4
+        return self.is_taught or first <= self.step < first + first // 4
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether the second decoder now learns from the first (see ``handover``)."""
+        return self.config.training.teach > 0 and self.broadcast is not None and not self.is_broadcasting
 
     def loss(self, batch: RayBatch) -> Tensor:
         """Return the mean squared error of the rays' colours, over rays and channels, and the prior if there is one."""
         is_cuda = self.device.startswith("cuda")
         with torch.autocast("cuda", torch.bfloat16) if is_cuda else torch.autocast("cpu", enabled=False):
-            decoded = self._decode(batch)
+            slots = self._encode(batch)
+            if self.is_taught:
+                return self._taught_loss(slots, batch)
+            decoded = self._decode(slots, batch)
         loss = (decoded.colour - batch.colours).square().mean()
         if decoded.coarse is not None:
             loss = loss + (decoded.coarse - batch.colours).square().mean()
         training = self.config.training
         if training.background and self.step > training.background_step:
             grown = min(1.0, (self.step - training.background_step) / _PRIOR_STEPS)
-            loss = loss + training.background * grown * background_prior(decoded.weights)
+            loss = loss + training.background * grown * background_prior(decoded.weights, self._background)
         return loss
+
+    @property
+    def _background(self) -> int | None:
+        return 0 if self.config.slots.shared_background else None
+
+    def _taught_loss(self, slots: Tensor, batch: RayBatch) -> Tensor:
+        """Every other step is on edited scenes."""
+        assert self.broadcast is not None
+        training = self.config.training
+        margin = 0.0 if self._background is None else training.margin
+        edit = None
+        if self.step % 2:
+            first = 0 if self._background is None else 1
+            edit = random_edit(batch, slots.shape[1], first, self.generator)
+        return taught_loss(self.model, self.broadcast, slots, batch, training.teach, edit, margin)
 
     def advance(self) -> float:
         """Take one optimiser step and return its loss."""
         training = self.config.training
+        if self.is_taught and self.step == training.broadcast_steps:
+            self._hand_over()
         share = max(1, training.batch // self.processes)
         chosen = torch.randint(len(self.scenes), (share,), generator=self.generator)
         batch = self.scenes.batch(
@@ -180,10 +219,16 @@ class ObjectsTrainer:
         self.step += 1
         # Early averages would remember the start; a short memory at first does not.
         decay = min(training.ema, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1.0 - decay)
+        _follow(self.average, self.model, 1.0 - decay)
+        if self.broadcast is not None and self.step <= training.broadcast_steps:
+            _follow(self.broadcast_average, self.broadcast, 1.0 - decay)
         return float(loss.detach())
+
+    def _hand_over(self) -> None:
+        """Let slots and first decoder rest at their averages, which are better than where they happen to be."""
+        assert self.broadcast is not None
+        self.model.load_state_dict(self.average)
+        self.broadcast.load_state_dict(self.broadcast_average)
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         if self.processes == 1:
@@ -208,7 +253,10 @@ class ObjectsTrainer:
         """Measure the averaged weights on the held-out scenes (see ``evaluate_scenes``)."""
         model = self.averaged()
         # At the very step of the change the second decoder has not learned anything yet.
-        decoder = self.broadcast if self.step <= self.config.training.broadcast_steps else None
+        decoder = None
+        if self.broadcast is not None and self.step <= self.config.training.broadcast_steps:
+            decoder = self._new_broadcast()
+            decoder.load_state_dict(self.broadcast_average)
         views = self.config.training.input_views
         self.scores = evaluate_scenes(model, self.held_out, views, decoder=decoder)
         self.best_ari = max(self.best_ari, self.scores.get("fg_ari", -1.0))
@@ -232,6 +280,7 @@ class ObjectsTrainer:
         result |= {f"average.{name}": value for name, value in self.average.items()}
         if self.broadcast is not None:
             result |= {f"broadcast.{name}": value for name, value in self.broadcast.state_dict().items()}
+            result |= {f"broadcast_average.{name}": value for name, value in self.broadcast_average.items()}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self._adam.state.get(parameter, {}).items():
                 result[f"adam.{index}.{name}"] = torch.as_tensor(value)
@@ -258,6 +307,9 @@ class ObjectsTrainer:
             self.average[name].copy_(value)
         if self.broadcast is not None:
             self.broadcast.load_state_dict(part("broadcast."))
+            self.broadcast_average = _copied(self.broadcast)
+            for name, value in part("broadcast_average.").items():
+                self.broadcast_average[name].copy_(value)
         for index, parameter in enumerate(self._parameters()):
             moments = part(f"adam.{index}.")
             if moments:
@@ -317,6 +369,11 @@ class ObjectsTrainer:
         return bool(flag.item() > 0)
 
 
-def with_seed(config: ObjectsConfig, seed: int) -> ObjectsConfig:
-    """Return the config with another seed."""
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def _follow(average: dict[str, Tensor], module: nn.Module, share: float) -> None:
+    """Move averages by a share of the way to the present weights."""
+    latest = module.state_dict()
+    torch._foreach_lerp_([average[name] for name in latest], list(latest.values()), share)

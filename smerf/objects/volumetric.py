@@ -36,7 +36,7 @@ def composite(
     weights = torch.exp(-before) * -torch.expm1(-optical)
     return (
         (weights[..., None] * mean_colour).sum(-2),
-        torch.einsum("brs,bkrs->brk", weights, share),
+        (weights[:, None] * share).sum(-1).mT,
         (weights * t).sum(-1),
         weights,
     )

@@ -16,7 +16,7 @@ from smerf.runs.files import publish, temporary_name
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_tensors", "write_tensors"]
+__all__ = ["read_format", "read_tensors", "write_tensors"]
 
 
 def write_tensors(
@@ -75,3 +75,18 @@ def read_tensors(
             return {name: file.get_tensor(name) for name in names}, header
     except (SafetensorError, OSError) as error:
         raise InvalidDataError(f"{path}: is damaged ({error}); restore the file, or {mend}") from error
+
+
+def read_format(path: Path) -> str:
+    """Return the format that a file names, empty if it names none.
+
+    Raises:
+        InvalidDataError: If it is not a file of tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError) as error:
+        raise InvalidDataError(f"{path}: is damaged ({error}); restore the file") from error

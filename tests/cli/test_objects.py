@@ -207,6 +207,24 @@ def test_a_page_of_slots_is_exported_with_its_edits(smerf, slots, tmp_path):
     assert "smerf-files" in (tmp_path / "p.html").read_text()
 
 
+def test_info_knows_scenes_slots_and_models(smerf, scenes, run, slots):
+    def info(path):
+        code, out, err = smerf("info", path, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    assert {"scenes": 6, "views": 3, "size": "16x16"}.items() <= info(scenes).items()
+    edited = slots.with_name("edited.safetensors")
+    smerf("objects", "edit", slots, "-o", edited, "--remove", 1)
+    facts = info(edited)
+    assert (facts["what"], facts["slots"], facts["width"]) == ("slots", 5, 16)
+    assert facts["operations"] == [{"op": "remove", "slot": 1}]
+    assert info(run / "objects" / "model.safetensors")["steps"] == 4
+    slots.write_bytes(slots.read_bytes()[:50])
+    code, _, err = smerf("info", slots)
+    assert code == 4 and "slots.safetensors: is damaged" in err
+
+
 def test_a_training_starts_from_another_model(smerf, scenes, run, tmp_path):
     from smerf.objects.store import load_model
 
@@ -235,6 +253,15 @@ def test_wrong_edits(smerf, slots, tmp_path, words, code, message):
     assert result == code and message in err and not out.exists()
 
 
+def test_views_of_another_kind_than_the_model_knows_are_noted(smerf, scenes, run, tmp_path):
+    words = ("objects", "encode", scenes, "--model", run, "-o", tmp_path / "s.safetensors", "--overwrite")
+    assert smerf(*words)[2] == ""
+    facts = json.loads((scenes / "set.json").read_text())
+    (scenes / "set.json").write_text(json.dumps(facts | {"source": {"kind": "kubric"}}))
+    code, _, err = smerf(*words)
+    assert code == 0 and "the recipe easy alone" in err
+
+
 def test_figures_of_a_model(smerf, scenes, run):
     code, out, err = smerf("objects", "eval", scenes, "--model", run, "--json", "-q")
     assert code == 0, err
@@ -255,6 +282,8 @@ def test_errors_name_what_is_wrong(smerf, scenes, run, slots, tmp_path):
     assert code == 2 and "--scene 6" in err
     code, _, err = smerf("objects", "encode", scenes, "--model", tmp_path, "-o", tmp_path / "s.safetensors")
     assert code == 2 and "objects train" in err
+    code, _, err = smerf("export", slots, "-o", tmp_path / "site")
+    assert code == 2 and "smerf objects export" in err
     slots.write_bytes(slots.read_bytes()[:100])
     code, _, err = smerf("objects", "render", slots, "-o", tmp_path / "p")
     assert code == 4 and "slots.safetensors" in err

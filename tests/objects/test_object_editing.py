@@ -56,9 +56,21 @@ def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
     assert after.weights.shape[-1] == 3 and torch.allclose(
         after.weights.sum(-1), torch.ones(12, 16), atol=1e-5
     )
-    if kind == "broadcast":  # no slot sees another there, so the rest is renormalised exactly
-        rest = before.weights[..., [0, 2, 3]]
-        assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
+    # The rest is renormalised, and rays of which the slot had no share stay as they were.
+    rest = before.weights[..., [0, 2, 3]]
+    assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
+    change = (after.colour - before.colour).abs().amax(-1)
+    assert (change <= 3.0 * before.weights[..., 1] + 1e-5).all() and change.max() > 0
+
+
+def test_a_removed_slot_stays_away_while_another_moves():
+    model, scenes = tiny_model(), tiny_scenes(1)
+    move = {"op": "move", "slot": 3, "translate": [0.5, 0.0, 0.0]}
+    moved = draw(model, saved_slots(model, scenes, move))
+    after = draw(model, saved_slots(model, scenes, move, {"op": "remove", "slot": 0}), layers=True)
+    rest = moved.weights[..., 1:]
+    assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
+    assert after.layers.shape == (12, 16, 3, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,6 +7,7 @@ from tiny_objects import encode, random_rays, tiny_config, tiny_model, tiny_scen
 from smerf.objects.config import PRESETS, make_config
 from smerf.objects.encoder import SlotAttention
 from smerf.objects.model import Osrt
+from smerf.objects.rays import encode_rays
 from smerf.objects.volumetric import composite
 
 IMPROVED = ("decoder.kind=srt", "slots.count=0", "decoder.inner=768", "decoder.hidden=1536")
@@ -88,6 +89,26 @@ def test_random_starts_come_from_the_generator_and_any_number_works():
         tiny_model().slots.begin(1, None, 7)
 
 
+def test_a_shared_background_is_the_same_in_every_scene():
+    model = tiny_model("slots.shared_background=true")
+    slots = encode(model, tiny_scenes(3))
+    assert torch.equal(slots[:, 0], model.slots.starts[:1].expand(3, -1))
+    assert not torch.allclose(slots[0, 1:], slots[1, 1:], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mixer", "broadcast", "srt", "nerf"])
+def test_half_precision_draws_nearly_the_same(kind):
+    """Training on a GPU runs in bfloat16; ray codes, softmax and colours stay in float32."""
+    model = tiny_model(f"decoder.kind={kind}", "decoder.samples=8", "decoder.fine_samples=0")
+    scenes, rays = tiny_scenes(2), random_rays(2, 10)
+    whole = model.decode(model.prepare(encode(model, scenes)), *rays)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.decode(model.prepare(encode(model, scenes)), *rays)
+    assert half.colour.dtype == half.weights.dtype == torch.float32
+    assert torch.allclose(half.colour, whole.colour, atol=0.03)
+    assert torch.allclose(half.weights, whole.weights, atol=0.03)
+
+
 @pytest.mark.parametrize("kind", ["mixer", "broadcast", "srt"])
 def test_weights_are_shares_and_rays_are_alone(kind):
     model = tiny_model(f"decoder.kind={kind}")
@@ -146,9 +167,12 @@ def test_a_slot_alone_draws_its_own_layer():
     model = tiny_model("decoder.kind=broadcast")
     slots = encode(model, tiny_scenes(1))
     rays = random_rays(1, 10)
+    code = encode_rays(*rays, model.config.rays)
+    own = model.decoder.render(torch.cat([code, slots[:, 2:3].expand(-1, 10, -1)], -1))
     layers = model.decode(model.prepare(slots), *rays, layers=True).layers
     alone = model.decode(model.prepare(slots[:, 2:3]), *rays)
     assert torch.allclose(alone.colour, layers[:, :, 2], atol=1e-6) and (alone.weights == 1).all()
+    assert torch.allclose(alone.colour, torch.sigmoid(own[..., 1:]), atol=1e-6)
 
 
 def test_pose_free_models_read_no_cameras():
@@ -171,6 +195,8 @@ def test_what_makes_no_sense_is_refused():
         make_config("cpu-tiny", ("encoder.posed=false",))
     with pytest.raises(UsageError, match=r"slots\.count"):
         make_config("cpu-tiny", ("slots.count=0",))
+    with pytest.raises(UsageError, match="shared_background"):
+        make_config("cpu-tiny", ("slots.shared_background=true", "slots.start=random"))
     with pytest.raises(UsageError, match=r"unknown key decoder\.kinds"):
         make_config("cpu-tiny", ("decoder.kinds=nerf",))
     with pytest.raises(UsageError, match="cpu-huge"):

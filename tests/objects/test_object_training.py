@@ -15,6 +15,7 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import PRESETS
 from smerf.objects.editing import rigid_transform
 from smerf.objects.evaluate import evaluate_scenes
+from smerf.objects.handover import favour_objects, random_edit, share_loss
 from smerf.objects.rays import view_rays
 from smerf.objects.stage import train_objects
 from smerf.objects.store import (
@@ -84,6 +85,21 @@ def test_a_stopped_training_continues_as_if_it_had_not_been(scenes, tmp_path):
         assert torch.equal(value, second.average[name]), name
 
 
+def test_a_training_stopped_before_the_decoders_change_continues_exactly(scenes):
+    config = tiny_config(*SHORT, "training.broadcast_steps=4", "training.teach=0.1")
+    whole = ObjectsTrainer(scenes, config)
+    for _ in range(6):
+        whole.advance()
+    first, second = ObjectsTrainer(scenes, config), ObjectsTrainer(scenes, config)
+    for _ in range(3):
+        first.advance()
+    second.restore({k: v.clone() for k, v in first.tensors().items()}, json.loads(json.dumps(first.state())))
+    for _ in range(3):
+        second.advance()
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
+
+
 def test_a_mixer_may_begin_as_a_broadcast_decoder(scenes):
     trainer = ObjectsTrainer(scenes, tiny_config(*SHORT, "training.broadcast_steps=3"))
     before = {name: p.clone() for name, p in trainer.model.decoder.named_parameters()}
@@ -96,6 +112,83 @@ def test_a_mixer_may_begin_as_a_broadcast_decoder(scenes):
     assert not all(torch.equal(p, before[name]) for name, p in trainer.model.decoder.named_parameters())
 
 
+TAUGHT = (
+    "training.broadcast_steps=2",
+    "training.teach=0.5",
+    "training.warmup=1",
+    "slots.shared_background=true",
+)
+
+
+def test_the_first_decoder_teaches_the_second_while_the_slots_rest(scenes):
+    trainer = ObjectsTrainer(scenes, tiny_config(*TAUGHT, "training.lr=5e-3"))
+    for _ in range(2):
+        trainer.advance()
+    assert trainer.is_taught
+    averages = {name: value.clone() for name, value in trainer.average.items() if "decoder" not in name}
+    first_average = {name: value.clone() for name, value in trainer.broadcast_average.items()}
+    trainer.advance()
+    weights = trainer.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in averages.items())
+    assert all(
+        torch.equal(value, first_average[name]) for name, value in trainer.broadcast.state_dict().items()
+    )
+    resting = [*trainer.model.encoder.parameters(), *trainer.model.slots.parameters()]
+    before = [p.clone() for p in (*resting, *trainer.broadcast.parameters())]
+
+    @torch.no_grad()
+    def disagreement():
+        slots = encode(trainer.model, scenes)
+        rays = view_rays(scenes.cam_pos[:, 1], scenes.cam_R[:, 1], scenes.fov_x[:, 1], scenes.size)
+        rays = [x.flatten(1, 2)[:, None] for x in rays]
+        first, second = (
+            decoder(decoder.prepare(slots), *rays).weights
+            for decoder in (trainer.broadcast, trainer.model.decoder)
+        )
+        return (first - second).abs().mean()
+
+    start = disagreement()
+    for _ in range(60):
+        trainer.advance()
+    assert disagreement() < 0.5 * start
+    after = (*resting, *trainer.broadcast.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, after))
+
+
+def test_the_learning_rate_begins_anew_for_a_taught_decoder():
+    config = tiny_config("training.broadcast_steps=1000", "training.teach=0.1", "training.warmup=10")
+    assert learning_rate(1000, config) < config.training.lr
+    assert learning_rate(1005, config) == pytest.approx(0.5 * config.training.lr)
+    assert learning_rate(1300, config) == learning_rate(300, config)
+
+
+def test_edits_to_learn_from_leave_the_background_alone(scenes):
+    generator = torch.Generator().manual_seed(0)
+    batch = scenes.batch(torch.arange(6), input_views=1, rays=8, targets="all", generator=generator)
+    edits = [random_edit(batch, 4, 1, generator) for _ in range(20)]
+    visible = torch.cat([edit.visible for edit in edits])
+    assert visible[:, 0].all() and visible.sum(1).min() == 3 and visible.all(1).any()
+    assert {int(edit.group.argmax()) for edit in edits} == {1, 2, 3}
+    shift = edits[0].origins[:, 1] - edits[0].origins[:, 0]
+    assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-5)
+    assert (shift[..., 2] == 0).all() and shift[..., :2].abs().max() > 0.1
+
+
+def test_a_margin_favours_objects_over_the_background_alone():
+    shares = torch.tensor([[[0.6, 0.3, 0.1]]])
+    favoured = favour_objects(shares, 1.0)
+    assert favoured.sum() == pytest.approx(1.0) and favoured.argmax() == 1
+    assert (favoured[..., 1] / favoured[..., 2]).item() == pytest.approx(3.0, abs=1e-5)
+    assert torch.allclose(favour_objects(shares, 0.0), shares)
+    assert torch.isfinite(favour_objects(torch.tensor([[[1.0, 0.0, 0.0]]]), 50.0)).all()
+
+
+def test_shares_are_learned_from_shares():
+    wanted = torch.tensor([[[0.9, 0.1]]])
+    assert share_loss(wanted, wanted) < share_loss(torch.tensor([[[0.5, 0.5]]]), wanted)
+    assert torch.isfinite(share_loss(torch.tensor([[[0.0, 1.0]]]), wanted))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -103,6 +196,7 @@ def test_a_mixer_may_begin_as_a_broadcast_decoder(scenes):
         ("decoder.kind=srt", "slots.count=0"),
         ("slots.start=random", "training.targets=others", "training.contrast=0.5"),
         ("encoder.posed=false", "encoder.positions=[4,4]", "frame=reference"),
+        ("slots.shared_background=true", "training.background=0.1", "training.background_step=0"),
     ],
 )
 def test_every_kind_of_model_learns(scenes, settings):
@@ -228,6 +322,8 @@ def test_the_background_prior_asks_for_one_large_slot():
     # Which slot it is may differ from scene to scene.
     mixed = torch.eye(4)[torch.tensor([[0, 0, 0, 0, 1], [2, 2, 2, 2, 3]])]
     assert background_prior(mixed) == pytest.approx(0.2)
+    # Unless every scene has the same one.
+    assert background_prior(mixed, 0) == pytest.approx(0.6)
 
 
 def test_the_background_prior_begins_at_its_step_and_changes_what_is_learned():

@@ -14,7 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "objects"))
 from tiny_objects import tiny_model, tiny_scenes
 
 from smerf.errors import UsageError
+from smerf.objects.config import PRESETS
+from smerf.objects.model import Osrt
 from smerf.objects.pack import pack_scene
+from smerf.objects.rays import look_at
 from smerf.objects.rendering import SlotRenderer
 from smerf.objects.store import SavedSlots, model_digest
 from smerf.scene.slot_site import export_slots
@@ -37,6 +40,21 @@ def make(operations=(), settings=("rays.slab_octaves=4",)):
         torch.randn(4, 24), view.cam_pos[0, :1], view.cam_R[0, :1], view.fov_x[0, :1], (15, 18),
         model_digest(model), "", tuple(operations),
     )  # fmt: skip
+    return model, saved
+
+
+def make_lean():
+    """The largest model that the page is meant for: random weights of the preset gpu-lean."""
+    torch.manual_seed(3)
+    model = Osrt(PRESETS["gpu-lean"]).eval().requires_grad_(False)
+    model.decoder.query.weight.mul_(6.0)
+    for value in model.decoder.parameters():
+        if value.ndim == 1:
+            value.add_(0.1 * torch.randn_like(value))
+    centre = torch.tensor([[6.0, 2.0, 3.5]])
+    saved = SavedSlots(
+        torch.randn(6, 192), centre, look_at(centre), torch.tensor([0.785]), (64, 64), model_digest(model), ""
+    )
     return model, saved
 
 
@@ -80,6 +98,18 @@ def test_a_frame_agrees_with_the_decoder_and_a_hidden_slot_with_a_removed_one(op
     assert opened.page.title() == "A & B" and opened.errors == []
 
 
+def test_a_slot_that_an_edit_removed_is_gone_from_picture_and_list(visit, made, tmp_path):
+    model, saved = made
+    slot = int(picture(model, saved).mask.flatten().mode().values)
+    gone = SavedSlots(**{**vars(saved), "operations": (MOVE, {"op": "remove", "slot": slot})})
+    export_slots(pack_scene(model, gone), tmp_path / "site")
+    page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}", size=(400, 300)).ready()
+    assert agree(page.frame(), picture(model, gone).colour)
+    assert slot not in [each["number"] for each in page.page.evaluate("smerf.slots()")]
+    page.page.get_by_role("button", name="Masks").click()
+    assert page.errors == []
+
+
 def test_a_model_that_thinks_in_its_first_camera_is_drawn_from_anywhere(visit, tmp_path):
     model, saved = make(settings=("frame=reference", "decoder.layers=1", "decoder.render_layers=1"))
     export_slots(pack_scene(model, saved), tmp_path / "site")
@@ -94,6 +124,16 @@ def test_a_model_that_thinks_in_its_first_camera_is_drawn_from_anywhere(visit, t
         turned.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (SIZE[1], SIZE[0])
     )
     assert agree(page.frame(), wanted.colour)
+
+
+def test_the_sizes_of_gpu_lean_are_drawn_as_the_decoder_draws_them(visit, tmp_path):
+    model, saved = make_lean()
+    export_slots(pack_scene(model, saved), tmp_path / "site")
+    page = visit(tmp_path / "site", "size=20,20&ui=0", size=(40, 40)).ready()
+    wanted = picture(model, saved, (20, 20))
+    assert len(wanted.mask.unique()) > 2, "the test would see nothing"
+    assert agree(page.frame(), wanted.colour)
+    assert page.errors == []
 
 
 def test_masks_and_highlight_show_who_owns_a_pixel(opened, made):

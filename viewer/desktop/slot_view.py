@@ -20,7 +20,7 @@ from .slots import Canvas, SlotEdits, SlotPainter
 __all__ = ["SlotView", "moved_on_ground"]
 
 REST_SECONDS = 0.15
-PREVIEW_MS, BAND_MS = 28.0, 40.0
+PREVIEW_MS, BAND_MS, PATIENCE_MS = 28.0, 40.0, 200.0
 # Models of this kind learn from small images: more pixels at rest show nothing new.
 MOST_PIXELS = 512 * 512
 _MIN_PREVIEW_PIXELS = 900
@@ -151,12 +151,19 @@ class SlotView:
         self._last_tick = now
         if self.controls.update(dt):
             self._changed(True, now)
-        if now - self._last_move < REST_SECONDS:
+        if now - self._last_move < REST_SECONDS or self._needs_preview:
             if self._previewed == self._version:
                 return False
             self._draw_preview()
             return True
         return False if self.is_finished else self._draw_band()
+
+    @property
+    def _needs_preview(self) -> bool:
+        """Whether full detail would keep someone waiting who has hidden an object or just arrived."""
+        pixels = min(MOST_PIXELS, self.size[0] * self.size[1])
+        is_shown = self._version in (self._previewed, self._finished)
+        return not is_shown and self._pixel_ms * pixels > PATIENCE_MS
 
     def finish(self, timeout: float = 600.0) -> None:
         """Draw until the full-detail picture is there."""

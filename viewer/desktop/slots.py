@@ -150,7 +150,8 @@ class SlotPainter:
         GL, mixer = gl(), self.mixer
         visible = [k for k in range(len(self.scene.slots)) if k not in edits.hidden]
         group, motions = _groups(edits.motions[visible])
-        places = np.full((len(self.scene.slots), 2), (_GONE, 0.0), np.float32)
+        # Slots that an edit removed come last, without an entry.
+        places = np.full((int(self.scene.sizes["SLOTS"]), 2), (_GONE, 0.0), np.float32)
         places[visible] = np.stack([np.zeros(len(visible)), group], -1)
         tangent = math.tan(math.radians(0.5 * fov)) / (0.5 * canvas.height)
         GL.glBindVertexArray(self._vertices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +59,7 @@ def run(options: Options) -> int:
     if options.output.suffix != ".safetensors":
         raise UsageError(f"{options.output}: give a name ending in .safetensors")
     where = find_model(options.model)
-    model, _ = load_model(where, resolve_device(options.device))
+    model, record = load_model(where, resolve_device(options.device))
     config = model.config
     if model.slots is None:
         raise UsageError(f"{where}: is an SRT without slots; encode needs a model with slots")
@@ -82,6 +83,13 @@ def run(options: Options) -> int:
             count=options.slots,
             generator=torch.Generator().manual_seed(options.seed),
         )[0]
+    learned = record.get("data", {})
+    if learned.get("kind") == "generated" and views.source.get("kind") != "generated":
+        name = learned.get("recipe", {}).get("name", "unknown")
+        print(
+            f"note: this model knows generated scenes of the recipe {name} alone; expect nothing of others",
+            file=sys.stderr,
+        )
     saved = SavedSlots(
         slots.cpu(), views.cam_pos[0, given], views.cam_R[0, given], views.fov_x[0, given],
         views.size, model_digest(model), str(where) if options.model else SHIPPED,

@@ -15,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_slot_page import MOVE, SIZE, agree, make, picture
+from test_slot_page import MOVE, SIZE, agree, make, make_lean, picture
 
 from smerf.cli.main import main
 from smerf.objects.pack import pack_scene
@@ -57,13 +57,21 @@ def press(window, key, mods=0):
 
 
 def test_frames_agree_with_the_decoder_at_odd_sizes_too(gl):
-    model, saved = make([MOVE])
+    model, saved = make([MOVE, {"op": "remove", "slot": 2}])
     painter = SlotPainter(pack_scene(model, saved))
     for size in (SIZE, (30, 25)):
         wanted = picture(model, saved, size)
         found = painter.image(painter.scene.pose, painter.scene.fov, size)
         assert agree(found[..., :3].astype(np.int16), wanted.colour)
         assert (found[..., 3] == wanted.mask.numpy()).mean() > 0.99
+    painter.free()
+
+
+def test_the_sizes_of_gpu_lean_are_drawn_as_the_decoder_draws_them(gl):
+    model, saved = make_lean()
+    painter = SlotPainter(pack_scene(model, saved))
+    found = painter.image(painter.scene.pose, painter.scene.fov, (21, 21))
+    assert agree(found[..., :3].astype(np.int16), picture(model, saved, (21, 21)).colour)
     painter.free()
 
 

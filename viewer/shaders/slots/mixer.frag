@@ -10,7 +10,9 @@ uniform sampler2D u_scene;    // RGBA32F: matrices that depend on the slots
 uniform vec3 u_position;      // camera in world units
 uniform mat3 u_rotation;      // its right, up and back as columns
 uniform vec4 u_lens;          // 1/fx, 1/fy, cx, cy in pixels from the lower left corner
-uniform vec2 u_slots[SLOTS];  // 0 for a slot that is drawn and -1e30 for one that is not; its ray group
+// 0 for a slot that is drawn and -1e30 for one that is not, which gets no share but is seen by the attention, so that
+// rays of which it had no share do not change; its ray group.
+uniform vec2 u_slots[SLOTS];
 uniform int u_group_count;
 uniform vec4 u_motion[3 * SLOTS];  // rows of the map from world rays to those of a group
 // What to compute, two vectors a step: (kind, texture, first texel, activation), (from, inputs / 4, to, outputs / 8).
@@ -110,10 +112,10 @@ void choose() {
   for (int h = 0; h < HEADS + u_zero; h++) {
     int at = WIDE + h * SLOTS;
     vec4 most = vec4(GONE);
-    for (int k = 0; k < SLOTS + u_zero; k++) most = max(most, a[at + k] + u_slots[k].x);
+    for (int k = 0; k < SLOTS + u_zero; k++) most = max(most, a[at + k]);
     vec4 sum = vec4(0.0);
     for (int k = 0; k < SLOTS + u_zero; k++) {
-      vec4 e = exp(a[at + k] + u_slots[k].x - most);
+      vec4 e = exp(a[at + k] - most);
       a[at + k] = e;
       sum += e;
     }

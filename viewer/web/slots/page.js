@@ -19,7 +19,7 @@ export class SlotPage {
       const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
       const chip = Object.assign(document.createElement("span"), { className: "chip" });
       chip.style.background = `rgb(${slot.colour.join(" ")})`;
-      const text = slot.is_background ? `${slot.number} background` : `Slot ${slot.number}`;
+      const text = slot.is_background ? `Background (${slot.number})` : `Slot ${slot.number}`;
       const name = Object.assign(document.createElement("span"), { className: "name", textContent: text });
       const share = Object.assign(document.createElement("span"), { className: "share", textContent: `${(100 * slot.share).toFixed(0)} %` });
       const light = Object.assign(document.createElement("button"), { type: "button", textContent: "Highlight" });

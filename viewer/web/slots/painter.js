@@ -76,7 +76,10 @@ export class SlotPainter {
     gl.uniform3fv(at("u_position"), position(matrix));
     gl.uniformMatrix3fv(at("u_rotation"), false, [0, 1, 2].flatMap((i) => column(matrix, i)));
     gl.uniform4f(at("u_lens"), tangent, tangent, target.width / 2, target.height / 2);
-    gl.uniform2fv(at("u_slots"), scene.slots.flatMap((slot, index) => (hidden.has(index) ? [GONE, 0] : [0, groups.indexOf(slot.group)])));
+    const places = scene.slots.map((slot, index) => (hidden.has(index) ? [GONE, 0] : [0, groups.indexOf(slot.group)]));
+    // Slots that an edit removed come last, without an entry.
+    while (places.length < scene.sizes.SLOTS) places.push([GONE, 0]);
+    gl.uniform2fv(at("u_slots"), places.flat());
     gl.uniform4fv(at("u_motion"), groups.flatMap((group) => scene.motions[group]));
     gl.uniform1i(at("u_group_count"), groups.length);
     gl.drawArrays(gl.TRIANGLES, 0, 3);

@@ -7,6 +7,7 @@ import { SlotPainter } from "./painter.js";
 const REST_SECONDS = 0.15;
 const PREVIEW_MS = 28;
 const BAND_MS = 40;
+const PATIENCE_MS = 200;
 const MIN_PREVIEW_PIXELS = 900;
 const FIRST_BAND_PIXELS = 1024;
 const MASK_SHARE = 0.8;
@@ -30,7 +31,7 @@ export class SlotViewer {
     this.version = 0;
     this.finishedVersion = -1;
     this.lastMove = -Infinity;
-    this.pixelMs = PREVIEW_MS / 2000;
+    this.pixelMs = PREVIEW_MS / MIN_PREVIEW_PIXELS;
     this.frameMs = 0;
     this.frameTimes = [];
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -209,7 +210,7 @@ export class SlotViewer {
     this.#hold();
     if (this.controls.update(dt)) this.#changed(true, now);
     if (this.#isGpuBusy()) return this.wake();
-    if (now - this.lastMove < 1000 * REST_SECONDS) {
+    if (now - this.lastMove < 1000 * REST_SECONDS || this.#needsPreview()) {
       if (this.previewVersion !== this.version) this.#drawPreview();
       return this.wake();
     }
@@ -217,6 +218,13 @@ export class SlotViewer {
       this.#drawBand();
       this.wake();
     }
+  }
+
+  // Whether full detail would keep a visitor waiting who has hidden an object or just arrived.
+  #needsPreview() {
+    if (this.previewVersion === this.version || this.finishedVersion === this.version) return false;
+    const [width, height] = this.#size(this.pixels);
+    return this.pixelMs * width * height > PATIENCE_MS;
   }
 
   #isGpuBusy() {

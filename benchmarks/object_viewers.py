@@ -1,0 +1,211 @@
+"""The viewers of slots against the PyTorch decoder: agreement of frames, time of a frame, and the page while it moves.
+
+    python benchmarks/object_viewers.py [--preset gpu-lean] [--size 128] [--frames 10] [--gpu] [--json FILE]
+                                        [--screenshot FILE.png]
+
+Slots and weights are random (time does not depend on them), chosen so that several slots own pixels. The same view is
+drawn by PyTorch, by the desktop viewer without a display, and by the exported page in headless Chromium; each frame
+is waited for. Differences are counted in steps of 1/255 against PyTorch, the largest channel of a pixel. Then a key is
+held in a page of 800x600 for three seconds: how many frames a second it shows, of how many pixels, and the longest
+time in which the page could not have answered. Without --gpu the browser draws in software (SwiftShader).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.web import DEVICE, FLAGS, SOFTWARE
+from smerf.objects.config import PRESETS
+from smerf.objects.model import Osrt
+from smerf.objects.pack import pack_scene
+from smerf.objects.rays import look_at
+from smerf.objects.rendering import SlotRenderer
+from smerf.objects.store import SavedSlots, model_digest
+from smerf.runs.environment import describe_environment
+from smerf.scene.desktop import desktop_viewer
+from smerf.scene.serve import SceneServer
+from smerf.scene.slot_site import export_slots
+from smerf.scene.slots import SlotScene
+
+DRAW = """async (frames) => {
+  const times = [];
+  const camera = smerf.getCamera();
+  for (let i = 0; i <= frames; i++) {
+    const since = performance.now();
+    await smerf.setCamera(camera.cameraToWorld, camera.fovDegrees);
+    if (i) times.push(performance.now() - since);
+  }
+  return {times, drawn: smerf.stats().frameMs};
+}"""
+WATCH = """() => {
+  globalThis.gaps = [];
+  globalThis.shown = [];
+  let last = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    gaps.push(now - last);
+    last = now;
+    const {fps, frameMs, renderWidth, renderHeight} = smerf.stats();
+    shown.push([fps, frameMs, renderWidth * renderHeight]);
+  }, 10);
+}"""
+
+
+def random_scene(preset: str) -> tuple[Osrt, SavedSlots]:
+    """Return a model of random weights and slots, with sharper shares than random weights have."""
+    torch.manual_seed(3)
+    model = Osrt(PRESETS[preset]).eval().requires_grad_(False)
+    model.decoder.query.weight.mul_(6.0)
+    for value in model.decoder.parameters():
+        if value.ndim == 1:
+            value.add_(0.1 * torch.randn_like(value))
+        # As rounded for the viewers' textures, so that what is left is the arithmetic.
+        value.copy_(value.half())
+    slots = model.config.slots
+    centre = torch.tensor([[6.0, 2.0, 3.5]])
+    saved = SavedSlots(
+        torch.randn(slots.count, slots.width), centre, look_at(centre), torch.tensor([0.785]), model.config.image,
+        model_digest(model), "",
+    )  # fmt: skip
+    return model, saved
+
+
+def timed(draw: Callable[[], Any], frames: int) -> tuple[Any, list[float]]:
+    """Return the last result and the milliseconds of each call after a first one."""
+    times = []
+    for _ in range(frames + 1):
+        since = time.perf_counter()
+        result = draw()
+        times.append(1e3 * (time.perf_counter() - since))
+    return result, times[1:]
+
+
+def draw_desktop(scene: SlotScene, size: int, frames: int) -> tuple[np.ndarray, list[float], str]:
+    """Return the desktop viewer's picture (H, W, 3), its times, and the device."""
+    context, slots = desktop_viewer("context"), desktop_viewer("slots")
+    with context.EglContext() as egl:
+        egl.make_current()
+        GL = context.gl()
+        painter = slots.SlotPainter(scene)
+        image, times = timed(lambda: painter.image(scene.pose, scene.fov, (size, size)), frames)
+        device = GL.glGetString(GL.GL_RENDERER).decode()
+        painter.free()
+    return image[..., :3], times, device
+
+
+def draw_page(
+    scene: SlotScene, size: int, frames: int, has_gpu: bool, screenshot: Path | None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the page's picture (H, W, 3), and its times and device."""
+    from playwright.sync_api import sync_playwright
+
+    flags = [*FLAGS, *(() if has_gpu else SOFTWARE)]
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        export_slots(scene, Path(folder) / "site")
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        with SceneServer(Path(folder) / "site") as server:
+            page = browser.new_page(viewport={"width": 800, "height": 600}, device_scale_factor=1)
+            page.set_default_timeout(600_000)
+            since = time.perf_counter()
+            page.goto(f"{server.url}?size={size},{size}&dpr=1&ui=0")
+            page.evaluate("smerf.ready")
+            opened = time.perf_counter() - since
+            drawn = page.evaluate(DRAW, frames)
+            url = page.evaluate("document.querySelector('canvas').toDataURL()")
+            device = page.evaluate(DEVICE)
+            page.goto(f"{server.url}?dpr=1")
+            page.wait_for_function("smerf.stats().renderWidth > 0")
+            page.evaluate(WATCH)
+            page.locator("canvas").focus()
+            page.keyboard.down("ArrowLeft")
+            page.wait_for_timeout(3000)
+            gaps, shown = page.evaluate("[gaps, shown.slice(-100)]")
+            page.keyboard.up("ArrowLeft")
+            if screenshot:
+                page.screenshot(path=screenshot)
+        browser.close()
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+    fps, frame_ms, pixels = np.median(np.array(shown), 0)
+    moving = {
+        "moving_fps": float(fps), "moving_frame_ms": float(frame_ms), "moving_pixels": float(pixels),
+        "longest_gap_ms": max(gaps), "opened_s": opened,
+    }  # fmt: skip
+    return picture, {"times": drawn["times"], "device": device, **moving}
+
+
+def compared(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+    difference = np.abs(found.astype(int) - wanted.astype(int)).max(-1)
+    return {"largest_difference": int(difference.max()), "within_2": float((difference <= 2).mean())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="gpu-lean", choices=sorted(PRESETS))
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--screenshot", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    model, saved = random_scene(args.preset)
+    scene = pack_scene(model, saved)
+    renderer = SlotRenderer(model, saved)
+    camera = (saved.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (args.size, args.size))
+    drawn, times = timed(lambda: renderer.draw(*camera), args.frames)
+    wanted = np.rint(255 * drawn.colour.numpy()).astype(np.uint8)
+    owners = len(drawn.mask.unique())
+    cpu = f"{describe_environment()['processor']}, {os.cpu_count()} CPUs"
+    results: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+        ("PyTorch", wanted, {"times": times, "device": cpu})
+    ]
+    image, times, device = draw_desktop(scene, args.size, args.frames)
+    results.append(("desktop", image, {"times": times, "device": f"{device}; {cpu}"}))
+    image, facts = draw_page(scene, args.size, args.frames, args.gpu, args.screenshot)
+    results.append(("web", image, facts | {"device": f"{facts['device']}; {cpu}"}))
+    records = []
+    print(f"{args.preset}, {len(saved.slots)} slots of which {owners} own pixels, {args.size}x{args.size}")
+    for name, image, facts in results:
+        taken = facts.pop("times")
+        record = {
+            "name": f"slots/{name}", "preset": args.preset, "size": [args.size, args.size],
+            "median_ms": statistics.median(taken), "spread": (max(taken) - min(taken)) / 2,
+            **compared(image, wanted), **facts, "versions": {"torch": torch.__version__},
+        }  # fmt: skip
+        records.append(record)
+        print(
+            f"{name:8s} {record['median_ms']:8.1f} ms +- {record['spread']:.1f}; within 2/255 "
+            f"{100 * record['within_2']:.3f} %, largest {record['largest_difference']}; {record['device']}"
+        )
+    web = records[-1]
+    print(
+        f"page opened after {web['opened_s']:.1f} s; while it moves {web['moving_fps']:.0f} frames/s of "
+        f"{web['moving_pixels']:.0f} pixels ({web['moving_frame_ms']:.0f} ms each), longest gap "
+        f"{web['longest_gap_ms']:.0f} ms"
+    )
+    if args.json:
+        args.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
