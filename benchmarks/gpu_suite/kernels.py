@@ -24,6 +24,7 @@ from smerf.kernels import (
     hash_encode,
     importance_sample,
     initial_params,
+    mark_alive_,
     mlp,
     multisample_encode,
     native,
@@ -308,6 +309,26 @@ def _distance_grid(device: torch.device, size: int):
     return (lambda: [distance_grid(occupied).float()]), occupied.numel() * (2.0 + 6 * 2)
 
 
+def _mark_alive(device: torch.device, size: int):
+    rays, samples, cells = size // 32, 32, 256 if device.type == "cuda" else 64
+    generator = _generator()
+    origins = torch.rand(rays, 3, generator=generator) - 0.5
+    directions = torch.nn.functional.normalize(torch.randn(rays, 3, generator=generator), dim=-1)
+    edges = torch.rand(rays, samples + 1, generator=generator).cumsum(-1) * 0.2
+    given = [
+        x.to(device) for x in (origins, directions, edges, torch.rand(rays, samples, generator=generator))
+    ]
+    spec = GridSpec(cells, 4 * cells, 1.0)
+    seen, solid = (torch.zeros(3 * (cells,), dtype=torch.bool, device=device) for _ in range(2))
+
+    def run() -> list[Tensor]:
+        # Rounding decides the cell of a few samples: shares are compared.
+        mark_alive_(seen, solid, spec, *given, 0.5, 0.9)
+        return [torch.stack([seen.float().mean(), solid.float().mean()])]
+
+    return run, 4.0 * rays * (2 * samples + 7)
+
+
 def _block_samples(device: torch.device, size: int):
     grids = _grids(device, *((256, 64) if device.type == "cuda" else (32, 32)))
     coords = torch.nonzero(grids.block_index >= 0).int()[: max(1, size // 9**3)]
@@ -348,6 +369,7 @@ CASES = (
     Case("grid_adam", _grid("adam"), _ROWS),
     Case("distance_grid", _distance_grid, 2**24),
     Case("block_samples", _block_samples, 2**23),
+    Case("mark_alive", _mark_alive, 2**24, tolerance=1e-3),
 )
 
 

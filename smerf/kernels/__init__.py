@@ -7,6 +7,7 @@ from smerf.kernels.grid_render import Grids, GridSpec, grid_adam_, grid_mark, gr
 from smerf.kernels.hash_encoding import HashSpec, hash_encode
 from smerf.kernels.importance_sample import importance_sample
 from smerf.kernels.interlevel import blurred_interlevel
+from smerf.kernels.mark_alive import mark_alive_
 from smerf.kernels.mlp import initial_params, mlp, param_count, radiance_head
 from smerf.kernels.multisample import Frustums, multisample_encode
 from smerf.kernels.optimiser import sparse_adam_
@@ -31,6 +32,7 @@ __all__ = [
     "hash_encode",
     "importance_sample",
     "initial_params",
+    "mark_alive_",
     "mlp",
     "multisample_encode",
     "param_count",

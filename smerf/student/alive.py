@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from smerf.fields.rays import Rays
-from smerf.kernels import GridSpec
-from smerf.student.initialise import to_contracted
+from smerf.kernels import GridSpec, mark_alive_
 
 __all__ = ["CELL_TEXELS", "AliveCells"]
 
@@ -39,16 +38,9 @@ class AliveCells:
 
     def mark(self, rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> None:
         """Mark the cells of all samples whose weight (R, S) exceeds the threshold; edges (R, S + 1)."""
-        rows, columns = torch.nonzero(weights > threshold, as_tuple=True)
-        start, end = edges[rows, columns], edges[rows, columns + 1]
-        total, width = start + end, end - start
-        # The conical frustum's mean, where the grids were read.
-        t = total * (0.5 + width**2 / (3.0 * total**2 + width**2).clamp_min(1e-20))
-        points = rays.origins[rows] + t[:, None] * rays.directions[rows]
-        cells = ((to_contracted(points, self.spec) + 2.0) / 4.0 * self.size).long().clamp(0, self.size - 1)
-        cells = (cells[:, 0] * self.size + cells[:, 1]) * self.size + cells[:, 2]
-        self._seen[cells] = True
-        self._solid[cells[weights[rows, columns] > _SOLID]] = True
+        # Cells are bytes in one row; the kernel sees them as a cube.
+        seen, solid = (each.view((self.size,) * 3) for each in (self._seen, self._solid))
+        mark_alive_(seen, solid, self.spec, rays.origins, rays.directions, edges, weights, threshold, _SOLID)
 
     def packed(self) -> np.ndarray:
         """Return both grids as bits, eight cells a byte: (2, ceil(C^3 / 8)) uint8."""

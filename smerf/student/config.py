@@ -51,7 +51,7 @@ class StudentConfig:
     """Hidden width of the appearance network."""
     rays: int = 4096
     """Rays a step."""
-    steps: int = 5000
+    steps: int = 6000
     """Optimiser steps."""
     pool: int = 524288
     """Teacher rays kept at a time."""
@@ -90,9 +90,9 @@ class StudentConfig:
     """Share of the steps after which culling begins."""
     tau_until: float = 0.8
     """Share of the steps after which the threshold stays."""
-    between: float = 0.2
+    between: float | None = None
     """Share of the teacher rays from between the training cameras, turned like a camera near by: what a visitor sees
-    and no photo does."""
+    and no photo does. If not given, 0.05 where K = 1, and 0.25 where K > 1: few photos are from any one cell."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03
@@ -113,6 +113,13 @@ class StudentConfig:
     """Seed of every random draw."""
     checkpoint_seconds: float = 40.0
     """Time between checkpoints."""
+
+    @property
+    def share_between(self) -> float:
+        """Return ``between`` as it is used."""
+        if self.between is not None:
+            return self.between
+        return 0.05 if self.partition == 1 else 0.25
 
     def __post_init__(self) -> None:
         if not 1 <= self.partition <= 32:

@@ -111,7 +111,7 @@ class StudentTrainer:
                 patch=config.patch,
                 origin_jitter=config.origin_jitter,
                 direction_jitter=config.direction_jitter,
-                between=config.between,
+                between=config.share_between,
                 generator=self.generator,
                 # Not a method of the trainer's own: its grids have to go with the last name for it.
                 share=None

@@ -7,6 +7,7 @@ import emulation
 import numpy as np
 import pytest
 import torch
+from cell_rays import rays_through_cells
 
 from smerf.errors import SmerfError
 from smerf.kernels import (
@@ -25,6 +26,7 @@ from smerf.kernels import (
     hash_encode,
     importance_sample,
     initial_params,
+    mark_alive_,
     mlp,
     multisample_encode,
     native,
@@ -237,6 +239,16 @@ def test_the_distance_grid(compare, share):
         return [distance_grid(occupied).float()]
 
     compare("distance_grid", run, rtol=0.0, atol=0.0)
+
+
+def test_alive_cells(compare):
+    def run():
+        spec = GridSpec(16, 64, 1.3, (0.1, -0.2, 0.05))
+        seen, solid = (torch.zeros(16, 16, 16, dtype=torch.bool) for _ in range(2))
+        mark_alive_(seen, solid, spec, *rays_through_cells(spec, 16, 300), 0.1, 0.6)
+        return [seen.float(), solid.float()]
+
+    compare("mark_alive", run, rtol=0.0, atol=0.0)
 
 
 def test_samples_of_blocks(compare):

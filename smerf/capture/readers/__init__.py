@@ -41,5 +41,5 @@ def read_source(path: Path) -> Source:
         return read_llff(path / "poses_bounds.npy")
     raise InvalidDataError(
         f"{path}: no capture found; expected transforms_train.json, transforms.json, sparse/0 or "
-        "poses_bounds.npy. For photos without poses run `smerf prepare` first"
+        "poses_bounds.npy. Photos alone have no poses: find them first, with COLMAP or nerfstudio's ns-process-data"
     )

@@ -1,0 +1,77 @@
+"""Which cells of a submodel anybody sees: the face of ``cuda/include/smerf/mark_alive.h``."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from smerf.kernels import native
+from smerf.kernels.grid_render import GridSpec
+
+__all__ = ["mark_alive_"]
+
+
+class _Grid(ctypes.Structure):
+    _fields_ = [
+        ("centre", ctypes.c_float * 3),
+        ("scale", ctypes.c_float),
+        ("cells", ctypes.c_int32),
+        ("seen", ctypes.c_float),
+        ("solid", ctypes.c_float),
+    ]
+
+
+def mark_alive_(
+    seen: Tensor,
+    solid: Tensor,
+    spec: GridSpec,
+    origins: Tensor,
+    directions: Tensor,
+    edges: Tensor,
+    weights: Tensor,
+    least: float,
+    least_solid: float,
+) -> None:
+    """Mark in place the cells of rendered samples, at the point where the grids were read.
+
+    Args:
+        seen: (C, C, C) bool, cells of contracted space on viewer axes; set where a sample weighs more than ``least``.
+        solid: (C, C, C) bool; set where it weighs more than ``least_solid`` as well.
+        spec: The submodel's place.
+        origins: (R, 3) float32, training space.
+        directions: Unit directions (R, 3).
+        edges: Metric interval ends (R, S + 1).
+        weights: (R, S).
+        least: Weight of a sample that is seen.
+        least_solid: Weight of a sample of a surface.
+
+    Raises:
+        ValueError: If a shape, dtype or device is not as stated.
+    """
+    rays, samples = weights.shape
+    cells = seen.shape[0]
+    for name, tensor, dtype, shape in (
+        ("seen", seen, torch.bool, (cells, cells, cells)),
+        ("solid", solid, torch.bool, (cells, cells, cells)),
+        ("origins", origins, torch.float32, (rays, 3)),
+        ("directions", directions, torch.float32, (rays, 3)),
+        ("edges", edges, torch.float32, (rays, samples + 1)),
+        ("weights", weights, torch.float32, (rays, samples)),
+    ):
+        native.check(name, tensor, dtype, shape, weights.device)
+    if not (seen.is_contiguous() and solid.is_contiguous()):
+        raise ValueError("seen, solid: expected contiguous tensors")
+    backend = native.backend(weights, "smerf_mark_alive")
+    if backend is None:
+        from smerf.kernels.reference import mark_alive as reference
+
+        reference.mark_alive_(seen, solid, spec, origins, directions, edges, weights, least, least_solid)
+        return
+    grid = _Grid((ctypes.c_float * 3)(*spec.centre), spec.scale, cells, least, least_solid)
+    kept = [tensor.contiguous() for tensor in (origins, directions, edges, weights)]
+    backend.call(
+        "smerf_mark_alive", ctypes.byref(grid), *map(native.pointer, kept), ctypes.c_int64(rays), ctypes.c_int(samples),
+        native.pointer(seen), native.pointer(solid),
+    )  # fmt: skip
