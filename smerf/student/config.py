@@ -92,7 +92,8 @@ class StudentConfig:
     """Share of the steps after which the threshold stays."""
     between: float | None = None
     """Share of the teacher rays from between the training cameras, turned like a camera near by: what a visitor sees
-    and no photo does. If not given, 0.05 where K = 1, and 0.25 where K > 1: few photos are from any one cell."""
+    and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and 0 where K = 1:
+    teachers are often wrong where no photo looks."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03
@@ -119,7 +120,7 @@ class StudentConfig:
         """Return ``between`` as it is used."""
         if self.between is not None:
             return self.between
-        return 0.05 if self.partition == 1 else 0.25
+        return 0.0 if self.partition == 1 else 0.25
 
     def __post_init__(self) -> None:
         if not 1 <= self.partition <= 32:
