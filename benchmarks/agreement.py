@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,29 +24,10 @@ from smerf.capture.types import Camera
 from smerf.cli.options import scene_folder
 from smerf.cli.pipeline import load_run_capture
 from smerf.config import load_config
-from smerf.fields.ray_bank import camera_rays
-from smerf.fields.sampling import halved
 from smerf.runs.folder import RunFolder
 from smerf.scene import load_scene
-from smerf.student.model import Student
 from smerf.student.store import load_student
 from smerf.teacher import load_teacher
-
-CHUNK = 8192
-
-
-def simulate(student: Student, camera: Camera, halvings: int) -> np.ndarray:
-    """Render the student's own submodel over the teacher's intervals, each divided ``halvings`` times in two."""
-    rays, parts = camera_rays(camera), []
-    submodel = int(student.partition.assign(rays.origins[:1]))
-    for start in range(0, len(rays), CHUNK):
-        chunk = rays[start : start + CHUNK]
-        edges = student.teacher.query(chunk).edges
-        for _ in range(halvings):
-            edges = halved(edges)
-        parts.append(student.render_rays(chunk, edges, submodel))
-    lens = camera.intrinsics
-    return torch.cat(parts).clamp(0.0, 1.0).view(lens.height, lens.width, 3).numpy()
 
 
 def measure(run: RunFolder, count: int, data: Path | None) -> list[dict]:
@@ -65,13 +45,13 @@ def measure(run: RunFolder, count: int, data: Path | None) -> list[dict]:
     views.photos = [views.photos[i] for i in order]
     ways: dict[str, Callable[[Camera], np.ndarray]] = {
         "teacher": teacher.render_image,
-        "simulated": lambda camera: simulate(student, camera, 0),
-        "halved": lambda camera: simulate(student, camera, 1),
-        "quartered": lambda camera: simulate(student, camera, 2),
+        "simulated": lambda camera: student.render_image(camera, halvings=0),
+        "halved": lambda camera: student.render_image(camera, halvings=1),
+        "quartered": lambda camera: student.render_image(camera, halvings=2),
         "baked": scene.render,
     }
     images = {"photos": views.photos, **{name: views.draw(way) for name, way in ways.items()}}
-    common = {**about(config.preset), "data": run.path.name, "views": len(views.cameras)}
+    common = {**about(config.preset), "data": capture.root.name, "views": len(views.cameras)}
     return [
         {"name": f"agreement/{one}/{other}", **common, "psnr": views.score(images[one], images[other])}
         for one in images

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from smerf.errors import SmerfError  # noqa: E402
+from smerf.runs.environment import processor_name  # noqa: E402
 from smerf.scene import BakedScene, load_scene  # noqa: E402
 from smerf.scene.desktop import desktop_viewer  # noqa: E402
 
@@ -175,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     width, height = (int(edge) for edge in options.size.split("x"))
     records = []
     with tempfile.TemporaryDirectory() as temporary, desktop_viewer("context").offscreen_context() as context:
-        machine = f"{context.renderer}; {platform.machine()}, {os.cpu_count()} CPUs"
+        machine = f"{context.renderer}; {processor_name()}, {os.cpu_count()} CPUs"
         for path in options.scenes or [write_example(Path(temporary))]:
             folder = path / "baked" if (path / "baked").is_dir() else path
             name = path.name if path.name not in ("baked",) else path.parent.name

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from smerf.kernels import HashSpec, hash_encode, native, ray_points
 from smerf.kernels.reference.hash_encoding import hash_bucket
+from smerf.runs.environment import processor_name
 
 WARM_UP = 3
 SPEC = HashSpec(level_count=16, features=2, log2_size=19, base=16, finest=2048)
@@ -134,7 +135,7 @@ def main() -> None:
                 "speedup": peer / seconds,
                 "worst_relative_error": worst,
                 "threads": torch.get_num_threads(),
-                "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {used[0]}",
+                "device": f"{processor_name()}, {os.cpu_count()} CPUs, {used[0]}",
                 "versions": {"python": platform.python_version(), "torch": torch.__version__},
             }
         )

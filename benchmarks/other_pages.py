@@ -24,8 +24,8 @@ from smerf.scene.serve import SceneServer
 __all__ = ["OtherPage", "fov", "gpu_process_ms", "measure_other", "official_page", "pose"]
 
 WARM_UP = 3
-POLL_MS = 50
 """Frames that still carry the work of loading and of a new camera."""
+POLL_MS = 50
 
 WATCH = """(() => {
   globalThis.smerfFrameTimes = [];

@@ -16,7 +16,6 @@ import base64
 import io
 import json
 import math
-import platform
 import shutil
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from smerf.capture import load_capture, load_image
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import SmerfError, UsageError
 from smerf.render import native, reference
+from smerf.runs.environment import processor_name
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
@@ -202,7 +202,7 @@ def measure(
             if photo is not None:
                 for name, image in {"page": drawn, **peers}.items():
                     record[f"{name}_psnr"] = psnr(image, photo)
-            record["device"] = f"{platform.machine()}, Chromium {browser.version}, SwiftShader"
+            record["device"] = f"{processor_name()}, Chromium {browser.version}, SwiftShader"
             record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
             records.append(record)
         page.page.close()

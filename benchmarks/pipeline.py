@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from smerf.kernels import native as libraries
+from smerf.runs.environment import processor_name
 from smerf.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +145,7 @@ def main() -> int:
     used = [row["name"] for row in libraries.status() if row["state"] == "used"]
     for record in records:
         record["data"], record["preset"] = data.name, options.preset
-        record["device"] = f"{platform.machine()}, {os.cpu_count()} CPUs, {used}"
+        record["device"] = f"{processor_name()}, {os.cpu_count()} CPUs, {used}"
         record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
     print_table(records)
     if options.json:

@@ -12,6 +12,7 @@ import torch
 from smerf.capture import load_image
 from smerf.capture.types import Camera, Capture
 from smerf.kernels import native
+from smerf.runs.environment import processor_name
 
 VIEWS = 8
 
@@ -50,6 +51,6 @@ def about(preset: str) -> dict:
     return {
         "preset": preset,
         "threads": torch.get_num_threads(),
-        "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {used}",
+        "device": f"{processor_name()}, {os.cpu_count()} CPUs, {used}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

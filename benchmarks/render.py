@@ -1,9 +1,10 @@
 """Frames per second of the native renderer of a baked scene, and its ratio to the PyTorch reference.
 
-    python benchmarks/render.py [--scene DIR ...] [--size 640x360] [--triplane 1024] [--repeats 10] [--json FILE]
+    python benchmarks/render.py [--scene RUN ...] [--size 640x360] [--triplane 1024] [--repeats 10] [--json FILE]
 
-Scenes are drawn from cameras of their manifest. Without --scene a room made from formulas is drawn from inside, every
-ray hitting something. The reference draws every picture once, at the same size; the pictures are compared.
+Scenes (runs, or their baked folders) are drawn from cameras of their manifest. Without --scene a room made from
+formulas is drawn from inside, every ray hitting something. The reference draws every picture once, at the same size;
+the pictures are compared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,8 +22,10 @@ import numpy as np
 import torch
 
 from smerf.capture.types import Camera, Intrinsics
+from smerf.cli.options import scene_folder
 from smerf.kernels import native as libraries
 from smerf.render import native, reference
+from smerf.runs.environment import processor_name
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 
@@ -97,13 +99,6 @@ def summary(name: str, rows: list[dict]) -> dict:
     }
 
 
-def processor() -> str:
-    """Return the processor's name."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
-
-
 def measure_scene(name: str, scene: BakedScene, size: tuple[int, int], repeats: int) -> list[dict]:
     """Measure all views of a scene, print them, and return the records."""
     used = [row["name"] for row in libraries.status() if row["state"] == "used"]
@@ -111,7 +106,7 @@ def measure_scene(name: str, scene: BakedScene, size: tuple[int, int], repeats: 
         "size": list(size),
         "triplane_resolution": scene.params.triplane_resolution,
         "peer": "PyTorch reference",
-        "device": f"{processor()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, {used}",
+        "device": f"{processor_name()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, {used}",
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
     print(f"{name}: native {used or 'absent'}, {torch.get_num_threads()} threads, {size[0]}x{size[1]}")
@@ -130,6 +125,12 @@ def measure_scene(name: str, scene: BakedScene, size: tuple[int, int], repeats: 
     return [row | common for row in [*rows, total]]
 
 
+def name_of(path: Path) -> str:
+    """Return a scene's name: its run's, if it is the ``baked`` folder of one."""
+    path = path.resolve()
+    return path.parent.name if path.name == "baked" else path.name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -141,10 +142,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     width, height = (int(edge) for edge in args.size.split("x"))
-    scenes = {str(path): path for path in args.scene} or {"room": None}
+    scenes = [(name_of(path), load_scene(scene_folder(path))) for path in args.scene]
     records = []
-    for name, path in scenes.items():
-        scene = load_scene(path) if path else example_scene(args.triplane)
+    for name, scene in scenes or [("room", example_scene(args.triplane))]:
         records += measure_scene(name, scene, (width, height), args.repeats)
     if args.json:
         args.json.write_text(json.dumps(records, indent=1))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from smerf.cli.options import scene_folder
 from smerf.cli.pipeline import load_run_capture
 from smerf.config import load_config
+from smerf.runs.environment import processor_name
 from smerf.runs.folder import RunFolder
 from smerf.scene import load_scene
 from smerf.student.partition import Partition
@@ -101,7 +101,7 @@ def measure(run: RunFolder, split: str, most: int, frames: Path | None) -> list[
     for record in records:
         record |= {"submodels": len(partition), "partition": partition.edge}
         record |= {
-            "device": f"{platform.machine()}, {os.cpu_count()} CPUs",
+            "device": f"{processor_name()}, {os.cpu_count()} CPUs",
             "versions": {"torch": torch.__version__},
         }
     return records

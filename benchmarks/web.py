@@ -28,7 +28,6 @@ import contextlib
 import io
 import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -46,6 +45,7 @@ from benchmarks.other_pages import OtherPage, fov, gpu_process_ms, measure_other
 from benchmarks.page import TOLERANCE, at_size, choose_cameras, export_example, find_scene, find_site
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import SmerfError, UsageError
+from smerf.runs.environment import processor_name
 from smerf.scene import load_scene
 from smerf.scene.serve import SceneServer
 
@@ -181,7 +181,7 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
     shared = {
         "frames": options.frames * len(subject.cameras),
         "occlusion_delay": options.occlusion,
-        "device": f"{processor()}, {page.evaluate(DEVICE)}",
+        "device": f"{processor_name()}, {os.cpu_count()} cores, {page.evaluate(DEVICE)}",
         "versions": {"chromium": browser.version},
     }
     records = []
@@ -207,13 +207,6 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
         peer = {"peer": name, "peer_ms": record["median_ms"]}
         records[0] |= peer | {"speedup": record["median_ms"] / records[0]["median_ms"]}
     return records
-
-
-def processor() -> str:
-    """Return the processor's name and the number of its cores."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def print_tables(records: list[dict[str, Any]]) -> None:

@@ -107,11 +107,7 @@ class RayBank:
 
         Patches stay inside their photo; masks hold for the drawn pixels alone.
         """
-        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
-            self._device
-        )
-        frames, patch = self._patches(index, edge)
-        return self._rays(frames, patch)
+        return self._rays(*self._patches(count, edge, generator))
 
     def sample_between(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Draw rays (count * edge^2,) as ``sample_patches`` does, of cameras that no photo is from.
@@ -119,16 +115,11 @@ class RayBank:
         Each stands somewhere between a photo's camera and one of those nearest to it, and is turned like another of
         those.
         """
-        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
-            self._device
-        )
-        frames, patch = self._patches(index, edge)
-        near = self._neighbours()
-        columns = torch.randint(near.shape[1], (2, count), generator=generator, device=generator.device)
-        towards, turned = (
-            near[self._owners[index].long(), c].repeat_interleave(edge * edge) for c in columns
-        )
-        share = torch.rand(count, 1, generator=generator, device=generator.device).to(self._device)
+        frames, patch = self._patches(count, edge, generator)
+        near, device = self._neighbours(), generator.device
+        columns = torch.randint(near.shape[1], (2, count), generator=generator, device=device)
+        towards, turned = near[frames, columns.to(self._device).repeat_interleave(edge * edge, 1)]
+        share = torch.rand(count, 1, generator=generator, device=device).to(self._device)
         share = share.repeat_interleave(edge * edge, 0)
         rays = self._rays(frames, patch, turned)
         origins = (1.0 - share) * self.centres[frames] + share * self.centres[towards]
@@ -142,8 +133,11 @@ class RayBank:
             self._near = torch.cat([part.topk(count, largest=False).indices for part in parts])
         return self._near
 
-    def _patches(self, index: Tensor, edge: int) -> tuple[Tensor, Tensor]:
-        """Return photos and pixels (count * edge^2,) of the square patches around pixels ``index`` (count,)."""
+    def _patches(self, count: int, edge: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw photos and pixels (count * edge^2,) of square patches."""
+        index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
+            self._device
+        )
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import smerf
 
-__all__ = ["describe_environment", "peak_gpu_mb", "peak_memory_mb", "reset_peak_memory"]
+__all__ = ["describe_environment", "peak_gpu_mb", "peak_memory_mb", "processor_name", "reset_peak_memory"]
 
 _PACKAGES = (
     "torch",
@@ -32,7 +32,7 @@ def describe_environment(command: list[str] | None = None, device: str = "cpu") 
         "smerf": smerf.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "memory_mb": _memory_mb(),
         "device": device,
@@ -88,7 +88,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the processor's name as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

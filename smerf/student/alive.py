@@ -29,27 +29,26 @@ class AliveCells:
         """Start empty, or from what ``packed`` returned; one row of bits stands for both grids."""
         self.spec = spec
         self.size = spec.plane_resolution // CELL_TEXELS
+        cube = (self.size,) * 3
         if packed is None:
-            self._seen = torch.zeros(self.size**3, dtype=torch.bool)
-            self._solid = torch.zeros(self.size**3, dtype=torch.bool)
+            self._seen, self._solid = torch.zeros(2, *cube, dtype=torch.bool)
         else:
             rows = np.unpackbits(np.atleast_2d(packed), axis=-1, count=self.size**3).astype(bool)
-            self._seen, self._solid = (torch.tensor(rows[i]) for i in (0, -1))
+            self._seen, self._solid = (torch.tensor(rows[i]).view(cube) for i in (0, -1))
 
     def mark(self, rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> None:
         """Mark the cells of all samples whose weight (R, S) exceeds the threshold; edges (R, S + 1)."""
-        # Cells are bytes in one row; the kernel sees them as a cube.
-        seen, solid = (each.view((self.size,) * 3) for each in (self._seen, self._solid))
-        mark_alive_(seen, solid, self.spec, rays.origins, rays.directions, edges, weights, threshold, _SOLID)
+        given = rays.origins, rays.directions, edges, weights
+        mark_alive_(self._seen, self._solid, self.spec, *given, threshold, _SOLID)
 
     def packed(self) -> np.ndarray:
         """Return both grids as bits, eight cells a byte: (2, ceil(C^3 / 8)) uint8."""
-        return np.packbits(torch.stack([self._seen, self._solid]).cpu().numpy(), axis=-1)
+        return np.packbits(torch.stack([self._seen, self._solid]).flatten(1).cpu().numpy(), axis=-1)
 
     def grid(self) -> np.ndarray:
         """Return what is seen (C, C, C) bool."""
-        return self._seen.view(self.size, self.size, self.size).cpu().numpy()
+        return self._seen.cpu().numpy()
 
     def solid(self) -> np.ndarray:
         """Return what is seen as part of a surface (C, C, C) bool."""
-        return self._solid.view(self.size, self.size, self.size).cpu().numpy()
+        return self._solid.cpu().numpy()

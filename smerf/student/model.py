@@ -124,11 +124,11 @@ class Student:
             result[here] = self.shade(features, opacity, mine, background, k)
         return result
 
-    def render_image(self, camera: Camera, submodel: int | None = None) -> np.ndarray:
-        """Render a camera over the teacher's intervals, each in two: (H, W, 3) float32 in [0, 1].
+    def render_image(self, camera: Camera, submodel: int | None = None, halvings: int = 1) -> np.ndarray:
+        """Render a camera over the teacher's intervals, each divided in two: (H, W, 3) float32 in [0, 1].
 
         Half an interval is about the step with which the baked scene is marched. ``submodel`` is the camera's own if
-        not given.
+        not given; ``halvings`` is how often intervals are divided.
 
         Raises:
             UsageError: If the student was loaded without its teacher.
@@ -143,6 +143,9 @@ class Student:
         parts = []
         for start in range(0, len(rays), _CHUNK):
             chunk = rays[start : start + _CHUNK]
-            parts.append(self.render_rays(chunk, halved(self.teacher.query(chunk).edges), submodel))
+            edges = self.teacher.query(chunk).edges
+            for _ in range(halvings):
+                edges = halved(edges)
+            parts.append(self.render_rays(chunk, edges, submodel))
         image = torch.cat(parts).clamp(0.0, 1.0)
         return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).cpu().numpy()

@@ -156,7 +156,7 @@ class TeacherRays:
         """Draw ``count`` jittered patches of rays that are ours to take."""
         parts, found = [], 0
         while found < count:
-            rays = self._photographed(count)
+            rays = self._views(count)
             rays = jitter(rays, *self._noise, self._generator, self.pixels)
             if self.share is None:
                 return rays
@@ -167,8 +167,8 @@ class TeacherRays:
         joined = Rays(*(torch.cat([getattr(p, n) for p in parts]) for n in _RAY_PARTS))
         return joined[: count * self.pixels]
 
-    def _photographed(self, count: int) -> Rays:
-        """Draw ``count`` patches, most of them of training photos, in random order."""
+    def _views(self, count: int) -> Rays:
+        """Draw ``count`` patches of training photos and of cameras between them, in random order."""
         between = round(self._between * count)
         if not between:
             return self.bank.sample_patches(count, self.patch, self._generator)
