@@ -12,6 +12,7 @@ from smerf.kernels.mlp import initial_params, mlp, param_count, radiance_head
 from smerf.kernels.multisample import Frustums, multisample_encode
 from smerf.kernels.optimiser import sparse_adam_
 from smerf.kernels.ray_points import ray_points
+from smerf.kernels.vertex_decode import VertexDecoder, Vertices, decode_vertices_, vertex_gradients_
 from smerf.kernels.volume_render import Rendering, volume_render
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "Grids",
     "HashSpec",
     "Rendering",
+    "VertexDecoder",
+    "Vertices",
     "block_samples",
     "blurred_interlevel",
+    "decode_vertices_",
     "distance_grid",
     "encode_directions",
     "grid_adam_",
@@ -39,5 +43,6 @@ __all__ = [
     "radiance_head",
     "ray_points",
     "sparse_adam_",
+    "vertex_gradients_",
     "volume_render",
 ]

@@ -54,6 +54,7 @@ _KERNELS = {
     "importance_sample": ("smerf_importance_sample",),
     "blurred_interlevel": ("smerf_blurred_interlevel",),
     "cache_sample": ("smerf_cache_sample",),
+    "vertex_decode": ("smerf_vertex_decode_forward", "smerf_vertex_decode_backward"),
     "student_step": ("smerf_student_step", "smerf_student_start"),
     "teacher_step": ("smerf_teacher_query", "smerf_teacher_step"),
 }

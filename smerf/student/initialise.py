@@ -10,8 +10,8 @@ from torch import Tensor
 from smerf.kernels import Grids, GridSpec
 from smerf.kernels.grid_render import BLOCK
 from smerf.kernels.reference.contraction import contract, uncontract
+from smerf.kernels.vertices import block_coordinates, voxel_positions
 from smerf.student.teacher_rays import TeacherBatch
-from smerf.student.vertices import block_coordinates, voxel_positions
 from smerf.teacher.model import Teacher
 
 __all__ = ["VoxelVotes", "initialise_from_teacher", "to_contracted", "to_training"]

@@ -9,9 +9,19 @@ from torch import Tensor
 
 from smerf.errors import UsageError
 from smerf.fields.rays import Rays
-from smerf.kernels import Grids, grid_adam_, grid_mark, hash_encode, initial_params, mlp, sparse_adam_
+from smerf.kernels import (
+    Grids,
+    VertexDecoder,
+    Vertices,
+    decode_vertices_,
+    grid_adam_,
+    grid_mark,
+    initial_params,
+    sparse_adam_,
+    vertex_gradients_,
+)
+from smerf.kernels.vertices import block_coordinates
 from smerf.student.config import StudentConfig
-from smerf.student.vertices import block_coordinates, texel_positions, voxel_positions
 
 __all__ = ["ExplicitParameters", "HashParameters", "Parameters", "make_parameters"]
 
@@ -98,94 +108,85 @@ class HashParameters:
 
     def __init__(self, config: StudentConfig, submodels: int, device: torch.device | str = "cpu") -> None:
         self.spec, self.decay, self.clip = config.hash, config.hash_decay, config.clip
-        self.dims = (config.hash.width, *config.decoder, 8)
+        self.shapes = VertexDecoder(config.hash, (config.hash.width, *config.decoder, 8), _PRECONDITION)
         generator = torch.Generator().manual_seed(config.seed + 4)
         shape = self.spec.entry_count, self.spec.features
         self.tables = [
-            ((torch.rand(shape, generator=generator) * 2.0 - 1.0) * 1e-5).to(device).requires_grad_()
-            for _ in range(submodels)
+            ((torch.rand(shape, generator=generator) * 2.0 - 1.0) * 1e-5).to(device) for _ in range(submodels)
         ]
         self.moments = [
             (torch.zeros(shape, device=device), torch.zeros(shape, device=device)) for _ in range(submodels)
         ]
-        self.decoder = initial_params(self.dims, generator).to(device).requires_grad_()
+        self.decoder = initial_params(self.shapes.dims, generator).to(device)
         self._adam = torch.optim.Adam([self.decoder], betas=(0.9, 0.99), eps=1e-15)
         self._blocks: dict[int, Tensor] = {}
-        self._pending: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._pending: dict[int, Vertices] = {}
 
     def adopt(self, grids: list[Grids]) -> None:
         """Do nothing: the bytes come from the tables."""
 
-    def _logits(self, submodel: int, grids: Grids, voxels: Tensor, texels: Tensor) -> Tensor:
-        """Return the logits (V + T, 8) of the vertices in rows ``voxels`` (V,) and ``texels`` (T,)."""
+    def _decode(self, submodel: int, grids: Grids, voxels: Tensor, texels: Tensor) -> Vertices:
+        """Evaluate the vertices in rows ``voxels`` (V,) and ``texels`` (T,)."""
         if submodel not in self._blocks:
-            self._blocks[submodel] = block_coordinates(grids)
-        where = [
-            voxel_positions(grids.spec, self._blocks[submodel], voxels),
-            texel_positions(grids.spec, texels),
-        ]
-        features = hash_encode(torch.cat(where) / 4.0 + 0.5, self.tables[submodel], self.spec)
-        return mlp(features * _PRECONDITION, self.decoder, self.dims)
+            self._blocks[submodel] = block_coordinates(grids).int()
+        vertices = Vertices(voxels, texels, self._blocks[submodel])
+        decode_vertices_(grids, vertices, self.tables[submodel], self.decoder, self.shapes)
+        return vertices
 
     def provide(self, submodel: int, grids: Grids, rays: Rays, edges: Tensor) -> None:
-        """Evaluate the vertices that the samples read, and keep the evaluation for ``learn``."""
+        """Evaluate the vertices that the samples read, and keep their numbers for ``learn``."""
         grid_mark(grids, rays.origins, rays.directions, edges)
         voxels = torch.nonzero(grids.voxel_touched).squeeze(-1)
         texels = torch.nonzero(grids.plane_touched).squeeze(-1)
-        logits = self._logits(submodel, grids, voxels, texels)
-        _store(grids, voxels, texels, logits.detach())
-        self._pending[submodel] = voxels, texels, logits
+        self._pending[submodel] = self._decode(submodel, grids, voxels, texels)
 
     def learn(self, grids: list[Grids], step: int, rate: float) -> None:
         """Carry the vertices' gradients to the tables and the decoder, and update those."""
-        self._adam.zero_grad(set_to_none=True)
-        for k, (voxels, texels, logits) in self._pending.items():
-            one, spec = grids[k], grids[k].spec
-            gradient = torch.cat([one.voxel_records[voxels, :8], one.plane_records[texels, :8]])
-            one.voxel_records[voxels, :8] = 0.0
-            one.plane_records[texels, :8] = 0.0
-            one.voxel_touched[voxels] = 0
-            one.plane_touched[texels] = 0
-            ranges = torch.tensor([spec.density_range, *[spec.feature_range] * 7])
-            share = torch.sigmoid(logits.detach())
-            # Rounding to a byte counts as the identity.
-            slope = gradient * (ranges[:, 1] - ranges[:, 0]) * share * (1.0 - share)
-            logits.backward(slope.nan_to_num_(0.0, 0.0, 0.0))
-        if self.clip > 0.0:
-            torch.nn.utils.clip_grad_norm_([*self.tables, self.decoder], self.clip)
-        for table, moments in zip(self.tables, self.moments):
-            if table.grad is not None:
-                self._update(table, moments, step, rate)
-        self._pending.clear()
-        if self.decoder.grad is not None:
+        gradients, total = {}, torch.zeros_like(self.decoder)
+        for k, vertices in self._pending.items():
+            one = grids[k]
+            gradients[k], of_network = vertex_gradients_(
+                one, vertices, self.tables[k], self.decoder, self.shapes
+            )
+            total += of_network
+            one.voxel_touched[vertices.voxels] = 0
+            one.plane_touched[vertices.texels] = 0
+        if self.clip > 0.0 and gradients:
+            _clip([*gradients.values(), total], self.clip)
+        for k, gradient in gradients.items():
+            self._update(self.tables[k], gradient, self.moments[k], step, rate)
+        if gradients:
+            self.decoder.grad = total
             self._adam.param_groups[0]["lr"] = rate
             self._adam.step()
+            self.decoder.grad = None
+        self._pending.clear()
 
-    def _update(self, table: Tensor, moments: tuple[Tensor, Tensor], step: int, rate: float) -> None:
+    def _update(
+        self, table: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, rate: float
+    ) -> None:
         for offset, _, size in self.spec.levels():
             rows = slice(offset, offset + size)
             # The penalty is a mean over each level: coarse levels feel it as much as fine ones.
             sparse_adam_(
-                table.data[rows], table.grad[rows], moments[0][rows], moments[1][rows], step=step, lr=rate,
+                table[rows], gradient[rows], moments[0][rows], moments[1][rows], step=step, lr=rate,
                 decay=self.decay / (size * self.spec.features),
             )  # fmt: skip
-        table.grad = None
 
-    @torch.no_grad()
     def finish(self, grids: list[Grids]) -> None:
         """Evaluate every stored vertex."""
         for k, one in enumerate(grids):
             none = torch.zeros(0, dtype=torch.long)
             for voxels in torch.arange(len(one.voxels)).split(_CHUNK):
-                _store(one, voxels, none, self._logits(k, one, voxels, none))
+                self._decode(k, one, voxels, none)
             for texels in torch.arange(len(one.planes)).split(_CHUNK):
-                _store(one, none, texels, self._logits(k, one, none, texels))
+                self._decode(k, one, none, texels)
 
     def tensors(self, grids: list[Grids]) -> dict[str, Tensor]:
         """Return tables, decoder and their moments."""
-        result = {"hash.decoder": self.decoder.detach()}
+        result = {"hash.decoder": self.decoder}
         for k, (table, moments) in enumerate(zip(self.tables, self.moments)):
-            result[f"hash.{k}.table"] = table.detach()
+            result[f"hash.{k}.table"] = table
             result[f"hash.{k}.first"], result[f"hash.{k}.second"] = moments
         for name, value in self._adam.state.get(self.decoder, {}).items():
             result[f"hash.adam.{name}"] = torch.as_tensor(value)
@@ -193,9 +194,9 @@ class HashParameters:
 
     def restore(self, grids: list[Grids], tensors: dict[str, Tensor]) -> None:
         """Continue from what ``tensors`` returned."""
-        self.decoder.data.copy_(tensors["hash.decoder"])
+        self.decoder.copy_(tensors["hash.decoder"])
         for k, (table, moments) in enumerate(zip(self.tables, self.moments)):
-            table.data.copy_(tensors[f"hash.{k}.table"])
+            table.copy_(tensors[f"hash.{k}.table"])
             moments[0].copy_(tensors[f"hash.{k}.first"])
             moments[1].copy_(tensors[f"hash.{k}.second"])
         prefix = "hash.adam."
@@ -212,7 +213,8 @@ class HashParameters:
         self._pending.clear()
 
 
-def _store(grids: Grids, voxels: Tensor, texels: Tensor, logits: Tensor) -> None:
-    values = torch.round(255.0 * torch.sigmoid(logits)).to(torch.uint8)
-    grids.voxels[voxels] = values[: len(voxels)]
-    grids.planes[texels] = values[len(voxels) :]
+def _clip(gradients: list[Tensor], limit: float) -> None:
+    """Scale gradients in place so that their common norm is at most ``limit``."""
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in gradients]))
+    for one in gradients:
+        one.mul_((limit / (norm + 1e-6)).clamp(max=1.0))

@@ -16,6 +16,7 @@ from smerf.fields.ray_bank import RayBank
 from smerf.fields.rendering import charbonnier, distortion_loss
 from smerf.kernels import Grids, grid_render
 from smerf.kernels.device import restore_generator, scope
+from smerf.kernels.vertices import block_coordinates
 from smerf.student.agreement import Agreement, show
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
@@ -29,7 +30,6 @@ from smerf.student.partition import Partition
 from smerf.student.patches import patch_dissimilarity
 from smerf.student.sparsity import sparse_rays
 from smerf.student.teacher_rays import TeacherBatch, TeacherRays
-from smerf.student.vertices import block_coordinates
 from smerf.student.visibility import BlockWeights
 from smerf.teacher.model import Teacher
 

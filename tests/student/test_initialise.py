@@ -4,11 +4,11 @@ from toy_room import CONFIG, Room, make_student
 
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_read
+from smerf.kernels.vertices import block_coordinates, texel_positions, voxel_positions
 from smerf.student.initialise import VoxelVotes, initialise_from_teacher, to_contracted, to_training
 from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
 from smerf.student.teacher_rays import TeacherBatch
-from smerf.student.vertices import block_coordinates, texel_positions, voxel_positions
 
 SPEC = GridSpec(32, 128, scale=1.5, centre=(0.1, -0.2, 0.3))
 

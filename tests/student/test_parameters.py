@@ -6,7 +6,8 @@ from toy_room import CONFIG
 
 from smerf.errors import UsageError
 from smerf.fields.rays import Rays
-from smerf.kernels import Grids, HashSpec, grid_render
+from smerf.kernels import Grids, HashSpec, grid_render, hash_encode, mlp
+from smerf.kernels.vertices import block_coordinates, texel_positions, voxel_positions
 from smerf.student.model import grid_spec
 from smerf.student.parameters import ExplicitParameters, HashParameters, make_parameters
 from smerf.student.partition import Partition
@@ -34,7 +35,7 @@ def vivid(submodels=1):
     parameters = HashParameters(SMALL, submodels)
     generator = torch.Generator().manual_seed(9)
     for table in parameters.tables:
-        table.data.normal_(0.0, 0.1, generator=generator)
+        table.normal_(0.0, 0.1, generator=generator)
     return parameters
 
 
@@ -72,9 +73,9 @@ def test_vertices_that_meet_at_block_borders_are_evaluated_where_they_lie():
         make_grids(),
     )
     ramp = torch.arange(16.0) / 16.0
-    parameters.tables[0].data[:, 0] = ramp[torch.arange(4096) % 16]
-    parameters.decoder.data.zero_()
-    parameters.decoder.data[:8] = 0.2
+    parameters.tables[0][:, 0] = ramp[torch.arange(4096) % 16]
+    parameters.decoder.zero_()
+    parameters.decoder[:8] = 0.2
     parameters.finish([grids])
     by_block = grids.voxels.view(8, 8, 8, 8, 8)
     whole = torch.stack([by_block[int(n)] for n in grids.block_index[1:3, 1:3, 1:3].flatten()])
@@ -91,22 +92,23 @@ def test_gradients_reach_tables_and_decoder_through_the_rounding():
     features, weights = draw(grids, rays, edges)
     (features.square().sum() + weights.square().sum()).backward()
     slope = torch.cat([grids.voxel_records[:, :8], grids.plane_records[:, :8]]).clone()
-    table, decoder = parameters.tables[0].detach().clone(), parameters.decoder.detach().clone()
+    table, decoder = parameters.tables[0].clone(), parameters.decoder.clone()
     parameters.learn([grids], 1, 0.0)
 
     # The same by automatic differentiation of every vertex's value.
-    twin = vivid()
-    voxels, texels = torch.arange(len(grids.voxels)), torch.arange(len(grids.planes))
-    width = torch.tensor([28.0] + 7 * [14.0])
-    values = width * torch.sigmoid(twin._logits(0, grids, voxels, texels))
-    (slope * values).sum().backward()
-    got, wanted = parameters.moments[0][0] * 10.0, twin.tables[0].grad
+    blocks, texels = block_coordinates(grids), torch.arange(len(grids.planes))
+    where = torch.cat([voxel_positions(grids.spec, blocks), texel_positions(grids.spec, texels)])
+    twin_table, twin_decoder = table.clone().requires_grad_(), decoder.clone().requires_grad_()
+    features = hash_encode(where / 4.0 + 0.5, twin_table, SMALL.hash)
+    logits = mlp(10.0 * features, twin_decoder, (SMALL.hash.width, *SMALL.decoder, 8))
+    (slope * torch.tensor([28.0] + 7 * [14.0]) * torch.sigmoid(logits)).sum().backward()
+    got, wanted = parameters.moments[0][0] * 10.0, twin_table.grad
     decay = torch.cat([torch.full((n, 1), 0.01 / (2 * n)) for _, _, n in SMALL.hash.levels()])
     wanted = wanted + decay * table * (wanted != 0).any(-1, keepdim=True)
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()))
     got = parameters.tensors([grids])["hash.adam.exp_avg"] * 10.0
-    torch.testing.assert_close(got, twin.decoder.grad, rtol=1e-3, atol=1e-5 * float(got.abs().max()))
-    assert torch.equal(parameters.tables[0].detach(), table) and torch.equal(parameters.decoder, decoder)
+    torch.testing.assert_close(got, twin_decoder.grad, rtol=1e-3, atol=1e-5 * float(got.abs().max()))
+    assert torch.equal(parameters.tables[0], table) and torch.equal(parameters.decoder, decoder)
 
 
 @pytest.mark.parametrize("form", ["explicit", "hash"])
@@ -130,10 +132,10 @@ def test_submodels_have_tables_of_their_own_and_share_the_decoder():
     parameters, grids, (rays, edges) = vivid(2), [make_grids(), make_grids()], make_rays()
     parameters.provide(1, grids[1], rays, edges)
     draw(grids[1], rays, edges)[0].sum().backward()
-    before = [table.detach().clone() for table in parameters.tables]
+    before = [table.clone() for table in parameters.tables]
     parameters.learn(grids, 1, 0.01)
-    assert torch.equal(parameters.tables[0].detach(), before[0])
-    assert not torch.equal(parameters.tables[1].detach(), before[1])
+    assert torch.equal(parameters.tables[0], before[0])
+    assert not torch.equal(parameters.tables[1], before[1])
     parameters.finish(grids)
     assert not torch.equal(grids[0].voxels, grids[1].voxels)
 
