@@ -14,8 +14,11 @@ from smerf.kernels import (
     Grids,
     GridSpec,
     HashSpec,
+    VertexDecoder,
+    Vertices,
     block_samples,
     blurred_interlevel,
+    decode_vertices_,
     distance_grid,
     grid_adam_,
     grid_mark,
@@ -31,8 +34,10 @@ from smerf.kernels import (
     radiance_head,
     ray_points,
     sparse_adam_,
+    vertex_gradients_,
     volume_render,
 )
+from smerf.kernels.vertices import block_coordinates
 
 __all__ = ["CASES", "Case", "run"]
 
@@ -237,6 +242,41 @@ def _grid(what: str):
     return make
 
 
+def _vertex_decode(backward: bool):
+    decoder = VertexDecoder(_STANDARD, (_STANDARD.width, 64, 8), 10.0)
+
+    def make(device: torch.device, size: int):
+        grids = _grids(device, *((256, 1024) if device.type == "cuda" else (32, 128)))
+        rows = [
+            torch.randperm(len(part), generator=_generator(i))[: size // 2].sort().values.to(device)
+            for i, part in enumerate((grids.voxels, grids.planes))
+        ]
+        vertices = Vertices(*rows, block_coordinates(grids).int())
+        table = 0.1 * torch.randn(_STANDARD.entry_count, _STANDARD.features, generator=_generator(2))
+        values = table.to(device), initial_params(decoder.dims, _generator(3)).to(device)
+        count = len(rows[0]) + len(rows[1])
+        reads = count * (8.0 + _STANDARD.level_count * 8 * _SECTOR)
+        if not backward:
+
+            def run() -> list[Tensor]:
+                decode_vertices_(grids, vertices, *values, decoder)
+                return [grids.voxels[rows[0]].float(), grids.planes[rows[1]].float()]
+
+            return run, reads + 8.0 * count
+        ups = [
+            torch.randn(len(part), 8, generator=_generator(4 + i)).to(device) for i, part in enumerate(rows)
+        ]
+
+        def differentiate() -> list[Tensor]:
+            grids.voxel_records[rows[0], :8] = ups[0]
+            grids.plane_records[rows[1], :8] = ups[1]
+            return list(vertex_gradients_(grids, vertices, *values, decoder))
+
+        return differentiate, 2.0 * reads + 64.0 * count
+
+    return make
+
+
 def _multisample(backward: bool):
     def make(device: torch.device, size: int):
         spec, samples, points = _STANDARD, 32, 3
@@ -367,6 +407,9 @@ CASES = (
     Case("grid_mark", _grid("mark"), _ROWS),
     Case("grid_read", _grid("read"), _ROWS),
     Case("grid_adam", _grid("adam"), _ROWS),
+    # A byte between two values may go either way.
+    Case("vertex_decode/forward", _vertex_decode(False), _ROWS, tolerance=5e-3, loose=2e-2),
+    Case("vertex_decode/backward", _vertex_decode(True), _ROWS, tolerance=5e-3, loose=3e-2),
     Case("distance_grid", _distance_grid, 2**24),
     Case("block_samples", _block_samples, 2**23),
     Case("mark_alive", _mark_alive, 2**24, tolerance=1e-3),
