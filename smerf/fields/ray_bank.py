@@ -39,6 +39,13 @@ def camera_rays(camera: Camera) -> Rays:
     return Rays(origins, directions / length, radii.reshape(-1) / length[:, 0])
 
 
+def _turn(directions: Tensor, angle: Tensor) -> Tensor:
+    """Turn directions (R, 3) about the vertical, z, by angles (R,)."""
+    x, y, z = directions.unbind(-1)
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    return torch.stack([cosine * x - sine * y, sine * x + cosine * y, z], -1)
+
+
 class RayBank:
     """Draw random pixels of training photos, uniformly over all unmasked pixels."""
 
@@ -109,11 +116,11 @@ class RayBank:
         """
         return self._rays(*self._patches(count, edge, generator))
 
-    def sample_between(self, count: int, edge: int, generator: torch.Generator) -> Rays:
+    def sample_between(self, count: int, edge: int, generator: torch.Generator, around: float = 0.0) -> Rays:
         """Draw rays (count * edge^2,) as ``sample_patches`` does, of cameras that no photo is from.
 
         Each stands somewhere between a photo's camera and one of those nearest to it, and is turned like another of
-        those.
+        those. A share ``around`` of them then turns about the vertical, by any angle.
         """
         frames, patch = self._patches(count, edge, generator)
         near, device = self._neighbours(), generator.device
@@ -122,6 +129,10 @@ class RayBank:
         share = torch.rand(count, 1, generator=generator, device=device).to(self._device)
         share = share.repeat_interleave(edge * edge, 0)
         rays = self._rays(frames, patch, turned)
+        if around > 0.0:
+            chance, angle = torch.rand(2, count, generator=generator, device=device).to(self._device)
+            angle = torch.where(chance < around, 2.0 * torch.pi * angle, 0.0).repeat_interleave(edge * edge)
+            rays = replace(rays, directions=_turn(rays.directions, angle))
         origins = (1.0 - share) * self.centres[frames] + share * self.centres[towards]
         return Rays(origins, rays.directions, rays.radii)
 

@@ -94,6 +94,9 @@ class StudentConfig:
     """Share of the teacher rays from between the training cameras, turned like a camera near by: what a visitor sees
     and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and 0 where K = 1:
     teachers are often wrong where no photo looks."""
+    around: float = 0.5
+    """Share of the rays from between the cameras that are turned about the vertical by any angle: visitors turn
+    around where no photographer did."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03

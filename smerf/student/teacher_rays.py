@@ -65,19 +65,21 @@ class TeacherRays:
         origin_jitter: float,
         direction_jitter: float,
         between: float = 0.0,
+        around: float = 0.0,
         generator: torch.Generator,
         share: Callable[[Tensor], Tensor] | None = None,
         exposures: Exposures | None = None,
     ) -> None:
         """Start empty: room for ``size`` rays, rounded down to patches of ``patch``^2.
 
-        ``share`` takes the jittered origins (N, 3) of patches to the chance (N,) with which each is taken.
-        With ``exposures`` every patch is seen with that of a random photo.
+        A share ``between`` of the patches is from cameras between the photos', and a share ``around`` of those is
+        turned by any angle. ``share`` takes the jittered origins (N, 3) of patches to the chance (N,) with which each
+        is taken. With ``exposures`` every patch is seen with that of a random photo.
         """
         self.teacher, self.bank, self.share, self.exposures = teacher, bank, share, exposures
         self.patch, self.pixels = patch, patch * patch
         self._patches = max(1, size // self.pixels)
-        self._noise, self._between = (origin_jitter, direction_jitter), between
+        self._noise, self._between, self._around = (origin_jitter, direction_jitter), between, around
         self._generator = generator
         self._next = self._held = 0
         shape = self._patches, self.pixels
@@ -174,7 +176,7 @@ class TeacherRays:
             return self.bank.sample_patches(count, self.patch, self._generator)
         parts = [
             self.bank.sample_patches(count - between, self.patch, self._generator),
-            self.bank.sample_between(between, self.patch, self._generator),
+            self.bank.sample_between(between, self.patch, self._generator, self._around),
         ]
         rays = Rays(*(torch.cat([getattr(p, n) for p in parts]) for n in _RAY_PARTS))
         order = torch.randperm(count, generator=self._generator)[:, None] * self.pixels

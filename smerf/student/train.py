@@ -112,6 +112,7 @@ class StudentTrainer:
                 origin_jitter=config.origin_jitter,
                 direction_jitter=config.direction_jitter,
                 between=config.share_between,
+                around=config.around,
                 generator=self.generator,
                 # Not a method of the trainer's own: its grids have to go with the last name for it.
                 share=None
