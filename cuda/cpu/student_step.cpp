@@ -1,19 +1,22 @@
 // One step of the student's distillation on CPUs: rays in, grids updated, gradients of the appearance network out.
 //
-// Rays are rendered, shaded, compared with the teacher and differentiated one after another; their sample gradients then
-// go to the grids tile by tile, Adam included (tile_update.h). Results are the same on any number of threads.
+// Patches of rays are rendered, shaded, compared with the teacher and differentiated one after another; their sample
+// gradients then go to the grids tile by tile, Adam included (tile_update.h). Results are the same on any number of
+// threads.
 #include <omp.h>
 
 #include <vector>
 
 #include "appearance_ray.h"
+#include "smerf/patch_loss.h"
+#include "smerf/ray_losses.h"
 #include "tile_update.h"
 
 namespace {
 
 using namespace smerf;
 
-constexpr int kShards = 32;  // ranges of rays whose network gradients are summed apart, then in order
+constexpr int kShards = 32;  // ranges of patches whose network gradients are summed apart, then in order
 
 // Field order and types of these are mirrored by smerf/kernels/student_step.py.
 struct StudentRays {
@@ -24,8 +27,10 @@ struct StudentRays {
   const float* colour;      // (rays, 3) of the teacher, over black
   const float* background;  // (rays, 3)
   const float* log_exposure;  // (rays), or null: the network reads logit(feature) + log_exposure
+  const float* s_edges;     // (rays, samples + 1) normalised, or null: no distortion loss
   int64_t rays;
   int32_t samples;
+  int32_t pixels;           // rays of a patch, which follow each other
 };
 
 struct StudentNetwork {
@@ -42,19 +47,17 @@ struct StudentLoss {
   float geometry;           // weight of sum |w - w_teacher|
   float least_gradient;     // of a sample's values: smaller ones are dropped
   const float* backdrop;    // (14) composited features of what lies behind everything, or null
+  float dssim;              // weight of the dissimilarity of patches of more than one ray
+  float distortion;         // weight of the distortion
 };
 
-struct StudentGrids {
-  Vertex* voxels;
-  uint8_t* voxel_bytes;
-  int64_t blocks;
-  Vertex* planes;
-  uint8_t* plane_bytes;
+struct RayLosses {
+  float colour, geometry, square, dssim, distortion;  // weighted, but for the mean squared error
 };
 
 struct StudentTrace {
-  float* losses;            // (rays, 3): colour loss, geometry loss, mean squared error
-  float* weights;           // (rays, samples) of the student, or null
+  RayLosses* losses;        // (rays)
+  float* weights;           // (rays, samples) of the student
   SampleGradient* samples;  // (rays * samples)
 };
 
@@ -71,137 +74,238 @@ int drop_small(SampleGradient* samples, int count, float least) {
   return kept;
 }
 
+// The network's parameters at one place after another, and their gradient. The rays of a patch stand in one place.
 template <int W>
-class RayStep {
+class NetworkMix {
  public:
-  RayStep(const GridView& grid, const StudentRays& rays, const StudentNetwork& network, const StudentLoss& loss)
-      : grid_(grid), rays_(rays), network_(network), loss_(loss), kept_(rays.samples + 1), weights_(rays.samples),
-        up_weights_(rays.samples), mixed_(Net::kParams), mixed_gradient_(Net::kParams) {}
+  NetworkMix(const StudentNetwork& network, const float* centre)
+      : network_(network), centre_(centre), mixed_(Net::kParams), gradient_(Net::kParams) {}
 
-  // Renders ray r, writes its losses, and leaves its sample gradients in out. Returns their number.
-  int run(int64_t r, const StudentTrace& trace_out, float* network_gradient, SampleGradient* out) {
-    const int samples = rays_.samples;
-    const float *o = rays_.origins + 3 * r, *d = rays_.directions + 3 * r, *edges = rays_.edges + r * (samples + 1);
-    Lanes8 fine = zero_lanes(), coarse = zero_lanes();
-    for (int i = 0; i < samples; ++i) weights_[i] = 0.0f;
-    const int count =
-        trace(grid_, o, d, edges, samples, loss_.tau, loss_.step, &fine, &coarse, weights_.data(), kept_.data());
-    float features[kFeatures], up[kFeatures];
-    for (int c = 0; c < kFeatures / 2; ++c) {
-      features[c] = fine[c + 1];
-      features[c + kFeatures / 2] = coarse[c + 1];
+  // Gradients go to total (lattice^3, params) from here on.
+  void begin(float* total) { total_ = total; }
+
+  void move(const float* o) {
+    if (network_.lattice == 1 || (o[0] == place_[0] && o[1] == place_[1] && o[2] == place_[2])) return;
+    flush();
+    float position[3];
+    for (int c = 0; c < 3; ++c) {
+      place_[c] = o[c];
+      position[c] = (o[c] - centre_[c]) * network_.lattice_scale;
     }
-    const float up_opacity = shade(r, features, trace_out.losses + 3 * r, network_gradient, up);
-    compare_weights(r, up_opacity, trace_out.losses + 3 * r);
-    if (trace_out.weights) memcpy(trace_out.weights + r * samples, weights_.data(), samples * sizeof(float));
-    differentiate(kept_.data(), count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights_.data(), out);
-    return drop_small(out, count, loss_.least_gradient);
+    corners_ = lattice_corners(position, network_.lattice);
+    std::fill(mixed_.begin(), mixed_.end(), 0.0f);
+    for (int v = 0; v < 8; ++v) {
+      const float* row = network_.params + (int64_t)corners_.vertex[v] * Net::kParams;
+      for (int i = 0; i < Net::kParams; ++i) mixed_[i] += corners_.weight[v] * row[i];
+    }
+  }
+
+  const float* parameters() const { return network_.lattice == 1 ? network_.params : mixed_.data(); }
+
+  // To be added to until the next move.
+  float* gradient() {
+    if (network_.lattice == 1) return total_;
+    has_gradient_ = true;
+    return gradient_.data();
+  }
+
+  // Hands the gradient on to the vertices.
+  void flush() {
+    if (!has_gradient_) return;
+    for (int v = 0; v < 8; ++v) {
+      float* row = total_ + (int64_t)corners_.vertex[v] * Net::kParams;
+      for (int i = 0; i < Net::kParams; ++i) row[i] += corners_.weight[v] * gradient_[i];
+    }
+    std::fill(gradient_.begin(), gradient_.end(), 0.0f);
+    has_gradient_ = false;
   }
 
  private:
   using Net = Appearance<W>;
 
-  // Parameters for this ray: those of the only vertex, or a mix of eight.
-  const float* parameters(const float* o, LatticeCorners* corners) {
-    if (network_.lattice == 1) return network_.params;
-    float position[3];
-    for (int c = 0; c < 3; ++c) position[c] = (o[c] - grid_.centre[c]) * network_.lattice_scale;
-    *corners = lattice_corners(position, network_.lattice);
-    std::fill(mixed_.begin(), mixed_.end(), 0.0f);
-    for (int v = 0; v < 8; ++v) {
-      const float* row = network_.params + (int64_t)corners->vertex[v] * Net::kParams;
-      for (int i = 0; i < Net::kParams; ++i) mixed_[i] += corners->weight[v] * row[i];
+  const StudentNetwork& network_;
+  const float* centre_;
+  float place_[3] = {NAN, NAN, NAN};
+  LatticeCorners corners_;
+  std::vector<float> mixed_, gradient_;
+  float* total_ = nullptr;
+  bool has_gradient_ = false;
+};
+
+// What the way back needs of a ray.
+template <int W>
+struct RenderedRay {
+  const Sample* kept;
+  int count;
+  float rest;  // light that reaches the background
+  Appearance<W> net;
+  float slope_exposed[kFeatures];
+};
+
+template <int W>
+class PatchStep {
+ public:
+  PatchStep(const GridView& grid, const StudentRays& rays, const StudentNetwork& network, const StudentLoss& loss,
+            const StudentTrace& out)
+      : grid_(grid), rays_(rays), loss_(loss), out_(out), mix_(network, grid.centre), rendered_(rays.pixels),
+        kept_(rays.pixels * rays.samples + 1), colour_(3 * rays.pixels), truth_(3 * rays.pixels),
+        slope_(3 * rays.pixels), up_weights_(rays.samples) {}
+
+  NetworkMix<W>& network() { return mix_; }
+
+  // Renders the patch that begins with ray `first`, writes its losses and weights, and leaves its sample gradients in
+  // out. Returns their number.
+  int run(int64_t first, SampleGradient* out) {
+    Sample* kept = kept_.data();
+    for (int i = 0; i < rays_.pixels; ++i) {
+      render(first + i, i, kept);
+      kept += rendered_[i].count;
     }
-    return mixed_.data();
+    compare_colours(first);
+    int count = 0;
+    for (int i = 0; i < rays_.pixels; ++i) count += differentiate_ray(first + i, i, out + count);
+    return count;
   }
 
-  // Shades and compares with the teacher's colour. Writes the features' gradient, returns that of the opacity.
-  float shade(int64_t r, float* features, float* losses, float* network_gradient, float* up) {
-    const float *background = rays_.background + 3 * r, *weights_teacher = rays_.weights + r * rays_.samples;
+ private:
+  // Renders ray r, pixel i of its patch.
+  void render(int64_t r, int i, Sample* kept) {
+    const int samples = rays_.samples;
+    const float *o = rays_.origins + 3 * r, *d = rays_.directions + 3 * r, *edges = rays_.edges + r * (samples + 1);
+    float* weights = out_.weights + r * samples;
+    Lanes8 fine = zero_lanes(), coarse = zero_lanes();
+    std::fill(weights, weights + samples, 0.0f);
+    rendered_[i].kept = kept;
+    rendered_[i].count = trace(grid_, o, d, edges, samples, loss_.tau, loss_.step, &fine, &coarse, weights, kept);
+    float features[kFeatures];
+    for (int c = 0; c < kFeatures / 2; ++c) {
+      features[c] = fine[c + 1];
+      features[c + kFeatures / 2] = coarse[c + 1];
+    }
+    shade(r, i, features);
+  }
+
+  // Shades a ray, over its background as the teacher's colour is.
+  void shade(int64_t r, int i, float* features) {
+    const float *background = rays_.background + 3 * r, *weights = out_.weights + r * rays_.samples;
+    const float* weights_teacher = rays_.weights + r * rays_.samples;
     float opacity = 0.0f, opacity_teacher = 0.0f;
-    for (int i = 0; i < rays_.samples; ++i) {
-      opacity += weights_[i];
-      opacity_teacher += weights_teacher[i];
+    for (int k = 0; k < rays_.samples; ++k) {
+      opacity += weights[k];
+      opacity_teacher += weights_teacher[k];
     }
     const float rest = larger(1.0f - opacity, 0.0f), rest_teacher = larger(1.0f - opacity_teacher, 0.0f);
     if (loss_.backdrop)
       for (int c = 0; c < kFeatures; ++c) features[c] += rest * loss_.backdrop[c];
-    Net net;
-    for (int c = 0; c < kFeatures; ++c) net.input[c] = features[c];
+    RenderedRay<W>& ray = rendered_[i];
+    ray.rest = rest;
+    for (int c = 0; c < kFeatures; ++c) ray.net.input[c] = features[c];
     if (!loss_.backdrop)
-      for (int c = 0; c < 3; ++c) net.input[c] += rest * background[c];
-    float slope_exposed[kFeatures];
-    if (rays_.log_exposure) expose(rays_.log_exposure[r], net.input, slope_exposed);
-    net.set_direction(rays_.directions + 3 * r);
-    LatticeCorners corners;
-    const float* params = parameters(rays_.origins + 3 * r, &corners);
-    net.forward(params);
-    float slope[3];
-    losses[0] = losses[2] = 0.0f;
+      for (int c = 0; c < 3; ++c) ray.net.input[c] += rest * background[c];
+    if (rays_.log_exposure) expose(rays_.log_exposure[r], ray.net.input, ray.slope_exposed);
+    ray.net.set_direction(rays_.directions + 3 * r);
+    mix_.move(rays_.origins + 3 * r);
+    ray.net.forward(mix_.parameters());
     for (int c = 0; c < 3; ++c) {
-      const float truth = rays_.colour[3 * r + c] + rest_teacher * background[c];
-      const float error = features[c] + net.colour[c] - truth;
-      const float length = sqrtf(error * error + loss_.charbonnier * loss_.charbonnier);
-      losses[0] += length * (1.0f / 3.0f);
-      losses[2] += error * error * (1.0f / 3.0f);
-      slope[c] = error / length * (1.0f / 3.0f);
+      colour_[3 * i + c] = features[c] + ray.net.colour[c];
+      truth_[3 * i + c] = rays_.colour[3 * r + c] + rest_teacher * background[c];
     }
-    if (network_.lattice == 1) {
-      net.backward(params, slope, network_gradient, up);
-    } else {
-      std::fill(mixed_gradient_.begin(), mixed_gradient_.end(), 0.0f);
-      net.backward(params, slope, mixed_gradient_.data(), up);
-      for (int v = 0; v < 8; ++v) {
-        float* row = network_gradient + (int64_t)corners.vertex[v] * Net::kParams;
-        for (int i = 0; i < Net::kParams; ++i) row[i] += corners.weight[v] * mixed_gradient_[i];
+  }
+
+  // Compares a patch with the teacher's, and writes the gradient of its colours.
+  void compare_colours(int64_t first) {
+    RayLosses* losses = out_.losses + first;
+    for (int i = 0; i < rays_.pixels; ++i) {
+      losses[i] = RayLosses{};
+      for (int k = 3 * i; k < 3 * i + 3; ++k) {
+        const float error = colour_[k] - truth_[k];
+        const float length = sqrtf(error * error + loss_.charbonnier * loss_.charbonnier);
+        losses[i].colour += length * (1.0f / 3.0f);
+        losses[i].square += error * error * (1.0f / 3.0f);
+        slope_[k] = error / length * (1.0f / 3.0f);
       }
     }
+    if (rays_.pixels == 1) return;
+    // A mean over patches: in a sum over rays, each counts as often as it has rays.
+    const float scale = loss_.dssim * (float)rays_.pixels;
+    const float dssim =
+        loss_.dssim * patch_dissimilarity(colour_.data(), truth_.data(), rays_.pixels, scale, slope_.data());
+    for (int i = 0; i < rays_.pixels; ++i) losses[i].dssim = dssim;
+  }
+
+  // Differentiates ray r, pixel i of its patch. Returns the number of its sample gradients.
+  int differentiate_ray(int64_t r, int i, SampleGradient* out) {
+    float up[kFeatures];
+    const float up_opacity = shade_backward(r, i, up);
+    compare_weights(r, up_opacity);
+    const RenderedRay<W>& ray = rendered_[i];
+    differentiate(ray.kept, ray.count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights_.data(), out);
+    return drop_small(out, ray.count, loss_.least_gradient);
+  }
+
+  // Writes the features' gradient, returns that of the opacity.
+  float shade_backward(int64_t r, int i, float* up) {
+    const float *background = rays_.background + 3 * r, *slope = slope_.data() + 3 * i;
+    const RenderedRay<W>& ray = rendered_[i];
+    mix_.move(rays_.origins + 3 * r);
+    ray.net.backward(mix_.parameters(), slope, mix_.gradient(), up);
     if (rays_.log_exposure)
-      for (int c = 0; c < kFeatures; ++c) up[c] *= slope_exposed[c];
+      for (int c = 0; c < kFeatures; ++c) up[c] *= ray.slope_exposed[c];
     float up_rest = 0.0f;
     if (!loss_.backdrop)
       for (int c = 0; c < 3; ++c) up_rest += up[c] * background[c];
     for (int c = 0; c < 3; ++c) up[c] += slope[c];
     if (loss_.backdrop)
       for (int c = 0; c < kFeatures; ++c) up_rest += up[c] * loss_.backdrop[c];
-    return rest > 0.0f ? -up_rest : 0.0f;
+    return ray.rest > 0.0f ? -up_rest : 0.0f;
   }
 
-  void compare_weights(int64_t r, float up_opacity, float* losses) {
-    const float* teacher = rays_.weights + r * rays_.samples;
+  // Compares a ray's weights with the teacher's and each other, and writes their gradient.
+  void compare_weights(int64_t r, float up_opacity) {
+    const int samples = rays_.samples;
+    const float *teacher = rays_.weights + r * samples, *weights = out_.weights + r * samples;
+    float* up = up_weights_.data();
     float total = 0.0f;
-    for (int i = 0; i < rays_.samples; ++i) {
-      const float difference = weights_[i] - teacher[i];
+    for (int k = 0; k < samples; ++k) {
+      const float difference = weights[k] - teacher[k];
       total += fabsf(difference);
-      up_weights_[i] = up_opacity + loss_.geometry * (difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f);
+      up[k] = up_opacity + loss_.geometry * (difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f);
     }
-    losses[1] = loss_.geometry * total;
+    out_.losses[r].geometry = loss_.geometry * total;
+    if (rays_.s_edges)
+      out_.losses[r].distortion = loss_.distortion * distortion(rays_.s_edges + r * (samples + 1), weights, samples,
+                                                                loss_.distortion, up);
   }
 
   const GridView& grid_;
   const StudentRays& rays_;
-  const StudentNetwork& network_;
   const StudentLoss& loss_;
+  const StudentTrace& out_;
+  NetworkMix<W> mix_;
+  std::vector<RenderedRay<W>> rendered_;
   std::vector<Sample> kept_;
-  std::vector<float> weights_, up_weights_, mixed_, mixed_gradient_;
+  std::vector<float> colour_, truth_, slope_, up_weights_;
 };
 
 template <int W>
 void render_and_differentiate(const GridView& grid, const StudentRays& rays, const StudentNetwork& network,
                               const StudentLoss& loss, const StudentTrace& out, int64_t* firsts, int* counts) {
   const int64_t params = (int64_t)Appearance<W>::kParams * network.lattice * network.lattice * network.lattice;
+  const int64_t patches = rays.rays / rays.pixels;
   std::vector<std::vector<float>> gradients(kShards);
 #pragma omp parallel if (rays.rays > 64)
   {
-    RayStep<W> step(grid, rays, network, loss);
+    PatchStep<W> step(grid, rays, network, loss, out);
 #pragma omp for schedule(dynamic, 1)
     for (int shard = 0; shard < kShards; ++shard) {
-      const int64_t begin = rays.rays * shard / kShards, end = rays.rays * (shard + 1) / kShards;
+      const int64_t begin = patches * shard / kShards, end = patches * (shard + 1) / kShards;
       gradients[shard].assign(params, 0.0f);
-      firsts[shard] = begin * rays.samples;
+      step.network().begin(gradients[shard].data());
+      firsts[shard] = begin * rays.pixels * rays.samples;
       counts[shard] = 0;
-      for (int64_t r = begin; r < end; ++r)
-        counts[shard] += step.run(r, out, gradients[shard].data(), out.samples + firsts[shard] + counts[shard]);
+      for (int64_t i = begin; i < end; ++i)
+        counts[shard] += step.run(i * rays.pixels, out.samples + firsts[shard] + counts[shard]);
+      step.network().flush();
     }
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < params; ++i)
@@ -209,55 +313,15 @@ void render_and_differentiate(const GridView& grid, const StudentRays& rays, con
   }
 }
 
-void update_grids(const GridView& grid, const StudentGrids& grids, const AdamStep& adam, const SampleGradient* samples,
-                  const int64_t* firsts, const int* counts) {
-  const int edge = (grid.plane_resolution + kPlaneTile - 1) / kPlaneTile;
-  const int64_t r = grid.plane_resolution;
-  const Lanes8 range =
-      first_and_rest(grid.density_high - grid.density_low, grid.feature_high - grid.feature_low);
-  static thread_local TileOrder orders[4];  // kept between steps: their memory is large
-  TileOrder* order = orders;
-#pragma omp parallel
-  {
-#pragma omp for schedule(dynamic, 1)
-    for (int space = 0; space < 4; ++space)
-      order[space].sort(grid, space - 1, samples, firsts, counts, kShards,
-                        space ? (int64_t)edge * edge : grids.blocks);
-    TileGradient gradient;
-    for (int space = 0; space < 4; ++space) {
-      const int plane = space - 1;
-#pragma omp for schedule(dynamic, 32) nowait
-      for (int64_t i = 0; i < (int64_t)order[space].active(); ++i) {
-        const uint32_t tile = order[space].tile(i);
-        const TileOrder::Reader *reader = order[space].begin(tile), *end = order[space].end(tile);
-        for (; reader != end; ++reader) {
-          if (end - reader > 4) __builtin_prefetch(samples + reader[4].sample);
-          if (space == 0)
-            gradient.add_voxels(grid, samples[reader->sample], reader->corners);
-          else
-            gradient.add_texels(grid, plane, samples[reader->sample], reader->corners);
-        }
-        if (space == 0) {
-          const int64_t base = (int64_t)tile * kBlockVoxels;
-          gradient.update(grids.voxels, grids.voxel_bytes, range, adam, [base](int v) { return base + v; });
-        } else {
-          const int64_t row = (int64_t)(tile / edge) * kPlaneTile, column = (int64_t)(tile % edge) * kPlaneTile;
-          gradient.update(grids.planes, grids.plane_bytes, range, adam, [=](int v) {
-            return ((int64_t)plane * r + row + v / kPlaneTile) * r + column + v % kPlaneTile;
-          });
-        }
-      }
-    }
-  }
-}
-
 }  // namespace
 
-// Losses are summed over rays. view reads the same bytes that grids updates. Returns 1 for unsupported sizes.
+// Losses are summed over rays. view reads the same bytes that grids updates. Returns 1 for unsupported sizes, and for
+// rays that are no whole patches.
 SMERF_API int smerf_student_step(const void* view, const StudentRays* rays, const StudentNetwork* network,
                                  const StudentLoss* loss, const StudentGrids* grids, const AdamStep* adam,
                                  const StudentTrace* out) {
   if (rays->samples > kMaxSamples || rays->rays * rays->samples > INT32_MAX) return 1;
+  if (rays->pixels < 1 || rays->rays % rays->pixels) return 1;
   const GridView& grid = *(const GridView*)view;
   int64_t firsts[kShards];
   int counts[kShards];
@@ -268,7 +332,7 @@ SMERF_API int smerf_student_step(const void* view, const StudentRays* rays, cons
     case 64: render_and_differentiate<64>(grid, *rays, *network, *loss, *out, firsts, counts); break;
     default: return 1;
   }
-  update_grids(grid, *grids, *adam, out->samples, firsts, counts);
+  update_grids(grid, *grids, *adam, out->samples, firsts, counts, kShards);
   return 0;
 }
 

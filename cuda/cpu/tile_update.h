@@ -21,6 +21,14 @@ struct Vertex {
 };
 static_assert(sizeof(Vertex) == 64, "a vertex is one cache line");
 
+struct StudentGrids {
+  Vertex* voxels;
+  uint8_t* voxel_bytes;
+  int64_t blocks;
+  Vertex* planes;
+  uint8_t* plane_bytes;
+};
+
 struct AdamStep {
   float lr, beta1, beta2, eps;
   float correction1, correction2;  // 1 - beta^step
@@ -263,5 +271,48 @@ class TileGradient {
   uint16_t list_[kBlockVoxels];
   int count_ = 0;
 };
+
+// Updates what the samples of all shards read. Shard i holds counts[i] samples, from number firsts[i].
+inline void update_grids(const GridView& grid, const StudentGrids& grids, const AdamStep& adam,
+                         const SampleGradient* samples, const int64_t* firsts, const int* counts, int shards) {
+  const int edge = (grid.plane_resolution + kPlaneTile - 1) / kPlaneTile;
+  const int64_t r = grid.plane_resolution;
+  const Lanes8 range =
+      first_and_rest(grid.density_high - grid.density_low, grid.feature_high - grid.feature_low);
+  static thread_local TileOrder orders[4];  // kept between steps: their memory is large
+  TileOrder* order = orders;
+#pragma omp parallel
+  {
+#pragma omp for schedule(dynamic, 1)
+    for (int space = 0; space < 4; ++space)
+      order[space].sort(grid, space - 1, samples, firsts, counts, shards,
+                        space ? (int64_t)edge * edge : grids.blocks);
+    TileGradient gradient;
+    for (int space = 0; space < 4; ++space) {
+      const int plane = space - 1;
+#pragma omp for schedule(dynamic, 32) nowait
+      for (int64_t i = 0; i < (int64_t)order[space].active(); ++i) {
+        const uint32_t tile = order[space].tile(i);
+        const TileOrder::Reader *reader = order[space].begin(tile), *end = order[space].end(tile);
+        for (; reader != end; ++reader) {
+          if (end - reader > 4) __builtin_prefetch(samples + reader[4].sample);
+          if (space == 0)
+            gradient.add_voxels(grid, samples[reader->sample], reader->corners);
+          else
+            gradient.add_texels(grid, plane, samples[reader->sample], reader->corners);
+        }
+        if (space == 0) {
+          const int64_t base = (int64_t)tile * kBlockVoxels;
+          gradient.update(grids.voxels, grids.voxel_bytes, range, adam, [base](int v) { return base + v; });
+        } else {
+          const int64_t row = (int64_t)(tile / edge) * kPlaneTile, column = (int64_t)(tile % edge) * kPlaneTile;
+          gradient.update(grids.planes, grids.plane_bytes, range, adam, [=](int v) {
+            return ((int64_t)plane * r + row + v / kPlaneTile) * r + column + v % kPlaneTile;
+          });
+        }
+      }
+    }
+  }
+}
 
 }  // namespace smerf

@@ -22,7 +22,8 @@ _WIDTHS = (8, 16, 32, 64)
 _VERTEX = 64
 _SAMPLE = 96
 _NEUTRAL = 128
-_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "log_exposure")
+_ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "log_exposure", "s_edges")
+_LOSSES = 5
 
 
 def appearance_size(width: int) -> int:
@@ -35,6 +36,7 @@ class _Rays(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in _ARRAYS),
         ("rays", ctypes.c_int64),
         ("samples", ctypes.c_int32),
+        ("pixels", ctypes.c_int32),
     ]
 
 
@@ -56,6 +58,8 @@ class _Loss(ctypes.Structure):
         ("geometry", ctypes.c_float),
         ("least_gradient", ctypes.c_float),
         ("backdrop", ctypes.c_void_p),
+        ("dssim", ctypes.c_float),
+        ("distortion", ctypes.c_float),
     ]
 
 
@@ -111,7 +115,9 @@ class StudentRays:
 
     ``origins``, unit ``directions``, teacher ``colour`` over black and ``background`` (R, 3), interval ends
     ``edges`` (R, S + 1), teacher ``weights`` (R, S); all float32. ``log_exposure`` (R,), if given, conditions the
-    networks: they read logit(feature) + log_exposure.
+    networks: they read logit(feature) + log_exposure. ``s_edges`` (R, S + 1), if given, are the interval ends in
+    normalised distance, in which distortion is measured. The rays are patches of ``pixels`` rays, one patch after
+    another.
     """
 
     origins: Tensor
@@ -121,6 +127,8 @@ class StudentRays:
     colour: Tensor
     background: Tensor
     log_exposure: Tensor | None = None
+    s_edges: Tensor | None = None
+    pixels: int = 1
 
     def __post_init__(self) -> None:
         rays, ends = self.edges.shape
@@ -137,7 +145,12 @@ class StudentRays:
         native.check("edges", self.edges, torch.float32, (None, None))
         if self.log_exposure is not None:
             native.check("log_exposure", self.log_exposure, torch.float32, (rays,))
-        for name, value in vars(self).items():
+        if self.s_edges is not None:
+            native.check("s_edges", self.s_edges, torch.float32, (rays, ends))
+        if self.pixels < 1 or rays % self.pixels:
+            raise ValueError(f"pixels: expected whole patches, got {rays} rays in patches of {self.pixels}")
+        for name in _ARRAYS:
+            value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else value.contiguous())
 
 
@@ -167,6 +180,8 @@ class StudentStep:
         lr: float,
         tau: float,
         geometry_weight: float,
+        dssim_weight: float = 0.0,
+        distortion_weight: float = 0.0,
         charbonnier: float = 1e-3,
         backdrop: Tensor | None = None,
         least_gradient: float = 0.0,
@@ -175,7 +190,8 @@ class StudentStep:
     ) -> tuple[Tensor, Tensor]:
         """Render, compare with the teacher, differentiate, and update the grids' touched vertices.
 
-        Losses and gradients are sums over the rays; the grids' moments hold those sums.
+        Losses and gradients are sums over the rays; the grids' moments hold those sums. A patch's dissimilarity is
+        that of each of its rays.
 
         Args:
             grids: Its bytes are read, then updated.
@@ -189,6 +205,8 @@ class StudentStep:
             lr: Learning rate of the logits.
             tau: Culling threshold, in alpha over one marching step.
             geometry_weight: Of the sum of |weight - teacher's weight|.
+            dssim_weight: Of (1 - SSIM) / 2 of patches of more than one ray (``smerf.student.patches``).
+            distortion_weight: Of the distortion of rays that have ``s_edges`` (arXiv 2111.12077, equation 15).
             charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
             backdrop: Features (14,) of what lies behind everything, if anything does.
             least_gradient: Samples whose values all have a smaller gradient teach nothing.
@@ -196,7 +214,8 @@ class StudentStep:
             eps: Added to the denominator.
 
         Returns:
-            Losses (R, 3): colour, geometry, mean squared error; and the rendered weights (R, S).
+            Losses (R, 5), weighted: colour, geometry, mean squared error (as it is), dissimilarity, distortion; and
+            the rendered weights (R, S).
 
         Raises:
             ValueError: If a shape or dtype is not as stated.
@@ -212,17 +231,20 @@ class StudentStep:
             raise ValueError("state: expected that of these grids")
         if self._samples.numel() < count * samples * _SAMPLE // 4:
             self._samples = torch.empty(count * samples * _SAMPLE // 4)
-        losses, weights = torch.empty(count, 3), torch.empty(count, samples)
+        losses, weights = torch.empty(count, _LOSSES), torch.empty(count, samples)
         view = grid_view(grids)
         address = native.pointer
         code = native.load_cpu().smerf_student_step(
             ctypes.byref(view),
             ctypes.byref(
-                _Rays(*(address(getattr(rays, name)) for name in _ARRAYS), count, samples)
+                _Rays(*(address(getattr(rays, name)) for name in _ARRAYS), count, samples, rays.pixels)
             ),
             ctypes.byref(_Network(address(params), address(gradient), lattice, width, lattice_scale)),
             ctypes.byref(
-                _Loss(tau, grids.spec.step, charbonnier, geometry_weight, least_gradient, address(backdrop))
+                _Loss(
+                    tau, grids.spec.step, charbonnier, geometry_weight, least_gradient, address(backdrop),
+                    dssim_weight, distortion_weight,
+                )
             ),
             ctypes.byref(
                 _Grids(

@@ -1,13 +1,18 @@
+import functools
+
 import pytest
 import torch
 
 from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
+from smerf.kernels.reference.volume_render import ray_distortion
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep, appearance_size
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.exposure import expose
+from smerf.student.patches import patch_dissimilarity
 
 SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
 RATE = 0.02
+GEOMETRY, DSSIM, DISTORTION = 0.02, 1.5, 0.3
 
 
 def make_grids(records, seed=0):
@@ -20,7 +25,7 @@ def make_grids(records, seed=0):
     return grids
 
 
-def make_rays(count=200, samples=20, seed=0, exposed=False):
+def make_rays(count=200, samples=20, seed=0, exposed=False, pixels=1, spread=False):
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
     directions = torch.nn.functional.normalize(draw(count, 3) - 0.5, dim=-1)
@@ -28,7 +33,14 @@ def make_rays(count=200, samples=20, seed=0, exposed=False):
     edges[::7, 5:8] = edges[::7, 4:5]  # intervals of no length
     weights = draw(count, samples) * 1.5 / samples
     logs = 2.0 * draw(count) - 3.0 if exposed else None
-    return StudentRays(draw(count, 3) - 0.5, directions, edges, weights, draw(count, 3), draw(count, 3), logs)
+    origins = draw(count, 3) - 0.5
+    count -= count % pixels
+    # Half the patches stand in one place each.
+    origins[count // 2 : count] = origins[count // 2 : count : pixels].repeat_interleave(pixels, 0)
+    parts = (origins, directions, edges, weights, draw(len(edges), 3), draw(len(edges), 3), logs)
+    whole = (None if part is None else part[:count] for part in parts)
+    s_edges = edges[:count] / (1.0 + edges[:count]) if spread else None
+    return StudentRays(*whole, s_edges, pixels)
 
 
 def make_network(lattice, width):
@@ -40,7 +52,7 @@ def make_network(lattice, width):
 
 
 def by_autograd(grids, network, rays, tau, backdrop):
-    """Return losses (R, 2) and weights by the separate parts; gradients are left in the records and the network."""
+    """Return losses (R, 5) and weights by the separate parts; gradients are left in the records and the network."""
     features, weights = grid_render(
         grids, torch.zeros(1, requires_grad=True), rays.origins, rays.directions, rays.edges, tau
     )
@@ -53,12 +65,19 @@ def by_autograd(grids, network, rays, tau, backdrop):
     positions = (rays.origins - torch.tensor(SPEC.centre)) * 1.4
     colour = features[:, :3] + network(behind, rays.directions, positions, 0)
     gap = (1.0 - rays.weights.sum(-1, keepdim=True)).clamp_min(0.0)
-    error = colour - rays.colour - gap * rays.background
-    losses = torch.stack(
-        [torch.sqrt(error**2 + 1e-6).mean(-1), 0.02 * (weights - rays.weights).abs().sum(-1)], -1
-    )
-    losses.sum().backward()
-    return torch.cat([losses, error.square().mean(-1, keepdim=True)], -1).detach(), weights.detach()
+    truth = rays.colour + gap * rays.background
+    error = colour - truth
+    losses = [torch.sqrt(error**2 + 1e-6).mean(-1), GEOMETRY * (weights - rays.weights).abs().sum(-1)]
+    losses += [torch.zeros(len(error)), torch.zeros(len(error))]
+    if rays.pixels > 1:
+        patches = zip(colour.split(rays.pixels), truth.split(rays.pixels))
+        each = torch.stack([patch_dissimilarity(ours, theirs, rays.pixels) for ours, theirs in patches])
+        losses[2] = DSSIM * each.repeat_interleave(rays.pixels)
+    if rays.s_edges is not None:
+        losses[3] = DISTORTION * ray_distortion(rays.s_edges, weights)
+    sum(each.sum() for each in losses).backward()
+    losses.insert(2, error.square().mean(-1))
+    return torch.stack(losses, -1).detach(), weights.detach()
 
 
 def take_step(grids, state, network, rays, tau, backdrop, step=1):
@@ -66,7 +85,7 @@ def take_step(grids, state, network, rays, tau, backdrop, step=1):
     gradient = torch.zeros_like(rows)
     losses, weights = StudentStep().run(
         grids, state, rays, rows, gradient, width=network.dims[1], lattice_scale=1.4, step=step, lr=RATE, tau=tau,
-        geometry_weight=0.02, backdrop=backdrop,
+        geometry_weight=GEOMETRY, dssim_weight=DSSIM, distortion_weight=DISTORTION, backdrop=backdrop,
     )  # fmt: skip
     return losses, weights, gradient
 
@@ -83,13 +102,24 @@ def take_step(grids, state, network, rays, tau, backdrop, step=1):
 def test_a_step_equals_the_separate_parts(kernels, lattice, width, tau, backed, exposed):
     kernels()
     backdrop = torch.linspace(0.1, 0.9, 14) if backed else None
-    apart, fused, network = make_grids(True), make_grids(False), make_network(lattice, width)
+    check_steps(functools.partial(make_rays, exposed=exposed), make_network(lattice, width), tau, backdrop)
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("pixels, spread, lattice", [(9, False, 1), (9, True, 3), (4, True, 2), (1, True, 1)])
+def test_patches_and_distortion_equal_the_separate_parts(kernels, isa, pixels, spread, lattice):
+    kernels(isa)
+    check_steps(functools.partial(make_rays, pixels=pixels, spread=spread), make_network(lattice, 16))
+
+
+def check_steps(make_rays, network, tau=0.0, backdrop=None):
+    apart, fused = make_grids(True), make_grids(False)
     apart.read_bytes()
     state = GridState(fused)
     for one, other in zip(state.logits(), (apart.voxel_records, apart.plane_records)):
         torch.testing.assert_close(one, other[:, 8:16])
     for step in range(1, 5):
-        rays = make_rays(seed=step, exposed=exposed)
+        rays = make_rays(seed=step)
         network.zero_grad(set_to_none=True)
         # Both read the same bytes: the rounding of half floats must not grow into other gradients.
         apart.voxels.copy_(fused.voxels), apart.planes.copy_(fused.planes)
@@ -123,17 +153,17 @@ def test_a_step_equals_the_separate_parts(kernels, lattice, width, tau, backed, 
             assert ((values - exact).abs()[moved] <= 0.501).all()
 
 
-def test_results_do_not_depend_on_the_number_of_threads(kernels):
+@pytest.mark.parametrize("pixels", [1, 9])
+def test_results_do_not_depend_on_the_number_of_threads(kernels, pixels):
     kernels()
+    make = functools.partial(make_rays, pixels=pixels, spread=True)
     results, threads = [], torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             grids, network = make_grids(False), make_network(2, 16)
             state = GridState(grids)
-            outputs = [
-                take_step(grids, state, network, make_rays(seed=i), 0.001, None, i + 1) for i in range(3)
-            ]
+            outputs = [take_step(grids, state, network, make(seed=i), 0.001, None, i + 1) for i in range(3)]
             results.append([grids.voxels, grids.planes, state.voxels, state.planes, *outputs[-1]])
     finally:
         torch.set_num_threads(threads)
@@ -167,6 +197,10 @@ def test_other_shapes_are_refused(kernels):
         StudentStep().run(grids, state, rays, torch.zeros(1, size), torch.zeros(8, size), **sizes)
     with pytest.raises(ValueError, match="colour: expected"):
         StudentRays(rays.origins, rays.directions, rays.edges, rays.weights, rays.colour[:5], rays.background)
+    with pytest.raises(ValueError, match="pixels: expected whole patches, got 200 rays in patches of 9"):
+        StudentRays(**{**vars(rays), "pixels": 9})
+    with pytest.raises(ValueError, match="s_edges: expected"):
+        StudentRays(**{**vars(rays), "s_edges": rays.weights})
     assert not StudentStep.fits(17, torch.device("cpu"))
 
 
