@@ -31,8 +31,7 @@ class FusedParameters:
         """Tell whether the fused step covers this distillation."""
         return (
             config.parameterisation == "explicit"
-            and config.patch == 1
-            and config.distortion_weight == config.sparsity_weight == 0.0
+            and config.sparsity_weight == 0.0
             and StudentStep.fits(config.width, device)
         )
 
@@ -42,16 +41,17 @@ class FusedParameters:
 
     def advance(
         self, student: Student, batch: TeacherBatch, background: Tensor, *, step: int, rate: float, tau: float,
-        geometry_weight: float,
+        geometry_weight: float, s_edges: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Take step number ``step`` (from 1) of the student's one submodel.
+        """Take step number ``step`` (from 1) of the student's one submodel, with the losses of its configuration.
 
-        The gradient of the appearance networks, a mean over the batch, is left in their ``grad``.
+        The gradient of the appearance networks, a mean over the batch, is left in their ``grad``. ``s_edges``
+        (R, S + 1) are the batch's interval ends in normalised distance, which the distortion loss needs.
 
         Returns:
-            Losses (R, 3), colour, geometry and mean squared error, and rendered weights (R, S).
+            Losses (R, 5), those of ``StudentStep.run``, and rendered weights (R, S).
         """
-        grids = student.grids[0]
+        grids, config = student.grids[0], student.config
         given = StudentRays(
             batch.rays.origins,
             batch.rays.directions,
@@ -60,14 +60,17 @@ class FusedParameters:
             batch.colour,
             background,
             batch.log_exposure,
+            s_edges,
+            config.patch**2,
         )
         backdrop = None if student.backdrop is None else backdrop_features(student.backdrop, grids.spec)
         params = student.appearance.rows(0)
         gradient = torch.zeros_like(params)
         losses, weights = self._step.run(
-            grids, self._states[0], given, params, gradient, width=student.config.width,
+            grids, self._states[0], given, params, gradient, width=config.width,
             lattice_scale=float(student.partition.edge), step=step, lr=rate, tau=tau,
-            geometry_weight=geometry_weight, backdrop=backdrop, least_gradient=_LEAST_GRADIENT,
+            geometry_weight=geometry_weight, dssim_weight=config.dssim_weight,
+            distortion_weight=config.distortion_weight, backdrop=backdrop, least_gradient=_LEAST_GRADIENT,
         )  # fmt: skip
         student.appearance.add_gradient(0, gradient / max(1, len(batch.rays)))
         return losses, weights

@@ -236,13 +236,16 @@ class StudentTrainer:
         if self.config.patch > 1:
             losses["dssim"] = self.config.dssim_weight * patch_dissimilarity(colour, truth, self.rays.pixels)
         if self.config.distortion_weight > 0.0:
-            s_edges = self.teacher.spacing.s_from_t(batch.edges)
-            losses["distortion"] = self.config.distortion_weight * distortion_loss(s_edges, weights)
+            distortion = distortion_loss(self._s_edges(batch), weights)
+            losses["distortion"] = self.config.distortion_weight * distortion
         if sparse is not None:
             alpha = grid_render(grids, anchor, sparse.rays.origins, sparse.rays.directions, sparse.edges)[1]
             share = len(self._blocks) / grids.block_index.numel()
             losses["sparsity"] = self.config.sparsity_weight * share * alpha.sum(-1).mean()
         return losses
+
+    def _s_edges(self, batch: TeacherBatch) -> Tensor:
+        return self.teacher.spacing.s_from_t(batch.edges)
 
     def _sparse_rays(self) -> TeacherBatch | None:
         """Draw the rays of the sparsity loss; they have no truth."""
@@ -255,12 +258,20 @@ class StudentTrainer:
 
     def _fused_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Take the grids' part of the step at once; the losses returned have no gradient."""
+        config = self.config
         losses, weights = self.parameters.advance(
             self.student, batch, self._background(len(batch.rays)), step=self.step + 1,
-            rate=self.learning_rate() * self.config.grid_lr, tau=self.tau(), geometry_weight=self._geometry_weight(),
+            rate=self.learning_rate() * config.grid_lr, tau=self.tau(), geometry_weight=self._geometry_weight(),
+            s_edges=self._s_edges(batch) if config.distortion_weight > 0.0 else None,
         )  # fmt: skip
-        self._note(batch, losses[:, 2], weights)
-        return {"colour": losses[:, 0].mean(), "geometry": losses[:, 1].mean()}
+        colour, geometry, square, dssim, distortion = losses.unbind(-1)
+        self._note(batch, square, weights)
+        shown = {"colour": colour, "geometry": geometry}
+        if config.patch > 1:
+            shown["dssim"] = dssim
+        if config.distortion_weight > 0.0:
+            shown["distortion"] = distortion
+        return {name: value.mean() for name, value in shown.items()}
 
     @_on_own_device
     def advance(self) -> dict[str, float]:

@@ -6,8 +6,10 @@ import torch
 from toy_room import CONFIG, Room, make_capture
 
 from smerf.fields.ray_bank import camera_rays
+from smerf.kernels import native
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.student.distill import distill
+from smerf.student.fused import FusedParameters
 from smerf.student.store import load_student
 from smerf.student.train import StudentTrainer
 
@@ -22,8 +24,8 @@ def form(request):
     return FORMS[request.param]
 
 
-def start(tmp_path, config):
-    trainer = StudentTrainer(Room(), make_capture(tmp_path), config)
+def start(tmp_path, config, **more):
+    trainer = StudentTrainer(Room(), make_capture(tmp_path), config, **more)
     trainer.prepare()
     return trainer
 
@@ -82,6 +84,30 @@ def test_only_what_weighs_is_marked_for_baking(tmp_path):
     assert density[marked].mean() > 10.0
     air = (density < 0.05) & (torch.stack([x, y, z]).abs().amax(0) < 1.0)
     assert air.sum() > 200 and marked[air].float().mean() < 0.02
+
+
+@pytest.mark.skipif(native.load_cpu() is None, reason="the fused step is native")
+@pytest.mark.parametrize("changes", [{}, {"patch": 3}, {"patch": 3, "distortion_weight": 0.1, "lattice": 3}])
+def test_the_fused_step_has_the_losses_of_the_separate_kernels(tmp_path, monkeypatch, changes):
+    config = replace(FORMS["explicit"], **changes)
+    shown = schedule_of(tmp_path, patch=config.patch).rays.fresh(90)
+    neighbour = {
+        "origins": shown.rays.origins,
+        "directions": shown.rays.directions,
+        "colour": 0.5 * shown.colour + 0.2,
+    }
+    fused = start(tmp_path, config, shown=[neighbour])
+    monkeypatch.setattr(FusedParameters, "fit", staticmethod(lambda config, device: False))
+    apart = start(tmp_path, config, shown=[neighbour])
+    assert fused.fused and not apart.fused and len(fused.agreement) >= 90
+    losses, wanted = fused.advance(), apart.advance()
+    assert list(losses) == list(wanted) and ("dssim" in losses) == (config.patch > 1)
+    assert losses == pytest.approx(wanted, rel=1e-4)
+    assert fused.mean_square == pytest.approx(apart.mean_square, rel=1e-4)
+    # Small gradients are the rounding of large ones.
+    for one, other in zip(fused.student.appearance.parameters(), apart.student.appearance.parameters()):
+        clear = other.grad.abs() > 1e-2 * other.grad.abs().max()
+        torch.testing.assert_close(one.grad[clear], other.grad[clear], rtol=1e-2, atol=0.0)
 
 
 def test_everything_finished_survives_a_checkpoint(tmp_path, form):
