@@ -67,7 +67,7 @@ class ShadePacket {
   }
 
   const MarchScene m_;
-  Floats input_[kMarchMaxInputs], first_[kMarchMaxHidden], second_[kMarchMaxHidden], shown_[3], rgb_[3];
+  Floats input_[kAppearanceInputs], first_[kMarchMaxHidden], second_[kMarchMaxHidden], shown_[3], rgb_[3];
 };
 
 }  // namespace smerf

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "appearance_ray.h"
+#include "smerf/appearance.h"
 #include "smerf/patch_loss.h"
 #include "smerf/ray_losses.h"
 #include "tile_update.h"

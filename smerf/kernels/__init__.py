@@ -1,5 +1,6 @@
 """The Python face of the native kernels: one function a kernel, a plain PyTorch reference beside each."""
 
+from smerf.kernels.appearance import appearance
 from smerf.kernels.block_samples import block_samples
 from smerf.kernels.directions import DIRECTION_WIDTHS, encode_directions
 from smerf.kernels.distance_grid import distance_grid
@@ -24,6 +25,7 @@ __all__ = [
     "Rendering",
     "VertexDecoder",
     "Vertices",
+    "appearance",
     "block_samples",
     "blurred_interlevel",
     "decode_vertices_",

@@ -12,23 +12,16 @@ import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.appearance import APPEARANCE_WIDTHS, appearance_size
 from smerf.kernels.grid_render import FEATURES, MAX_SAMPLES, Grids, grid_view
 
-__all__ = ["APPEARANCE_INPUTS", "GridState", "StudentRays", "StudentStep", "appearance_size"]
+__all__ = ["GridState", "StudentRays", "StudentStep"]
 
-APPEARANCE_INPUTS = 41
-"""Inputs of the appearance network: 14 features, the direction, and its four octaves."""
-_WIDTHS = (8, 16, 32, 64)
 _VERTEX = 64
 _SAMPLE = 96
 _NEUTRAL = 128
 _ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "log_exposure", "s_edges")
 _LOSSES = 5
-
-
-def appearance_size(width: int) -> int:
-    """Return the number of parameters of one appearance network of a hidden width."""
-    return APPEARANCE_INPUTS * width + width + width * width + width + 3 * width + 3
 
 
 class _Rays(ctypes.Structure):
@@ -164,7 +157,7 @@ class StudentStep:
     def fits(width: int, device: torch.device) -> bool:
         """Tell whether the step covers an appearance network of this width, and runs on this device."""
         backend = native.backend(torch.empty(0, device=device), "smerf_student_step")
-        return backend is not None and backend.kind == "cpu" and width in _WIDTHS
+        return backend is not None and backend.kind == "cpu" and width in APPEARANCE_WIDTHS
 
     def run(
         self,

@@ -10,16 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AppearanceLattice", "encode_inputs"]
+from smerf.kernels.appearance import APPEARANCE_INPUTS, appearance
 
-_FEATURES = 14
-_INPUTS = 41
-
-
-def encode_inputs(features: Tensor, directions: Tensor) -> Tensor:
-    """Return the inputs (R, 41): features (R, 14), directions (R, 3), and sin, cos of 2^k d for k < 4."""
-    scaled = torch.cat([directions * 2.0**k for k in range(4)], -1)
-    return torch.cat([features, directions, torch.sin(scaled), torch.cos(scaled)], -1)
+__all__ = ["AppearanceLattice"]
 
 
 class AppearanceLattice(nn.Module):
@@ -29,7 +22,7 @@ class AppearanceLattice(nn.Module):
         """Draw He-uniform weights, the same at every vertex; the last bias keeps the residual near zero."""
         super().__init__()
         self.lattice = lattice
-        self.dims = (_INPUTS, width, width, 3)
+        self.dims = (APPEARANCE_INPUTS, width, width, 3)
         self.kernels, self.biases = nn.ParameterList(), nn.ParameterList()
         for i, (fan_in, out) in enumerate(zip(self.dims[:-1], self.dims[1:])):
             limit = (6.0 / fan_in) ** 0.5
@@ -39,47 +32,22 @@ class AppearanceLattice(nn.Module):
             self.kernels.append(nn.Parameter(kernel.expand(*grid, fan_in, out).clone()))
             self.biases.append(nn.Parameter(bias.expand(*grid, out).clone()))
 
-    def _shares(self, positions: Tensor) -> Tensor:
-        """Return the weight of every vertex (R, P^3), in the order z, y, x, at positions (R, 3) in [-1, 1]^3."""
-        where = (positions + 1.0) / 2.0 * self.lattice - 0.5
-        low = torch.floor(where)
-        fraction = where - low
-        bits = torch.tensor([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)], device=positions.device)
-        vertices = (low[:, None] + bits).long().clamp(0, self.lattice - 1)
-        weights = torch.where(bits.bool(), fraction[:, None], 1.0 - fraction[:, None]).prod(-1)
-        x, y, z = vertices.unbind(-1)
-        result = weights.new_zeros(len(positions), self.lattice**3)
-        return result.scatter_add(1, (z * self.lattice + y) * self.lattice + x, weights)
-
     def forward(self, features: Tensor, directions: Tensor, positions: Tensor, submodel: int) -> Tensor:
         """Return the residual colour (R, 3) in (0, 1).
 
         ``features`` (R, 14), unit ``directions`` (R, 3) in training axes, ray origins ``positions`` (R, 3)
         relative to the submodel's cell, in [-1, 1]^3.
         """
-        x = encode_inputs(features, directions)
-        shares = self._shares(positions) if self.lattice > 1 else None
-        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
-            if shares is None:
-                x = torch.addmm(bias[submodel, 0, 0, 0], x, kernel[submodel, 0, 0, 0])
-            else:
-                # A layer is linear in its parameters: mixing what the vertices' layers say mixes the parameters,
-                # and no ray needs eight networks of its own in memory.
-                kernels = kernel[submodel].flatten(0, 2)
-                said = x @ kernels.transpose(0, 1).flatten(1)
-                said = said.view(len(x), len(kernels), -1)
-                x = torch.einsum("rv,rvo->ro", shares, said) + shares @ bias[submodel].flatten(0, 2)
-            x = torch.nn.functional.elu(x) if i < 2 else torch.sigmoid(x)
-        return x
+        return appearance(features, directions, positions, self.rows(submodel), self.dims[1])
 
     def rows(self, submodel: int) -> Tensor:
-        """Return a submodel's parameters (P^3, n), a lattice vertex a row: each layer's kernel, then its bias."""
+        """Return a submodel's parameters (P^3, n), a lattice vertex a row: each layer's kernel, then its bias.
+
+        Gradients flow to the parameters.
+        """
         parts = []
         for kernel, bias in zip(self.kernels, self.biases):
-            parts += [
-                kernel[submodel].detach().flatten(0, 2).flatten(1),
-                bias[submodel].detach().flatten(0, 2),
-            ]
+            parts += [kernel[submodel].flatten(0, 2).flatten(1), bias[submodel].flatten(0, 2)]
         return torch.cat(parts, -1)
 
     def add_gradient(self, submodel: int, rows: Tensor) -> None:

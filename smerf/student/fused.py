@@ -64,7 +64,7 @@ class FusedParameters:
             config.patch**2,
         )
         backdrop = None if student.backdrop is None else backdrop_features(student.backdrop, grids.spec)
-        params = student.appearance.rows(0)
+        params = student.appearance.rows(0).detach()
         gradient = torch.zeros_like(params)
         losses, weights = self._step.run(
             grids, self._states[0], given, params, gradient, width=config.width,

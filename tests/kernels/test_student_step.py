@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
+from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference.volume_render import ray_distortion
-from smerf.kernels.student_step import GridState, StudentRays, StudentStep, appearance_size
+from smerf.kernels.student_step import GridState, StudentRays, StudentStep
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.exposure import expose
 from smerf.student.patches import patch_dissimilarity
@@ -81,7 +82,7 @@ def by_autograd(grids, network, rays, tau, backdrop):
 
 
 def take_step(grids, state, network, rays, tau, backdrop, step=1):
-    rows = network.rows(0)
+    rows = network.rows(0).detach()
     gradient = torch.zeros_like(rows)
     losses, weights = StudentStep().run(
         grids, state, rays, rows, gradient, width=network.dims[1], lattice_scale=1.4, step=step, lr=RATE, tau=tau,

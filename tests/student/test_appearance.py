@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from smerf.kernels.reference.appearance import encode_inputs
 from smerf.scene import SceneParams, lattice_mlp_at
-from smerf.student.appearance import AppearanceLattice, encode_inputs
+from smerf.student.appearance import AppearanceLattice
 
 
 def make_lattice(submodels=1, lattice=1, seed=0):

@@ -2,22 +2,12 @@
 // smerf/render/reference.py. Source: SMERF (arXiv 2312.07541), section 4.
 #pragma once
 
+#include "smerf/appearance.h"
 #include "smerf/march.h"
 
 namespace smerf {
 
 constexpr int kMarchMaxHidden = 64;
-constexpr int kViewInputs = 27;
-constexpr int kMarchMaxInputs = 14 + kViewInputs;
-
-// One layer of the appearance network: y = x W + b; kOut is the width, or 0 where it is only known at run time.
-template <int kOut>
-SMERF_FN void dense_layer(const float* x, int in, const float* kernel, const float* bias, int out, float* y) {
-  const int width = kOut ? kOut : out;
-  for (int j = 0; j < width; ++j) y[j] = bias[j];
-  for (int i = 0; i < in; ++i)
-    for (int j = 0; j < width; ++j) y[j] += x[i] * kernel[i * width + j];
-}
 
 SMERF_FN void activate(float* x, int count, int is_relu) {
   for (int j = 0; j < count; ++j) x[j] = x[j] >= 0.0f ? x[j] : (is_relu ? 0.0f : fast_exp(x[j]) - 1.0f);
@@ -32,14 +22,7 @@ SMERF_FN void run_network(const MarchScene& m, const float* x, int in, float* rg
   dense_layer<kHidden>(a, first, m.kernels[1], m.biases[1], second, b);
   activate(b, second, m.is_relu);
   dense_layer<3>(b, second, m.kernels[2], m.biases[2], 3, rgb);
-  for (int c = 0; c < 3; ++c) rgb[c] = 1.0f / (1.0f + fast_exp(-rgb[c]));
-}
-
-// Sine and cosine of x in [-1, 1]; error below 3e-8.
-SMERF_FN void sine_cosine(float x, float& sine, float& cosine) {
-  const float q = x * x;
-  sine = x * (1.0f - q * (1.6666667e-1f - q * (8.3333333e-3f - q * (1.9841270e-4f - q * 2.7557319e-6f))));
-  cosine = 1.0f - q * (0.5f - q * (4.1666667e-2f - q * (1.3888889e-3f - q * (2.4801587e-5f - q * 2.7557319e-7f))));
+  for (int c = 0; c < 3; ++c) rgb[c] = sigmoid_of(rgb[c]);
 }
 
 // The unit view direction in training axes.
@@ -48,38 +31,16 @@ SMERF_FN Vec3 view_direction(const Vec3& d) {
   return {-d.x * inv, d.z * inv, d.y * inv};
 }
 
-// From the sine and cosine of an angle to those of twice the angle.
-SMERF_FN void double_angle(float& sine, float& cosine) {
-  const float doubled = 2.0f * sine * cosine;
-  cosine = 1.0f - 2.0f * sine * sine;
-  sine = doubled;
-}
-
 // Writes the view direction, then sin and cos of its first four octaves.
 SMERF_FN void encode_view(const Vec3& d, float* x) {
   const Vec3 view = view_direction(d);
   const float v[3] = {view.x, view.y, view.z};
-  for (int c = 0; c < 3; ++c) {
-    float sine, cosine;
-    sine_cosine(v[c], sine, cosine);
-    x[c] = v[c];
-    for (int k = 0; k < 4; ++k) {
-      x[3 + 3 * k + c] = sine;
-      x[15 + 3 * k + c] = cosine;
-      double_angle(sine, cosine);
-    }
-  }
-}
-
-// A blended channel as the network sees it where exposure conditions it.
-SMERF_FN float expose(float x, float log_exposure) {
-  const float clamped = clampf(x, 1e-7f, 1.0f - 1.1920929e-7f);
-  return logf(clamped / (1.0f - clamped)) + log_exposure;
+  for (int c = 0; c < 3; ++c) encode_axis(v[c], c, x);
 }
 
 // Colour of a pixel, not clamped.
 SMERF_FN void shade(const MarchScene& m, const MarchResult& r, const Vec3& d, float* rgb) {
-  float x[kMarchMaxInputs];
+  float x[kAppearanceInputs];
   int in = 7;
   for (int c = 0; c < 7; ++c) x[c] = lane(r.fine, c + 1);
   if (m.has_coarse)
