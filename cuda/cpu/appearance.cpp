@@ -13,20 +13,6 @@ using namespace smerf;
 
 constexpr int kRanges = 32;
 
-// Field order and types are mirrored by smerf/kernels/appearance.py.
-struct AppearanceRays {
-  const float* features;    // (rays, 14) as the network reads them
-  const float* directions;  // (rays, 3) unit
-  const float* positions;   // (rays, 3) in [-1, 1]^3
-  int64_t rays;
-};
-
-struct AppearanceLattice {
-  const float* params;  // (lattice^3, n), z slowest
-  int32_t lattice;
-  int32_t width;
-};
-
 // Numbers of the rays, those of a cell in a row; otherwise in their order.
 std::vector<int32_t> sort_by_cell(const AppearanceRays& rays, int lattice) {
   const int edge = lattice + 1;
@@ -67,8 +53,8 @@ class Place {
  public:
   static constexpr int kParams = Appearance<W>::kParams;
 
-  explicit Place(const AppearanceLattice& lattice)
-      : params_(lattice.params), lattice_(lattice.lattice), mixed_(kParams), gradient_(kParams, 0.0f) {}
+  explicit Place(const AppearanceNetworks& networks)
+      : params_(networks.params), lattice_(networks.lattice), mixed_(kParams), gradient_(kParams, 0.0f) {}
 
   bool is_at(const float* position) const {
     return is_set_ && (lattice_ == 1 || memcmp(position, position_, sizeof(position_)) == 0);
@@ -87,17 +73,16 @@ class Place {
     }
   }
 
-  // A lattice of one vertex is not mixed: where a ray starts does not matter, even if that is not a number.
-  const float* params() const { return lattice_ == 1 ? params_ : mixed_.data(); }
+  const float* params() const { return mixed_.data(); }
   float* gradient() { return gradient_.data(); }
 
   // Hands the gradients on to the vertices.
   void leave(Rows& rows) {
-    if (!is_set_) return;
-    if (lattice_ == 1) corners_ = {{0}, {1.0f}};
-    for (int v = 0; v < (lattice_ == 1 ? 1 : 8); ++v) {
+    for (int v = 0; is_set_ && v < 8; ++v) {
+      const float weight = corners_.weight[v];
+      if (weight == 0.0f) continue;
       float* row = rows.at(corners_.vertex[v]);
-      for (int i = 0; i < kParams; ++i) row[i] += corners_.weight[v] * gradient_[i];
+      for (int i = 0; i < kParams; ++i) row[i] += weight * gradient_[i];
     }
     for (float& one : gradient_) one = 0.0f;
   }
@@ -119,11 +104,11 @@ void evaluate(const AppearanceRays& rays, int64_t r, const float* params, Appear
 }
 
 template <int W>
-void forward(const AppearanceRays& rays, const AppearanceLattice& lattice, float* colour) {
-  const std::vector<int32_t> order = sort_by_cell(rays, lattice.lattice);
+void forward(const AppearanceRays& rays, const AppearanceNetworks& networks, float* colour) {
+  const std::vector<int32_t> order = sort_by_cell(rays, networks.lattice);
 #pragma omp parallel if (rays.rays > 256)
   {
-    Place<W> place(lattice);
+    Place<W> place(networks);
     Appearance<W> net;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < rays.rays; ++i) {
@@ -137,18 +122,18 @@ void forward(const AppearanceRays& rays, const AppearanceLattice& lattice, float
 }
 
 template <int W>
-void backward(const AppearanceRays& rays, const AppearanceLattice& lattice, const float* up_colour, float* grad_params,
+void backward(const AppearanceRays& rays, const AppearanceNetworks& networks, const float* up_colour, float* grad_params,
               float* grad_features) {
   constexpr int kParams = Appearance<W>::kParams;
-  const int vertices = lattice.lattice * lattice.lattice * lattice.lattice;
-  const std::vector<int32_t> order = sort_by_cell(rays, lattice.lattice);
+  const int vertices = networks.lattice * networks.lattice * networks.lattice;
+  const std::vector<int32_t> order = sort_by_cell(rays, networks.lattice);
   std::vector<Rows> parts(kRanges, Rows(vertices, kParams));
 #pragma omp parallel if (rays.rays > 64)
   {
     Appearance<W> net;
 #pragma omp for schedule(dynamic, 1)
     for (int range = 0; range < kRanges; ++range) {
-      Place<W> place(lattice);
+      Place<W> place(networks);
       for (int64_t i = rays.rays * range / kRanges; i < rays.rays * (range + 1) / kRanges; ++i) {
         const int64_t r = order[i];
         const float* position = rays.positions + 3 * r;
@@ -171,7 +156,7 @@ void backward(const AppearanceRays& rays, const AppearanceLattice& lattice, cons
 
 #define SMERF_BY_WIDTH(call)               \
   if (rays->rays > INT32_MAX) return 1;    \
-  switch (lattice->width) {                \
+  switch (networks->width) {                \
     case 8: call(8); return 0;             \
     case 16: call(16); return 0;           \
     case 32: call(32); return 0;           \
@@ -180,16 +165,16 @@ void backward(const AppearanceRays& rays, const AppearanceLattice& lattice, cons
   }
 
 // colour: (rays, 3), written.
-SMERF_API int smerf_appearance_forward(const AppearanceRays* rays, const AppearanceLattice* lattice, float* colour) {
-#define SMERF_CALL(W) forward<W>(*rays, *lattice, colour)
+SMERF_API int smerf_appearance_forward(const AppearanceRays* rays, const AppearanceNetworks* networks, float* colour) {
+#define SMERF_CALL(W) forward<W>(*rays, *networks, colour)
   SMERF_BY_WIDTH(SMERF_CALL)
 #undef SMERF_CALL
 }
 
 // grad_params: (lattice^3, n), added to; grad_features: (rays, 14), written.
-SMERF_API int smerf_appearance_backward(const AppearanceRays* rays, const AppearanceLattice* lattice,
+SMERF_API int smerf_appearance_backward(const AppearanceRays* rays, const AppearanceNetworks* networks,
                                         const float* up_colour, float* grad_params, float* grad_features) {
-#define SMERF_CALL(W) backward<W>(*rays, *lattice, up_colour, grad_params, grad_features)
+#define SMERF_CALL(W) backward<W>(*rays, *networks, up_colour, grad_params, grad_features)
   SMERF_BY_WIDTH(SMERF_CALL)
 #undef SMERF_CALL
 }

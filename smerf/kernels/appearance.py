@@ -29,7 +29,7 @@ class _Rays(ctypes.Structure):
     ]
 
 
-class _Lattice(ctypes.Structure):
+class _Networks(ctypes.Structure):
     _fields_ = [("params", ctypes.c_void_p), ("lattice", ctypes.c_int32), ("width", ctypes.c_int32)]
 
 
@@ -80,14 +80,14 @@ class _Appearance(torch.autograd.Function):
     @staticmethod
     def _records(features, directions, positions, params, width):
         rays = _Rays(*(one.data_ptr() for one in (features, directions, positions)), len(features))
-        return rays, _Lattice(params.data_ptr(), round(len(params) ** (1 / 3)), width)
+        return rays, _Networks(params.data_ptr(), round(len(params) ** (1 / 3)), width)
 
     @staticmethod
     def forward(ctx, features, directions, positions, params, width, backend):
         colour = features.new_empty(len(features), 3)
-        rays, lattice = _Appearance._records(features, directions, positions, params, width)
+        rays, networks = _Appearance._records(features, directions, positions, params, width)
         backend.call(
-            "smerf_appearance_forward", ctypes.byref(rays), ctypes.byref(lattice), native.pointer(colour)
+            "smerf_appearance_forward", ctypes.byref(rays), ctypes.byref(networks), native.pointer(colour)
         )
         ctx.save_for_backward(features, directions, positions, params)
         ctx.width, ctx.backend = width, backend
@@ -97,10 +97,10 @@ class _Appearance(torch.autograd.Function):
     def backward(ctx, upstream):
         features, directions, positions, params = ctx.saved_tensors
         grad_features, grad_params = torch.empty_like(features), torch.zeros_like(params)
-        rays, lattice = _Appearance._records(features, directions, positions, params, ctx.width)
+        rays, networks = _Appearance._records(features, directions, positions, params, ctx.width)
         upstream = upstream.contiguous()
         ctx.backend.call(
-            "smerf_appearance_backward", ctypes.byref(rays), ctypes.byref(lattice), native.pointer(upstream),
+            "smerf_appearance_backward", ctypes.byref(rays), ctypes.byref(networks), native.pointer(upstream),
             native.pointer(grad_params), native.pointer(grad_features),
         )  # fmt: skip
         return grad_features, None, None, grad_params, None, None

@@ -13,6 +13,32 @@ constexpr int kAppearanceFeatures = 14;
 constexpr int kAppearanceInputs = kAppearanceFeatures + kViewInputs;
 constexpr int kAppearanceColours = 3;
 
+// Where a network's parameters lie in their row.
+template <int W>
+struct AppearanceLayout {
+  static constexpr int kKernel0 = 0;
+  static constexpr int kBias0 = kKernel0 + kAppearanceInputs * W;
+  static constexpr int kKernel1 = kBias0 + W;
+  static constexpr int kBias1 = kKernel1 + W * W;
+  static constexpr int kKernel2 = kBias1 + W;
+  static constexpr int kBias2 = kKernel2 + W * kAppearanceColours;
+  static constexpr int kParams = kBias2 + kAppearanceColours;
+};
+
+// Field order and types of these two are mirrored by smerf/kernels/appearance.py.
+struct AppearanceRays {
+  const float* features;    // (rays, 14) as the network reads them
+  const float* directions;  // (rays, 3) unit
+  const float* positions;   // (rays, 3) in [-1, 1]^3
+  int64_t rays;
+};
+
+struct AppearanceNetworks {
+  const float* params;  // (lattice^3, n), z slowest
+  int32_t lattice;
+  int32_t width;
+};
+
 // Sine and cosine of x in [-1, 1]; error below 3e-8.
 SMERF_FN void sine_cosine(float x, float& sine, float& cosine) {
   const float q = x * x;
@@ -39,86 +65,10 @@ SMERF_FN void encode_axis(float v, int c, float* x) {
   }
 }
 
-// One layer: y = x W + b; kOut is the width, or 0 where it is only known at run time.
-template <int kOut>
-SMERF_FN void dense_layer(const float* x, int in, const float* kernel, const float* bias, int out, float* y) {
-  const int width = kOut ? kOut : out;
-  for (int j = 0; j < width; ++j) y[j] = bias[j];
-  for (int i = 0; i < in; ++i)
-    for (int j = 0; j < width; ++j) y[j] += x[i] * kernel[i * width + j];
-}
-
 SMERF_FN float elu(float x) { return x > 0.0f ? x : fast_exp(x) - 1.0f; }
 // The slope of elu, from what it gave.
 SMERF_FN float elu_slope(float y) { return y > 0.0f ? 1.0f : y + 1.0f; }
 SMERF_FN float sigmoid_of(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
-
-template <int W>
-struct Appearance {
-  static constexpr int kKernel0 = 0;
-  static constexpr int kBias0 = kKernel0 + kAppearanceInputs * W;
-  static constexpr int kKernel1 = kBias0 + W;
-  static constexpr int kBias1 = kKernel1 + W * W;
-  static constexpr int kKernel2 = kBias1 + W;
-  static constexpr int kBias2 = kKernel2 + W * kAppearanceColours;
-  static constexpr int kParams = kBias2 + kAppearanceColours;
-
-  float input[kAppearanceInputs];
-  float first[W], second[W];
-  float colour[kAppearanceColours];
-
-  // Fills the inputs behind the features.
-  void set_direction(const float* d) {
-    for (int c = 0; c < 3; ++c) encode_axis(d[c], c, input + kAppearanceFeatures);
-  }
-
-  void forward(const float* p) {
-    dense_layer<W>(input, kAppearanceInputs, p + kKernel0, p + kBias0, W, first);
-    for (int j = 0; j < W; ++j) first[j] = elu(first[j]);
-    dense_layer<W>(first, W, p + kKernel1, p + kBias1, W, second);
-    for (int j = 0; j < W; ++j) second[j] = elu(second[j]);
-    for (int c = 0; c < 3; ++c) {
-      float z = p[kBias2 + c];
-      for (int i = 0; i < W; ++i) z += second[i] * p[kKernel2 + 3 * i + c];
-      colour[c] = sigmoid_of(z);
-    }
-  }
-
-  // up (3): gradient of the colour. Adds to gradient (kParams); writes that of the features (14).
-  void backward(const float* p, const float* up, float* gradient, float* up_features) const {
-    float z[3], b[W], a[W];
-    for (int c = 0; c < 3; ++c) {
-      z[c] = up[c] * colour[c] * (1.0f - colour[c]);
-      gradient[kBias2 + c] += z[c];
-    }
-    for (int i = 0; i < W; ++i) {
-      const float* k = p + kKernel2 + 3 * i;
-      float* g = gradient + kKernel2 + 3 * i;
-      b[i] = 0.0f;
-      for (int c = 0; c < 3; ++c) {
-        g[c] += second[i] * z[c];
-        b[i] += k[c] * z[c];
-      }
-      b[i] *= elu_slope(second[i]);
-    }
-    for (int j = 0; j < W; ++j) gradient[kBias1 + j] += b[j];
-    for (int i = 0; i < W; ++i) {
-      float total = 0.0f;
-      for (int j = 0; j < W; ++j) {
-        gradient[kKernel1 + i * W + j] += first[i] * b[j];
-        total += p[kKernel1 + i * W + j] * b[j];
-      }
-      a[i] = total * elu_slope(first[i]);
-    }
-    for (int j = 0; j < W; ++j) gradient[kBias0 + j] += a[j];
-    for (int i = 0; i < kAppearanceInputs; ++i)
-      for (int j = 0; j < W; ++j) gradient[kKernel0 + i * W + j] += input[i] * a[j];
-    for (int i = 0; i < kAppearanceFeatures; ++i) {
-      up_features[i] = 0.0f;
-      for (int j = 0; j < W; ++j) up_features[i] += p[kKernel0 + i * W + j] * a[j];
-    }
-  }
-};
 
 // A composited feature as the network sees it where exposure conditions it: logit(feature) + log E (SMERF, section 4.3).
 SMERF_FN float expose(float x, float log_exposure) {
@@ -141,8 +91,10 @@ struct LatticeCorners {
   float weight[8];
 };
 
-// A coordinate of [-1, 1] in steps of the lattice from its first vertex; what is further out is at a vertex too.
+// A coordinate of [-1, 1] in steps of the lattice from its first vertex, at most one step beyond the outermost. In a
+// lattice of one vertex all places are the same.
 SMERF_FN float lattice_place(float position, int lattice) {
+  if (lattice == 1) return 0.0f;
   return clampf((position + 1.0f) * 0.5f * (float)lattice - 0.5f, -1.0f, (float)lattice);
 }
 
@@ -169,5 +121,109 @@ SMERF_FN LatticeCorners lattice_corners(const float* position, int lattice) {
   }
   return corners;
 }
+
+#if !defined(__CUDACC__)
+
+// Loops over outputs: g++ unrolls short ones before it looks for vectors in them.
+#define SMERF_SIMD _Pragma("omp simd")
+#define SMERF_SIMD_TOTAL _Pragma("omp simd reduction(+ : total)")
+
+// Outputs whose sums one vector register holds.
+#if defined(__AVX512F__)
+constexpr int kSimdWidth = 16;
+#elif defined(__AVX2__)
+constexpr int kSimdWidth = 8;
+#else
+constexpr int kSimdWidth = 4;
+#endif
+
+// One layer: y (W) = x (in) kernel + bias.
+template <int W>
+inline void dense(const float* x, int in, const float* kernel, const float* bias, float* y) {
+  constexpr int kBlock = W < kSimdWidth ? W : kSimdWidth;
+  typedef float Block __attribute__((vector_size(4 * kBlock), aligned(4)));
+  for (int j = 0; j < W; j += kBlock) {
+    // Two sums: each waits for itself alone.
+    Block even = *(const Block*)(bias + j), odd = {};
+    for (int i = 0; i + 1 < in; i += 2) {
+      even += x[i] * *(const Block*)(kernel + i * W + j);
+      odd += x[i + 1] * *(const Block*)(kernel + (i + 1) * W + j);
+    }
+    if (in % 2) even += x[in - 1] * *(const Block*)(kernel + (in - 1) * W + j);
+    *(Block*)(y + j) = even + odd;
+  }
+}
+
+template <int W>
+struct Appearance {
+  using At = AppearanceLayout<W>;
+  static constexpr int kParams = At::kParams;
+
+  float input[kAppearanceInputs];
+  float first[W], second[W];
+  float colour[kAppearanceColours];
+
+  // Fills the inputs behind the features.
+  void set_direction(const float* d) {
+    for (int c = 0; c < 3; ++c) encode_axis(d[c], c, input + kAppearanceFeatures);
+  }
+
+  void forward(const float* p) {
+    dense<W>(input, kAppearanceInputs, p + At::kKernel0, p + At::kBias0, first);
+    SMERF_SIMD
+    for (int j = 0; j < W; ++j) first[j] = elu(first[j]);
+    dense<W>(first, W, p + At::kKernel1, p + At::kBias1, second);
+    SMERF_SIMD
+    for (int j = 0; j < W; ++j) second[j] = elu(second[j]);
+    for (int c = 0; c < 3; ++c) {
+      float z = p[At::kBias2 + c];
+      for (int i = 0; i < W; ++i) z += second[i] * p[At::kKernel2 + 3 * i + c];
+      colour[c] = sigmoid_of(z);
+    }
+  }
+
+  // up (3): gradient of the colour. Adds to gradient (kParams); writes that of the features (14).
+  void backward(const float* p, const float* up, float* gradient, float* up_features) const {
+    float z[3], b[W], a[W];
+    for (int c = 0; c < 3; ++c) {
+      z[c] = up[c] * colour[c] * (1.0f - colour[c]);
+      gradient[At::kBias2 + c] += z[c];
+    }
+    for (int i = 0; i < W; ++i) {
+      const float* k = p + At::kKernel2 + 3 * i;
+      float* g = gradient + At::kKernel2 + 3 * i;
+      b[i] = 0.0f;
+      for (int c = 0; c < 3; ++c) {
+        g[c] += second[i] * z[c];
+        b[i] += k[c] * z[c];
+      }
+      b[i] *= elu_slope(second[i]);
+    }
+    SMERF_SIMD
+    for (int j = 0; j < W; ++j) gradient[At::kBias1 + j] += b[j];
+    for (int i = 0; i < W; ++i) {
+      float total = 0.0f;
+      SMERF_SIMD_TOTAL
+      for (int j = 0; j < W; ++j) {
+        gradient[At::kKernel1 + i * W + j] += first[i] * b[j];
+        total += p[At::kKernel1 + i * W + j] * b[j];
+      }
+      a[i] = total * elu_slope(first[i]);
+    }
+    SMERF_SIMD
+    for (int j = 0; j < W; ++j) gradient[At::kBias0 + j] += a[j];
+    for (int i = 0; i < kAppearanceInputs; ++i)
+      SMERF_SIMD
+      for (int j = 0; j < W; ++j) gradient[At::kKernel0 + i * W + j] += input[i] * a[j];
+    for (int i = 0; i < kAppearanceFeatures; ++i) {
+      float total = 0.0f;
+      SMERF_SIMD_TOTAL
+      for (int j = 0; j < W; ++j) total += p[At::kKernel0 + i * W + j] * a[j];
+      up_features[i] = total;
+    }
+  }
+};
+
+#endif
 
 }  // namespace smerf

@@ -9,6 +9,15 @@ namespace smerf {
 
 constexpr int kMarchMaxHidden = 64;
 
+// One layer of the appearance network: y = x W + b; kOut is the width, or 0 where it is only known at run time.
+template <int kOut>
+SMERF_FN void dense_layer(const float* x, int in, const float* kernel, const float* bias, int out, float* y) {
+  const int width = kOut ? kOut : out;
+  for (int j = 0; j < width; ++j) y[j] = bias[j];
+  for (int i = 0; i < in; ++i)
+    for (int j = 0; j < width; ++j) y[j] += x[i] * kernel[i * width + j];
+}
+
 SMERF_FN void activate(float* x, int count, int is_relu) {
   for (int j = 0; j < count; ++j) x[j] = x[j] >= 0.0f ? x[j] : (is_relu ? 0.0f : fast_exp(x[j]) - 1.0f);
 }
