@@ -38,9 +38,7 @@ def appearance_size(width: int) -> int:
     return APPEARANCE_INPUTS * width + width + width * width + width + 3 * width + 3
 
 
-def appearance(
-    features: Tensor, directions: Tensor, positions: Tensor, params: Tensor, width: int
-) -> Tensor:
+def appearance(features: Tensor, directions: Tensor, positions: Tensor, params: Tensor, width: int) -> Tensor:
     """Return what the appearance network of each ray's place makes of its features: the residual colour.
 
     The networks are 41 -> width -> width -> 3 with ELU and a final sigmoid; a ray's parameters are interpolated

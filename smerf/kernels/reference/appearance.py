@@ -27,9 +27,7 @@ def vertex_shares(positions: Tensor, lattice: int) -> Tensor:
     return result.scatter_add(1, (z * lattice + y) * lattice + x, weights)
 
 
-def appearance(
-    features: Tensor, directions: Tensor, positions: Tensor, params: Tensor, width: int
-) -> Tensor:
+def appearance(features: Tensor, directions: Tensor, positions: Tensor, params: Tensor, width: int) -> Tensor:
     """Return residual colours (R, 3); arguments are those of ``smerf.kernels.appearance``."""
     x = encode_inputs(features, directions)
     vertices, start = len(params), 0
