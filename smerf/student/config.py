@@ -95,8 +95,7 @@ class StudentConfig:
     and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and 0 where K = 1:
     teachers are often wrong where no photo looks."""
     around: float = 0.5
-    """Share of the rays from between the cameras that are turned about the vertical by any angle: visitors turn
-    around where no photographer did."""
+    """Share of the rays from between the cameras that look anywhere: visitors turn to where no photographer did."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03
