@@ -16,6 +16,7 @@ from smerf.kernels import (
     HashSpec,
     VertexDecoder,
     Vertices,
+    appearance,
     block_samples,
     blurred_interlevel,
     decode_vertices_,
@@ -37,6 +38,7 @@ from smerf.kernels import (
     vertex_gradients_,
     volume_render,
 )
+from smerf.kernels.appearance import appearance_size
 from smerf.kernels.vertices import block_coordinates
 
 __all__ = ["CASES", "Case", "run"]
@@ -375,6 +377,32 @@ def _block_samples(device: torch.device, size: int):
     return (lambda: [block_samples(grids, coords).float()]), len(coords) * 9.0**3 * (8 + 8)
 
 
+def _appearance(lattice: int, backward: bool):
+    width, patch = 16, 64
+
+    def make(device: torch.device, size: int):
+        generator = _generator()
+        features = torch.rand(size, 14, generator=generator).to(device).requires_grad_()
+        directions = torch.nn.functional.normalize(torch.randn(size, 3, generator=generator), dim=-1)
+        # The rays of a patch start from one place.
+        positions = 2.0 * torch.rand(1 + size // patch, 3, generator=generator) - 1.0
+        positions = positions.repeat_interleave(patch, 0)[:size].contiguous()
+        params = 0.3 * torch.randn(lattice**3, appearance_size(width), generator=generator)
+        params = params.to(device).requires_grad_()
+        upstream = torch.randn(size, 3, generator=_generator(1)).to(device)
+        given = features, directions.to(device), positions.to(device), params, width
+        rows = 4.0 * params.numel() / lattice**3 * min(8, lattice**3) * (1 + size // patch)
+        moved = 4.0 * size * (14 + 3 + 3 + 3) + rows
+        if not backward:
+            return (lambda: [appearance(*given).detach()]), moved
+        out = appearance(*given)
+        run = lambda: list(torch.autograd.grad(out, (features, params), upstream, retain_graph=True))  # noqa: E731
+        # Additions read and write.
+        return run, moved + 4.0 * size * 14 + 2.0 * rows
+
+    return make
+
+
 _STANDARD = HashSpec(8, 4, 20, 16, 4096)
 _WIDE = HashSpec(16, 2, 19, 16, 2048)
 _PROPOSAL = HashSpec(6, 2, 17, 16, 512)
@@ -413,6 +441,10 @@ CASES = (
     Case("distance_grid", _distance_grid, 2**24),
     Case("block_samples", _block_samples, 2**23),
     Case("mark_alive", _mark_alive, 2**24, tolerance=1e-3),
+    Case("appearance/P1_W16/forward", _appearance(1, False), 2**17),
+    Case("appearance/P1_W16/backward", _appearance(1, True), 2**17, tolerance=1e-3),
+    Case("appearance/P5_W16/forward", _appearance(5, False), 2**17),
+    Case("appearance/P5_W16/backward", _appearance(5, True), 2**17, tolerance=1e-3),
 )
 
 

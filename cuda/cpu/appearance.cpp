@@ -1,9 +1,12 @@
 // The deferred appearance network on CPUs, ray by ray.
 //
-// Rays are sorted by the cell of the lattice that they start in, so that eight vertices' parameters stay in cache, and a
-// network is mixed once for neighbours from one place. Gradients are summed over a fixed number of ranges of rays and then
-// over the ranges in order: the result is the same on any number of threads.
+// Rays are sorted by the cell of the lattice that they start in. Rays that start from one place share a network, and the
+// networks of a few places of a cell are mixed together, so that the vertices' parameters are read once for them. Gradients
+// are summed over a fixed number of ranges of rays and then over the ranges in order: the result is the same on any number
+// of threads.
 #include "smerf/appearance.h"
+
+#include <string.h>
 
 #include <vector>
 
@@ -12,6 +15,8 @@ namespace {
 using namespace smerf;
 
 constexpr int kRanges = 32;
+constexpr int kPlaces = 4;
+constexpr int kAhead = 8;  // rays whose values are on their way while one is taken
 
 // Numbers of the rays, those of a cell in a row; otherwise in their order.
 std::vector<int32_t> sort_by_cell(const AppearanceRays& rays, int lattice) {
@@ -27,6 +32,14 @@ std::vector<int32_t> sort_by_cell(const AppearanceRays& rays, int lattice) {
   for (size_t i = 1; i < start.size(); ++i) start[i] += start[i - 1];
   for (int64_t r = 0; r < rays.rays; ++r) order[start[cell[r]]++] = (int32_t)r;
   return order;
+}
+
+void prefetch(const AppearanceRays& rays, int64_t r) {
+  const float* features = rays.features + r * kAppearanceFeatures;
+  __builtin_prefetch(features);
+  __builtin_prefetch(features + kAppearanceFeatures - 1);
+  __builtin_prefetch(rays.directions + 3 * r);
+  __builtin_prefetch(rays.positions + 3 * r);
 }
 
 // A row of gradients for every vertex that was added to.
@@ -47,53 +60,82 @@ class Rows {
   int size_;
 };
 
-// The network of one place, and the gradients of the rays that start there.
+// A few places between the same eight vertices: their networks, and the gradients of these.
 template <int W>
-class Place {
+class Places {
  public:
   static constexpr int kParams = Appearance<W>::kParams;
 
-  explicit Place(const AppearanceNetworks& networks)
-      : params_(networks.params), lattice_(networks.lattice), mixed_(kParams), gradient_(kParams, 0.0f) {}
+  explicit Places(const AppearanceNetworks& networks)
+      : networks_(networks), params_(kPlaces * kParams), gradient_(kPlaces * kParams) {}
 
-  bool is_at(const float* position) const {
-    return is_set_ && (lattice_ == 1 || memcmp(position, position_, sizeof(position_)) == 0);
-  }
-
-  void move(const float* position) {
-    is_set_ = true;
-    memcpy(position_, position, sizeof(position_));
-    corners_ = lattice_corners(position, lattice_);
-    const float* rows[8];
-    for (int v = 0; v < 8; ++v) rows[v] = params_ + (int64_t)corners_.vertex[v] * kParams;
-    for (int i = 0; i < kParams; ++i) {
-      float sum = 0.0f;
-      for (int v = 0; v < 8; ++v) sum += corners_.weight[v] * rows[v][i];
-      mixed_[i] = sum;
+  // Takes the places of rays order[first] and on, at most up to order[last - 1]. Returns where it ended.
+  int64_t take(const AppearanceRays& rays, const int32_t* order, int64_t first, int64_t last) {
+    const float* before = nullptr;
+    int64_t i = first;
+    for (count_ = 0; i < last; ++i) {
+      if (i + kAhead < last) prefetch(rays, order[i + kAhead]);
+      const float* position = rays.positions + 3 * (int64_t)order[i];
+      if (before && (networks_.lattice == 1 || memcmp(position, before, 3 * sizeof(float)) == 0)) continue;
+      if (count_ == kPlaces) break;
+      corners_[count_] = lattice_corners(position, networks_.lattice);
+      // The first and the last of the eight vertices tell the others.
+      if (vertex(0) != corners_[count_].vertex[0] || vertex(7) != corners_[count_].vertex[7]) break;
+      start_[count_++] = i;
+      before = position;
     }
+    for (int place = count_; place < kPlaces; ++place) memset(corners_[place].weight, 0, sizeof(corners_[place].weight));
+    start_[count_] = i;
+    mix();
+    return i;
   }
 
-  const float* params() const { return mixed_.data(); }
-  float* gradient() { return gradient_.data(); }
+  int count() const { return count_; }
+  // Numbers in the order of the first ray of a place, and of that after the last.
+  int64_t begin(int place) const { return start_[place]; }
+  int64_t end(int place) const { return start_[place + 1]; }
+  const float* params(int place) const { return params_.data() + place * kParams; }
+  float* gradient(int place) { return gradient_.data() + place * kParams; }
+
+  void clear_gradient() { memset(gradient_.data(), 0, sizeof(float) * gradient_.size()); }
 
   // Hands the gradients on to the vertices.
-  void leave(Rows& rows) {
-    for (int v = 0; is_set_ && v < 8; ++v) {
-      const float weight = corners_.weight[v];
-      if (weight == 0.0f) continue;
-      float* row = rows.at(corners_.vertex[v]);
-      for (int i = 0; i < kParams; ++i) row[i] += weight * gradient_[i];
+  void leave(Rows& rows) const {
+    const float* gradient = gradient_.data();
+    for (int v = 0; v < 8; ++v) {
+      bool is_read = false;
+      for (int place = 0; place < count_; ++place) is_read = is_read || weight(place, v) != 0.0f;
+      if (!is_read) continue;
+      float* row = rows.at(vertex(v));
+      SMERF_SIMD
+      for (int i = 0; i < kParams; ++i)
+        for (int place = 0; place < kPlaces; ++place) row[i] += weight(place, v) * gradient[place * kParams + i];
     }
-    for (float& one : gradient_) one = 0.0f;
   }
 
  private:
-  const float* params_;
-  int lattice_;
-  std::vector<float> mixed_, gradient_;
-  LatticeCorners corners_;
-  float position_[3];
-  bool is_set_ = false;
+  int vertex(int v) const { return corners_[0].vertex[v]; }
+  float weight(int place, int v) const { return corners_[place].weight[v]; }
+
+  // All places at once, absent ones too, which weigh nothing.
+  void mix() {
+    const float* rows[8];
+    for (int v = 0; v < 8; ++v) rows[v] = networks_.params + (int64_t)vertex(v) * kParams;
+    float* mixed = params_.data();
+    SMERF_SIMD
+    for (int i = 0; i < kParams; ++i)
+      for (int place = 0; place < kPlaces; ++place) {
+        float sum = 0.0f;
+        for (int v = 0; v < 8; ++v) sum += weight(place, v) * rows[v][i];
+        mixed[place * kParams + i] = sum;
+      }
+  }
+
+  const AppearanceNetworks& networks_;
+  std::vector<float> params_, gradient_;
+  LatticeCorners corners_[kPlaces];
+  int64_t start_[kPlaces + 1];
+  int count_ = 0;
 };
 
 template <int W>
@@ -106,45 +148,48 @@ void evaluate(const AppearanceRays& rays, int64_t r, const float* params, Appear
 template <int W>
 void forward(const AppearanceRays& rays, const AppearanceNetworks& networks, float* colour) {
   const std::vector<int32_t> order = sort_by_cell(rays, networks.lattice);
-#pragma omp parallel if (rays.rays > 256)
-  {
-    Place<W> place(networks);
+#pragma omp parallel for schedule(dynamic, 1) if (rays.rays > 256)
+  for (int range = 0; range < kRanges; ++range) {
+    Places<W> places(networks);
     Appearance<W> net;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < rays.rays; ++i) {
-      const int64_t r = order[i];
-      const float* position = rays.positions + 3 * r;
-      if (!place.is_at(position)) place.move(position);
-      evaluate(rays, r, place.params(), net);
-      memcpy(colour + 3 * r, net.colour, sizeof(net.colour));
+    const int64_t last = rays.rays * (range + 1) / kRanges;
+    for (int64_t first = rays.rays * range / kRanges; first < last;) {
+      first = places.take(rays, order.data(), first, last);
+      for (int place = 0; place < places.count(); ++place)
+        for (int64_t i = places.begin(place); i < places.end(place); ++i) {
+          evaluate(rays, order[i], places.params(place), net);
+          memcpy(colour + 3 * (int64_t)order[i], net.colour, sizeof(net.colour));
+        }
     }
   }
 }
 
 template <int W>
-void backward(const AppearanceRays& rays, const AppearanceNetworks& networks, const float* up_colour, float* grad_params,
-              float* grad_features) {
+void backward(const AppearanceRays& rays, const AppearanceNetworks& networks, const float* up_colour,
+              float* grad_params, float* grad_features) {
   constexpr int kParams = Appearance<W>::kParams;
   const int vertices = networks.lattice * networks.lattice * networks.lattice;
   const std::vector<int32_t> order = sort_by_cell(rays, networks.lattice);
   std::vector<Rows> parts(kRanges, Rows(vertices, kParams));
 #pragma omp parallel if (rays.rays > 64)
   {
-    Appearance<W> net;
 #pragma omp for schedule(dynamic, 1)
     for (int range = 0; range < kRanges; ++range) {
-      Place<W> place(networks);
-      for (int64_t i = rays.rays * range / kRanges; i < rays.rays * (range + 1) / kRanges; ++i) {
-        const int64_t r = order[i];
-        const float* position = rays.positions + 3 * r;
-        if (!place.is_at(position)) {
-          place.leave(parts[range]);
-          place.move(position);
-        }
-        evaluate(rays, r, place.params(), net);
-        net.backward(place.params(), up_colour + 3 * r, place.gradient(), grad_features + r * kAppearanceFeatures);
+      Places<W> places(networks);
+      Appearance<W> net;
+      const int64_t last = rays.rays * (range + 1) / kRanges;
+      for (int64_t first = rays.rays * range / kRanges; first < last;) {
+        first = places.take(rays, order.data(), first, last);
+        places.clear_gradient();
+        for (int place = 0; place < places.count(); ++place)
+          for (int64_t i = places.begin(place); i < places.end(place); ++i) {
+            const int64_t r = order[i];
+            evaluate(rays, r, places.params(place), net);
+            net.backward(places.params(place), up_colour + 3 * r, places.gradient(place),
+                         grad_features + r * kAppearanceFeatures);
+          }
+        places.leave(parts[range]);
       }
-      place.leave(parts[range]);
     }
 #pragma omp for schedule(static)
     for (int vertex = 0; vertex < vertices; ++vertex)
