@@ -120,7 +120,8 @@ def _matrices(
     # Where each activation lies; the last MLP needs the average ray feature and the shares alone.
     shares = _padded(size)
     ray = shares + _padded(count)
-    x, normed, wide = (ray + n * _padded(size) for n in (1, 2, 3))
+    x, normed = (ray + n * _padded(size) for n in (1, 2))
+    wide = normed + _padded(max(size, count))
     steps = _Steps()
     first, second = (_linear(part) for part in allocation.ray_mlp if isinstance(part, nn.Linear))
     steps.linear(_NETWORK, first, normed, wide, _RELU)
@@ -134,9 +135,13 @@ def _matrices(
         steps.linear(_SCENE, out, wide, x, _ADD)
         steps.other(_STANDARDISE)
         steps.linear(_NETWORK, _after_norm(layer.mlp_norm, layer.mlp[0]), normed, wide, _GELU)
-        steps.linear(_NETWORK, _linear(layer.mlp[2]), wide, x, _ADD)
-    keys = latent @ _array(decoder.key.weight).T
-    steps.linear(_SCENE, (keys @ _array(decoder.query.weight) * decoder.scale, None), x, wide)
+        if layer is not allocation.layers[-1]:
+            steps.linear(_NETWORK, _linear(layer.mlp[2]), wide, x, _ADD)
+    # Nothing but the logits is asked of the last layer, so its last matrix becomes a part of theirs.
+    weight, bias = _linear(allocation.layers[-1].mlp[2])
+    query = latent @ _array(decoder.key.weight).T @ _array(decoder.query.weight) * decoder.scale
+    steps.linear(_SCENE, (query, None), x, normed)
+    steps.linear(_SCENE, (query @ weight, query @ bias), wide, normed, _ADD)
     colour_step = len(steps)
     (weight, bias), *middle, last = (_linear(part) for part in decoder.render if isinstance(part, nn.Linear))
     split = latent.shape[1]

@@ -27,7 +27,8 @@ layout(location = 3) out vec4 o_3;
 
 const float GONE = -1e30;
 // SHARES, RAY, X, NORMED, WIDE are defined by the host: where in `a` the shares of the slots lie, the feature of one
-// group's ray, what the allocation makes of it, that standardised, and hidden layers. The average ray feature is at 0.
+// group's ray, what the allocation makes of it, that standardised (in the end the logits of the slots), and hidden
+// layers. The average ray feature is at 0.
 vec4 a[ACTIVATIONS];
 
 vec4 activate(vec4 v, int kind) {
@@ -57,8 +58,19 @@ void linear(sampler2D matrices, ivec4 what, ivec4 where) {
     vec4 low = weight(matrices, base);
     vec4 high = weight(matrices, base + 1);
     base += 2;
+    int at = where.z + 8 * o;
     vec4 r0 = vec4(low.x), r1 = vec4(low.y), r2 = vec4(low.z), r3 = vec4(low.w);
     vec4 r4 = vec4(high.x), r5 = vec4(high.y), r6 = vec4(high.z), r7 = vec4(high.w);
+    if (what.w >= 8) {
+      r0 += a[at];
+      r1 += a[at + 1];
+      r2 += a[at + 2];
+      r3 += a[at + 3];
+      r4 += a[at + 4];
+      r5 += a[at + 5];
+      r6 += a[at + 6];
+      r7 += a[at + 7];
+    }
     for (int i = 0; i < where.y; i++) {
       vec4 v;
       v = a[where.x + 4 * i + 0];
@@ -79,16 +91,14 @@ void linear(sampler2D matrices, ivec4 what, ivec4 where) {
       ADD_PRODUCTS
       base += 8;
     }
-    int at = where.z + 8 * o;
-    if (what.w < 8) for (int c = 0; c < 8 + u_zero; c++) a[at + c] = vec4(0.0);
-    a[at] += r0;
-    a[at + 1] += r1;
-    a[at + 2] += r2;
-    a[at + 3] += r3;
-    a[at + 4] += r4;
-    a[at + 5] += r5;
-    a[at + 6] += r6;
-    a[at + 7] += r7;
+    a[at] = r0;
+    a[at + 1] = r1;
+    a[at + 2] = r2;
+    a[at + 3] = r3;
+    a[at + 4] = r4;
+    a[at + 5] = r5;
+    a[at + 6] = r6;
+    a[at + 7] = r7;
   }
   if ((what.w & 7) != 0) for (int i = where.z; i < where.z + 8 * where.w; i++) a[i] = activate(a[i], what.w & 7);
 }
@@ -206,13 +216,13 @@ void main() {
     if (is_colour) break;
     vec4 before = most;
     for (int k = 0; k < SLOTS + u_zero; k++) {
-      a[WIDE + k] += u_slots[k].x + (int(u_slots[k].y) == g ? 0.0 : GONE);
-      most = max(most, a[WIDE + k]);
+      a[NORMED + k] += u_slots[k].x + (int(u_slots[k].y) == g ? 0.0 : GONE);
+      most = max(most, a[NORMED + k]);
     }
     vec4 old = exp(before - most);
     vec4 gained = vec4(0.0);
     for (int k = 0; k < SLOTS + u_zero; k++) {
-      vec4 e = exp(a[WIDE + k] - most);
+      vec4 e = exp(a[NORMED + k] - most);
       a[SHARES + k] = a[SHARES + k] * old + e;
       gained += e;
     }

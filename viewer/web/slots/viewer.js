@@ -6,9 +6,12 @@ import { SlotPainter } from "./painter.js";
 
 const REST_SECONDS = 0.15;
 const PREVIEW_MS = 28;
+// A slow device shows fewer than these pixels while it moves only where they would take longer than this.
+const USEFUL_PREVIEW_PIXELS = 900;
+const SLOWEST_PREVIEW_MS = 120;
+const LEAST_PREVIEW_PIXELS = 256;
 const BAND_MS = 40;
 const PATIENCE_MS = 200;
-const MIN_PREVIEW_PIXELS = 900;
 const FIRST_BAND_PIXELS = 1024;
 const MASK_SHARE = 0.8;
 const FRAME_TIMEOUT_MS = 50;
@@ -31,7 +34,7 @@ export class SlotViewer {
     this.version = 0;
     this.finishedVersion = -1;
     this.lastMove = -Infinity;
-    this.pixelMs = PREVIEW_MS / MIN_PREVIEW_PIXELS;
+    this.pixelMs = PREVIEW_MS / USEFUL_PREVIEW_PIXELS;
     this.frameMs = 0;
     this.frameTimes = [];
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -254,11 +257,11 @@ export class SlotViewer {
 
   #drawPreview() {
     const most = Math.min(this.pixels, this.canvas.width * this.canvas.height);
-    const pixels = Math.min(most, Math.max(MIN_PREVIEW_PIXELS, PREVIEW_MS / this.pixelMs));
-    // Coarse steps of size keep the target from being made anew at every frame.
-    const step = Math.min(16, Math.ceil(16 * Math.sqrt(pixels / most)));
-    const [width, height] = this.#size(this.pixels);
-    const target = this.painter.target("preview", Math.ceil((width * step) / 16), Math.ceil((height * step) / 16));
+    const within = (ms) => ms / this.pixelMs;
+    const pixels = Math.max(within(PREVIEW_MS), Math.min(USEFUL_PREVIEW_PIXELS, within(SLOWEST_PREVIEW_MS)), LEAST_PREVIEW_PIXELS);
+    // Each size has half the pixels of the next, which keeps the target from being made anew at every frame.
+    const size = this.#size(most * 2 ** Math.min(0, Math.round(Math.log2(pixels / most))));
+    const target = this.painter.target("preview", ...size);
     this.drawnAt = performance.now();
     this.painter.draw(target, { matrix: this.controls.matrix, fov: this.fov }, this.hidden);
     this.#take(target);
@@ -271,8 +274,9 @@ export class SlotViewer {
     const target = this.painter.target("full", ...this.#size(this.pixels));
     if (this.bandVersion !== this.version) Object.assign(this, { bandVersion: this.version, bandRow: 0, bandMs: 0 });
     const budget = this.bandRow || this.frameMs ? BAND_MS / this.pixelMs : FIRST_BAND_PIXELS;
-    // Rows count blocks of 2 x 2 pixels.
-    const high = Math.min(target.rows, this.bandRow + Math.max(1, Math.floor(budget / (4 * target.columns))));
+    // Rows count blocks of 2 x 2 pixels. Devices draw two of them at once, even where one is asked for.
+    const rows = 2 * Math.max(1, Math.floor(budget / (8 * target.columns)));
+    const high = Math.min(target.rows, this.bandRow + rows);
     this.drawnAt = performance.now();
     this.painter.draw(target, { matrix: this.controls.matrix, fov: this.fov }, this.hidden, this.bandRow, high);
     const pixels = (high - this.bandRow) * 4 * target.columns;
