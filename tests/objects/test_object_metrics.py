@@ -30,12 +30,27 @@ def test_ari_is_what_counting_pairs_gives(seed):
     assert foreground_ari(a, b) == pytest.approx(expected, abs=1e-12)
 
 
-def test_known_values():
-    # The worked example of Hubert and Arabie's index in scikit-learn's documentation.
-    assert adjusted_rand(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 1, 1])) == pytest.approx(
-        0.5714285714, abs=1e-9
-    )
-    assert adjusted_rand(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])) == pytest.approx(-0.5)
+# Labels, and what scikit-learn 1.9.1 gives for them, with every point and with those of true label above 0:
+#     pairs = list(zip(truth, predicted))
+#     sklearn.metrics.adjusted_rand_score(*zip(*pairs))
+#     sklearn.metrics.adjusted_rand_score(*zip(*[pair for pair in pairs if pair[0] > 0]))
+GOLDEN = [
+    ([0, 0, 1, 2], [0, 0, 1, 1], 0.5714285714285714, 0.0),
+    ([0, 0, 1, 1], [0, 1, 0, 1], -0.5, 0.0),
+    ([0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [1, 1, 0, 0, 0, 3, 2, 2, 2, 3], 0.3644067796610169, 0.38235294117647056),
+    ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], 1.0, 1.0),
+    ([0, 1, 2, 3, 4], [0, 0, 0, 0, 0], 0.0, 0.0),
+    ([i * i % 7 for i in range(100)], [i % 5 for i in range(100)], -0.03254405061370282, -0.03049070986183897),
+    ([i // 20 for i in range(100)], [i // 15 for i in range(100)], 0.5790349417637272, 0.560840024706609),
+    ([i // 256 for i in range(4096)], [(i + 37) // 300 for i in range(4096)], 0.6712343927861781, 0.6504205727439633),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("truth", "predicted", "ari", "foreground"), GOLDEN)
+def test_values_of_scikit_learn(truth, predicted, ari, foreground):
+    truth, predicted = torch.tensor(truth), torch.tensor(predicted)
+    assert adjusted_rand(truth, predicted) == pytest.approx(ari, abs=1e-12)
+    assert foreground_ari(truth, predicted) == pytest.approx(foreground, abs=1e-12)
 
 
 def test_equal_and_renamed_partitions_score_one():
