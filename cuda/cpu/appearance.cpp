@@ -201,7 +201,7 @@ void backward(const AppearanceRays& rays, const AppearanceNetworks& networks, co
 
 #define SMERF_BY_WIDTH(call)               \
   if (rays->rays > INT32_MAX) return 1;    \
-  switch (networks->width) {                \
+  switch (networks->width) {               \
     case 8: call(8); return 0;             \
     case 16: call(16); return 0;           \
     case 32: call(32); return 0;           \
