@@ -31,7 +31,7 @@ __all__ = [
     "use_large_pages",
 ]
 
-ABI = 2
+ABI = 3
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
 _KERNELS = {

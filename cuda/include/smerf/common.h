@@ -14,7 +14,7 @@
 #define SMERF_API extern "C" __attribute__((visibility("default")))
 
 // Bumped whenever an exported signature changes; the loader refuses another number.
-#define SMERF_ABI 2
+#define SMERF_ABI 3
 
 namespace smerf {
 
