@@ -160,7 +160,7 @@ int run_backward(const Chain& chain, const Rows& rows, const Upstream& upstream,
   if (blocks < 1) return kUnsupported;
   const BackwardKernel kernel = choose_backward(chain);
   SMERF_LAUNCH(kernel, blocks, kThreads, backward_shared(chain), stream, chain, rows, upstream, scratch, grad_features);
-  SMERF_LAUNCH(reduce_kernel, block_count(chain.param_count, kThreads), kThreads, 0, stream, scratch, blocks,
+  SMERF_LAUNCH(reduce_kernel<>, block_count(chain.param_count, kThreads), kThreads, 0, stream, scratch, blocks,
                chain.param_count, split, first, second);
   return launch_result();
 }

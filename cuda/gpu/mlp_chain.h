@@ -182,9 +182,9 @@ __device__ __forceinline__ void store_gradients(const Chain& chain, const float 
   }
 }
 
-namespace {
-
 // gradient[i] += the parts' sum, in their order. Parameters before `split` go to the first vector, the rest to the second.
+// A template, so that several files may hold it.
+template <int kOnce = 0>
 __global__ void reduce_kernel(const float* __restrict__ parts, int count, int64_t param_count, int64_t split,
                               float* __restrict__ first, float* __restrict__ second) {
   const int64_t i = thread_number();
@@ -196,8 +196,6 @@ __global__ void reduce_kernel(const float* __restrict__ parts, int count, int64_
   else
     second[i - split] += total;
 }
-
-}  // namespace
 
 // Appends a network's layers. False if the chain is not one that the kernels take.
 inline bool append(Chain& chain, const int32_t* dims, int layers, const float* params) {

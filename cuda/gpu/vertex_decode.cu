@@ -227,7 +227,7 @@ int run_backward(const Chain& chain, const Decoder& decoder, const VertexList& l
   const auto kernel = choose_backward<F>(chain);
   SMERF_LAUNCH(kernel, blocks, kThreads, backward_shared(chain), stream, chain, make_encoding(decoder), list, records,
                scratch, grad_table);
-  SMERF_LAUNCH(reduce_kernel, block_count(chain.param_count, kThreads), kThreads, 0, stream, scratch, blocks,
+  SMERF_LAUNCH(reduce_kernel<>, block_count(chain.param_count, kThreads), kThreads, 0, stream, scratch, blocks,
                chain.param_count, chain.param_count, grad_params, nullptr);
   return launch_result();
 }

@@ -1,6 +1,9 @@
 import os
+import runpy
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +57,14 @@ def test_a_library_of_another_interface_is_refused(kernels, monkeypatch):
     monkeypatch.setattr(native, "ABI", native.ABI + 1)
     with pytest.raises(OSError, match=r"libsmerf_cpu_\w+\.so has interface \d+, expected \d+: reinstall"):
         native.load_cpu()
+
+
+def test_what_was_compiled_here_can_be_loaded(kernels):
+    kernels()
+    find_nvcc = runpy.run_path(str(Path(__file__).resolve().parents[2] / "cuda" / "build.py"))["find_nvcc"]
+    # A source that its compiler refuses is reported in the middle of an installation, where nobody reads it.
+    assert native.load_cpu() is not None or shutil.which(os.environ.get("CXX", "g++")) is None
+    assert native.load_cuda() is not None or find_nvcc() is None
 
 
 def test_without_a_library_the_reference_runs(kernels, monkeypatch, tmp_path):
