@@ -5,7 +5,7 @@
 // shares. A vec4 holds one feature of the block's four rays, so every fetched weight serves all four. Activations lie
 // in one array, `a`; matrices are padded to groups of four inputs and eight outputs.
 
-uniform sampler2D u_network;  // RGBA16F: matrices of the decoder
+uniform sampler2D u_network;  // RGBA16F (or 32F): matrices of the decoder
 uniform sampler2D u_scene;    // RGBA32F: matrices that depend on the slots
 uniform vec3 u_position;      // camera in world units
 uniform mat3 u_rotation;      // its right, up and back as columns

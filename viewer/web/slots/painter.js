@@ -20,7 +20,9 @@ export class SlotPainter {
     this.targets = {};
     this.mixer = compile(gl, sources, "slots/mixer.frag", scene.sizes);
     this.screen = compile(gl, sources, "slots/present.frag", scene.sizes);
-    this.network = texture(gl, gl.RGBA16F, gl.HALF_FLOAT, scene.network);
+    this.network = isSoftware(gl)
+      ? texture(gl, gl.RGBA32F, gl.FLOAT, widened(scene.network))
+      : texture(gl, gl.RGBA16F, gl.HALF_FLOAT, scene.network);
     this.matrices = texture(gl, gl.RGBA32F, gl.FLOAT, scene.matrices);
     const { program, at } = this.mixer;
     gl.useProgram(program);
@@ -108,6 +110,21 @@ export class SlotPainter {
       gl.bindTexture(kind, each);
     });
   }
+}
+
+// Whether the processor draws; it fetches whole floats faster than half ones.
+function isSoftware(gl) {
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  return /swiftshader|llvmpipe|basic render/i.test(gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
+}
+
+// Half floats as floats; none is infinite.
+function widened(halves) {
+  return Float32Array.from(halves, (half) => {
+    const [exponent, fraction] = [(half >> 10) & 31, half & 1023];
+    const size = exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction;
+    return half & 0x8000 ? -size : size;
+  });
 }
 
 function texture(gl, internal, type, numbers) {

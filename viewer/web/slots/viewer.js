@@ -8,8 +8,8 @@ const REST_SECONDS = 0.15;
 const PREVIEW_MS = 28;
 // A slow device shows fewer than these pixels while it moves only where they would take longer than this.
 const USEFUL_PREVIEW_PIXELS = 900;
-const SLOWEST_PREVIEW_MS = 120;
-const LEAST_PREVIEW_PIXELS = 256;
+const SLOWEST_PREVIEW_MS = 150;
+const LEAST_PREVIEW_PIXELS = 400;
 const BAND_MS = 40;
 const PATIENCE_MS = 200;
 const FIRST_BAND_PIXELS = 1024;
@@ -17,6 +17,9 @@ const MASK_SHARE = 0.8;
 const FRAME_TIMEOUT_MS = 50;
 const POLL_MS = 4;
 // Most rendered pixels at rest. Models of this kind learn from small images: more pixels show nothing new.
+// With quality "auto" a slow device draws fewer, down to LEAST_PIXELS, where all of them would take longer than FULL_MS.
+const FULL_MS = 4000;
+const LEAST_PIXELS = 16384;
 const PIXELS = { phone: 65e3, low: 65e3, medium: 262e3, high: Infinity };
 // Cameras stay above the ground and near the distance that the model has seen.
 const PITCH = [-1.45, -0.1];
@@ -226,7 +229,7 @@ export class SlotViewer {
   // Whether full detail would keep a visitor waiting who has hidden an object or just arrived.
   #needsPreview() {
     if (this.previewVersion === this.version || this.finishedVersion === this.version) return false;
-    const [width, height] = this.#size(this.pixels);
+    const [width, height] = this.#sizeAtRest();
     return this.pixelMs * width * height > PATIENCE_MS;
   }
 
@@ -255,13 +258,21 @@ export class SlotViewer {
     return [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];
   }
 
-  #drawPreview() {
+  // Each size has half the pixels of the next, which keeps targets from being made anew at every frame.
+  #sizeNear(pixels) {
     const most = Math.min(this.pixels, this.canvas.width * this.canvas.height);
+    return this.#size(most * 2 ** Math.min(0, Math.round(Math.log2(pixels / most))));
+  }
+
+  #sizeAtRest() {
+    const isFixed = this.settings.size || this.settings.quality !== "auto";
+    return isFixed ? this.#size(this.pixels) : this.#sizeNear(Math.max(LEAST_PIXELS, FULL_MS / this.pixelMs));
+  }
+
+  #drawPreview() {
     const within = (ms) => ms / this.pixelMs;
     const pixels = Math.max(within(PREVIEW_MS), Math.min(USEFUL_PREVIEW_PIXELS, within(SLOWEST_PREVIEW_MS)), LEAST_PREVIEW_PIXELS);
-    // Each size has half the pixels of the next, which keeps the target from being made anew at every frame.
-    const size = this.#size(most * 2 ** Math.min(0, Math.round(Math.log2(pixels / most))));
-    const target = this.painter.target("preview", ...size);
+    const target = this.painter.target("preview", ...this.#sizeNear(pixels));
     this.drawnAt = performance.now();
     this.painter.draw(target, { matrix: this.controls.matrix, fov: this.fov }, this.hidden);
     this.#take(target);
@@ -271,8 +282,8 @@ export class SlotViewer {
 
   // Full detail comes in bands so that a slow device stays responsive; the canvas changes once all are there.
   #drawBand() {
-    const target = this.painter.target("full", ...this.#size(this.pixels));
-    if (this.bandVersion !== this.version) Object.assign(this, { bandVersion: this.version, bandRow: 0, bandMs: 0 });
+    if (this.bandVersion !== this.version) Object.assign(this, { bandVersion: this.version, bandRow: 0, bandMs: 0, bandSize: this.#sizeAtRest() });
+    const target = this.painter.target("full", ...this.bandSize);
     const budget = this.bandRow || this.frameMs ? BAND_MS / this.pixelMs : FIRST_BAND_PIXELS;
     // Rows count blocks of 2 x 2 pixels. Devices draw two of them at once, even where one is asked for.
     const rows = 2 * Math.max(1, Math.floor(budget / (8 * target.columns)));
@@ -289,6 +300,8 @@ export class SlotViewer {
       if (!isLast) return;
       this.#count(this.bandMs);
       if (version !== this.version) return;
+      // The device turned out faster than it seemed when this picture's size was chosen.
+      if (this.#sizeAtRest()[0] > target.width) return (this.bandVersion = undefined);
       this.finishedVersion = version;
       for (const { resolve } of this.waiting.splice(0)) nextFrame(resolve, FRAME_TIMEOUT_MS);
     });
