@@ -110,7 +110,7 @@ class SceneSet:
         Args:
             scenes: Numbers of the scenes, (B,) int64.
             input_views: Views given as input; they are drawn anew each time.
-            rays: Target rays of each scene, without repetition within the evenly drawn part.
+            rays: Target rays of each scene, drawn with repetition.
             targets: ``others`` for rays of the views not given as input, ``all`` for every view.
             generator: Source of the draws, on the CPU.
             frame: Coordinates of the cameras; ``reference`` makes the first input view the frame.
