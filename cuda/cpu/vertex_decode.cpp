@@ -18,16 +18,6 @@ constexpr int kBlock = 1024;   // vertices whose features stay in the second-lev
 constexpr int kRanges = 16;    // parts in which the decoder's gradient is summed
 constexpr int kRecord = 32;    // floats of a vertex record, its gradient first
 
-// Field order and types are mirrored by smerf/kernels/vertex_decode.py.
-struct Decoder {
-  const HashLevel* levels;
-  const float* table;
-  const float* params;
-  const int32_t* dims;
-  int32_t level_count, features, layers;
-  float gain;  // between table and network
-};
-
 // Positions by axis, padded to whole groups.
 class Positions {
  public:
@@ -57,7 +47,7 @@ class Positions {
 template <int F>
 class BlockDecoder {
  public:
-  BlockDecoder(const VertexList& list, const Decoder& decoder, const Mlp& net)
+  BlockDecoder(const VertexList& list, const VertexDecoder& decoder, const Mlp& net)
       : list_(list), decoder_(decoder), net_(net), width_(decoder.level_count * F), positions_(kBlock), tile_(net),
         features_((size_t)kBlock * width_) {}
 
@@ -107,7 +97,7 @@ class BlockDecoder {
   const float* logits(int r) { return tile_.result() + (size_t)r * net_.padded(net_.layers()); }
 
   const VertexList& list_;
-  const Decoder& decoder_;
+  const VertexDecoder& decoder_;
   const Mlp& net_;
   const int width_;
   Positions positions_;
@@ -116,7 +106,7 @@ class BlockDecoder {
 };
 
 template <int F>
-void forward(const VertexList& list, const Decoder& decoder, uint8_t* voxels, uint8_t* planes) {
+void forward(const VertexList& list, const VertexDecoder& decoder, uint8_t* voxels, uint8_t* planes) {
   const Mlp net(decoder.dims, decoder.layers, decoder.params);
   const int64_t count = vertex_count(list);
 #pragma omp parallel if (count > kBlock)
@@ -140,7 +130,7 @@ struct Ranges {
 
 // Blocks are differentiated a chunk of them at a time: the features' gradients of a chunk wait for the levels' owners.
 template <int F>
-void backward(const VertexList& list, const Decoder& decoder, float* voxels, float* planes, const Ranges& ranges,
+void backward(const VertexList& list, const VertexDecoder& decoder, float* voxels, float* planes, const Ranges& ranges,
               float* grad_table, float* grad_params) {
   constexpr int kChunk = 64 * kBlock;
   const Mlp net(decoder.dims, decoder.layers, decoder.params);
@@ -198,7 +188,7 @@ void backward(const VertexList& list, const Decoder& decoder, float* voxels, flo
   }
 
 // Writes the bytes of the listed vertices: voxels (.., 8) and planes (.., 8), by storage row.
-SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const Decoder* decoder, uint8_t* voxels,
+SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const VertexDecoder* decoder, uint8_t* voxels,
                                           uint8_t* planes) {
 #define SMERF_CALL(F) forward<F>(*list, *decoder, voxels, planes)
   SMERF_BY_FEATURES(SMERF_CALL)
@@ -207,10 +197,11 @@ SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const Decoder*
 
 // Takes dL/d(value) out of the first 8 floats of the vertices' records (.., 32), leaving zeros, and adds to the
 // gradients of the table (entries, features) and of the network (flat).
-SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const Decoder* decoder, float* voxels, float* planes,
-                                           float density_range, float feature_range, float* grad_table,
-                                           float* grad_params) {
-#define SMERF_CALL(F) backward<F>(*list, *decoder, voxels, planes, {density_range, feature_range}, grad_table, grad_params)
+SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const VertexDecoder* decoder, float* voxels,
+                                           float* planes, float density_range, float feature_range,
+                                           float* grad_table, float* grad_params) {
+  const Ranges ranges = {density_range, feature_range};
+#define SMERF_CALL(F) backward<F>(*list, *decoder, voxels, planes, ranges, grad_table, grad_params)
   SMERF_BY_FEATURES(SMERF_CALL)
 #undef SMERF_CALL
 }

@@ -3,7 +3,6 @@
 // A block encodes a tile of vertices into shared memory, takes it through the network there (mlp_chain.h), and writes
 // bytes. The backward pass evaluates a tile anew and adds to the table with atomic operations, in no fixed order.
 #include "mlp_chain.h"
-#include "smerf/hash_encoding.h"
 #include "smerf/vertices.h"
 
 namespace {
@@ -12,16 +11,6 @@ using namespace smerf;
 
 constexpr int kMaxLevels = 32;
 constexpr int kRecord = 32;  // floats of a vertex record, its gradient first
-
-// In host memory; field order and types are mirrored by smerf/kernels/vertex_decode.py.
-struct Decoder {
-  const HashLevel* levels;
-  const float* table;
-  const float* params;
-  const int32_t* dims;
-  int32_t level_count, features, layers;
-  float gain;
-};
 
 struct Encoding {
   HashLevel level[kMaxLevels];
@@ -92,7 +81,8 @@ __device__ void scatter_tile(const Encoding& encoding, const VertexList& list, i
       const float w = weights[corner];
       if constexpr (F % 4 == 0) {
 #pragma unroll
-        for (int f = 0; f < F; f += 4) add_to4(to + f, make_float4(w * up[f], w * up[f + 1], w * up[f + 2], w * up[f + 3]));
+        for (int f = 0; f < F; f += 4)
+          add_to4(to + f, make_float4(w * up[f], w * up[f + 1], w * up[f + 2], w * up[f + 3]));
       } else {
 #pragma unroll
         for (int f = 0; f < F; ++f) add_to(to + f, w * up[f]);
@@ -159,7 +149,8 @@ __global__ void __launch_bounds__(kThreads)
     encode_tile<F>(encoding, list, first, inputs, row_length(chain.in[0]));
     __syncthreads();
     for (int layer = 0; layer < chain.layers; ++layer) {
-      forward_layer(chain, layer, shared + chain.buffer[layer], shared + chain.buffer[layer + 1], buffer_width(chain, layer));
+      forward_layer(chain, layer, shared + chain.buffer[layer], shared + chain.buffer[layer + 1],
+                    buffer_width(chain, layer));
       __syncthreads();
     }
     take_gradients(list, records, first, shared + chain.buffer[chain.layers], row_length(kChannels));
@@ -199,7 +190,7 @@ bool make_chain(Chain& chain, const int32_t* dims, int layers, const float* para
   return true;
 }
 
-Encoding make_encoding(const Decoder& decoder) {
+Encoding make_encoding(const VertexDecoder& decoder) {
   Encoding encoding = {};
   encoding.table = decoder.table;
   encoding.count = decoder.level_count;
@@ -209,7 +200,8 @@ Encoding make_encoding(const Decoder& decoder) {
 }
 
 template <int F>
-int run_forward(const Chain& chain, const Decoder& decoder, const VertexList& list, const Bytes& bytes, void* stream) {
+int run_forward(const Chain& chain, const VertexDecoder& decoder, const VertexList& list, const Bytes& bytes,
+                void* stream) {
   int buffer = 0;
   const size_t shared = forward_shared(chain, &buffer);
   const auto kernel = forward_kernel<F>;
@@ -220,7 +212,7 @@ int run_forward(const Chain& chain, const Decoder& decoder, const VertexList& li
 }
 
 template <int F>
-int run_backward(const Chain& chain, const Decoder& decoder, const VertexList& list, const Records& records,
+int run_backward(const Chain& chain, const VertexDecoder& decoder, const VertexList& list, const Records& records,
                  float* grad_table, float* grad_params, float* scratch, void* stream) {
   const int blocks = backward_blocks<F>(chain, vertex_count(list));
   if (blocks < 1) return kUnsupported;
@@ -258,7 +250,7 @@ SMERF_API int64_t smerf_vertex_decode_scratch(const int32_t* dims, int layers, i
 
 // Arguments as in cuda/cpu/vertex_decode.cpp; `list` and `decoder` are in host memory, as are the levels and dims that
 // the latter points to; everything else is on the device. scratch: floats as smerf_vertex_decode_scratch says.
-SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const Decoder* decoder, uint8_t* voxels,
+SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const VertexDecoder* decoder, uint8_t* voxels,
                                           uint8_t* planes, void* stream) {
   Chain chain;
   if (decoder->level_count > kMaxLevels || !make_chain(chain, decoder->dims, decoder->layers, decoder->params))
@@ -269,9 +261,9 @@ SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const Decoder*
 #undef SMERF_CALL
 }
 
-SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const Decoder* decoder, float* voxels, float* planes,
-                                           float density_range, float feature_range, float* grad_table,
-                                           float* grad_params, float* scratch, void* stream) {
+SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const VertexDecoder* decoder, float* voxels,
+                                           float* planes, float density_range, float feature_range,
+                                           float* grad_table, float* grad_params, float* scratch, void* stream) {
   Chain chain;
   if (decoder->level_count > kMaxLevels || !make_chain(chain, decoder->dims, decoder->layers, decoder->params))
     return kUnsupported;

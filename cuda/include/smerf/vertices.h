@@ -5,10 +5,11 @@
 #pragma once
 
 #include "smerf/grid.h"
+#include "smerf/hash_encoding.h"
 
 namespace smerf {
 
-// Field order and types are mirrored by smerf/kernels/vertex_decode.py.
+// Field order and types of these are mirrored by smerf/kernels/vertex_decode.py.
 struct VertexList {
   const int64_t* voxels;   // storage rows
   const int64_t* texels;   // storage rows
@@ -17,6 +18,16 @@ struct VertexList {
   const int32_t* blocks;   // (blocks, 3) coordinates of the voxel blocks, by number
   int32_t voxel_resolution;
   int32_t plane_resolution;
+};
+
+// What turns positions into logits, in host memory: hash encoding, then a network of `layers` layers with eight outputs.
+struct VertexDecoder {
+  const HashLevel* levels;
+  const float* table;
+  const float* params;
+  const int32_t* dims;
+  int32_t level_count, features, layers;
+  float gain;  // between table and network
 };
 
 SMERF_FN int64_t vertex_count(const VertexList& list) { return list.voxel_count + list.texel_count; }
