@@ -140,8 +140,8 @@ def main() -> int:
                     f"{point['teacher_psnr'] - point['psnr']:6.2f}",
                     flush=True,
                 )
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
+            if options.json:
+                options.json.write_text(json.dumps(records, indent=1))
     return 0
 
 
