@@ -51,7 +51,7 @@ class StudentConfig:
     """Hidden width of the appearance network."""
     rays: int = 4096
     """Rays a step."""
-    steps: int = 6000
+    steps: int = 7500
     """Optimiser steps."""
     pool: int = 524288
     """Teacher rays kept at a time."""
