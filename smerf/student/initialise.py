@@ -96,10 +96,11 @@ def initialise_from_teacher(
     start empty. ``factors`` (3,) multiply the colours.
     """
     spec = grids.spec
-    positions = voxel_positions(spec, block_coordinates(grids))
-    for start in range(0, len(positions), _CHUNK):
-        points = to_training(positions[start : start + _CHUNK], spec)
-        rows = slice(start, start + len(points))
+    blocks, count = block_coordinates(grids), len(grids.voxels)
+    for start in range(0, count, _CHUNK):
+        rows = slice(start, min(count, start + _CHUNK))
+        positions = voxel_positions(spec, blocks, torch.arange(rows.start, rows.stop, device=blocks.device))
+        points = to_training(positions, spec)
         density = torch.log(teacher.density(points).clamp_min(1e-9)) + 1.0
         eyes = centres[torch.randint(len(centres), (len(points),), generator=generator)]
         towards = points - eyes
@@ -107,7 +108,7 @@ def initialise_from_teacher(
             teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9)) * factors
         )
         if near is not None:
-            density[~near[_voxel_of(positions[rows], spec)]] = -torch.inf
+            density[~near[_voxel_of(positions, spec)]] = -torch.inf
         values = grids.voxels[rows]
         values[:, 0] = _bytes_of(density, *spec.density_range)
         values[:, 1:4] = _bytes_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)
