@@ -39,13 +39,6 @@ def camera_rays(camera: Camera) -> Rays:
     return Rays(origins, directions / length, radii.reshape(-1) / length[:, 0])
 
 
-def _turn(directions: Tensor, quaternions: Tensor) -> Tensor:
-    """Turn directions (R, 3) by quaternions (R, 4), real part first, of any length but zero."""
-    real, axis = torch.nn.functional.normalize(quaternions, dim=-1).split((1, 3), -1)
-    across = 2.0 * torch.linalg.cross(axis, directions)
-    return directions + real * across + torch.linalg.cross(axis, across)
-
-
 class RayBank:
     """Draw random pixels of training photos, uniformly over all unmasked pixels."""
 
@@ -116,11 +109,11 @@ class RayBank:
         """
         return self._rays(*self._patches(count, edge, generator))
 
-    def sample_between(self, count: int, edge: int, generator: torch.Generator, around: float = 0.0) -> Rays:
+    def sample_between(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Draw rays (count * edge^2,) as ``sample_patches`` does, of cameras that no photo is from.
 
         Each stands somewhere between a photo's camera and one of those nearest to it, and is turned like another of
-        those. A share ``around`` of them then turns anyhow.
+        those.
         """
         frames, patch = self._patches(count, edge, generator)
         near, device = self._neighbours(), generator.device
@@ -129,11 +122,6 @@ class RayBank:
         share = torch.rand(count, 1, generator=generator, device=device).to(self._device)
         share = share.repeat_interleave(edge * edge, 0)
         rays = self._rays(frames, patch, turned)
-        if around > 0.0:
-            turns = torch.randn(count, 4, generator=generator, device=device)
-            stays = torch.rand(count, 1, generator=generator, device=device) >= around
-            turns = torch.where(stays, turns.new_tensor([1.0, 0.0, 0.0, 0.0]), turns).to(self._device)
-            rays = replace(rays, directions=_turn(rays.directions, turns.repeat_interleave(edge * edge, 0)))
         origins = (1.0 - share) * self.centres[frames] + share * self.centres[towards]
         return Rays(origins, rays.directions, rays.radii)
 

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from smerf.fields.rays import Rays
 
-__all__ = ["jitter", "small_rotations"]
+__all__ = ["jitter", "look_anywhere", "small_rotations"]
 
 
-def small_rotations(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """Draw rotations (count, 3, 3): a uniform random one's axis, and ``share`` of its angle in [0, pi]."""
+def small_rotations(count: int, share: float | Tensor, generator: torch.Generator) -> Tensor:
+    """Draw rotations (count, 3, 3): a uniform random one's axis, and ``share``, one or (count,), of its angle in
+    [0, pi].
+    """
     quaternion = torch.randn(count, 4, generator=generator)
     quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
     w = quaternion[:, 0].abs().clamp_max(1.0)
@@ -38,3 +40,11 @@ def jitter(
     turns = small_rotations(count, direction_share, generator).repeat_interleave(group, 0)
     directions = torch.einsum("rij,rj->ri", turns, rays.directions)
     return Rays(origins, directions / directions.norm(dim=-1, keepdim=True), rays.radii)
+
+
+def look_anywhere(rays: Rays, share: float, generator: torch.Generator, group: int = 1) -> Rays:
+    """Turn the directions of a share of the rays by uniform random rotations, ``group`` in a row together."""
+    count = len(rays) // group
+    turned = (torch.rand(count, generator=generator) < share).float()
+    turns = small_rotations(count, turned, generator).repeat_interleave(group, 0)
+    return Rays(rays.origins, torch.einsum("rij,rj->ri", turns, rays.directions), rays.radii)

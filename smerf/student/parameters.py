@@ -142,36 +142,32 @@ class HashParameters:
 
     def learn(self, grids: list[Grids], step: int, rate: float) -> None:
         """Carry the vertices' gradients to the tables and the decoder, and update those."""
-        gradients, total = {}, torch.zeros_like(self.decoder)
+        self.decoder.grad = torch.zeros_like(self.decoder)
         for k, vertices in self._pending.items():
-            one = grids[k]
-            gradients[k], of_network = vertex_gradients_(
-                one, vertices, self.tables[k], self.decoder, self.shapes
-            )
-            total += of_network
+            one, table = grids[k], self.tables[k]
+            table.grad, of_decoder = vertex_gradients_(one, vertices, table, self.decoder, self.shapes)
+            self.decoder.grad += of_decoder
             one.voxel_touched[vertices.voxels] = 0
             one.plane_touched[vertices.texels] = 0
-        if self.clip > 0.0 and gradients:
-            _clip([*gradients.values(), total], self.clip)
-        for k, gradient in gradients.items():
-            self._update(self.tables[k], gradient, self.moments[k], step, rate)
-        if gradients:
-            self.decoder.grad = total
+        if self.clip > 0.0:
+            torch.nn.utils.clip_grad_norm_([*self.tables, self.decoder], self.clip)
+        for k in self._pending:
+            self._update(self.tables[k], self.moments[k], step, rate)
+        if self._pending:
             self._adam.param_groups[0]["lr"] = rate
             self._adam.step()
-            self.decoder.grad = None
+        self.decoder.grad = None
         self._pending.clear()
 
-    def _update(
-        self, table: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, rate: float
-    ) -> None:
+    def _update(self, table: Tensor, moments: tuple[Tensor, Tensor], step: int, rate: float) -> None:
         for offset, _, size in self.spec.levels():
             rows = slice(offset, offset + size)
             # The penalty is a mean over each level: coarse levels feel it as much as fine ones.
             sparse_adam_(
-                table[rows], gradient[rows], moments[0][rows], moments[1][rows], step=step, lr=rate,
+                table[rows], table.grad[rows], moments[0][rows], moments[1][rows], step=step, lr=rate,
                 decay=self.decay / (size * self.spec.features),
             )  # fmt: skip
+        table.grad = None
 
     def finish(self, grids: list[Grids]) -> None:
         """Evaluate every stored vertex."""
@@ -211,10 +207,3 @@ class HashParameters:
             self._adam.state[self.decoder] = state
         self._blocks.clear()
         self._pending.clear()
-
-
-def _clip(gradients: list[Tensor], limit: float) -> None:
-    """Scale gradients in place so that their common norm is at most ``limit``."""
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in gradients]))
-    for one in gradients:
-        one.mul_((limit / (norm + 1e-6)).clamp(max=1.0))

@@ -11,7 +11,7 @@ from torch import Tensor
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rays import Rays
 from smerf.student.exposure import Exposures
-from smerf.student.jitter import jitter
+from smerf.student.jitter import jitter, look_anywhere
 from smerf.teacher.model import Teacher
 
 __all__ = ["TeacherBatch", "TeacherRays"]
@@ -72,9 +72,9 @@ class TeacherRays:
     ) -> None:
         """Start empty: room for ``size`` rays, rounded down to patches of ``patch``^2.
 
-        A share ``between`` of the patches is from cameras between the photos', and a share ``around`` of those is
-        turned by any angle. ``share`` takes the jittered origins (N, 3) of patches to the chance (N,) with which each
-        is taken. With ``exposures`` every patch is seen with that of a random photo.
+        A share ``between`` of the patches is from cameras between the photos', and a share ``around`` of those looks
+        anywhere. ``share`` takes the jittered origins (N, 3) of patches to the chance (N,) with which each is taken.
+        With ``exposures`` every patch is seen with that of a random photo.
         """
         self.teacher, self.bank, self.share, self.exposures = teacher, bank, share, exposures
         self.patch, self.pixels = patch, patch * patch
@@ -174,9 +174,10 @@ class TeacherRays:
         between = round(self._between * count)
         if not between:
             return self.bank.sample_patches(count, self.patch, self._generator)
+        unseen = self.bank.sample_between(between, self.patch, self._generator)
         parts = [
             self.bank.sample_patches(count - between, self.patch, self._generator),
-            self.bank.sample_between(between, self.patch, self._generator, self._around),
+            look_anywhere(unseen, self._around, self._generator, self.pixels),
         ]
         rays = Rays(*(torch.cat([getattr(p, n) for p in parts]) for n in _RAY_PARTS))
         order = torch.randperm(count, generator=self._generator)[:, None] * self.pixels

@@ -3,7 +3,7 @@ import math
 import torch
 
 from smerf.fields.rays import Rays
-from smerf.student.jitter import jitter, small_rotations
+from smerf.student.jitter import jitter, look_anywhere, small_rotations
 
 
 def test_rotations_are_small_proper_and_distributed_as_published():
@@ -40,3 +40,21 @@ def test_no_jitter_changes_nothing():
     still = jitter(rays, 0.0, 0.0, generator)
     torch.testing.assert_close(still.origins, rays.origins)
     torch.testing.assert_close(still.directions, rays.directions)
+
+
+def test_a_share_of_the_cameras_looks_anywhere():
+    generator = torch.Generator().manual_seed(3)
+    directions = torch.nn.functional.normalize(
+        torch.tensor([1.0, 0.2, 0.1]) + 0.1 * torch.rand(16000, 3), dim=-1
+    )
+    rays = Rays(torch.rand(16000, 3), directions, torch.rand(16000))
+    turned = look_anywhere(rays, 0.5, generator, 4)
+    assert torch.equal(turned.origins, rays.origins) and torch.equal(turned.radii, rays.radii)
+    # A camera turns as a whole.
+    before, after = (d.view(4000, 4, 3) for d in (directions, turned.directions))
+    torch.testing.assert_close(after @ after.mT, before @ before.mT)
+    moved = (after - before).abs().amax((1, 2)) > 1e-3
+    assert 0.47 < moved.float().mean() < 0.53
+    # Evenly over the sphere: each coordinate is.
+    for axis in range(3):
+        assert torch.histc(after[moved][:, 0, axis], 4, -1.0, 1.0).min() > 0.21 * moved.sum()

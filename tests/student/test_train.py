@@ -6,7 +6,6 @@ import torch
 from toy_room import CONFIG, Room, make_capture
 
 from smerf.fields.ray_bank import camera_rays
-from smerf.kernels import native
 from smerf.runs.checkpoint import load_latest, save_checkpoint
 from smerf.student.distill import distill
 from smerf.student.fused import FusedParameters
@@ -86,7 +85,6 @@ def test_only_what_weighs_is_marked_for_baking(tmp_path):
     assert air.sum() > 200 and marked[air].float().mean() < 0.02
 
 
-@pytest.mark.skipif(native.load_cpu() is None, reason="the fused step is native")
 @pytest.mark.parametrize("changes", [{}, {"patch": 3}, {"patch": 3, "distortion_weight": 0.1, "lattice": 3}])
 def test_the_fused_step_has_the_losses_of_the_separate_kernels(tmp_path, monkeypatch, changes):
     config = replace(FORMS["explicit"], **changes)
