@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.quality import HeldOut, about
 from smerf.capture.types import Camera
 from smerf.cli.options import scene_folder
-from smerf.cli.pipeline import load_run_capture
-from smerf.config import load_config
-from smerf.runs.folder import RunFolder
+from smerf.engine.folder import RunFolder
+from smerf.pipeline.config import load_config
+from smerf.pipeline.stages import load_run_capture
 from smerf.scene import load_scene
 from smerf.student.store import load_student
 from smerf.teacher import load_teacher

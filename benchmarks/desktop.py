@@ -27,17 +27,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from smerf.engine.environment import processor_name  # noqa: E402
 from smerf.errors import SmerfError  # noqa: E402
-from smerf.runs.environment import processor_name  # noqa: E402
+from smerf.export.desktop import desktop_viewer  # noqa: E402
 from smerf.scene import BakedScene, load_scene  # noqa: E402
-from smerf.scene.desktop import desktop_viewer  # noqa: E402
 
 STARTS = 3
 FIRST_PICTURE = """
 import sys, time
 sys.path.insert(0, {root!r})
 from smerf.scene import load_scene
-from smerf.scene.desktop import desktop_viewer
+from smerf.export.desktop import desktop_viewer
 scene = load_scene({scene!r})
 if {has_display}:
     window = desktop_viewer("window").Window(scene, size={size})

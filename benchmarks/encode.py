@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from smerf.engine.environment import processor_name
 from smerf.kernels import HashSpec, hash_encode, native, ray_points
 from smerf.kernels.reference.hash_encoding import hash_bucket
-from smerf.runs.environment import processor_name
 
 WARM_UP = 3
 SPEC = HashSpec(level_count=16, features=2, log2_size=19, base=16, finest=2048)

@@ -30,13 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smerf.objects.generate import Recipe, draw, place_bodies, place_cameras
-from smerf.objects.model import Osrt
-from smerf.objects.raycast import Bodies, Look
-from smerf.objects.rendering import SlotRenderer, background_slot, paint_masks
-from smerf.objects.scenes import SceneSet
-from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
-from smerf.runs.environment import describe_environment
+from smerf.engine.environment import describe_environment
+from smerf.objects.data.generate import Recipe, draw, place_bodies, place_cameras
+from smerf.objects.data.raycast import Bodies, Look
+from smerf.objects.data.scenes import SceneSet
+from smerf.objects.editing.rendering import SlotRenderer, background_slot, paint_masks
+from smerf.objects.editing.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.objects.model.osrt import Osrt
 
 
 def plain_look(recipe: Recipe, count: int) -> Look:

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import torch
 
-from smerf.objects.config import PRESETS, ObjectsConfig, apply_settings, make_config
-from smerf.objects.evaluate import evaluate_scenes
-from smerf.objects.generate import Recipe, generate_scenes
-from smerf.objects.readers import open_scenes
-from smerf.objects.scenes import SceneSet
-from smerf.objects.stage import train_objects
-from smerf.objects.store import MODEL_FILE, load_model
-from smerf.runs.environment import describe_environment
+from smerf.engine.environment import describe_environment
+from smerf.engine.settings import apply_overrides
+from smerf.objects.config import PRESETS, ObjectsConfig, make_config
+from smerf.objects.data.generate import Recipe, generate_scenes
+from smerf.objects.data.readers import open_scenes
+from smerf.objects.data.scenes import SceneSet
+from smerf.objects.editing.store import MODEL_FILE, load_model
+from smerf.objects.training.evaluate import evaluate_scenes
+from smerf.objects.training.stage import train_objects
 
 SCORES = ("psnr", "fg_ari", "ari", "miou")
 
@@ -75,7 +76,7 @@ def main() -> None:
         flush=True,
     )
     for seed in args.seeds:
-        config = apply_settings(make_config(args.preset, (), seed), tuple(args.set))
+        config = apply_overrides(make_config(args.preset, (), seed), tuple(args.set))
         folder = args.output / f"seed-{seed}"
         spent = train(scenes, config, folder, args.device)
         model, record = load_model(folder / MODEL_FILE)

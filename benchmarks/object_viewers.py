@@ -35,16 +35,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.other_pages import gpu_process_ms
 from benchmarks.web import DEVICE, FLAGS, SOFTWARE
+from smerf.engine.environment import describe_environment
+from smerf.export.desktop import desktop_viewer
+from smerf.export.serve import SceneServer
+from smerf.export.slot_site import export_slots
 from smerf.objects.config import PRESETS
-from smerf.objects.model import Osrt
-from smerf.objects.pack import pack_scene
-from smerf.objects.rays import look_at
-from smerf.objects.rendering import SlotRenderer
-from smerf.objects.store import SavedSlots, model_digest
-from smerf.runs.environment import describe_environment
-from smerf.scene.desktop import desktop_viewer
-from smerf.scene.serve import SceneServer
-from smerf.scene.slot_site import export_slots
+from smerf.objects.editing.pack import pack_scene
+from smerf.objects.editing.rendering import SlotRenderer
+from smerf.objects.editing.store import SavedSlots, model_digest
+from smerf.objects.model.osrt import Osrt
+from smerf.objects.model.rays import look_at
 from smerf.scene.slots import SlotScene
 
 DRAW = """async (frames) => {

@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from smerf.engine.environment import describe_environment
 from smerf.objects.config import PRESETS, ObjectsConfig
-from smerf.objects.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
-from smerf.objects.rays import look_at, view_rays
-from smerf.runs.environment import describe_environment
+from smerf.objects.model.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
+from smerf.objects.model.rays import look_at, view_rays
 
 CHUNK = 4096
 

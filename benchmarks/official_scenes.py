@@ -22,7 +22,7 @@ from PIL import Image
 
 from smerf.capture.types import Camera, Intrinsics
 from smerf.render import native, reference
-from smerf.render.options import OFFICIAL
+from smerf.render.camera import OFFICIAL
 from smerf.scene import load_scene
 from smerf.scene.types import VIEWER_FROM_TRAINING
 

@@ -26,10 +26,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from smerf.capture.types import Camera
-from smerf.render.options import MarchOptions
+from smerf.export.desktop import desktop_viewer
+from smerf.export.serve import SceneServer
+from smerf.render.camera import MarchOptions
 from smerf.scene import load_scene
-from smerf.scene.desktop import desktop_viewer
-from smerf.scene.serve import SceneServer
 
 VIEWER_FROM_TRAINING = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

@@ -19,7 +19,7 @@ import numpy as np
 
 from smerf.capture.types import Camera
 from smerf.errors import UsageError
-from smerf.scene.serve import SceneServer
+from smerf.export.serve import SceneServer
 
 __all__ = ["OtherPage", "fov", "gpu_process_ms", "measure_other", "official_page", "pose"]
 

@@ -31,14 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from smerf.capture import load_capture, load_image
 from smerf.capture.types import Camera, Intrinsics
+from smerf.engine.environment import processor_name
 from smerf.errors import SmerfError, UsageError
+from smerf.export.serve import SceneServer
+from smerf.export.site import export_site
 from smerf.render import native, reference
-from smerf.runs.environment import processor_name
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
-from smerf.scene.serve import SceneServer
-from smerf.scene.site import export_site
 from smerf.scene.write import write_scene
 
 CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

@@ -24,9 +24,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from smerf.engine.environment import processor_name
+from smerf.engine.folder import RunFolder
 from smerf.kernels import native as libraries
-from smerf.runs.environment import processor_name
-from smerf.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site": "export"}

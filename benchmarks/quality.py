@@ -11,8 +11,8 @@ import torch
 
 from smerf.capture import load_image
 from smerf.capture.types import Camera, Capture
+from smerf.engine.environment import processor_name
 from smerf.kernels import native
-from smerf.runs.environment import processor_name
 
 VIEWS = 8
 

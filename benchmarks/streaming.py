@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page import CHROMIUM_FLAGS, find_scene, find_site
 from smerf.errors import SmerfError
+from smerf.export.serve import SceneServer
+from smerf.export.site import export_site
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_scene
-from smerf.scene.serve import SceneServer
-from smerf.scene.site import export_site
 from smerf.scene.write import write_scene
 
 ROOMS = (2, 6, 10, 14, 18, 22, 26)

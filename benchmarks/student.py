@@ -26,7 +26,7 @@ from smerf.capture.types import Capture
 from smerf.student.config import PRESETS, StudentConfig
 from smerf.student.fused import FusedParameters
 from smerf.student.resolution import choose_resolution
-from smerf.student.train import StudentTrainer, choose_partition
+from smerf.student.trainer import StudentTrainer, choose_partition
 from smerf.teacher import load_teacher
 from smerf.teacher.model import Teacher
 

@@ -21,10 +21,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from smerf.cli.options import scene_folder
-from smerf.cli.pipeline import load_run_capture
-from smerf.config import load_config
-from smerf.runs.environment import processor_name
-from smerf.runs.folder import RunFolder
+from smerf.engine.environment import processor_name
+from smerf.engine.folder import RunFolder
+from smerf.pipeline.config import load_config
+from smerf.pipeline.stages import load_run_capture
 from smerf.scene import load_scene
 from smerf.student.partition import Partition
 

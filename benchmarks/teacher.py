@@ -26,7 +26,7 @@ from benchmarks.quality import HeldOut, about
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
 from smerf.teacher.config import PRESETS
-from smerf.teacher.train import TeacherTrainer
+from smerf.teacher.trainer import TeacherTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = (0.25, 0.5, 0.75, 1.0)

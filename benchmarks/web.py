@@ -44,10 +44,10 @@ from benchmarks.official_viewer_frames import training_camera
 from benchmarks.other_pages import OtherPage, fov, gpu_process_ms, measure_other, official_page, pose
 from benchmarks.page import TOLERANCE, at_size, choose_cameras, export_example, find_scene, find_site
 from smerf.capture.types import Camera, Intrinsics
+from smerf.engine.environment import processor_name
 from smerf.errors import SmerfError, UsageError
-from smerf.runs.environment import processor_name
+from smerf.export.serve import SceneServer
 from smerf.scene import load_scene
-from smerf.scene.serve import SceneServer
 
 SOFTWARE = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 FLAGS = (

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from smerf.engine.device import cuda_works
 from smerf.errors import SmerfError
 from smerf.kernels import native
-from smerf.kernels.device import cuda_works
 
 __all__ = ["NotHereError", "Suite", "bandwidth", "median_seconds", "reference_kernels"]
 

@@ -97,7 +97,7 @@ def _train(trainer, suite: Suite, most: int, curve) -> tuple[int, float, list[di
 def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
     from smerf.teacher import save_teacher
     from smerf.teacher.config import PRESETS
-    from smerf.teacher.train import TeacherTrainer
+    from smerf.teacher.trainer import TeacherTrainer
 
     config = PRESETS[suite.preset]
     torch.cuda.reset_peak_memory_stats(suite.device)
@@ -122,7 +122,7 @@ def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
 def _train_student(suite: Suite, scene: str, capture: Capture) -> None:
     from smerf.student import save_student
     from smerf.student.config import PRESETS
-    from smerf.student.train import StudentTrainer
+    from smerf.student.trainer import StudentTrainer
     from smerf.teacher import load_teacher
 
     config = PRESETS[suite.preset]

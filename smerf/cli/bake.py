@@ -36,12 +36,12 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Bake the scene and say where it is."""
-    from smerf.cli import pipeline
-    from smerf.cli.summary import format_bytes
-    from smerf.config import apply_overrides
-    from smerf.runs.files import read_json
-    from smerf.runs.folder import RunFolder
-    from smerf.runs.signals import catch_signals
+    from smerf.engine.files import read_json
+    from smerf.engine.folder import RunFolder
+    from smerf.engine.settings import apply_overrides
+    from smerf.engine.signals import catch_signals
+    from smerf.pipeline import stages as pipeline
+    from smerf.pipeline.summary import format_bytes
 
     folder = RunFolder.open(options.run)
     with catch_signals(), folder:

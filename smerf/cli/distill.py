@@ -40,11 +40,11 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Distil the student and say where it is."""
-    from smerf.cli import pipeline
+    from smerf.engine import distributed
+    from smerf.engine.folder import RunFolder
+    from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
-    from smerf.runs import distributed
-    from smerf.runs.folder import RunFolder
-    from smerf.runs.signals import catch_signals
+    from smerf.pipeline import stages as pipeline
 
     folder = RunFolder.open(options.run)
     teacher = options.teacher

@@ -36,11 +36,11 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Measure, write the files and print the figures."""
-    from smerf.cli.evaluate import evaluate
-    from smerf.cli.pipeline import choose_config, resume_run
-    from smerf.cli.summary import print_metrics
-    from smerf.runs.folder import RunFolder
-    from smerf.runs.signals import catch_signals
+    from smerf.engine.folder import RunFolder
+    from smerf.engine.signals import catch_signals
+    from smerf.pipeline.evaluate import evaluate
+    from smerf.pipeline.stages import choose_config, resume_run
+    from smerf.pipeline.summary import print_metrics
 
     folder = RunFolder.open(options.run)
     device = resolve_device(options.device)

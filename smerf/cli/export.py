@@ -38,8 +38,8 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Write the page and say where it is."""
-    from smerf.cli.pipeline import run_photos
-    from smerf.scene.site import export_site
+    from smerf.export.site import export_site
+    from smerf.pipeline.stages import run_photos
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")

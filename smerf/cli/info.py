@@ -46,8 +46,8 @@ def describe(path: Path) -> dict[str, Any]:
         UsageError: If nothing is there.
         InvalidDataError: If it is none of these things, or damaged.
     """
+    from smerf.engine.folder import RunFolder
     from smerf.errors import UsageError
-    from smerf.runs.folder import RunFolder
 
     if not path.exists():
         raise UsageError(f"{path}: does not exist")
@@ -65,10 +65,11 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_run(run_folder: Any) -> dict[str, Any]:
-    from smerf.config import load_config, to_dict
-    from smerf.runs.checkpoint import latest_step
-    from smerf.runs.files import read_json
-    from smerf.runs.folder import STAGES
+    from smerf.engine.checkpoint import latest_step
+    from smerf.engine.files import read_json
+    from smerf.engine.folder import STAGES
+    from smerf.engine.settings import to_dict
+    from smerf.pipeline.config import load_config
 
     stages: dict[str, Any] = {}
     for name in STAGES:
@@ -96,8 +97,8 @@ def _describe_run(run_folder: Any) -> dict[str, Any]:
 
 
 def _describe_objects(run_folder: Any) -> dict[str, Any]:
-    from smerf.runs.checkpoint import latest_step
-    from smerf.runs.files import read_json
+    from smerf.engine.checkpoint import latest_step
+    from smerf.engine.files import read_json
 
     folder = run_folder.folder("objects")
     facts: dict[str, Any] = {"what": "object model", "path": str(run_folder.path)}
@@ -109,8 +110,8 @@ def _describe_objects(run_folder: Any) -> dict[str, Any]:
 
 
 def _describe_object_scenes(path: Path) -> dict[str, Any]:
-    from smerf.objects.scenes import load_scenes
-    from smerf.runs.files import read_json
+    from smerf.engine.files import read_json
+    from smerf.objects.data.scenes import load_scenes
 
     scenes = load_scenes(path, limit=1)
     return {
@@ -125,9 +126,9 @@ def _describe_object_scenes(path: Path) -> dict[str, Any]:
 
 
 def _describe_tensors(path: Path) -> dict[str, Any]:
-    from smerf.config import to_dict
-    from smerf.objects.store import load_model, load_slots
-    from smerf.runs.tensors import read_format
+    from smerf.engine.settings import to_dict
+    from smerf.engine.tensors import read_format
+    from smerf.objects.editing.store import load_model, load_slots
 
     if read_format(path).startswith("smerf-slots"):
         saved = load_slots(path)
@@ -148,7 +149,7 @@ def _describe_tensors(path: Path) -> dict[str, Any]:
 
 
 def _describe_scene(path: Path) -> dict[str, Any]:
-    from smerf.runs.files import read_json
+    from smerf.engine.files import read_json
 
     files = [file for file in path.rglob("*") if file.is_file()]
     facts: dict[str, Any] = {
@@ -189,8 +190,8 @@ def _describe_capture(path: Path) -> dict[str, Any]:
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
-    from smerf.cli.summary import format_bytes
-    from smerf.runs.progress import format_seconds
+    from smerf.engine.progress import format_seconds
+    from smerf.pipeline.summary import format_bytes
 
     lines = []
     width = max((len(key) for key, value in facts.items() if not isinstance(value, dict)), default=0)

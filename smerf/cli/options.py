@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from smerf.engine.folder import RunFolder
 from smerf.errors import UsageError
-from smerf.runs.folder import RunFolder
 
 __all__ = [
     "Common",
@@ -64,7 +64,7 @@ def resolve_device(device: str) -> str:
     """
     if device == "cpu":
         return device
-    from smerf.kernels.device import cuda_works, require_device
+    from smerf.engine.device import cuda_works, require_device
 
     if device == "auto":
         return "cuda" if cuda_works() else "cpu"

@@ -61,8 +61,8 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Render the frames and say where they are."""
+    from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
-    from smerf.runs.signals import catch_signals
     from smerf.scene import load_scene
 
     if (options.path is None) == (options.split is None):
@@ -113,8 +113,8 @@ def read_camera_path(path: Path, width: int | None = None) -> tuple[list[Camera]
     import numpy as np
 
     from smerf.capture.types import Camera, Intrinsics
+    from smerf.engine.files import read_json
     from smerf.errors import InvalidDataError
-    from smerf.runs.files import read_json
 
     document = read_json(path)
     try:
@@ -141,11 +141,11 @@ def read_camera_path(path: Path, width: int | None = None) -> tuple[list[Camera]
 
 
 def _capture_cameras(options: Options) -> tuple[list[Camera], list[str]]:
-    from smerf.cli.evaluate import view_file
-    from smerf.cli.pipeline import load_run_capture
-    from smerf.config import load_config
+    from smerf.engine.folder import RunFolder
     from smerf.errors import UsageError
-    from smerf.runs.folder import RunFolder
+    from smerf.pipeline.config import load_config
+    from smerf.pipeline.evaluate import view_file
+    from smerf.pipeline.stages import load_run_capture
 
     folder = RunFolder(options.scene)
     if not folder.exists():
@@ -163,7 +163,7 @@ def _frames(draw: Callable[[Camera], np.ndarray], cameras: list[Camera], quiet: 
     """Render the cameras one after the other, uint8 (H, W, 3)."""
     import numpy as np
 
-    from smerf.runs.progress import Progress
+    from smerf.engine.progress import Progress
 
     with Progress("render", len(cameras), "frames", stops=True, quiet=quiet) as progress:
         for index, camera in enumerate(cameras):

@@ -53,12 +53,12 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Run the stages and print the summary."""
-    from smerf.cli import pipeline
-    from smerf.cli.evaluate import evaluate, is_current
-    from smerf.cli.summary import print_summary
-    from smerf.runs.files import read_json
-    from smerf.runs.folder import RunFolder
-    from smerf.runs.signals import catch_signals
+    from smerf.engine.files import read_json
+    from smerf.engine.folder import RunFolder
+    from smerf.engine.signals import catch_signals
+    from smerf.pipeline import stages as pipeline
+    from smerf.pipeline.evaluate import evaluate, is_current
+    from smerf.pipeline.summary import print_summary
 
     require_capture(options.data)
     device = resolve_device(options.device)

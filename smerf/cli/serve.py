@@ -33,7 +33,7 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Serve the page until Ctrl-C."""
-    from smerf.scene.serve import serve
+    from smerf.export.serve import serve
 
     pages = (options.scene, options.scene / "site")
     page = next((folder for folder in pages if (folder / "index.html").is_file()), None)

@@ -39,8 +39,8 @@ class Options(Common):
 def run(options: Options) -> int:
     """Render the capture and say where it is."""
     from smerf.capture.synth import render_capture
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import catch_signals
+    from smerf.engine.progress import Progress
+    from smerf.engine.signals import catch_signals
 
     refuse_non_empty(options.output, options.overwrite, "folder")
     with catch_signals(), Progress("synth", unit="views", stops=True, quiet=options.quiet) as progress:

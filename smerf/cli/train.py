@@ -22,7 +22,7 @@ from smerf.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from smerf.runs.folder import RunFolder
+    from smerf.engine.folder import RunFolder
 
 __all__ = ["Options", "run"]
 
@@ -54,10 +54,10 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Train the teacher and say where it is."""
-    from smerf.cli import pipeline
-    from smerf.runs import distributed
-    from smerf.runs.folder import RunFolder
-    from smerf.runs.signals import catch_signals
+    from smerf.engine import distributed
+    from smerf.engine.folder import RunFolder
+    from smerf.engine.signals import catch_signals
+    from smerf.pipeline import stages as pipeline
 
     require_capture(options.data)
     device = resolve_device(options.device)
@@ -76,8 +76,8 @@ def run(options: Options) -> int:
 
 def _lead(options: Options, folder: RunFolder, device: str) -> None:
     """Train as the process that writes the run."""
-    from smerf.cli import pipeline
-    from smerf.runs import distributed
+    from smerf.engine import distributed
+    from smerf.pipeline import stages as pipeline
 
     with folder:
         config = pipeline.choose_config(

@@ -40,11 +40,11 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Check, print what was found, and fail if anything differs."""
-    from smerf.cli.summary import format_table
+    from smerf.engine.progress import Progress
+    from smerf.engine.signals import catch_signals
     from smerf.errors import VerificationError
     from smerf.evaluation.verify import TOLERANCE, verify_scene
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import catch_signals
+    from smerf.pipeline.summary import format_table
 
     names = tuple(name.strip() for name in options.viewers.split(",") if name.strip())
     size = parse_size(options.size)

@@ -108,7 +108,7 @@ def _check(options: Options) -> None:
 
 
 def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
-    from smerf.scene.desktop import desktop_viewer
+    from smerf.export.desktop import desktop_viewer
 
     title = options.scene.resolve().name
     settings: dict[str, Any] = {
@@ -134,7 +134,7 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
 
 def _photos(path: Path) -> Capture | None:
     # Only when it is asked for: the window should be there at once.
-    from smerf.cli.pipeline import run_photos
+    from smerf.pipeline.stages import run_photos
 
     return run_photos(path)
 
@@ -142,10 +142,10 @@ def _photos(path: Path) -> Capture | None:
 def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> int:
     from PIL import Image
 
-    from smerf.cli.evaluate import view_file
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import catch_signals
-    from smerf.scene.desktop import desktop_viewer
+    from smerf.engine.progress import Progress
+    from smerf.engine.signals import catch_signals
+    from smerf.export.desktop import desktop_viewer
+    from smerf.pipeline.evaluate import view_file
 
     offscreen = desktop_viewer("offscreen")
     wanted = []
@@ -175,10 +175,10 @@ def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> 
 
 
 def _measure(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
-    from smerf.cli.summary import format_table
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import catch_signals
-    from smerf.scene.desktop import desktop_viewer
+    from smerf.engine.progress import Progress
+    from smerf.engine.signals import catch_signals
+    from smerf.export.desktop import desktop_viewer
+    from smerf.pipeline.summary import format_table
 
     offscreen = desktop_viewer("offscreen")
     records = []

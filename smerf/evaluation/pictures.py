@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from smerf.runs.files import write_bytes
+from smerf.engine.files import write_bytes
 
 __all__ = ["ERROR_RANGE", "colour_map", "error_map", "save_pictures"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from smerf.engine.files import write_text
+from smerf.engine.folder import flatten
+from smerf.engine.progress import format_seconds
 from smerf.evaluation.pictures import ERROR_RANGE, colour_map
-from smerf.runs.files import write_text
-from smerf.runs.folder import flatten
-from smerf.runs.progress import format_seconds
 
 __all__ = ["ReportContext", "write_report"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.evaluation.viewers import VIEWERS, open_viewer
-from smerf.render.options import fit_camera
+from smerf.render.camera import fit_camera
 from smerf.scene import BakedScene, load_scene, verify_manifest
 from smerf.scene.manifest import MANIFEST_NAME
 

@@ -66,7 +66,7 @@ class DesktopViewer:
     name = "desktop"
 
     def __init__(self, scene: BakedScene, root: Path, size: tuple[int, int]) -> None:
-        from smerf.scene.desktop import desktop_viewer
+        from smerf.export.desktop import desktop_viewer
 
         self._context = desktop_viewer("context").offscreen_context()
         self._renderer = desktop_viewer("renderer").Renderer(scene)
@@ -102,7 +102,7 @@ class WebViewer:
             raise MissingPartError(
                 f"playwright cannot be loaded ({error}): pip install playwright"
             ) from error
-        from smerf.scene.serve import SceneServer
+        from smerf.export.serve import SceneServer
 
         path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
         if path is None:

@@ -14,15 +14,15 @@ from typing import Any
 _LAZY = {
     "ObjectsConfig": "smerf.objects.config",
     "make_config": "smerf.objects.config",
-    "Osrt": "smerf.objects.model",
-    "load_model": "smerf.objects.store",
-    "save_model": "smerf.objects.store",
-    "shipped_model": "smerf.objects.store",
-    "SceneSet": "smerf.objects.scenes",
-    "load_scenes": "smerf.objects.scenes",
-    "save_scenes": "smerf.objects.scenes",
-    "generate_scenes": "smerf.objects.generate",
-    "train_objects": "smerf.objects.stage",
+    "Osrt": "smerf.objects.model.osrt",
+    "load_model": "smerf.objects.editing.store",
+    "save_model": "smerf.objects.editing.store",
+    "shipped_model": "smerf.objects.editing.store",
+    "SceneSet": "smerf.objects.data.scenes",
+    "load_scenes": "smerf.objects.data.scenes",
+    "save_scenes": "smerf.objects.data.scenes",
+    "generate_scenes": "smerf.objects.data.generate",
+    "train_objects": "smerf.objects.training.stage",
 }
 
 __all__ = [

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from smerf.engine.settings import apply_overrides
 from smerf.errors import UsageError
 
 __all__ = [
@@ -290,34 +291,4 @@ def make_config(
     config = PRESETS[preset]
     if seed is not None:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
-    return apply_settings(config, overrides)
-
-
-def apply_settings(config: ObjectsConfig, overrides: tuple[str, ...]) -> ObjectsConfig:
-    """Return ``config`` with dotted ``key=value`` settings.
-
-    Raises:
-        UsageError: If a setting has no ``=``, an unknown key or a value of the wrong type.
-    """
-    import yaml
-
-    from smerf.config import from_dict, to_dict
-    from smerf.errors import InvalidDataError
-
-    values = to_dict(config)
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        *parents, last = key.strip().replace("-", "_").split(".")
-        place = values
-        for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        if not separator or not isinstance(place, dict):
-            raise UsageError(f"--set {override}: write it as KEY=VALUE, for example training.lr=1e-3")
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {override}: the value is not valid YAML") from error
-    try:
-        return from_dict(ObjectsConfig, values)
-    except InvalidDataError as error:
-        raise UsageError(f"--set: {error}") from error
+    return apply_overrides(config, overrides)

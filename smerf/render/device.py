@@ -12,8 +12,8 @@ from torch import Tensor
 
 from smerf.capture.types import Camera
 from smerf.kernels import march, native
+from smerf.render.camera import MarchOptions, camera_rays, choose_background, choose_near, to_submodel
 from smerf.render.native import fits_march, march_settings
-from smerf.render.options import MarchOptions, camera_rays, choose_background, choose_near, to_submodel
 from smerf.scene.types import BakedScene, lattice_mlp_at
 
 __all__ = ["DeviceRenderer", "renderer"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from smerf.capture.types import Camera
 from smerf.kernels import march
-from smerf.render.options import (
+from smerf.render.camera import (
     MarchOptions,
     camera_rays,
     choose_background,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from smerf.capture.types import Camera
 from smerf.kernels.reference.contraction import contract, uncontract
-from smerf.render.options import (
+from smerf.render.camera import (
     MarchOptions,
     camera_rays,
     choose_background,

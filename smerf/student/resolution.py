@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from smerf.capture.types import Capture
+from smerf.engine.device import scope
 from smerf.fields.ray_bank import RayBank
-from smerf.kernels.device import scope
 from smerf.student.config import StudentConfig
 from smerf.student.initialise import VoxelVotes
 from smerf.student.model import grid_spec

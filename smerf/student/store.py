@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from smerf.capture.types import Capture
-from smerf.config import from_dict, to_dict
+from smerf.engine.files import read_json, write_json
+from smerf.engine.settings import from_dict, to_dict
+from smerf.engine.tensors import read_tensors, write_tensors
 from smerf.errors import InvalidDataError, UsageError
 from smerf.kernels import Grids, GridSpec
 from smerf.kernels.grid_render import BLOCK
-from smerf.runs.files import read_json, write_json
-from smerf.runs.tensors import read_tensors, write_tensors
 from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from smerf.runs.distributed import Share
+from smerf.engine.distributed import Process
 
 __all__ = ["RowDraws"]
 
@@ -16,9 +16,9 @@ class RowDraws:
     Every process draws for the whole batch from generators in the same state and keeps its own rows.
     """
 
-    def __init__(self, generator: torch.Generator, share: Share, rows: int) -> None:
+    def __init__(self, generator: torch.Generator, process: Process, rows: int) -> None:
         """Draw for a batch of ``rows`` rays over all processes."""
-        self.generator, self.rows, self._slice = generator, rows, share.rows(rows)
+        self.generator, self.rows, self._slice = generator, rows, process.rows(rows)
 
     @property
     def first_row(self) -> int:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from smerf.capture.types import Camera
+from smerf.engine.memory import require_memory
 from smerf.fields import accelerators
 from smerf.fields.grid_field import GridField
 from smerf.fields.rays import Rays, Spacing, power_ladder
 from smerf.kernels import Frustums, Rendering, importance_sample, volume_render
-from smerf.runs.memory import require_memory
 from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
 from smerf.teacher.config import FieldConfig, TeacherConfig
 from smerf.teacher.draws import RowDraws

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from smerf.capture import save_transforms
 from smerf.capture.types import Capture
+from smerf.engine import distributed
+from smerf.engine.checkpoint import load_latest, save_checkpoint
+from smerf.engine.device import require_device
+from smerf.engine.signals import stop_requested
 from smerf.errors import SmerfError
-from smerf.kernels.device import require_device
-from smerf.runs import distributed
-from smerf.runs.checkpoint import load_latest, save_checkpoint
-from smerf.runs.signals import stop_requested
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.general import GeneralTeacher
 from smerf.teacher.model import HashTeacher
 from smerf.teacher.store import save_teacher
-from smerf.teacher.train import TeacherTrainer
+from smerf.teacher.trainer import TeacherTrainer
 
 __all__ = ["train_teacher"]
 

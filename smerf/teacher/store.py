@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from smerf.engine.tensors import read_tensors, write_tensors
 from smerf.errors import InvalidDataError
 from smerf.fields.rays import Spacing
 from smerf.kernels.hash_encoding import HashSpec
-from smerf.runs.tensors import read_tensors, write_tensors
 from smerf.teacher.config import FieldConfig, TeacherConfig
 from smerf.teacher.general import GeneralTeacher, build_teacher, require_table_memory
 from smerf.teacher.model import HashTeacher

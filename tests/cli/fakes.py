@@ -14,9 +14,9 @@ import numpy as np
 
 import smerf.capture.types
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
+from smerf.engine.files import read_json, write_json
+from smerf.engine.signals import stop_requested
 from smerf.errors import InvalidDataError, SmerfError
-from smerf.runs.files import read_json, write_json
-from smerf.runs.signals import stop_requested
 
 WIDTH, HEIGHT = 24, 16
 
@@ -221,8 +221,8 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.baking": {"bake": bake},
         "smerf.baking.config": {"BakeConfig": BakeConfig, "PRESETS": presets(BakeConfig, resolution=512)},
         "smerf.scene": {"load_scene": load_scene},
-        "smerf.scene.site": {"export_site": export_site},
-        "smerf.scene.serve": {"serve": serve},
+        "smerf.export.site": {"export_site": export_site},
+        "smerf.export.serve": {"serve": serve},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
         "smerf.evaluation.summary": {"summarise": summarise, "hash_images": hash_images},
     }

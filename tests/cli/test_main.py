@@ -11,7 +11,7 @@ import pytest
 import smerf as package
 from smerf import errors
 from smerf.cli.main import COMMANDS, describe_error
-from smerf.cli.summary import format_bytes, format_table
+from smerf.pipeline.summary import format_bytes, format_table
 
 ROOT = Path(__file__).parents[2]
 

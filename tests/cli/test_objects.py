@@ -110,7 +110,7 @@ def test_a_run_holds_what_made_it(smerf, scenes, run):
 
 
 def test_ctrl_c_saves_and_the_same_command_continues(smerf, scenes, tmp_path, monkeypatch):
-    from smerf.objects.training import ObjectsTrainer
+    from smerf.objects.training.trainer import ObjectsTrainer
 
     real = ObjectsTrainer.advance
 
@@ -163,7 +163,7 @@ def test_a_turntable(smerf, slots, tmp_path):
 
 
 def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_path):
-    from smerf.objects.store import load_slots
+    from smerf.objects.editing.store import load_slots
 
     edited = tmp_path / "sub" / "edited.safetensors"
     words = ("--remove", 2, "--move", "1 0.5 0 0 30", "--copy", f"{slots}:3")
@@ -226,7 +226,7 @@ def test_info_knows_scenes_slots_and_models(smerf, scenes, run, slots):
 
 
 def test_a_training_starts_from_another_model(smerf, scenes, run, tmp_path):
-    from smerf.objects.store import load_model
+    from smerf.objects.editing.store import load_model
 
     words = ("--start", run, "--set", "training.steps=1", "--set", "training.lr=1e-9")
     assert train(smerf, scenes, tmp_path / "more", *words)[0] == 0

@@ -94,7 +94,7 @@ def test_a_viewer_that_cannot_run_is_exit_3_unless_it_is_left_out(verify, baked,
 
 
 def test_the_desktop_viewer_names_itself_when_it_cannot_run(baked, monkeypatch):
-    from smerf.scene.desktop import desktop_viewer
+    from smerf.export.desktop import desktop_viewer
 
     def missing():
         raise MissingPartError("no OpenGL")

@@ -105,7 +105,7 @@ def test_a_damaged_path_is_named(view, baked, tmp_path):
 
 def test_without_a_display_and_without_egl_the_mend_is_told(view, baked, tmp_path, monkeypatch):
     from smerf.errors import MissingPartError
-    from smerf.scene.desktop import desktop_viewer
+    from smerf.export.desktop import desktop_viewer
 
     def missing(*words, **named):
         raise MissingPartError("libEGL is not installed")

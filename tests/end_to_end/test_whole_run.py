@@ -20,8 +20,8 @@ from playwright.sync_api import sync_playwright
 from safetensors.torch import load_file
 
 from smerf.capture import load_capture
+from smerf.engine.checkpoint import latest_step
 from smerf.render import native
-from smerf.runs.checkpoint import latest_step
 from smerf.scene import load_scene
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ from tiny_objects import random_rays
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import make_config
-from smerf.objects.convert import convert_names, convert_weights
-from smerf.objects.model import Osrt
+from smerf.objects.model.convert import convert_names, convert_weights
+from smerf.objects.model.osrt import Osrt
 
 # The public names fix the sizes' relations, not the sizes: a narrow model of the same structure.
 NARROW = (

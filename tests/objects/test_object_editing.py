@@ -7,9 +7,8 @@ import torch
 from tiny_objects import encode, tiny_model, tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.editing import apply_operations, rigid_transform
-from smerf.objects.rays import look_at, view_rays
-from smerf.objects.rendering import (
+from smerf.objects.editing.editing import apply_operations, rigid_transform
+from smerf.objects.editing.rendering import (
     SlotRenderer,
     arc_cameras,
     background_slot,
@@ -17,7 +16,8 @@ from smerf.objects.rendering import (
     palette,
     turntable,
 )
-from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.objects.editing.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.objects.model.rays import look_at, view_rays
 
 KINDS = ["mixer", "broadcast"]
 

@@ -5,7 +5,13 @@ import itertools
 import pytest
 import torch
 
-from smerf.objects.metrics import adjusted_rand, contingency, foreground_ari, mean_iou, segmentation_scores
+from smerf.objects.training.metrics import (
+    adjusted_rand,
+    contingency,
+    foreground_ari,
+    mean_iou,
+    segmentation_scores,
+)
 
 
 def rand_by_pairs(a, b):

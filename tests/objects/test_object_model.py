@@ -5,10 +5,10 @@ import torch
 from tiny_objects import encode, random_rays, tiny_config, tiny_model, tiny_scenes
 
 from smerf.objects.config import PRESETS, make_config
-from smerf.objects.encoder import SlotAttention
-from smerf.objects.model import Osrt
-from smerf.objects.rays import encode_rays
-from smerf.objects.volumetric import composite
+from smerf.objects.model.encoder import SlotAttention
+from smerf.objects.model.osrt import Osrt
+from smerf.objects.model.rays import encode_rays
+from smerf.objects.model.volumetric import composite
 
 IMPROVED = ("decoder.kind=srt", "slots.count=0", "decoder.inner=768", "decoder.hidden=1536")
 ORIGINAL_STEM = "encoder.convolutions=[[96,1],[192,2],[192,1],[384,2],[384,1],[768,2],[768,1],[1536,2]]"

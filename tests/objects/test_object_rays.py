@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smerf.objects.config import RayCode
-from smerf.objects.rays import (
+from smerf.objects.model.rays import (
     encode_rays,
     frequency_code,
     look_at,

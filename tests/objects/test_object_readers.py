@@ -10,10 +10,10 @@ from PIL import Image
 from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.photos import DISTANCE, views_of_capture
-from smerf.objects.rays import view_rays
-from smerf.objects.readers import open_scenes, open_views, read_kubric, read_obsurf
-from smerf.objects.scenes import save_scenes
+from smerf.objects.data.photos import DISTANCE, views_of_capture
+from smerf.objects.data.readers import open_scenes, open_views, read_kubric, read_obsurf
+from smerf.objects.data.scenes import save_scenes
+from smerf.objects.model.rays import view_rays
 
 FOV = math.degrees(2 * math.atan(16 / 35))
 

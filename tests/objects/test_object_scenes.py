@@ -9,11 +9,11 @@ import torch
 from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.generate import RECIPES, Recipe, generate_scenes, place_bodies
-from smerf.objects.meshes import MESH_RECIPES, generate_mesh_scenes, random_object
-from smerf.objects.raycast import BOX, CYLINDER, SPHERE, Bodies, Look, cast, shade
-from smerf.objects.rays import view_rays
-from smerf.objects.scenes import load_scenes, save_scenes
+from smerf.objects.data.generate import RECIPES, Recipe, generate_scenes, place_bodies
+from smerf.objects.data.meshes import MESH_RECIPES, generate_mesh_scenes, random_object
+from smerf.objects.data.raycast import BOX, CYLINDER, SPHERE, Bodies, Look, cast, shade
+from smerf.objects.data.scenes import load_scenes, save_scenes
+from smerf.objects.model.rays import view_rays
 
 
 def body(kind, centre=(0.0, 0.0, 1.0), half=(1.0, 1.0, 1.0), yaw=0.0):
@@ -104,7 +104,7 @@ def test_objects_that_cannot_fit_are_refused():
 
 
 def test_a_set_survives_the_disk(tmp_path, monkeypatch):
-    import smerf.objects.scenes as module
+    import smerf.objects.data.scenes as module
 
     monkeypatch.setattr(module, "_SHARD", 2)
     scenes = tiny_scenes(5)

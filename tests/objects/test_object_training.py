@@ -14,12 +14,8 @@ from tiny_objects import encode, tiny_config, tiny_model, tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.config import PRESETS
-from smerf.objects.editing import rigid_transform
-from smerf.objects.evaluate import evaluate_scenes
-from smerf.objects.handover import favour_objects, random_edit, share_loss
-from smerf.objects.rays import view_rays
-from smerf.objects.stage import train_objects
-from smerf.objects.store import (
+from smerf.objects.editing.editing import rigid_transform
+from smerf.objects.editing.store import (
     SavedSlots,
     load_model,
     load_slots,
@@ -28,7 +24,11 @@ from smerf.objects.store import (
     save_slots,
     shipped_model,
 )
-from smerf.objects.training import ObjectsTrainer, background_prior, learning_rate
+from smerf.objects.model.rays import view_rays
+from smerf.objects.training.evaluate import evaluate_scenes
+from smerf.objects.training.handover import favour_objects, random_edit, share_loss
+from smerf.objects.training.stage import train_objects
+from smerf.objects.training.trainer import ObjectsTrainer, background_prior, learning_rate
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("training.steps=6", "training.evaluate_every=3", "training.warmup=2", "training.ema=0.5")
@@ -266,8 +266,8 @@ def test_two_processes_train_one_model(tmp_path):
         f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
         "import torch, hashlib; torch.set_num_threads(1)\n"
         "from tiny_objects import tiny_config, tiny_scenes\n"
-        "from smerf.objects.stage import process_group\n"
-        "from smerf.objects.training import ObjectsTrainer\n"
+        "from smerf.objects.training.stage import process_group\n"
+        "from smerf.objects.training.trainer import ObjectsTrainer\n"
         "with process_group() as rank:\n"
         "    trainer = ObjectsTrainer(tiny_scenes(6), tiny_config('training.warmup=1'))\n"
         "    state = trainer.generator.get_state()\n"

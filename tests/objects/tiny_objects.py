@@ -5,8 +5,8 @@ import dataclasses
 import torch
 
 from smerf.objects.config import make_config
-from smerf.objects.generate import RECIPES, generate_scenes
-from smerf.objects.model import Osrt
+from smerf.objects.data.generate import RECIPES, generate_scenes
+from smerf.objects.model.osrt import Osrt
 
 SETTINGS = (
     "image=[16,16]",

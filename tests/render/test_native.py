@@ -8,7 +8,7 @@ import torch
 from smerf.kernels import march
 from smerf.kernels import native as libraries
 from smerf.render import native, reference
-from smerf.render.options import MarchOptions, camera_rays
+from smerf.render.camera import MarchOptions, camera_rays
 from smerf.scene import BakedScene
 from smerf.scene.example import example_camera, example_scene
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from smerf.export.site import export_site
 from smerf.scene import load_scene, verify_manifest
 from smerf.scene.coarse import coarsen
 from smerf.scene.example import example_camera, example_scene
-from smerf.scene.site import export_site
 from smerf.scene.types import BakedScene
 from smerf.scene.write import write_scene
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from toy_room import CONFIG, Room, make_capture
 
+from smerf.engine.distributed import Process
 from smerf.fields.ray_bank import camera_rays
 from smerf.kernels import Grids
-from smerf.runs.distributed import Share
-from smerf.student.distill import distill, order, own_submodels
 from smerf.student.partition import Partition
+from smerf.student.stage import distill, order, own_submodels
 from smerf.student.store import load_student, read_shown
-from smerf.student.train import StudentTrainer, choose_partition
+from smerf.student.trainer import StudentTrainer, choose_partition
 
 ROOT = Path(__file__).parents[2]
 THREE = replace(
@@ -42,7 +42,7 @@ torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from test_distill import THREE
 from toy_room import Room, make_capture
-from smerf.student.distill import distill
+from smerf.student.stage import distill
 student = distill(Room(), make_capture(Path({base!r})), THREE, folder=Path({folder!r}))
 assert len(student.grids) == 3
 """
@@ -140,7 +140,7 @@ def test_grids_of_one_submodel_are_in_memory_at_a_time(tmp_path, monkeypatch):
 def test_finished_submodels_stay_and_the_current_one_goes_on(tmp_path, monkeypatch):
     capture, folder, seen = make_capture(tmp_path), tmp_path / "student", []
     config = replace(THREE, steps=4)
-    module = importlib.import_module("smerf.student.distill")
+    module = importlib.import_module("smerf.student.stage")
     monkeypatch.setattr(module, "stop_requested", lambda: len(seen) == 6)
 
     def progress(step, total, **losses):
@@ -213,7 +213,7 @@ def test_neighbours_are_shown_only_what_they_serve(tmp_path, patch):
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_submodel_has_one_process_and_follows_its_neighbours(world):
     partition = Partition(3, tuple(range(0, 27, 2)), 2.4)
-    parts = [own_submodels(partition, Share(rank, world)) for rank in range(world)]
+    parts = [own_submodels(partition, Process(rank, world)) for rank in range(world)]
     assert sorted(k for part in parts for k in part) == list(range(len(partition)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     place = {k: i for i, k in enumerate(order(partition))}

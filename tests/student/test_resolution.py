@@ -4,7 +4,7 @@ from toy_room import CONFIG, Room, make_capture
 
 from smerf.student import distill
 from smerf.student.resolution import choose_resolution
-from smerf.student.train import choose_partition
+from smerf.student.trainer import choose_partition
 
 
 def test_grids_are_finer_where_the_scene_fills_few_blocks(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from smerf.kernels.vertices import block_coordinates
 from smerf.student.initialise import to_contracted
 from smerf.student.parameters import HashParameters
 from smerf.student.sparsity import sparse_rays
-from smerf.student.train import StudentTrainer
+from smerf.student.trainer import StudentTrainer
 
 
 def test_random_points_say_the_alpha_of_one_marching_step():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from toy_room import CONFIG, Room, make_capture
 
+from smerf.engine.checkpoint import load_latest, save_checkpoint
 from smerf.fields.ray_bank import camera_rays
-from smerf.runs.checkpoint import load_latest, save_checkpoint
-from smerf.student.distill import distill
 from smerf.student.fused import FusedParameters
+from smerf.student.stage import distill
 from smerf.student.store import load_student
-from smerf.student.train import StudentTrainer
+from smerf.student.trainer import StudentTrainer
 
 FORMS = {
     "explicit": replace(CONFIG, grid_lr=0.03, steps=30),
@@ -138,7 +138,7 @@ def test_everything_finished_survives_a_checkpoint(tmp_path, form):
 def test_a_stopped_distillation_goes_on_and_writes_a_student(tmp_path, monkeypatch):
     config = replace(FORMS["hash"], steps=12, alive_rays=2048, pool=2048)
     capture, folder, steps = make_capture(tmp_path), tmp_path / "student", []
-    module = importlib.import_module("smerf.student.distill")
+    module = importlib.import_module("smerf.student.stage")
     monkeypatch.setattr(module, "stop_requested", lambda: len(steps) == 5)
 
     def progress(step, total, **losses):

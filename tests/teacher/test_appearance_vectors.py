@@ -8,7 +8,7 @@ from shrunk_teacher import shrunk
 from smerf.errors import InvalidDataError
 from smerf.teacher import load_teacher, train_teacher
 from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
-from smerf.teacher.train import TeacherTrainer
+from smerf.teacher.trainer import TeacherTrainer
 
 
 def vectors(frames=4, length=6, geometry=5):

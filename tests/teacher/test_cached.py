@@ -16,7 +16,7 @@ from smerf.kernels import native
 from smerf.teacher import load_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS
 from smerf.teacher.importance import ErrorSampler
-from smerf.teacher.train import TeacherTrainer
+from smerf.teacher.trainer import TeacherTrainer
 
 CONFIG = replace(
     PRESETS["tiny"], rays=256, steps=250, cache_resolution=32, proposal_samples=48, even_rays=0.3,

@@ -11,14 +11,14 @@ import torch
 from ball import HEIGHT, WIDTH, make_capture
 from shrunk_teacher import shrunk
 
-from smerf.config import from_dict, to_dict
+from smerf.engine import memory
+from smerf.engine.settings import from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
 from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.kernels import HashSpec
-from smerf.runs import memory
 from smerf.teacher import GeneralTeacher, load_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS, FieldConfig, TeacherConfig
-from smerf.teacher.train import TeacherTrainer
+from smerf.teacher.trainer import TeacherTrainer
 
 EVERYTHING = {"appearance": 4, "refine_cameras": True}
 

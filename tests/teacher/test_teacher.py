@@ -20,7 +20,7 @@ from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.fields.rays import Rays
 from smerf.teacher import load_teacher, save_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS
-from smerf.teacher.train import TeacherTrainer
+from smerf.teacher.trainer import TeacherTrainer
 
 CONFIG = replace(PRESETS["tiny"], rays=256, steps=250)
 SHORT = replace(CONFIG, steps=12)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from smerf.scene.serve import SceneServer
+from smerf.export.serve import SceneServer
 
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",

@@ -12,8 +12,8 @@ import pytest
 from tiny_scene import look_at, make_scene, write_submodel
 
 from smerf.errors import InvalidDataError, UsageError
-from smerf.scene.serve import SceneServer
-from smerf.scene.site import export_site
+from smerf.export.serve import SceneServer
+from smerf.export.site import export_site
 
 START = look_at([0.3, -2.2, 0.5], [0, 0, 0])
 

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "objects"))
 from tiny_objects import tiny_model, tiny_scenes
 
 from smerf.errors import UsageError
+from smerf.export.slot_site import export_slots
 from smerf.objects.config import PRESETS
-from smerf.objects.model import Osrt
-from smerf.objects.pack import pack_scene
-from smerf.objects.rays import look_at
-from smerf.objects.rendering import SlotRenderer
-from smerf.objects.store import SavedSlots, model_digest
-from smerf.scene.slot_site import export_slots
+from smerf.objects.editing.pack import pack_scene
+from smerf.objects.editing.rendering import SlotRenderer
+from smerf.objects.editing.store import SavedSlots, model_digest
+from smerf.objects.model.osrt import Osrt
+from smerf.objects.model.rays import look_at
 
 MOVE = {"op": "move", "slot": 1, "translate": [0.5, -0.4, 0.0], "turn": 30.0}
 SEED = 15  # all four slots own pixels

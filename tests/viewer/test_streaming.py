@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_scene import look_at
 
+from smerf.export.site import export_site
 from smerf.scene.example import example_scene
-from smerf.scene.site import export_site
 from smerf.scene.write import write_scene
 
 ROW = (2, 6, 10, 14, 18, 22, 26)

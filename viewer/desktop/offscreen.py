@@ -11,7 +11,7 @@ import numpy as np
 
 from smerf.capture.types import Camera
 from smerf.errors import UsageError
-from smerf.render.options import fit_camera
+from smerf.render.camera import fit_camera
 from smerf.scene.types import BakedScene
 
 from .context import gl

@@ -13,7 +13,7 @@ import numpy as np
 
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import MissingPartError
-from smerf.render.options import MarchOptions, choose_background, choose_exposure, choose_near
+from smerf.render.camera import MarchOptions, choose_background, choose_exposure, choose_near
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
 
 from .context import gl, is_software

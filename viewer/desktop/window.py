@@ -12,8 +12,8 @@ import numpy as np
 
 from smerf.capture.types import Capture, Frame
 from smerf.errors import SmerfError
+from smerf.export.photos import small_photo
 from smerf.scene import load_scene
-from smerf.scene.photos import small_photo
 from smerf.scene.types import BakedScene
 
 from .camera import view_text

@@ -50,10 +50,10 @@ def run(options: Options) -> int:
     import dataclasses
 
     from smerf.cli.objects.parts import refuse_existing
+    from smerf.engine.files import write_json
     from smerf.errors import UsageError
-    from smerf.objects.editing import apply_operations
-    from smerf.objects.store import load_slots, save_slots
-    from smerf.runs.files import write_json
+    from smerf.objects.editing.editing import apply_operations
+    from smerf.objects.editing.store import load_slots, save_slots
 
     refuse_existing(options.output, options.overwrite)
     if options.output.suffix != ".safetensors":
@@ -81,8 +81,8 @@ def run(options: Options) -> int:
 
 
 def _read_script(path: Path | None) -> list[dict[str, Any]]:
+    from smerf.engine.files import read_json
     from smerf.errors import InvalidDataError
-    from smerf.runs.files import read_json
 
     if path is None:
         return []

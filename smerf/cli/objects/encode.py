@@ -52,8 +52,8 @@ def run(options: Options) -> int:
 
     from smerf.cli.objects.parts import SHIPPED, find_model, refuse_existing
     from smerf.errors import InvalidDataError, UsageError
-    from smerf.objects.readers import open_views
-    from smerf.objects.store import SavedSlots, load_model, model_digest, save_slots
+    from smerf.objects.data.readers import open_views
+    from smerf.objects.editing.store import SavedSlots, load_model, model_digest, save_slots
 
     refuse_existing(options.output, options.overwrite)
     if options.output.suffix != ".safetensors":

@@ -41,13 +41,13 @@ class Options(Common):
 def run(options: Options) -> int:
     """Print the figures."""
     from smerf.cli.objects.parts import find_model
-    from smerf.cli.summary import format_table
+    from smerf.engine.progress import Progress
+    from smerf.engine.signals import catch_signals
     from smerf.errors import InvalidDataError, UsageError
-    from smerf.objects.evaluate import PROTOCOL, evaluate_scenes
-    from smerf.objects.readers import open_scenes
-    from smerf.objects.store import load_model
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import catch_signals
+    from smerf.objects.data.readers import open_scenes
+    from smerf.objects.editing.store import load_model
+    from smerf.objects.training.evaluate import PROTOCOL, evaluate_scenes
+    from smerf.pipeline.summary import format_table
 
     where = find_model(options.model)
     model, record = load_model(where, resolve_device(options.device))

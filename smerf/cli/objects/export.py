@@ -41,7 +41,7 @@ class Options(Common):
 def run(options: Options) -> int:
     """Write the page and say where it is."""
     from smerf.cli.objects.parts import load_scene_of_slots
-    from smerf.scene.slot_site import export_slots
+    from smerf.export.slot_site import export_slots
 
     refuse_non_empty(options.output, options.overwrite, "place")
     scene = load_scene_of_slots(options.slots, options.model, options.arc)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from smerf.errors import UsageError
 
 if TYPE_CHECKING:
-    from smerf.objects.model import Osrt
-    from smerf.objects.store import SavedSlots
+    from smerf.objects.editing.store import SavedSlots
+    from smerf.objects.model.osrt import Osrt
     from smerf.scene.slots import SlotScene
 
 __all__ = ["SHIPPED", "find_model", "load_scene_of_slots", "load_with_model", "refuse_existing"]
@@ -24,7 +24,7 @@ def find_model(path: Path | None) -> Path:
     Raises:
         UsageError: If there is none.
     """
-    from smerf.objects.store import MODEL_FILE, shipped_model
+    from smerf.objects.editing.store import MODEL_FILE, shipped_model
 
     if path is None:
         return shipped_model()
@@ -57,7 +57,7 @@ def load_scene_of_slots(slots: Path, model: Path | None, arc: float | None) -> S
         UsageError: If a file is not there, or the model's decoder is one that the viewers do not draw.
         InvalidDataError: If a file is damaged.
     """
-    from smerf.objects.pack import pack_scene
+    from smerf.objects.editing.pack import pack_scene
 
     saved, loaded, record = _load(slots, model, "cpu")
     if arc is None:
@@ -69,7 +69,7 @@ def load_scene_of_slots(slots: Path, model: Path | None, arc: float | None) -> S
 
 
 def _load(slots: Path, model: Path | None, device: str) -> tuple[SavedSlots, Osrt, dict[str, Any]]:
-    from smerf.objects.store import load_model, load_slots
+    from smerf.objects.editing.store import load_model, load_slots
 
     saved = load_slots(slots)
     if model is None and saved.where != SHIPPED:

@@ -65,9 +65,9 @@ class Options(Common):
 def run(options: Options) -> int:
     """Draw the pictures and say where they are."""
     from smerf.cli.objects.parts import load_with_model
+    from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
-    from smerf.objects.rendering import SlotRenderer, arc_cameras, turntable
-    from smerf.runs.signals import catch_signals
+    from smerf.objects.editing.rendering import SlotRenderer, arc_cameras, turntable
 
     is_video = options.output.suffix.lower() in _VIDEO
     refuse_non_empty(options.output, options.overwrite, "place")
@@ -106,8 +106,8 @@ def _write_pictures(options: Options, renderer: Any, cameras: list[Any], size: t
     import torch
     from PIL import Image
 
-    from smerf.objects.rendering import background_slot, paint_masks
-    from smerf.runs.progress import Progress
+    from smerf.engine.progress import Progress
+    from smerf.objects.editing.rendering import background_slot, paint_masks
 
     folder, numbers = options.output, renderer.scene.numbers
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _write_pictures(options: Options, renderer: Any, cameras: list[Any], size: t
 def _write_video(options: Options, renderer: Any, cameras: list[Any], size: tuple[int, int]) -> None:
     import imageio.v2 as imageio
 
-    from smerf.runs.progress import Progress
+    from smerf.engine.progress import Progress
 
     options.output.parent.mkdir(parents=True, exist_ok=True)
     # The encoder's colour format needs even sides.

@@ -56,12 +56,12 @@ def run(options: Options) -> int:
     """Draw the scenes and say where they are."""
     import dataclasses
 
+    from smerf.engine.progress import Progress
+    from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
-    from smerf.objects.generate import RECIPES, generate_scenes
-    from smerf.objects.meshes import MESH_RECIPES, generate_mesh_scenes
-    from smerf.objects.scenes import save_scenes
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import catch_signals
+    from smerf.objects.data.generate import RECIPES, generate_scenes
+    from smerf.objects.data.meshes import MESH_RECIPES, generate_mesh_scenes
+    from smerf.objects.data.scenes import save_scenes
 
     known = {**RECIPES, **MESH_RECIPES}
     if options.recipe not in known:

@@ -13,9 +13,9 @@ import tyro
 from smerf.cli.options import Common, Device, Positional, RunOutput, Settings, Switch, resolve_device
 
 if TYPE_CHECKING:
+    from smerf.engine.folder import RunFolder
     from smerf.objects.config import ObjectsConfig
-    from smerf.objects.scenes import SceneSet
-    from smerf.runs.folder import RunFolder
+    from smerf.objects.data.scenes import SceneSet
 
 __all__ = ["Options", "run"]
 
@@ -56,11 +56,11 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Train the model and say where it is."""
-    from smerf.objects.readers import open_scenes
-    from smerf.objects.stage import process_group
-    from smerf.objects.store import MODEL_FILE
-    from smerf.runs.folder import RunFolder
-    from smerf.runs.signals import catch_signals
+    from smerf.engine.folder import RunFolder
+    from smerf.engine.signals import catch_signals
+    from smerf.objects.data.readers import open_scenes
+    from smerf.objects.editing.store import MODEL_FILE
+    from smerf.objects.training.stage import process_group
 
     device = resolve_device(options.device)
     path = options.output or Path("runs") / f"{options.scenes.resolve().name or 'scenes'}-objects"
@@ -89,14 +89,14 @@ def _train(
     import time
 
     from smerf.cli.objects.parts import find_model
-    from smerf.config import to_dict
-    from smerf.objects.stage import train_objects, wait_for_all
-    from smerf.objects.store import load_model, model_digest
-    from smerf.runs.environment import describe_environment
-    from smerf.runs.files import write_json
-    from smerf.runs.folder import RunFolder, stage_key
-    from smerf.runs.progress import Progress
-    from smerf.runs.signals import raise_if_stopped
+    from smerf.engine.environment import describe_environment
+    from smerf.engine.files import write_json
+    from smerf.engine.folder import RunFolder, stage_key
+    from smerf.engine.progress import Progress
+    from smerf.engine.settings import to_dict
+    from smerf.engine.signals import raise_if_stopped
+    from smerf.objects.editing.store import load_model, model_digest
+    from smerf.objects.training.stage import train_objects, wait_for_all
 
     start = None if options.start is None else load_model(find_model(options.start))[0]
     origin = "" if start is None else f" {model_digest(start)}"
@@ -131,15 +131,15 @@ def _train(
 
 def _choose_config(options: Options, path: Path, size: tuple[int, int]) -> ObjectsConfig:
     """Return the config of the command line; what it leaves open stays as an existing run has it."""
-    from smerf.config import to_dict
+    from smerf.engine.folder import RunFolder, describe_differences
+    from smerf.engine.settings import apply_overrides, to_dict
     from smerf.errors import UsageError
-    from smerf.objects.config import apply_settings, make_config
-    from smerf.runs.folder import RunFolder, describe_differences
+    from smerf.objects.config import make_config
 
     run = RunFolder(path)
     saved = _load_config(run.config) if run.exists() else None
     if saved is not None and options.preset is None and options.seed is None:
-        config = apply_settings(saved, options.set)
+        config = apply_overrides(saved, options.set)
     else:
         preset = options.preset or (saved.preset if saved else "cpu-tiny")
         config = make_config(preset, (f"image=[{size[0]},{size[1]}]", *options.set), options.seed)
@@ -155,8 +155,8 @@ def _choose_config(options: Options, path: Path, size: tuple[int, int]) -> Objec
 def _save_config(path: Path, config: ObjectsConfig) -> None:
     import yaml
 
-    from smerf.config import to_dict
-    from smerf.runs.files import write_text
+    from smerf.engine.files import write_text
+    from smerf.engine.settings import to_dict
 
     write_text(path, yaml.safe_dump({"kind": "objects", **to_dict(config)}, sort_keys=False))
 
@@ -164,7 +164,7 @@ def _save_config(path: Path, config: ObjectsConfig) -> None:
 def _load_config(path: Path) -> ObjectsConfig:
     import yaml
 
-    from smerf.config import from_dict
+    from smerf.engine.settings import from_dict
     from smerf.errors import InvalidDataError, UsageError
     from smerf.objects.config import ObjectsConfig
 

@@ -40,7 +40,7 @@ def view_slots(
 
     from smerf.cli.objects.parts import load_scene_of_slots
     from smerf.errors import UsageError
-    from smerf.scene.desktop import desktop_viewer
+    from smerf.export.desktop import desktop_viewer
 
     if offscreen and screenshot is None:
         raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smerf.scene.desktop import desktop_viewer
+from smerf.export.desktop import desktop_viewer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

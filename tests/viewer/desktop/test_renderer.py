@@ -10,7 +10,7 @@ from tiny_scene import look_at, make_scene, oracle, write_submodel
 
 from smerf.errors import MissingPartError
 from smerf.render import native, reference
-from smerf.render.options import MarchOptions
+from smerf.render.camera import MarchOptions
 from smerf.scene import load_scene
 from smerf.scene.example import example_camera, example_scene
 from smerf.viewer.desktop.renderer import Renderer, at_size, pack_network, pinhole
@@ -163,7 +163,7 @@ def test_drawing_leaves_torch_alone(tmp_path):
 
     write_submodel(tmp_path / "sm_000", make_scene())
     code = (
-        "import sys; from pathlib import Path; from smerf.scene.desktop import desktop_viewer as d;"
+        "import sys; from pathlib import Path; from smerf.export.desktop import desktop_viewer as d;"
         "d('context').offscreen_context(); d('window'); d('offscreen');"
         f"scene = d('window').open_scene(Path({str(tmp_path)!r}));"
         "v = d('viewer').Viewer(scene, (16, 12), 10**9); v.finish(); v.close();"

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_slot_page import MOVE, SIZE, agree, make, make_lean, picture
 
 from smerf.cli.main import main
-from smerf.objects.pack import pack_scene
-from smerf.objects.rendering import SlotRenderer
-from smerf.objects.store import save_slots
+from smerf.objects.editing.pack import pack_scene
+from smerf.objects.editing.rendering import SlotRenderer
+from smerf.objects.editing.store import save_slots
 from smerf.viewer.desktop.slot_view import moved_on_ground
 from smerf.viewer.desktop.slots import SlotPainter
 
@@ -125,7 +125,7 @@ def test_the_last_slot_stays(open_slots):
 
 def test_the_command_draws_slots_without_a_window(egl, tmp_path, capsys, monkeypatch):
     model, saved = make([MOVE])
-    monkeypatch.setattr("smerf.objects.store.load_model", lambda path, device: (model, {}))
+    monkeypatch.setattr("smerf.objects.editing.store.load_model", lambda path, device: (model, {}))
     save_slots(replace(saved, where="shipped"), tmp_path / "slots.safetensors")
     words = ["view", tmp_path / "slots.safetensors", "--offscreen", "--size", f"{SIZE[0]}x{SIZE[1]}"]
     assert main([*map(str, words), "--screenshot", str(tmp_path / "view.png")]) == 0

@@ -1,0 +1,265 @@
+"""Say how far a stage is: a bar on a terminal, plain lines elsewhere, JSON lines in the run folder always."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, TextIO
+
+from smerf.engine.signals import raise_if_stopped
+
+if TYPE_CHECKING:
+    from smerf.engine.folder import RunFolder
+
+__all__ = ["Progress", "format_seconds"]
+
+_LINE_SECONDS = 10.0
+_LINE_SHARE = 0.01
+_EVENT_SECONDS = 1.0
+_WINDOW_SECONDS = 60.0
+_SAMPLE_SECONDS = 0.25
+
+
+class Progress:
+    """The progress of one stage, as a context manager.
+
+    Args:
+        stage: Its name, as shown.
+        total: Where ``done`` ends, or ``None`` while unknown; ``update`` may set it later.
+        unit: What is counted, for example ``steps``. With ``s`` the total is a time budget in seconds.
+        run: The run whose ``progress.jsonl`` is written, if any.
+        number: ``(i, n)``, shown as "stage i/n".
+        stops: Whether ``update`` ends the stage when the user asks to stop. A stage that saves checkpoints
+            polls ``stop_requested`` itself and leaves this off.
+        quiet: Show nothing; the JSON lines are written all the same.
+
+    A progress is also callable with ``(done, total)``, for functions that know no more.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        total: float | None = None,
+        unit: str = "steps",
+        run: RunFolder | None = None,
+        *,
+        number: tuple[int, int] | None = None,
+        stops: bool = False,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.stage = stage
+        self.total = total
+        self.unit = unit
+        self.done: float = 0
+        self.metrics: dict[str, float] = {}
+        self._run = run
+        self._number = number
+        self._stops = stops
+        self._show = _Silent() if quiet else _display(stream or sys.stderr)
+        self._samples: deque[tuple[float, float]] = deque()
+        self._latest = (0.0, 0.0)
+        self._began = time.monotonic()
+        self._last_event = -math.inf
+
+    def __enter__(self) -> Progress:
+        self._began = time.monotonic()
+        self._show.begin(self)
+        self._event("begin")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._show.end(self, completed=kind is None)
+        self._event("end" if kind is None else "stopped")
+
+    def update(
+        self, done: float, total: float | None = None, unit: str | None = None, **metrics: float
+    ) -> None:
+        """Say that ``done`` of the total is done, with figures to show such as ``loss`` or ``psnr``.
+
+        Cheap enough for every step: the terminal and the file are written at most once a second or so.
+        """
+        now = time.monotonic()
+        self.done = done
+        self.total = self.total if total is None else total
+        self.unit = self.unit if unit is None else unit
+        self.metrics |= {name: float(value) for name, value in metrics.items()}
+        # The first sample is where the clock starts: set-up, warm-up and the steps of an earlier sitting
+        # before it must not count into the rate.
+        self._latest = (now, done)
+        if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
+            self._samples.append(self._latest)
+        while len(self._samples) > 2 and now - self._samples[0][0] > _WINDOW_SECONDS:
+            self._samples.popleft()
+        self._show.update(self)
+        if now - self._last_event >= _EVENT_SECONDS:
+            self._event("progress")
+        if self._stops:
+            raise_if_stopped()
+
+    def __call__(self, done: float, total: float | None = None, **metrics: float) -> None:
+        """Call ``update``."""
+        self.update(done, total, **metrics)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage began in this process."""
+        return time.monotonic() - self._began
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second over the last minute, or ``None`` while unknown."""
+        if not self._samples:
+            return None
+        (first, start), (last, end) = self._samples[0], self._latest
+        return (end - start) / (last - first) if last > first and end > start else None
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go, or ``None`` while unknown."""
+        if self.total is None:
+            return None
+        left = max(self.total - self.done, 0.0)
+        if self.unit == "s":
+            return left
+        return left / self.rate if self.rate else None
+
+    @property
+    def title(self) -> str:
+        """The stage with its number, as shown."""
+        return f"[{self._number[0]}/{self._number[1]}] {self.stage}" if self._number else self.stage
+
+    def describe(self) -> str:
+        """Describe the state in one plain line."""
+        parts = [self.amount()]
+        if self.rate and self.unit != "s":
+            parts.append(f"{_short(self.rate)} {self.unit}/s")
+        parts += [f"{name} {_short(value)}" for name, value in self.metrics.items()]
+        parts.append(f"elapsed {format_seconds(self.elapsed)}")
+        if self.eta is not None:
+            parts.append(f"left {format_seconds(self.eta)}")
+        return f"{self.title}: {', '.join(parts)}"
+
+    def amount(self) -> str:
+        """Say how much is done, for example ``120/400 steps``."""
+        if self.unit == "s":
+            done, total = format_seconds(self.done), format_seconds(self.total or 0)
+            return done if self.total is None else f"{done} of {total}"
+        done = f"{self.done:g}" if self.done < 1e6 else f"{self.done:.0f}"
+        return f"{done} {self.unit}" if self.total is None else f"{done}/{self.total:.0f} {self.unit}"
+
+    def _event(self, event: str) -> None:
+        self._last_event = time.monotonic()
+        if self._run is None:
+            return
+        values = {"rate": self.rate, "eta": self.eta, **self.metrics}
+        finite = {name: _round(value) if _is_finite(value) else None for name, value in values.items()}
+        fields = {"stage": self.stage, "event": event, "done": self.done, "total": self.total}
+        self._run.write_event(**fields, unit=self.unit, elapsed=_round(self.elapsed), **finite)
+
+
+class _Silent:
+    """Show nothing."""
+
+    def begin(self, progress: Progress) -> None: ...
+
+    def update(self, progress: Progress) -> None: ...
+
+    def end(self, progress: Progress, completed: bool) -> None: ...
+
+
+class _Lines:
+    """A plain line every ten seconds or one per cent, whichever is later."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last_time = 0.0
+        self._last_done: float = 0.0
+
+    def begin(self, progress: Progress) -> None:
+        self._last_time = time.monotonic()
+        self._print(f"{progress.title}: begins")
+
+    def update(self, progress: Progress) -> None:
+        now = time.monotonic()
+        share = (progress.done - self._last_done) / progress.total if progress.total else 1.0
+        if now - self._last_time >= _LINE_SECONDS and share >= _LINE_SHARE:
+            self._last_time, self._last_done = now, progress.done
+            self._print(progress.describe())
+
+    def end(self, progress: Progress, completed: bool) -> None:
+        if completed:
+            self._print(f"{progress.title}: done in {format_seconds(progress.elapsed)}")
+        else:
+            self._print(f"{progress.title}: stopped at {progress.amount()}")
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class _Bar:
+    """A rich bar: title, bar, amount, rate, figures, elapsed, time left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        plain = {"markup": False}
+        self._rich = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", **plain),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}", **plain),
+            console=Console(file=stream),
+            refresh_per_second=4,
+        )
+        self._task: Any = None
+
+    def begin(self, progress: Progress) -> None:
+        self._task = self._rich.add_task(progress.title, total=progress.total, text="")
+        self._rich.start()
+
+    def update(self, progress: Progress) -> None:
+        self._rich.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total,
+            text=progress.describe().removeprefix(f"{progress.title}: "),
+        )
+
+    def end(self, progress: Progress, completed: bool) -> None:
+        word = "done in" if completed else f"stopped at {progress.amount()} after"
+        text = f"{word} {format_seconds(progress.elapsed)}"
+        whole = progress.total or max(progress.done, 1)
+        self._rich.update(self._task, total=whole, completed=whole if completed else progress.done, text=text)
+        self._rich.stop()
+
+
+def _display(stream: TextIO) -> _Bar | _Lines:
+    return _Bar(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else _Lines(stream)
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a time for people: ``8.2 s``, ``4 min 05 s``, ``2 h 03 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _short(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

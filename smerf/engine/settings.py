@@ -1,0 +1,180 @@
+"""Settings as frozen dataclasses: to plain values and back, with checks that name the key.
+
+Unknown keys are errors that name the nearest valid key. A dataclass may have a class variable ``RENAMED``
+(old name -> new name): an old name is refused with the new one in the message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from smerf.errors import InvalidDataError, UsageError
+
+__all__ = ["apply_overrides", "from_dict", "nearest", "to_dict"]
+
+T = TypeVar("T")
+
+
+def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
+    """Return a config with dotted ``key=value`` overrides; values are YAML.
+
+    Raises:
+        UsageError: If an override has no ``=``, an unknown key or a value that is not allowed.
+    """
+    import yaml
+
+    values = to_dict(config)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise UsageError(
+                f"--set {override}: has no value; write it as KEY=VALUE, for example max_side=800"
+            )
+        *parents, last = key.strip().replace("-", "_").split(".")
+        kind, place = type(config), values
+        for index, parent in enumerate([*parents, last]):
+            if not isinstance(place, dict) or parent not in place:
+                valid = list(place) if isinstance(place, dict) else []
+                raise UsageError(f"--set {override}: {_unknown(kind, parent, valid, '')}")
+            if index < len(parents):
+                kind, place = _type_of(kind, parent), place[parent]
+        try:
+            place[last] = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise UsageError(f"--set {override}: the value is not valid YAML") from error
+    try:
+        return from_dict(type(config), values)
+    except InvalidDataError as error:
+        raise UsageError(f"--set: {error}") from error
+
+
+def _type_of(kind: Any, name: str) -> Any:
+    """Return the dataclass of a nested setting, or None."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    hint = typing.get_type_hints(kind).get(name)
+    return next((part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)), None)
+
+
+def _unknown(kind: Any, key: str, valid: Any, prefix: str) -> str:
+    renamed = getattr(kind, "RENAMED", {})
+    if key in renamed:
+        return f"{prefix}{key} is now called {renamed[key]}"
+    return f"there is no key {prefix}{key}{nearest(key, valid)}"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config into plain dictionaries, lists and scalars."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Make a dataclass from plain values, nested dataclasses included. Keys left out keep their defaults.
+
+    Args:
+        cls: A dataclass.
+        values: What ``to_dict`` returns, or a part of it.
+        where: Dotted prefix for the messages.
+
+    Raises:
+        InvalidDataError: If a key is unknown or missing, or a value has the wrong type; the message names it.
+    """
+    if not isinstance(values, dict):
+        raise InvalidDataError(f"{where or 'config'}: expected keys with values, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    prefix = f"{where}." if where else ""
+    for key in values:
+        if key not in fields:
+            raise InvalidDataError(_unknown(cls, str(key), fields, prefix))
+    arguments = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InvalidDataError(f"{where or 'config'}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """Check ``value`` against a type annotation; lists become tuples and integers floats on the way."""
+    if kind is Any or (isinstance(kind, type) and isinstance(value, kind) and type(value) is not bool):
+        return value
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, where)  # type: ignore[arg-type]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is Literal and value in arguments:
+        return value
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is float and (number := _number(value)) is not None:
+        return number
+    if (
+        kind is int
+        and not isinstance(value, bool)
+        and (number := _number(value)) is not None
+        and number.is_integer()
+    ):
+        return int(number)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        if len(kinds) == len(value):
+            return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    expected = " | ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
+    raise InvalidDataError(f"{where}: expected {expected}, got {value!r}")
+
+
+def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    errors = []
+    for kind in kinds:
+        if kind is not type(None):
+            try:
+                return _convert(kind, value, where)
+            except InvalidDataError as error:
+                errors.append(error)
+    raise errors[0]
+
+
+def _number(value: Any) -> float | None:
+    # YAML 1.1 reads 1e-3, which has no point, as text.
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def nearest(word: str, valid: Any) -> str:
+    """Return the end of a message about a word that is not valid: the nearest valid one, or all."""
+    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.4)
+    return (
+        f"; did you mean {close[0]!r}?"
+        if close
+        else f"; valid: {', '.join(map(str, valid))}"
+        if valid
+        else ""
+    )

@@ -1,0 +1,1 @@
+"""Sets of object scenes: generated, read, and taken from photos."""

@@ -1,0 +1,107 @@
+"""Real photos as input views: a posed capture, cut to squares and moved into the space that models know.
+
+Models expect cameras that look at the origin of a floor at z = 0 from about 7.5 units away. A capture has its own
+origin and scale: the point that all optical axes pass closest to becomes the origin, and the cameras' mean distance
+from it 7.5. The capture's vertical must be z, which its reader sees to.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from smerf.capture import load_capture
+from smerf.capture.distortion import image_from_camera
+from smerf.capture.images import load_image
+from smerf.capture.types import Capture, Frame
+from smerf.errors import InvalidDataError
+from smerf.objects.data.scenes import SceneSet
+
+__all__ = ["DISTANCE", "views_of_capture"]
+
+DISTANCE = 7.5
+"""Mean distance of the cameras from the origin, in world units."""
+_CV_FROM_GL = np.diag([1.0, -1.0, -1.0])
+
+
+def views_of_capture(path: Path, count: int, size: tuple[int, int]) -> SceneSet:
+    """Read photos of a posed capture as the views of one scene, without masks.
+
+    Args:
+        path: Capture in any layout that ``smerf.capture`` reads.
+        count: How many photos, spread evenly over the capture.
+        size: Height and width to bring them to. The largest middle part of that shape is kept, without distortion.
+
+    Raises:
+        InvalidDataError: If there are fewer photos, or no point that the cameras look at.
+    """
+    capture = load_capture(path, max_side=8 * max(size))
+    if len(capture.frames) < count:
+        raise InvalidDataError(f"{path}: has {len(capture.frames)} photos, {count} are needed")
+    chosen = np.unique(np.linspace(0, len(capture.frames) - 1, count).round().astype(int))
+    frames = [capture.frames[i] for i in chosen]
+    focus, scale = _focus(capture, path)
+    pictures, centres, rotations, angles = [], [], [], []
+    for frame in frames:
+        picture, fov = _cut(frame, size)
+        pose = frame.camera.world_from_cam
+        pictures.append(picture)
+        centres.append(scale * (pose[:, 3] - focus))
+        rotations.append(_CV_FROM_GL @ pose[:, :3].T)
+        angles.append(fov)
+    rgb = torch.from_numpy(np.stack(pictures))[None]
+    return SceneSet(
+        rgb,
+        torch.zeros(rgb.shape[:4], dtype=torch.uint8),
+        torch.from_numpy(np.stack(centres).astype(np.float32))[None],
+        torch.from_numpy(np.stack(rotations).astype(np.float32))[None],
+        torch.tensor([angles], dtype=torch.float32),
+        source={"kind": "photos", "folder": path.resolve().name},
+    )
+
+
+def _focus(capture: Capture, path: Path) -> tuple[np.ndarray, float]:
+    """Return the point nearest to all optical axes, and the factor that brings cameras to ``DISTANCE`` from it."""
+    poses = np.stack([frame.camera.world_from_cam for frame in capture.frames])
+    axes, centres = -poses[:, :, 2], poses[:, :, 3]
+    off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    system = off_axis.sum(0)
+    if len(poses) == 1:
+        # One photo says nothing about where its axis ends: the training space has it one unit away at most.
+        point = centres[0] + axes[0]
+    elif np.linalg.cond(system) > 1e6:
+        raise InvalidDataError(
+            f"{path}: its cameras look in parallel, so there is no place that they look at"
+        )
+    else:
+        point = np.linalg.solve(system, np.einsum("nij,nj->i", off_axis, centres))
+    distance = np.linalg.norm(centres - point, axis=1).mean()
+    if not distance > 1e-6:
+        raise InvalidDataError(f"{path}: its cameras stand where they look at")
+    return point, DISTANCE / distance
+
+
+def _cut(frame: Frame, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """Return the middle of a photo as an undistorted picture (H, W, 3) uint8, and its horizontal field of view."""
+    lens = frame.camera.intrinsics
+    pixels = load_image(frame)
+    colour = pixels[..., :3].astype(np.float64)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:] / 255.0
+        colour = colour * alpha + 255.0 * (1.0 - alpha)
+    height, width = size
+    reach = min(lens.width / lens.fx / width, lens.height / lens.fy / height)
+    tangent = 0.5 * reach * width
+    # Averages over as many samples of the photo as fall into one pixel.
+    fine = max(1, math.ceil(min(lens.width / width, lens.height / height)))
+    u = ((np.arange(width * fine) + 0.5) / (width * fine) * 2 - 1) * tangent
+    v = ((np.arange(height * fine) + 0.5) / (height * fine) * 2 - 1) * tangent * height / width
+    rays = np.stack(np.broadcast_arrays(u[None, :], v[:, None], 1.0), -1).reshape(-1, 3)
+    place = image_from_camera(lens, rays) - 0.5
+    columns = np.clip(np.rint(place[:, 0]), 0, lens.width - 1).astype(int)
+    rows = np.clip(np.rint(place[:, 1]), 0, lens.height - 1).astype(int)
+    drawn = colour[rows, columns].reshape(height, fine, width, fine, 3).mean((1, 3))
+    return np.rint(drawn).astype(np.uint8), 2.0 * math.atan(tangent)

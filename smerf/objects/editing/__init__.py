@@ -1,0 +1,1 @@
+"""Slots in use: storing, editing, rendering, and packing for the viewers."""

@@ -1,0 +1,1 @@
+"""The object-scene model: encoder, slots and decoders."""

@@ -1,0 +1,1 @@
+"""Fitting an object-scene model to sets of scenes, and measuring it."""
