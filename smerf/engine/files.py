@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from smerf.errors import InvalidDataError
 
-__all__ = ["publish", "read_json", "temporary_name", "write_bytes", "write_json", "write_text"]
+__all__ = ["publish", "read_json", "sync_folder", "temporary_name", "write_bytes", "write_json", "write_text"]
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -24,7 +25,7 @@ def publish(temporary: Path, path: Path) -> None:
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -66,12 +67,16 @@ def read_json(path: Path) -> Any:
         raise InvalidDataError(f"{path}: is not valid JSON ({error})") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    # A rename survives a power cut only once the folder itself is on the disk. Windows cannot open folders.
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where its file system can: a rename survives a power cut only then."""
+    # Windows cannot open folders; SMB and some FUSE file systems refuse to sync them.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+            raise
     finally:
         os.close(descriptor)
