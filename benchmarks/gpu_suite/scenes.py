@@ -191,18 +191,17 @@ def _large(camera: Camera) -> Camera:
 
 
 def _render(suite: Suite, scene: str, capture: Capture) -> None:
-    from smerf.render import native as cpu
-    from smerf.render.device import DeviceRenderer
+    from smerf.render.march import DeviceRenderer, render_camera
     from smerf.scene import load_scene
 
     baked = load_scene(suite.work / scene / "baked")
     renderer = DeviceRenderer(baked, suite.device)
     view = _views(capture)[0].camera
-    gap = np.abs(renderer.render(view) - cpu.render_camera(baked, view)).max(-1)
+    gap = np.abs(renderer.render(view) - render_camera(baked, view)).max(-1)
     large = _large(view)
     k = baked.params.choose_submodel(large.world_from_cam[:, 3])
     rays = renderer.rays(large, k)
-    march, spread = median_seconds(partial(renderer.draw, large, *rays, k), suite.device, suite.repeats)
+    march, spread = median_seconds(partial(renderer.march, large, *rays, k), suite.device, suite.repeats)
     whole, _ = median_seconds(partial(renderer.render, large), suite.device, max(3, suite.repeats // 4))
     suite.add(
         f"render/{scene}",

@@ -1,6 +1,6 @@
 """Pixels of a capture: which file serves which size, and reading photos, masks and depth.
 
-Photos keep their sRGB encoding and are never turned by EXIF tags: poses belong to the pixels as stored.
+Photos keep their sRGB encoding and are never rotated by EXIF tags: poses belong to the pixels as stored.
 Reducing averages whole blocks of file pixels (weighted by alpha where there is one); columns and rows that do
 not fill a block at the right and lower edge are cut. Shapes: H W image.
 """
@@ -15,7 +15,15 @@ from PIL import Image
 from smerf.capture.types import Frame
 from smerf.errors import InvalidDataError
 
-__all__ = ["image_header", "load_depth", "load_image", "load_mask", "reduce_by_average"]
+__all__ = [
+    "image_header",
+    "load_composited",
+    "load_depth",
+    "load_image",
+    "load_mask",
+    "mse_to_psnr",
+    "reduce_by_average",
+]
 
 _EXIF_IFD, _EXPOSURE_TIME, _ISO = 0x8769, 33434, 34855
 
@@ -48,6 +56,24 @@ def load_image(frame: Frame) -> np.ndarray:
     """
     pixels = _read(frame.image_path)
     return _fit(reduce_by_average(pixels, frame.downscale), frame, frame.image_path)
+
+
+def load_composited(frame: Frame, background: str | None) -> np.ndarray:
+    """Return the photo of a frame over its capture's background (white, else black): float32 (H, W, 3) in [0, 1].
+
+    Raises:
+        InvalidDataError: If the file is damaged or its size does not fit the camera.
+    """
+    photo = load_image(frame).astype(np.float32) / 255.0
+    if photo.shape[-1] == 3:
+        return photo
+    alpha = photo[..., 3:]
+    return photo[..., :3] * alpha + (1.0 - alpha if background == "white" else 0.0)
+
+
+def mse_to_psnr(mse: float) -> float:
+    """Return the peak signal-to-noise ratio in dB of a mean squared error, peak 1; infinite for 0."""
+    return float(-10.0 * np.log10(mse)) if mse > 0 else float("inf")
 
 
 def load_mask(frame: Frame) -> np.ndarray | None:

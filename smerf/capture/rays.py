@@ -12,11 +12,10 @@ import numpy as np
 from smerf.capture.distortion import camera_from_image, image_from_camera
 from smerf.capture.types import Camera
 
-__all__ = ["pixel_rays", "project"]
+__all__ = ["pixel_directions", "pixel_rays", "project"]
 
 _GL_FROM_CV = np.array([1.0, -1.0, -1.0])
-# The radius of a disc whose variance along each axis is that of a pixel-wide box, 1/12, is 2/sqrt(12) / 2 *
-# width.
+# A disc of radius 2/sqrt(12) / 2 has the variance of a box one pixel wide along each axis, 1/12.
 _RADIUS_OF_PIXEL = 2.0 / np.sqrt(12.0)
 
 
@@ -24,7 +23,7 @@ def pixel_rays(camera: Camera, pixels: np.ndarray | None = None) -> tuple[np.nda
     """Return the rays through pixel centres.
 
     Args:
-        camera: The posed lens.
+        camera: The camera.
         pixels: Integer (column, row) indices, shape (N, 2); the ray of (i, j) passes through the image point
             (i + 0.5, j + 0.5). ``None`` means every pixel, row by row.
 
@@ -59,11 +58,25 @@ def pixel_rays(camera: Camera, pixels: np.ndarray | None = None) -> tuple[np.nda
     return origins.astype(np.float32), directions.astype(np.float32), radii.astype(np.float32)
 
 
+def pixel_directions(camera: Camera) -> np.ndarray:
+    """Return the directions of ``pixel_rays`` for every pixel (H * W, 3), float32; alone they are much faster."""
+    lens = camera.intrinsics
+    columns, rows = np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5
+    if lens.model != "OPENCV_FISHEYE" and not any(lens.distortion):
+        right, up, back = camera.world_from_cam[:3, :3].astype(np.float64).T
+        lines = ((lens.cy - rows) / lens.fy)[:, None] * up - back
+        directions = lines[:, None] + ((columns - lens.cx) / lens.fx)[:, None] * right
+    else:
+        points = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        directions = _gl_directions(camera, points) @ camera.world_from_cam[:3, :3].T
+    return directions.reshape(-1, 3).astype(np.float32)
+
+
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Project world points into the image: the inverse of ``pixel_rays``.
 
     Args:
-        camera: The posed lens.
+        camera: The camera.
         points: Shape (N, 3), in the camera's world space.
 
     Returns:

@@ -63,6 +63,7 @@ def run(options: Options) -> int:
     """Render the frames and say where they are."""
     from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
+    from smerf.render.march import renderer
     from smerf.scene import load_scene
 
     if (options.path is None) == (options.split is None):
@@ -74,12 +75,7 @@ def run(options: Options) -> int:
     device, scene = resolve_device(options.device), load_scene(scene_folder(options.scene))
     # A path goes from one submodel to the next: one at a time is in memory, and only those that it meets.
     scene.cache_size = 1
-    if device == "cpu":
-        draw = scene.render
-    else:
-        from smerf.render.device import renderer
-
-        draw = renderer(scene, device)
+    draw = renderer(scene, device)
     if options.path is not None:
         cameras, fps = read_camera_path(options.path, options.width)
         names = [f"{index:05d}" for index in range(len(cameras))]

@@ -52,7 +52,7 @@ class NativeViewer:
 
     def draw(self, camera: Camera) -> np.ndarray:
         """Draw a camera: uint8 (H, W, 3)."""
-        from smerf.render.native import render_camera
+        from smerf.render.march import render_camera
 
         return np.rint(255.0 * render_camera(self.scene, camera)).astype(np.uint8)
 

@@ -72,15 +72,9 @@ def evaluate(
 
 def truth_of(frame: Frame, capture: Capture) -> np.ndarray:
     """Return a photo as float32 (H, W, 3) in [0, 1], composited over the capture's background."""
-    import numpy as np
+    from smerf.capture import load_composited
 
-    from smerf.capture import load_image
-
-    photo = load_image(frame).astype(np.float32) / 255.0
-    if photo.shape[-1] == 4:
-        alpha = photo[..., 3:]
-        photo = photo[..., :3] * alpha + (1.0 - alpha if capture.background == "white" else 0.0)
-    return photo
+    return load_composited(frame, capture.background)
 
 
 def _measured(
@@ -139,15 +133,10 @@ def _renderer(run: RunFolder, stage: str, device: str) -> Callable[[Camera], np.
         student = load_student(folder)
         student.teacher = load_teacher(run.folder("teacher"))
         return _on(student, device).render_image
+    from smerf.render.march import renderer
     from smerf.scene import load_scene
 
-    scene = load_scene(folder)
-    scene.cache_size = 1
-    if device == "cpu":
-        return scene.render
-    from smerf.render.device import renderer
-
-    return renderer(scene, device)
+    return renderer(load_scene(folder, cache_size=1), device)
 
 
 def _on(model: Any, device: str) -> Any:

@@ -7,7 +7,7 @@ from test_bake import RAW, mark, psnr, simulate
 from toy_room import Room, make_capture, make_student
 
 from smerf.baking import bake
-from smerf.render.native import render_camera as render_native
+from smerf.render.march import render_camera as render_native
 from smerf.render.reference import render_camera
 from smerf.student.backdrop import backdrop_features
 

@@ -37,7 +37,7 @@ from smerf.kernels import (
     volume_render,
 )
 from smerf.render import reference as picture_reference
-from smerf.render.device import DeviceRenderer
+from smerf.render.march import DeviceRenderer
 from smerf.scene.example import example_camera, example_scene
 
 

@@ -9,7 +9,7 @@ from toy_room import CONFIG, Room, make_capture
 from smerf.baking import BakeConfig, bake
 from smerf.errors import UsageError
 from smerf.fields.ray_bank import camera_rays
-from smerf.scene import load_scene
+from smerf.render.scene import load_scene
 from smerf.student import distill, load_student
 
 EXPOSURES = (0.01, 0.02, 0.04, 0.02, 0.02)
