@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -318,8 +317,3 @@ def mlp_to_json(mlp: dict[str, np.ndarray]) -> bytes:
 def sm_folder(region: int) -> str:
     """Return the folder name of a region's submodel."""
     return f"sm_{region:03d}"
-
-
-def entry_folder(root: Path, params: SceneParams) -> Path:
-    """Return the folder that the official viewer's ``dir`` should point at."""
-    return root / sm_folder(params.params_to_sm[0])

@@ -115,8 +115,8 @@ def load_submodel(folder: Path, region: int) -> BakedSubmodel:
         _read(folder, layout, "sparse_grid_block_indices", (blocks, blocks, blocks, 3))
     )
     slots = np.array(layout.atlas_size) // (params.data_block_size + 1)
-    alive = indices[indices[..., 0] != 255]
-    if alive.size and (alive >= slots).any():
+    used = indices[indices[..., 0] != 255]
+    if used.size and (used >= slots).any():
         raise InvalidDataError(
             f"{folder / 'sparse_grid_block_indices'}: points outside {tuple(slots.tolist())} slots"
         )

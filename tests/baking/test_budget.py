@@ -13,7 +13,8 @@ from smerf.baking.budget import fit_size
 from smerf.errors import InvalidDataError, UsageError
 from smerf.fields.ray_bank import camera_rays
 from smerf.kernels import grid_render
-from smerf.scene import load_scene, verify_manifest
+from smerf.render.scene import load_scene
+from smerf.scene import verify_manifest
 from smerf.student import load_student, save_student
 from smerf.student.partition import Partition
 from smerf.student.visibility import BlockWeights

@@ -6,7 +6,7 @@ import torch
 from toy_room import CONFIG, Room, make_student
 
 from smerf.baking.bake import scene_params
-from smerf.baking.submodel import alive_blocks, bake_submodel, gather_blocks, used_texels
+from smerf.baking.submodel import bake_submodel, gather_blocks, serving_blocks, used_texels
 from smerf.kernels import Grids, GridSpec, grid_read
 from smerf.render.reference import sample_assets
 from smerf.scene.grids import unpack_bits
@@ -108,17 +108,17 @@ def test_a_cell_at_a_blocks_border_needs_the_block_below_too(cell, wanted):
     grids = make_grids(torch.ones(8, 8, 8, dtype=torch.bool))
     occupied = np.zeros((64, 64, 64), bool)
     occupied[cell, 20, 20] = True
-    alive = alive_blocks(occupied, grids)
-    assert np.argwhere(alive).tolist() == [[x, 2, 2] for x in wanted]
+    serving = serving_blocks(occupied, grids.spec.voxel_resolution)
+    assert np.argwhere(serving).tolist() == [[x, 2, 2] for x in wanted]
     inside = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([cell, 20, 20])
     served = ((inside - 0.5) / 8.0).floor().long()
-    assert alive[tuple(served.T)].all()
+    assert serving[tuple(served.T)].all()
 
 
-def test_blocks_without_data_are_not_alive():
+def test_blocks_without_data_are_not_baked():
     grids = make_grids(random_blocks(share=0.3))
-    alive = alive_blocks(np.ones((64, 64, 64), bool), grids)
-    np.testing.assert_array_equal(alive, grids.block_index.numpy() >= 0)
+    baked = bake_submodel(grids, AliveCells(SPEC, np.packbits(np.ones(64**3, bool))), 0, 0)
+    np.testing.assert_array_equal(baked.block_indices[..., 0] != 255, grids.block_index.numpy() >= 0)
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 4, 8])
