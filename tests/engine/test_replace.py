@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from smerf.engine.replace import replace_folder
 
 
