@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smerf.capture.images import image_header
-from smerf.capture.readers.source import Source, SourceFrame, image_folder, list_images
+from smerf.capture.readers.image_files import image_folder, list_images
+from smerf.capture.readers.source import Source, SourceFrame
 from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError, UsageError
 

@@ -7,6 +7,8 @@ not fill a block at the right and lower edge are cut. Shapes: H W image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,41 @@ __all__ = [
     "load_depth",
     "load_image",
     "load_mask",
+    "load_npy",
     "mse_to_psnr",
+    "open_image",
     "reduce_by_average",
 ]
 
 _EXIF_IFD, _EXPOSURE_TIME, _ISO = 0x8769, 33434, 34855
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong inside the block raises InvalidDataError with the file's name."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise InvalidDataError(f"{path}: too large ({error or 'out of memory'}); reduce the image") from error
+    except Exception as error:  # Pillow's readers raise errors of many families
+        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """Return the array of an ``.npy`` file.
+
+    Raises:
+        InvalidDataError: If it holds anything else, or less than its header says.
+    """
+    try:
+        # A map of the file: a header can't make it reserve memory that the file doesn't fill.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive, not one array")
+        return np.array(array)
+    except Exception as error:  # numpy's reader of headers raises errors of many families
+        raise InvalidDataError(f"{path}: not a readable array ({error}); restore the file") from error
 
 
 def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
@@ -36,14 +68,11 @@ def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
     Raises:
         InvalidDataError: If the file is not an image.
     """
-    try:
-        with Image.open(path) as image:
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            # Pillow reads a whole PNG to find its EXIF; photos with exposure tags are JPEG or TIFF.
-            exposure = _exposure(image) if image.format in ("JPEG", "MPO", "TIFF") else None
-            return image.size, has_alpha, exposure
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+    with open_image(path) as image:
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        # Pillow reads a whole PNG to find its EXIF; photos with exposure tags are JPEG or TIFF.
+        exposure = _exposure(image) if image.format in ("JPEG", "MPO", "TIFF") else None
+        return image.size, has_alpha, exposure
 
 
 def load_image(frame: Frame) -> np.ndarray:
@@ -111,10 +140,7 @@ def load_depth(frame: Frame) -> np.ndarray | None:
         return None
     path = frame.depth_path
     if path.suffix == ".npy":
-        try:
-            stored = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InvalidDataError(f"{path}: not a readable array ({error}); restore the file") from error
+        stored = load_npy(path)
         stored = stored[..., 0] if stored.ndim == 3 else stored
     else:
         stored = _array(path)
@@ -163,28 +189,22 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _array(path: Path, colour: bool = False) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):
-                return np.asarray(image).astype(np.uint16)
-            if image.mode == "I" and colour:
-                return np.asarray(image).clip(0, 65535).astype(np.uint16)
-            if not colour:
-                return np.asarray(image)
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+    with open_image(path) as image:
+        if image.mode.startswith("I;16"):
+            return np.asarray(image).astype(np.uint16)
+        if image.mode == "I" and colour:
+            return np.asarray(image).clip(0, 65535).astype(np.uint16)
+        if not colour:
+            return np.asarray(image)
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
 
 
 def _grey(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return np.where(np.asarray(image) > 0, 255, 0)
-            return np.asarray(image.convert("L"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+    with open_image(path) as image:
+        if image.mode.startswith("I"):
+            return np.where(np.asarray(image) > 0, 255, 0)
+        return np.asarray(image.convert("L"))
 
 
 def _fit(pixels: np.ndarray, frame: Frame, path: Path) -> np.ndarray:

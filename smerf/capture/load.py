@@ -16,7 +16,6 @@ from smerf.capture.bounds import choose_near
 from smerf.capture.downscale import Photo, choose_photos
 from smerf.capture.normalise import METHODS, apply_similarity, choose_similarity, find_outliers
 from smerf.capture.readers import Source, SourceFrame, read_source
-from smerf.capture.readers.source import default_split
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.errors import InvalidDataError, UsageError
 
@@ -24,6 +23,7 @@ __all__ = ["fingerprint", "load_capture"]
 
 _LOG = logging.getLogger("smerf")
 _NAMES_SHOWN = 5
+_TEST_EVERY = 8
 
 
 def load_capture(
@@ -66,7 +66,7 @@ def load_capture(
     source = read_source(Path(path))
     _check_names(source)
     photos = choose_photos(source, max_side=max_side, downscale=downscale)
-    frames = default_split(_with_photos(source, photos))
+    frames = _default_split(_with_photos(source, photos))
     frames = [frame for frame in frames if frame.split != "unused"]
     if not any(frame.split == "train" for frame in frames):
         if len(frames) > 1 or not frames or frames[0].split is None:
@@ -214,3 +214,14 @@ def _bounds(
             "them so that 0 <= near < far"
         )
     return float(near), float(far)
+
+
+def _default_split(frames: list[SourceFrame]) -> list[SourceFrame]:
+    """Sort by name and hold out every 8th frame, starting with the first, where the data names no split."""
+    if any(frame.split is not None for frame in frames):
+        return frames
+    ordered = sorted(frames, key=lambda frame: frame.name)
+    return [
+        replace(frame, split="test" if index % _TEST_EVERY == 0 else "train")
+        for index, frame in enumerate(ordered)
+    ]

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Camera", "Capture", "Frame", "Intrinsics", "Similarity"]
+__all__ = ["Camera", "Capture", "Frame", "Intrinsics", "Similarity", "intrinsics_fault"]
+
+_COEFFICIENTS = {"PINHOLE": (0,), "OPENCV": (0, 4), "FULL_OPENCV": (0, 8), "OPENCV_FISHEYE": (0, 4)}
+_MAX_SIZE = 65_535
+_FIELD_OF_VIEW = (1.0, 179.0)
+"""Degrees, along the wider axis; outside, the focal length belongs to another image or unit."""
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """One lens: size and focal length in pixels, and its distortion.
+    """Intrinsics of a camera: size and focal length in pixels, and its distortion.
 
     ``model`` is ``PINHOLE``, ``OPENCV`` (k1 k2 p1 p2), ``FULL_OPENCV`` (k1 k2 p1 p2 k3 k4 k5 k6) or
     ``OPENCV_FISHEYE`` (k1 k2 k3 k4); ``distortion`` holds the coefficients in that order.
@@ -32,9 +37,31 @@ class Intrinsics:
     distortion: tuple[float, ...] = ()
 
 
+def intrinsics_fault(lens: Intrinsics) -> str | None:
+    """Return what is impossible about intrinsics, or ``None``."""
+    if lens.model not in _COEFFICIENTS or len(lens.distortion) not in _COEFFICIENTS[lens.model]:
+        return f"model {lens.model} with {len(lens.distortion)} distortion coefficients is not known"
+    numbers = (lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion)
+    if not np.all(np.isfinite(numbers)) or min(lens.fx, lens.fy) <= 0:
+        return f"focal length {lens.fx}, {lens.fy}, centre {lens.cx}, {lens.cy} and distortion " + (
+            f"{lens.distortion}: focal lengths must be positive, all values finite"
+        )
+    if not (0 < lens.width <= _MAX_SIZE and 0 < lens.height <= _MAX_SIZE):
+        return f"size {lens.width}x{lens.height}: expected 1 to {_MAX_SIZE} pixels"
+    reach = max(lens.width / lens.fx, lens.height / lens.fy)
+    field = float(np.degrees(reach if lens.model == "OPENCV_FISHEYE" else 2.0 * np.arctan(0.5 * reach)))
+    low, high = _FIELD_OF_VIEW
+    if field < low or (field > high and lens.model != "OPENCV_FISHEYE"):
+        return (
+            f"focal length {lens.fx:g}, {lens.fy:g} for {lens.width}x{lens.height} pixels is a field of view of "
+            f"{field:.3g} degrees, expected {low:g} to {high:g}"
+        )
+    return None
+
+
 @dataclass(frozen=True)
 class Camera:
-    """A lens at a place. ``world_from_cam`` is 3x4 float64, OpenGL axes, in training space."""
+    """Intrinsics at a pose. ``world_from_cam`` is 3x4 float64, OpenGL axes, in training space."""
 
     intrinsics: Intrinsics
     world_from_cam: np.ndarray

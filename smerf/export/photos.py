@@ -1,4 +1,4 @@
-"""Small photos for a site: what each camera saw, to be laid over the picture.
+"""Small photos for a site: what each camera saw, to be laid over the rendered image.
 
 ``cameras.json`` of a site::
 
@@ -16,17 +16,15 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from smerf.capture.distortion import image_from_camera
+from smerf.capture.images import open_image
 from smerf.capture.types import Capture, Frame, Intrinsics
-from smerf.errors import InvalidDataError
 from smerf.scene.manifest import SceneCamera
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["CAMERAS_NAME", "PHOTO_BYTES", "site_cameras", "small_photo"]
 
@@ -35,7 +33,7 @@ PHOTO_BYTES = 1_500_000
 """What the photos of a site may take together."""
 _EDGES = (512, 400, 320, 256, 208, 160, 128)
 _QUALITY = 80
-_MOST_PHOTOS = 240
+_MAX_PHOTOS = 240
 _TRIED = 6
 
 
@@ -56,8 +54,8 @@ def site_cameras(cameras: Sequence[SceneCamera], capture: Capture | None) -> dic
         return {}
     frames = {frame.name: frame for frame in capture.frames} if capture else {}
     known = [index for index, entry in enumerate(cameras) if entry.name in frames]
-    if len(known) > _MOST_PHOTOS:
-        known = [known[i] for i in np.linspace(0, len(known) - 1, _MOST_PHOTOS).round().astype(int)]
+    if len(known) > _MAX_PHOTOS:
+        known = [known[i] for i in np.linspace(0, len(known) - 1, _MAX_PHOTOS).round().astype(int)]
     photos = _encode([frames[cameras[index].name] for index in known])
     names = {index: f"photos/{index:03d}.jpg" for index in known}
     entries: list[dict[str, Any]] = [
@@ -108,26 +106,19 @@ def small_photo(frame: Frame, edge: int) -> Image.Image:
     Raises:
         InvalidDataError: If the file is damaged.
     """
-    from PIL import Image
-
     lens = frame.camera.intrinsics
     scale = min(1.0, edge / max(lens.width, lens.height))
     width, height = max(1, round(lens.width * scale)), max(1, round(lens.height * scale))
-    try:
-        with Image.open(frame.image_path) as image:
-            full = image.size
-            image.draft("RGB", (2 * width, 2 * height))
-            # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
-            share = (lens.width * frame.downscale / full[0], lens.height * frame.downscale / full[1])
-            box = tuple(min(1.0, part) * size for part, size in zip(share, image.size))
-            pixels = image.convert("RGBA" if _has_alpha(image) else "RGB")
-            if pixels.mode == "RGBA":
-                pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
-            small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(
-            f"{frame.image_path}: not a readable image ({error}); restore the file"
-        ) from error
+    with open_image(frame.image_path) as image:
+        full = image.size
+        image.draft("RGB", (2 * width, 2 * height))
+        # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
+        used = (lens.width * frame.downscale / full[0], lens.height * frame.downscale / full[1])
+        box = tuple(min(1.0, part) * size for part, size in zip(used, image.size))
+        pixels = image.convert("RGBA" if _has_alpha(image) else "RGB")
+        if pixels.mode == "RGBA":
+            pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
+        small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
     if lens.distortion or lens.model == "OPENCV_FISHEYE":
         small = Image.fromarray(_straighten(np.asarray(small), lens))
     return small

@@ -194,9 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
     def end_headers(self) -> None:
         """Add what keeps other pages out of every answer."""
         others = f" {self.allow_origin}" if self.allow_origin else ""
-        # Pages of one file hold their scripts, and viewers start workers and WebAssembly of their own.
+        # A page of one file holds its scripts; what all of them are kept from is any other host.
         policy = (
-            "default-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
+            "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
             f"form-action 'self'; frame-ancestors 'self'{others}"
         )
         self.send_header("Content-Security-Policy", policy)

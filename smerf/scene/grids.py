@@ -19,7 +19,7 @@ _MAX_ATLAS_EDGE = 2048
 """Largest 3-D texture edge that every WebGL2 device offers."""
 
 _ATLAS_WASTE = 0.03
-"""Share of unused slots that is accepted for an atlas without extremely long edges."""
+"""Fraction of unused slots that is accepted for an atlas without extremely long edges."""
 
 
 def max_pool(occupied: np.ndarray, factor: int) -> np.ndarray:

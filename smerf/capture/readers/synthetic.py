@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smerf.capture.readers.nerfstudio import parse_frames, read_number
-from smerf.capture.readers.source import Source, read_json
+from smerf.capture.readers.nerfstudio import parse_frames, read_json, read_number
+from smerf.capture.readers.source import Source
 from smerf.errors import InvalidDataError
 
 __all__ = ["find_synthetic", "read_synthetic"]
