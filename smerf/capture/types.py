@@ -15,6 +15,7 @@ __all__ = ["Camera", "Capture", "Frame", "Intrinsics", "Similarity", "intrinsics
 
 _COEFFICIENTS = {"PINHOLE": (0,), "OPENCV": (0, 4), "FULL_OPENCV": (0, 8), "OPENCV_FISHEYE": (0, 4)}
 _MAX_SIZE = 65_535
+_MAX_NUMBER = 1e7  # the longest focal length that the field of view allows is below it
 _FIELD_OF_VIEW = (1.0, 179.0)
 """Degrees, along the wider axis; outside, the focal length belongs to another image or unit."""
 
@@ -42,9 +43,10 @@ def intrinsics_fault(lens: Intrinsics) -> str | None:
     if lens.model not in _COEFFICIENTS or len(lens.distortion) not in _COEFFICIENTS[lens.model]:
         return f"model {lens.model} with {len(lens.distortion)} distortion coefficients is not known"
     numbers = (lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion)
-    if not np.all(np.isfinite(numbers)) or min(lens.fx, lens.fy) <= 0:
-        return f"focal length {lens.fx}, {lens.fy}, centre {lens.cx}, {lens.cy} and distortion " + (
-            f"{lens.distortion}: focal lengths must be positive, all values finite"
+    if not all(abs(value) <= _MAX_NUMBER for value in numbers) or min(lens.fx, lens.fy) <= 0:
+        return (
+            f"focal length {lens.fx:g}, {lens.fy:g}, centre {lens.cx:g}, {lens.cy:g}, distortion {lens.distortion}: "
+            f"expected positive focal lengths and values up to {_MAX_NUMBER:g}"
         )
     if not (0 < lens.width <= _MAX_SIZE and 0 < lens.height <= _MAX_SIZE):
         return f"size {lens.width}x{lens.height}: expected 1 to {_MAX_SIZE} pixels"

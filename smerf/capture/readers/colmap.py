@@ -141,7 +141,8 @@ def read_points(model: Path) -> np.ndarray:
     if path.suffix == ".txt":
         for line in _lines(path):
             with _faults(path, line):
-                points.append([float(word) for word in line.split()[1:4]])
+                x, y, z = line.split()[1:4]
+                points.append((float(x), float(y), float(z)))
     else:
         reader = _Binary(path)
         for _ in range(reader.take("Q")[0]):

@@ -88,7 +88,7 @@ def make_intrinsics(
     path: Path,
 ) -> Intrinsics:
     """Build intrinsics with the simplest model that holds the coefficients, or raise ``InvalidDataError``."""
-    if not np.all(np.isfinite(size)):
+    if not all(abs(value) < _MAX_COORDINATE for value in size):
         raise InvalidDataError(f"{path}: a camera has the size {size}; correct it")
     if model != "OPENCV_FISHEYE" and not any(distortion):
         model, distortion = "PINHOLE", ()
