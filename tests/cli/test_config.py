@@ -92,7 +92,7 @@ def test_an_unknown_key_in_the_file_names_file_key_and_nearest(tmp_path):
     values = to_dict(make_config())
     values["student"]["grid"]["size"] = [1]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(InvalidDataError, match=r"config\.yaml: unknown key student\.grid\.size; .*'sizes'"):
+    with pytest.raises(InvalidDataError, match=r"config\.yaml: no key student\.grid\.size; .*'sizes'"):
         load_config(tmp_path / "config.yaml")
 
 
