@@ -61,8 +61,8 @@ def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
     unlike = sum(_unlikeness(poses[:, :, column]) for column in (2, 3))
     tilt = np.abs(poses[:, 2, 0])
     best = frames[int((unlike + _LEVEL_WEIGHT * tilt).argmin())].camera
-    lens = best.intrinsics
-    fov = float(np.degrees(2.0 * np.arctan(0.5 * lens.height / lens.fy)))
+    intrinsics = best.intrinsics
+    fov = float(np.degrees(2.0 * np.arctan(0.5 * intrinsics.height / intrinsics.fy)))
     return StartCamera(best.world_from_cam, fov)
 
 

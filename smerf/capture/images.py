@@ -122,10 +122,10 @@ def load_mask(frame: Frame) -> np.ndarray | None:
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     if factor is not None:
         return used.reshape(height, factor, width, factor).all(axis=(1, 3))
-    share = Image.fromarray(np.where(used, 1.0, 0.0).astype(np.float32)).resize(
+    fraction = Image.fromarray(np.where(used, 1.0, 0.0).astype(np.float32)).resize(
         (width, height), Image.Resampling.BOX
     )
-    return np.asarray(share) > 0.999
+    return np.asarray(fraction) > 0.999
 
 
 def load_depth(frame: Frame) -> np.ndarray | None:

@@ -109,12 +109,12 @@ def load_capture(
 def fingerprint(capture: Capture) -> str:
     """Return a SHA-256 that changes when anything that training sees does.
 
-    That is: files and their sizes, masks, depth, poses, lenses, exposure, split, near and far. Times of files
+    That is: files and their sizes, masks, depth, poses, intrinsics, exposure, split, near and far. Times of files
     and the folder's own place do not count, so that a copied capture still resumes.
     """
     digest = hashlib.sha256()
     for frame in capture.frames:
-        lens = frame.camera.intrinsics
+        intrinsics = frame.camera.intrinsics
         files = [
             [
                 Path(os.path.relpath(path, capture.root)).as_posix(),
@@ -123,15 +123,23 @@ def fingerprint(capture: Capture) -> str:
             for path in (frame.image_path, frame.mask_path, frame.depth_path)
             if path is not None
         ]
-        numbers = [lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion, frame.depth_scale, frame.exposure]
+        numbers = [
+            intrinsics.fx,
+            intrinsics.fy,
+            intrinsics.cx,
+            intrinsics.cy,
+            *intrinsics.distortion,
+            frame.depth_scale,
+            frame.exposure,
+        ]
         pose = np.round(frame.camera.world_from_cam, 9) + 0.0  # below this, linear algebra differs by machine
         stated = [
             frame.name,
             frame.split,
             files,
-            lens.model,
-            lens.width,
-            lens.height,
+            intrinsics.model,
+            intrinsics.width,
+            intrinsics.height,
             frame.downscale,
             numbers,
         ]

@@ -60,12 +60,12 @@ def pixel_rays(camera: Camera, pixels: np.ndarray | None = None) -> tuple[np.nda
 
 def pixel_directions(camera: Camera) -> np.ndarray:
     """Return the directions of ``pixel_rays`` for every pixel (H * W, 3), float32; alone they are much faster."""
-    lens = camera.intrinsics
-    columns, rows = np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5
-    if lens.model != "OPENCV_FISHEYE" and not any(lens.distortion):
+    intrinsics = camera.intrinsics
+    columns, rows = np.arange(intrinsics.width) + 0.5, np.arange(intrinsics.height) + 0.5
+    if intrinsics.model != "OPENCV_FISHEYE" and not any(intrinsics.distortion):
         right, up, back = camera.world_from_cam[:3, :3].astype(np.float64).T
-        lines = ((lens.cy - rows) / lens.fy)[:, None] * up - back
-        directions = lines[:, None] + ((columns - lens.cx) / lens.fx)[:, None] * right
+        lines = ((intrinsics.cy - rows) / intrinsics.fy)[:, None] * up - back
+        directions = lines[:, None] + ((columns - intrinsics.cx) / intrinsics.fx)[:, None] * right
     else:
         points = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
         directions = _gl_directions(camera, points) @ camera.world_from_cam[:3, :3].T
@@ -82,7 +82,7 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Returns:
         Image points (N, 2) in pixels with (0, 0) at the outer corner of the first pixel, and depths (N,),
         both float64. Depth is the t of ``pixel_rays``: along the optical axis (negative behind the camera),
-        for fisheye lenses the distance. Image points are NaN where the lens cannot see the point.
+        for fisheye cameras the distance. Image points are NaN where the camera cannot see the point.
     """
     rotation, centre = camera.world_from_cam[:3, :3], camera.world_from_cam[:3, 3]
     local = ((np.asarray(points, np.float64).reshape(-1, 3) - centre) @ rotation) * _GL_FROM_CV

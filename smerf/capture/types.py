@@ -38,25 +38,28 @@ class Intrinsics:
     distortion: tuple[float, ...] = ()
 
 
-def intrinsics_fault(lens: Intrinsics) -> str | None:
+def intrinsics_fault(intrinsics: Intrinsics) -> str | None:
     """Return what is impossible about intrinsics, or ``None``."""
-    if lens.model not in _COEFFICIENTS or len(lens.distortion) not in _COEFFICIENTS[lens.model]:
-        return f"model {lens.model} with {len(lens.distortion)} distortion coefficients is not known"
-    numbers = (lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion)
-    if not all(abs(value) <= _MAX_NUMBER for value in numbers) or min(lens.fx, lens.fy) <= 0:
+    model, distortion = intrinsics.model, intrinsics.distortion
+    width, height = intrinsics.width, intrinsics.height
+    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+    if len(distortion) not in _COEFFICIENTS.get(model, ()):
+        return f"model {model} with {len(distortion)} distortion coefficients is not known"
+    if not all(abs(value) <= _MAX_NUMBER for value in (fx, fy, cx, cy, *distortion)) or min(fx, fy) <= 0:
         return (
-            f"focal length {lens.fx:g}, {lens.fy:g}, centre {lens.cx:g}, {lens.cy:g}, distortion {lens.distortion}: "
+            f"focal length {fx:g}, {fy:g}, centre {cx:g}, {cy:g}, distortion {distortion}: "
             f"expected positive focal lengths and values up to {_MAX_NUMBER:g}"
         )
-    if not (0 < lens.width <= _MAX_SIZE and 0 < lens.height <= _MAX_SIZE):
-        return f"size {lens.width}x{lens.height}: expected 1 to {_MAX_SIZE} pixels"
-    reach = max(lens.width / lens.fx, lens.height / lens.fy)
-    field = float(np.degrees(reach if lens.model == "OPENCV_FISHEYE" else 2.0 * np.arctan(0.5 * reach)))
+    if not (0 < width <= _MAX_SIZE and 0 < height <= _MAX_SIZE):
+        return f"size {width}x{height}: expected 1 to {_MAX_SIZE} pixels"
+    is_fisheye = model == "OPENCV_FISHEYE"
+    reach = max(width / fx, height / fy)
+    field = float(np.degrees(reach if is_fisheye else 2.0 * np.arctan(0.5 * reach)))
     low, high = _FIELD_OF_VIEW
-    if field < low or (field > high and lens.model != "OPENCV_FISHEYE"):
+    if field < low or (field > high and not is_fisheye):
         return (
-            f"focal length {lens.fx:g}, {lens.fy:g} for {lens.width}x{lens.height} pixels is a field of view of "
-            f"{field:.3g} degrees, expected {low:g} to {high:g}"
+            f"focal length {fx:g}, {fy:g} for {width}x{height} pixels is a field of view of {field:.3g} degrees, "
+            f"expected {low:g} to {high:g}"
         )
     return None
 

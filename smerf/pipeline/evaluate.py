@@ -101,7 +101,7 @@ def _measure(
 
     from smerf.capture import load_mask
     from smerf.evaluation.metrics import image_metrics
-    from smerf.evaluation.pictures import save_pictures
+    from smerf.evaluation.report_images import save_report_images
 
     prediction = np.asarray(render(frame.camera), dtype=np.float32)
     if not np.isfinite(prediction).all():
@@ -110,7 +110,7 @@ def _measure(
             f"Delete {run.folder(stage)} and train again with a lower learning rate (--set)"
         )
     truth, mask = truth_of(frame, capture), load_mask(frame)
-    save_pictures(run.path / "report", stage, view_file(frame.name), prediction, truth)
+    save_report_images(run.path / "report", stage, view_file(frame.name), prediction, truth)
     varies = len({other.exposure for other in capture.frames}) > 1
     return prediction, image_metrics(prediction, truth, mask, colour_corrected=varies)
 

@@ -101,11 +101,11 @@ def fit_camera(camera: Camera, width: int, height: int) -> Camera:
 
     Pixels that were square stay square, and the axis that is tighter keeps its field of view.
     """
-    lens = camera.intrinsics
-    scale = max(width / lens.width, height / lens.height)
-    cx = width / 2 + (lens.cx - lens.width / 2) * scale
-    cy = height / 2 + (lens.cy - lens.height / 2) * scale
-    fitted = Intrinsics("PINHOLE", width, height, lens.fx * scale, lens.fy * scale, cx, cy)
+    intrinsics = camera.intrinsics
+    scale = max(width / intrinsics.width, height / intrinsics.height)
+    cx = width / 2 + (intrinsics.cx - intrinsics.width / 2) * scale
+    cy = height / 2 + (intrinsics.cy - intrinsics.height / 2) * scale
+    fitted = Intrinsics("PINHOLE", width, height, intrinsics.fx * scale, intrinsics.fy * scale, cx, cy)
     return replace(camera, intrinsics=fitted)
 
 

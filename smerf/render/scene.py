@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from smerf.capture.types import Camera
-from smerf.render.camera import MarchOptions
 from smerf.render.march import render_camera
 from smerf.scene import read
 from smerf.scene.types import BakedScene
@@ -16,21 +12,9 @@ __all__ = ["RenderableScene", "load_scene", "renderable"]
 
 
 class RenderableScene(BakedScene):
-    """A ``BakedScene`` with ``render``."""
+    """A ``BakedScene`` that renders cameras: ``scene.render(camera)`` is ``render_camera(scene, camera)``."""
 
-    def render(
-        self,
-        camera: Camera,
-        near: float | None = None,
-        background: tuple[float, float, float] | None = None,
-        options: MarchOptions | None = None,
-        k: int | None = None,
-    ) -> np.ndarray:
-        """Render one camera: (H, W, 3) float32 in [0, 1].
-
-        Arguments are those of ``smerf.render.reference.render_camera``.
-        """
-        return render_camera(self, camera, near, background, options, k)
+    render = render_camera
 
 
 def renderable(scene: BakedScene) -> RenderableScene:

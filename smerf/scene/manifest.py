@@ -201,18 +201,18 @@ class _Fields:
 
 def _parse_camera(value: Any, where: str) -> SceneCamera:
     entry = _Fields(value, where)
-    lens = _Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
-    width, height = lens.number("width"), lens.number("height")
+    values = _Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
+    width, height = values.number("width"), values.number("height")
     if width != int(width) or height != int(height) or min(width, height) < 1:
         raise InvalidDataError(f"{where}: 'width' and 'height' must be whole and positive")
-    distortion = lens.value.get("distortion", [])
+    distortion = values.value.get("distortion", [])
     count = len(distortion) if isinstance(distortion, list) else 0
     intrinsics = Intrinsics(
-        model=lens.text("model"),
+        model=values.text("model"),
         width=int(width),
         height=int(height),
-        **{key: lens.number(key) for key in ("fx", "fy", "cx", "cy")},
-        distortion=tuple(lens.array("distortion", (count,)).tolist()) if count else (),
+        **{key: values.number(key) for key in ("fx", "fy", "cx", "cy")},
+        distortion=tuple(values.array("distortion", (count,)).tolist()) if count else (),
     )
     fault = intrinsics_fault(intrinsics)
     if fault:

@@ -234,6 +234,6 @@ def test_a_single_file_opens_without_a_server(run, browser, tmp_path):
     scene = load_scene(folder / "baked")
     camera = comparison.at_size(comparison.choose_cameras(scene, 1)[0].camera, *SIZE)
     wanted = comparison.to_bytes(native.render_camera(scene, camera))
-    assert comparison.compare(page.draw(camera), wanted).share_within >= 0.99
+    assert comparison.compare(page.draw(camera), wanted).fraction_within >= 0.99
     assert page.errors == []
     page.page.close()

@@ -93,10 +93,10 @@ def make_intrinsics(
     if model != "OPENCV_FISHEYE" and not any(distortion):
         model, distortion = "PINHOLE", ()
     numbers = [float(value) for value in (*focal, *centre)]
-    lens = Intrinsics(
+    intrinsics = Intrinsics(
         model, int(size[0]), int(size[1]), *numbers, tuple(float(value) for value in distortion)
     )
-    fault = intrinsics_fault(lens)
+    fault = intrinsics_fault(intrinsics)
     if fault:
         raise InvalidDataError(f"{path}: a camera is impossible: {fault}; correct it or remove its frames")
-    return lens
+    return intrinsics
