@@ -43,7 +43,7 @@ from smerf.scene.write import write_scene
 
 CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 TOLERANCE = 2
-SHARE_WITHIN = 0.99
+FRACTION_WITHIN = 0.99
 DRAW = """async ([matrix, fov, lens]) => {
   await smerf.setCamera(matrix, fov, lens);
   return document.querySelector("canvas").toDataURL();
@@ -253,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(records, indent=1))
     shares = [record[f"{peer}_within_2"] for record in records for peer in ("reference", "native")]
-    return 0 if min(shares) >= SHARE_WITHIN and not errors else 1
+    return 0 if min(shares) >= FRACTION_WITHIN and not errors else 1
 
 
 if __name__ == "__main__":

@@ -115,15 +115,15 @@ def _headline(stages: dict[str, dict[str, Any]]) -> str:
 def _views(stages: dict[str, dict[str, Any]], views: dict[str, str], images: Path) -> str:
     rows = []
     for file, name in views.items():
-        photo = _figure(images / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")
+        photo = _image(images / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")
         cells = [f"<div>{photo}</div>"]
         for stage, summary in stages.items():
             figures = summary.get("per_image", {}).get(name, {})
             keys = [key for key in ("psnr", "ssim") if _is_number(figures.get(key))]
             text = ", ".join(f"{_HEADINGS[key][0]} {_figure(key, figures)}" for key in keys)
-            rendered = _figure(images / stage / f"{file}.jpg", stage, f"{stage}, {name}", text)
+            rendered = _image(images / stage / f"{file}.jpg", stage, f"{stage}, {name}", text)
             error = images / f"{stage}_error" / f"{file}.jpg"
-            difference = _figure(error, f"{stage} error", f"error of {stage}, {name}", "")
+            difference = _image(error, f"{stage} error", f"error of {stage}, {name}", "")
             cells.append(f"<div>{rendered}{difference}</div>")
         rows.append(f"<article><h3>{escape(name)}</h3><div class=row>{''.join(cells)}</div></article>")
     return f"<section><h2>Views</h2>{_legend()}{''.join(rows)}</section>"
@@ -139,7 +139,7 @@ def _legend() -> str:
     )
 
 
-def _figure(path: Path, label: str, description: str, figures: str) -> str:
+def _image(path: Path, label: str, description: str, figures: str) -> str:
     if path.is_file():
         data = base64.b64encode(path.read_bytes()).decode("ascii")
         image = f'<img loading="lazy" alt="{escape(description)}" src="data:image/jpeg;base64,{data}">'

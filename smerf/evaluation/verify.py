@@ -23,7 +23,7 @@ from smerf.scene import BakedScene, load_scene, verify_manifest
 from smerf.scene.manifest import MANIFEST_NAME
 
 __all__ = [
-    "SHARE_WITHIN",
+    "FRACTION_WITHIN",
     "TOLERANCE",
     "Difference",
     "Verification",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 TOLERANCE = 2
-SHARE_WITHIN = 0.999
+FRACTION_WITHIN = 0.999
 _AMPLIFICATION = 32
 _FIELD_DEGREES = 60.0
 
@@ -56,7 +56,7 @@ class Difference:
     @property
     def is_within(self) -> bool:
         """Whether enough pixels agree."""
-        return self.fraction_within >= SHARE_WITHIN
+        return self.fraction_within >= FRACTION_WITHIN
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Verification:
         return (
             f"{worst.viewer} differs from {worst.reference}: at camera {worst.camera} only "
             f"{100 * worst.fraction_within:.3f} % of the pixels agree within {TOLERANCE}/255 "
-            f"({100 * SHARE_WITHIN:.1f} % are needed)"
+            f"({100 * FRACTION_WITHIN:.1f} % are needed)"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Verification:
             "viewers": list(self.viewers),
             "size": list(self.size),
             "tolerance": TOLERANCE,
-            "share_needed": SHARE_WITHIN,
+            "share_needed": FRACTION_WITHIN,
             "hashes": {"checked": self.problems is not None, "problems": self.problems or []},
             "differences": [asdict(difference) for difference in self.differences],
         }
