@@ -3,7 +3,7 @@ can be edited.
 
 Sources: Sajjadi et al., "Scene Representation Transformer" (CVPR 2022) and "Object Scene Representation
 Transformer" (NeurIPS 2022). Letters throughout: B scenes, V views, H W image, T tokens, K slots, D slot width,
-R rays. Cameras of this family are pinholes with axes x right, y down, z forward.
+R rays. Cameras are those of ``smerf.capture`` (see ``smerf.objects.cameras``).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _LAZY = {
     "ObjectsConfig": "smerf.objects.config",
     "make_config": "smerf.objects.config",
     "Osrt": "smerf.objects.model.osrt",
-    "load_model": "smerf.objects.editing.store",
-    "save_model": "smerf.objects.editing.store",
-    "shipped_model": "smerf.objects.editing.store",
+    "load_model": "smerf.objects.model.store",
+    "save_model": "smerf.objects.model.store",
+    "shipped_model": "smerf.objects.model.store",
     "SceneSet": "smerf.objects.data.scenes",
     "load_scenes": "smerf.objects.data.scenes",
     "save_scenes": "smerf.objects.data.scenes",
