@@ -38,7 +38,11 @@ def make(operations=(), settings=("rays.slab_octaves=4",)):
             value.add_(0.1 * torch.randn_like(value))
     view = tiny_scenes(1)
     saved = SavedSlots(
-        torch.randn(4, 24), (resize_camera(view.camera(0, 0), (15, 18)),), model_digest(model), "", tuple(operations)
+        torch.randn(4, 24),
+        (resize_camera(view.camera(0, 0), (15, 18)),),
+        model_digest(model),
+        "",
+        tuple(operations),
     )
     return model, saved
 
