@@ -6,20 +6,7 @@ holds and stores them, ``batches`` samples from them.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-_LAZY = {
-    "SceneSet": "smerf.objects.data.scenes",
-    "load_scenes": "smerf.objects.data.scenes",
-    "save_scenes": "smerf.objects.data.scenes",
-    "generate_scenes": "smerf.objects.data.generate",
-    "generate_mesh_scenes": "smerf.objects.data.meshes",
-    "open_scenes": "smerf.objects.data.readers",
-    "open_views": "smerf.objects.data.readers",
-    "SceneBatch": "smerf.objects.data.batches",
-    "sample_batch": "smerf.objects.data.batches",
-}
+from smerf.engine.lazy import lazy_exports
 
 __all__ = [
     "SceneBatch",
@@ -33,9 +20,17 @@ __all__ = [
     "save_scenes",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a part on its first use."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "SceneSet": "scenes",
+        "load_scenes": "scenes",
+        "save_scenes": "scenes",
+        "generate_scenes": "generate",
+        "generate_mesh_scenes": "meshes",
+        "open_scenes": "readers",
+        "open_views": "readers",
+        "SceneBatch": "batches",
+        "sample_batch": "batches",
+    },
+)

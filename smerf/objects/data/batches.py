@@ -62,19 +62,11 @@ def sample_batch(
         raise InvalidDataError(
             f"scenes have {scenes.views} views, too few for {inputs} as input with targets={training.targets}"
         )
-    device = scenes.rgb.device
     first = inputs if training.targets == "others" else 0
-    order = torch.rand(len(which), scenes.views, generator=generator).argsort(1)
+    order, chosen = _sample_views_and_pixels(scenes, which, training, first, generator, contrast, rows)
+    which = which[rows].to(scenes.rgb.device)
     height, width = scenes.size
-    target_pixels = (scenes.views - first) * height * width
-    chosen = torch.randint(target_pixels, (len(which), training.rays), generator=generator)
-    guided = 0 if contrast is None else round(training.contrast * training.rays)
-    guide = torch.rand(len(which), guided, generator=generator) if guided else None
-
-    which, order, chosen = (x[rows].to(device) for x in (which, order, chosen))
-    if guide is not None and contrast is not None:
-        chosen[:, :guided] = _guided_pixels(contrast[which], order[:, first:], guide[rows].to(device))
-    scene, row_of = which[:, None], torch.arange(len(which), device=device)[:, None]
+    scene, row_of = which[:, None], torch.arange(len(which), device=which.device)[:, None]
     poses, fov_x = scenes.world_from_cam[scene, order], scenes.fov_x[scene, order]
     if frame == "reference":
         poses = to_reference_frame(poses)
@@ -90,6 +82,27 @@ def sample_batch(
         colours=scenes.rgb[scene, view, row, column].float() / 255.0,
         labels=scenes.seg[scene, view, row, column].long(),
     )
+
+
+def _sample_views_and_pixels(
+    scenes: SceneSet,
+    which: Tensor,
+    training: TrainingConfig,
+    first: int,
+    generator: torch.Generator,
+    contrast: Tensor | None,
+    rows: slice,
+) -> tuple[Tensor, Tensor]:
+    """Return the order of views (B, V), and pixels (B, R) counted over the views from ``first`` on."""
+    pixels = (scenes.views - first) * scenes.size[0] * scenes.size[1]
+    order = torch.rand(len(which), scenes.views, generator=generator).argsort(1)
+    chosen = torch.randint(pixels, (len(which), training.rays), generator=generator)
+    guided = 0 if contrast is None else round(training.contrast * training.rays)
+    u = torch.rand(len(which), guided, generator=generator) if guided else None
+    which, order, chosen = (x[rows].to(scenes.rgb.device) for x in (which, order, chosen))
+    if u is not None and contrast is not None:
+        chosen[:, :guided] = _guided_pixels(contrast[which], order[:, first:], u[rows].to(chosen.device))
+    return order, chosen
 
 
 def _guided_pixels(weights: Tensor, views: Tensor, u: Tensor) -> Tensor:

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-_LAZY = {
-    "SavedSlots": "smerf.objects.editing.slots",
-    "load_slots": "smerf.objects.editing.slots",
-    "save_slots": "smerf.objects.editing.slots",
-    "encode_views": "smerf.objects.editing.encode",
-    "apply_operations": "smerf.objects.editing.operations",
-    "SlotRenderer": "smerf.objects.editing.rendering",
-    "pack_scene": "smerf.objects.editing.pack",
-}
+from smerf.engine.lazy import lazy_exports
 
 __all__ = [
     "SavedSlots",
@@ -25,9 +14,15 @@ __all__ = [
     "save_slots",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a part on its first use."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "SavedSlots": "slots",
+        "load_slots": "slots",
+        "save_slots": "slots",
+        "encode_views": "encode",
+        "apply_operations": "operations",
+        "SlotRenderer": "rendering",
+        "pack_scene": "pack",
+    },
+)

@@ -4,17 +4,7 @@ files (``store``), and weights of the public implementation (``convert``).
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-_LAZY = {
-    "Osrt": "smerf.objects.model.osrt",
-    "load_model": "smerf.objects.model.store",
-    "save_model": "smerf.objects.model.store",
-    "shipped_model": "smerf.objects.model.store",
-    "model_digest": "smerf.objects.model.store",
-    "convert_weights": "smerf.objects.model.convert",
-}
+from smerf.engine.lazy import lazy_exports
 
 __all__ = [
     "Osrt",
@@ -25,9 +15,14 @@ __all__ = [
     "shipped_model",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a part on its first use."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Osrt": "osrt",
+        "load_model": "store",
+        "save_model": "store",
+        "shipped_model": "store",
+        "model_digest": "store",
+        "convert_weights": "convert",
+    },
+)

@@ -4,14 +4,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-_LAZY = {
-    "train_objects": "smerf.objects.training.stage",
-    "ObjectsTrainer": "smerf.objects.training.trainer",
-    "evaluate_scenes": "smerf.objects.training.evaluate",
-}
+from smerf.engine.lazy import lazy_exports
 
 __all__ = [
     "ObjectsTrainer",
@@ -19,9 +12,11 @@ __all__ = [
     "train_objects",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a part on its first use."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "train_objects": "stage",
+        "ObjectsTrainer": "trainer",
+        "evaluate_scenes": "evaluate",
+    },
+)
