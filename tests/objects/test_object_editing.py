@@ -216,3 +216,18 @@ def test_removing_an_object_of_the_shipped_model_leaves_the_rest_alone():
     change = (after.colour - before.colour).abs().amax(-1)
     assert change[inside].mean() > 0.1
     assert change[before.weights[..., slot] < 0.02].mean() < 0.02
+
+
+def test_the_shipped_model_gives_the_slots_and_images_that_it_gave():
+    model, _ = load_model(shipped_model())
+    scenes = tiny_scenes(3, seed=5, size=(24, 24))
+    move = {"op": "move", "slot": 1, "translate": [0.6, 0.1, 0.0], "turn": 20.0}
+    saved = saved_slots(model, scenes, move, {"op": "remove", "slot": 2})
+    first = [-0.7785, 1.25923, 1.81779, -0.93269, -1.06868, 0.04985]
+    assert saved.slots[1, :6].tolist() == pytest.approx(first, abs=1e-3)
+    view = SlotRenderer(model, saved).render(scenes.camera(0, 1), (40, 48))
+    pixels = [[0.59726, 0.58782, 0.58076], [0.60579, 0.58556, 0.58294], [0.37801, 0.44542, 0.36787]]
+    for (row, column), colour in zip(((20, 10), (25, 24), (30, 40)), pixels):
+        assert view.colour[row, column].tolist() == pytest.approx(colour, abs=1e-3)
+    assert view.colour.mean((0, 1)).tolist() == pytest.approx([0.52798, 0.5441, 0.51136], abs=1e-4)
+    assert view.weights.mean((0, 1)).tolist() == pytest.approx([0.8394, 0.06, 0.1006], abs=1e-3)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "objects"))
 
 from tiny_objects import tiny_model, tiny_scenes
 
+from smerf.capture.types import Camera
 from smerf.errors import UsageError
 from smerf.export.slot_site import export_slots
 from smerf.objects.cameras import look_at, make_camera, resize_camera
@@ -114,14 +115,12 @@ def test_a_model_that_thinks_in_its_first_camera_is_drawn_from_anywhere(visit, t
     export_slots(pack_scene(model, saved), tmp_path / "site")
     page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}&ui=0", size=(60, 60)).ready()
     assert agree(page.frame(), picture(model, saved).colour)
-    turned = SavedSlots(**{**vars(saved), "cam_pos": saved.cam_pos + torch.tensor([[0.4, 0.3, -0.2]])})
     matrix = np.eye(4)
-    right, down, forward = saved.cam_R[0].numpy()
-    matrix[:3] = np.stack([right, -down, -forward, turned.cam_pos[0].numpy()], -1)
+    matrix[:3] = saved.cameras[0].world_from_cam
+    matrix[:3, 3] += [0.4, 0.3, -0.2]
     page.set_camera(matrix, page.page.evaluate("smerf.getCamera().fovDegrees"))
-    wanted = SlotRenderer(model, saved).draw(
-        turned.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (SIZE[1], SIZE[0])
-    )
+    camera = Camera(saved.cameras[0].intrinsics, matrix[:3])
+    wanted = SlotRenderer(model, saved).render(camera, (SIZE[1], SIZE[0]))
     assert agree(page.frame(), wanted.colour)
 
 

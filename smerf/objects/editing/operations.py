@@ -67,7 +67,7 @@ class EditedScene:
 def rigid_transform(
     translate: Any = (0.0, 0.0, 0.0), turn: float = 0.0, centre: Any = (0.0, 0.0, 0.0)
 ) -> Tensor:
-    """Return the motion (4, 4) that turns by ``turn`` degrees about the vertical through ``centre``, then shifts."""
+    """Return the motion (4, 4) that rotates by ``turn`` degrees about the vertical through ``centre``, then shifts."""
     angle = math.radians(turn)
     motion = torch.eye(4, dtype=torch.float64)
     c, s = math.cos(angle), math.sin(angle)

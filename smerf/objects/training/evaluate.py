@@ -1,4 +1,4 @@
-"""Measuring a model on scenes that it has not seen."""
+"""Measuring a model on scenes that it was not trained on."""
 
 from __future__ import annotations
 
