@@ -1,9 +1,9 @@
 """The native passes as a back end of the teacher: answers to rays, and the losses and gradients of a batch.
 
 ``supports`` says which configurations they cover on a CPU; elsewhere the same is computed by PyTorch and the separate
-kernels. To be fast the passes leave out what hardly counts. A query of a trained teacher by PyTorch differs from theirs
-in a pixel's colour and in a ray's opacity by less than 0.02 in all but one of a thousand rays, and by less than 0.001 on
-average; the losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
+kernels. To be fast the passes leave out what hardly counts. The answers of a trained teacher then differ from
+PyTorch's, in a ray's colour and opacity, by less than 0.02 in 999 of 1000 rays, and by less than 0.001 on average; the
+losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
 """
 
 from __future__ import annotations
