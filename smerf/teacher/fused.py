@@ -1,9 +1,9 @@
 """The native passes as a back end of the teacher: answers to rays, and the losses and gradients of a batch.
 
 ``supports`` says which configurations they cover on a CPU; elsewhere the same is computed by PyTorch and the separate
-kernels. To be fast the passes leave out what hardly counts. The answers of a trained teacher then differ from
-PyTorch's, in a ray's colour and opacity, by less than 0.02 in 999 of 1000 rays, and by less than 0.001 on average; the
-losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
+kernels. To be fast the passes leave out what hardly counts. A trained teacher's answers then differ from PyTorch's by
+less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of that; the losses
+of a batch agree within 0.5 % and its gradients within 5 % (norm).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from smerf.teacher.samplers import CACHE_KEEP
 
 __all__ = ["FusedStep", "query", "supports", "supports_training"]
 
-# A ray ends where less light is left, and samples of less weight have no colour: beyond what a photo's byte shows.
+# What is left out, within the tolerances above. A ray ends where less light is left, and samples of less weight have no
+# colour: beyond what a photo's byte shows.
 _MIN_LIGHT = 1e-3
 _MIN_WEIGHT = 3e-4
 # Samples without colour and with less gradient of their raw density, times the rays of the batch, pass none on.

@@ -147,8 +147,8 @@ class TeacherTrainer:
             self.optimiser.restore(tensors, state["updates"])
         except (KeyError, RuntimeError) as error:
             raise InvalidDataError(
-                f"the teacher's checkpoint at step {state.get('step')} is of other settings or of an earlier "
-                f"version ({error}); delete the folder `checkpoints` to train from the start"
+                f"the teacher's checkpoint at step {state.get('step')} is of other settings; delete the folder "
+                "`checkpoints` beside the teacher to train from the start"
             ) from error
         if self.fused:
             self.fused.restored()

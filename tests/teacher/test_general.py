@@ -12,13 +12,12 @@ from ball import HEIGHT, WIDTH, make_capture
 from shrunk_teacher import make_trainer, shrunk
 
 from smerf.engine import memory
-from smerf.engine.settings import from_dict, to_dict
 from smerf.errors import UsageError
 from smerf.fields.grid_field import FieldConfig
 from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.kernels import HashSpec
 from smerf.teacher import load_teacher, stage, train_teacher
-from smerf.teacher.config import PRESETS, TeacherConfig
+from smerf.teacher.config import PRESETS
 
 EVERYTHING = {"appearance": 4, "refine_cameras": True}
 
@@ -99,11 +98,6 @@ def test_a_stopped_training_goes_on_exactly(capture, tmp_path, monkeypatch):
     assert all(torch.equal(value, wanted[name]) for name, value in parts.state_dict().items())
     first, second = (tmp_path / name / "transforms.json" for name in ("whole", "parts"))
     assert first.read_text() == second.read_text()
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_survive_yaml(preset):
-    assert from_dict(TeacherConfig, to_dict(PRESETS[preset])) == PRESETS[preset]
 
 
 def test_pixels_that_are_no_numbers_are_left_out(capture, monkeypatch):
