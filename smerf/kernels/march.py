@@ -1,7 +1,7 @@
 """March rays through a baked submodel natively: the face of ``cuda/include/smerf/march.h``.
 
 Works on numpy arrays and plain numbers, so that viewers and other stages can use it without torch; on a GPU, on
-torch tensors that lie there. The plain twin is ``smerf.render.reference``; ``smerf.render.native`` chooses between
+torch tensors that lie there. The plain reference is ``smerf.render.reference``; ``smerf.render.march`` chooses between
 the two.
 """
 
