@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from smerf.capture import load_capture
 from smerf.engine.checkpoint import latest_step
-from smerf.render import native
+from smerf.render import march as native
 from smerf.scene import load_scene
 
 ROOT = Path(__file__).resolve().parents[2]
