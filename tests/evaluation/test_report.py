@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from smerf.evaluation.report_images import ERROR_RANGE, colour_map, error_map, save_report_images
 from smerf.evaluation.report import ReportContext, write_report
+from smerf.evaluation.report_images import ERROR_RANGE, colour_map, error_map, save_report_images
 
 
 def make_run(folder, views=2):
