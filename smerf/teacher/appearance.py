@@ -67,6 +67,10 @@ class ExposureScales(nn.Module):
     each exposure; the one nearest to the median stays at one.
     """
 
+    exposures: Tensor
+    group: Tensor
+    is_free: Tensor
+
     def __init__(self, exposures: Tensor, kind: str) -> None:
         """Make factors for photos with relative ``exposures`` (N,)."""
         super().__init__()

@@ -2,8 +2,8 @@
 
 ``supports`` says which configurations they cover on a CPU; elsewhere the same is computed by PyTorch and the separate
 kernels. To be fast the passes leave out what hardly counts. A trained teacher's answers then differ from PyTorch's by
-less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of that; the losses
-of a batch agree within 0.5 % and its gradients within 5 % (norm).
+less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of that; the
+losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
 """
 
 from __future__ import annotations
