@@ -56,7 +56,7 @@ def relative_exposures(exposures: Sequence[float | None]) -> Tensor:
             f"teacher.exposure: {missing} of {len(exposures)} training photos have no exposure; add `exposure` "
             "(shutter seconds x ISO / 1000) to their frames, or set teacher.exposure=off"
         )
-    values = torch.tensor([float(value) for value in exposures], dtype=torch.float32)
+    values = torch.tensor([value for value in exposures if value is not None], dtype=torch.float32)
     return values / values.median()
 
 
