@@ -239,12 +239,14 @@ class RayGroup {
     float* const point[3] = {point_[0].data() + first, point_[1].data() + first, point_[2].data() + first};
     for (int i = 0; i < samples_; ++i) {
       const float middle = 0.5f * (t[i] + t[i + 1]);
-      const Vec3 p = {scale * (o[0] + middle * d[0]), scale * (o[1] + middle * d[1]), scale * (o[2] + middle * d[2])};
-      const Vec3 x = contract(p);
-      point[0][i] = 0.25f * (x.x + 2.0f);
-      point[1][i] = 0.25f * (x.y + 2.0f);
-      point[2][i] = 0.25f * (x.z + 2.0f);
-      const float m = larger(1.0f, max_abs(p));
+      const float x = scale * (o[0] + middle * d[0]), y = scale * (o[1] + middle * d[1]), z = scale * (o[2] + middle * d[2]);
+      // contract_flat() of contraction.h, written out: through the call the compiler rounds otherwise.
+      const float ax = fabsf(x), ay = fabsf(y), az = fabsf(z);
+      const float m = larger(1.0f, larger(ax, larger(ay, az))), inv = 1.0f / m, pull = 2.0f - inv;
+      const bool is_x = ax >= ay && ax >= az, is_y = !is_x && ay >= az;
+      point[0][i] = 0.25f * (x * inv * (is_x && m > 1.0f ? pull : 1.0f) + 2.0f);
+      point[1][i] = 0.25f * (y * inv * (is_y && m > 1.0f ? pull : 1.0f) + 2.0f);
+      point[2][i] = 0.25f * (z * inv * (!is_x && !is_y && m > 1.0f ? pull : 1.0f) + 2.0f);
       const float root = inverse_cube_root(m), root2 = root * root;
       radius_[first + i] = spread * middle * (m > 1.0f ? root2 * root2 : 1.0f);
     }

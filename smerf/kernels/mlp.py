@@ -216,6 +216,7 @@ class _RadianceHead(torch.autograd.Function):
             *common,
             up_density,
             up_colour,
-            *(tensor for tensor in (*grads, *scratch)),
+            *grads,
+            scratch,
         )
         return grads[2], None, grads[0], None, grads[1], None, None

@@ -20,10 +20,22 @@ SMERF_FN int largest_axis(const Vec3& p) {
 
 SMERF_FN float max_abs(const Vec3& p) { return larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z))); }
 
-// Without branches, so that loops over points vectorise.
 SMERF_FN Vec3 contract(const Vec3& p) {
-  const float ax = fabsf(p.x), ay = fabsf(p.y), az = fabsf(p.z);
-  const float m = larger(1.0f, larger(ax, larger(ay, az))), inv = 1.0f / m, pull = m > 1.0f ? 2.0f - inv : 1.0f;
+  const float m = max_abs(p);
+  if (!(m > 1.0f)) return p;
+  const float inv = 1.0f / m;
+  const int axis = largest_axis(p);
+  const float pull = 2.0f - inv;
+  Vec3 s = {p.x * inv, p.y * inv, p.z * inv};
+  if (axis == 0) s.x *= pull;
+  if (axis == 1) s.y *= pull;
+  if (axis == 2) s.z *= pull;
+  return s;
+}
+
+// The same without branches, for loops that vectorise over points. m: max(1, max_abs(p)).
+SMERF_FN Vec3 contract_flat(const Vec3& p, float m) {
+  const float ax = fabsf(p.x), ay = fabsf(p.y), az = fabsf(p.z), inv = 1.0f / m, pull = m > 1.0f ? 2.0f - inv : 1.0f;
   const bool is_x = ax >= ay && ax >= az, is_y = !is_x && ay >= az;
   return {p.x * inv * (is_x ? pull : 1.0f), p.y * inv * (is_y ? pull : 1.0f), p.z * inv * (is_x || is_y ? 1.0f : pull)};
 }

@@ -43,9 +43,10 @@ SMERF_FN void sample_ray(const CacheSampling& c, const float* origin, const floa
   }
   for (int k = 0; k < bins; ++k) {
     const float middle = 0.5f * (t[k] + t[k + 1]);
-    const Vec3 p = contract({c.scale * (origin[0] + middle * direction[0]), c.scale * (origin[1] + middle * direction[1]),
-                             c.scale * (origin[2] + middle * direction[2])});
-    cells[k] = cache_cell(0.25f * (p.x + 2.0f), 0.25f * (p.y + 2.0f), 0.25f * (p.z + 2.0f), c.resolution);
+    const Vec3 p = {c.scale * (origin[0] + middle * direction[0]), c.scale * (origin[1] + middle * direction[1]),
+                    c.scale * (origin[2] + middle * direction[2])};
+    const Vec3 x = contract_flat(p, larger(1.0f, max_abs(p)));
+    cells[k] = cache_cell(0.25f * (x.x + 2.0f), 0.25f * (x.y + 2.0f), 0.25f * (x.z + 2.0f), c.resolution);
   }
   for (int k = 0; k < bins; ++k) depth[k] = smaller(c.cap, c.cache[cells[k]] * (t[k + 1] - t[k]));
   float before = 0.0f;
