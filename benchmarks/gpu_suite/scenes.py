@@ -95,11 +95,11 @@ def _train(trainer, suite: Suite, most: int, curve) -> tuple[int, float, list[di
 
 
 def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
-    from smerf.teacher import save_teacher
+    from smerf.teacher import resolve_config, save_teacher
     from smerf.teacher.config import PRESETS
     from smerf.teacher.trainer import TeacherTrainer
 
-    config = PRESETS[suite.preset]
+    config = resolve_config(PRESETS[suite.preset], capture, "cuda", 1)
     torch.cuda.reset_peak_memory_stats(suite.device)
     trainer = TeacherTrainer(capture, config, str(suite.device))
     total, seconds, points = _train(

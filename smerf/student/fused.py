@@ -8,6 +8,7 @@ from torch import Tensor
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
+from smerf.kernels.types import Adam, LatticeNetworks, StudentLosses
 from smerf.student.backdrop import backdrop_features
 from smerf.student.config import StudentConfig
 from smerf.student.model import Student
@@ -32,7 +33,7 @@ class FusedParameters:
         return (
             config.parameterisation == "explicit"
             and config.sparsity_weight == 0.0
-            and StudentStep.fits(config.width, device)
+            and StudentStep.supports(config.width, device)
         )
 
     def adopt(self, grids: list[Grids]) -> None:
@@ -67,10 +68,12 @@ class FusedParameters:
         params = student.appearance.rows(0).detach()
         gradient = torch.zeros_like(params)
         losses, weights = self._step.run(
-            grids, self._states[0], given, params, gradient, width=config.width,
-            lattice_scale=float(student.partition.edge), step=step, lr=rate, tau=tau,
-            geometry_weight=geometry_weight, dssim_weight=config.dssim_weight,
-            distortion_weight=config.distortion_weight, backdrop=backdrop, least_gradient=_LEAST_GRADIENT,
+            grids, self._states[0], given,
+            LatticeNetworks(params, gradient, config.width, float(student.partition.edge)),
+            StudentLosses(
+                tau, geometry_weight, config.dssim_weight, config.distortion_weight, min_gradient=_LEAST_GRADIENT
+            ),
+            Adam(step, rate), backdrop,
         )  # fmt: skip
         student.appearance.add_gradient(0, gradient / max(1, len(batch.rays)))
         return losses, weights
