@@ -198,7 +198,7 @@ class StudentStep:
             lr: Learning rate of the logits.
             tau: Culling threshold, in alpha over one marching step.
             geometry_weight: Of the sum of |weight - teacher's weight|.
-            dssim_weight: Of (1 - SSIM) / 2 of patches of more than one ray (``smerf.student.patches``).
+            dssim_weight: Of (1 - SSIM) / 2 of patches of more than one ray (``smerf.student.losses``).
             distortion_weight: Of the distortion of rays that have ``s_edges`` (arXiv 2111.12077, equation 15).
             charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
             backdrop: Features (14,) of what lies behind everything, if anything does.

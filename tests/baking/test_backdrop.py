@@ -31,7 +31,7 @@ def spheres(tmp_path):
     student = make_student(Spheres(), noise=0.05)
     with torch.no_grad():
         # Without a view-dependent part what is drawn is the composite alone.
-        student.appearance.biases[2].fill_(-30.0)
+        student.networks[0].biases[2].fill_(-30.0)
     capture = make_capture(tmp_path)
     mark(student, capture)
     return student, capture

@@ -7,9 +7,8 @@ from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
 from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference.volume_render import ray_distortion
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
-from smerf.student.appearance import AppearanceLattice
-from smerf.student.exposure import expose
-from smerf.student.patches import patch_dissimilarity
+from smerf.student.appearance import AppearanceLattice, expose
+from smerf.student.losses import patch_dissimilarity
 
 SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
 RATE = 0.02
@@ -45,7 +44,7 @@ def make_rays(count=200, samples=20, seed=0, exposed=False, pixels=1, spread=Fal
 
 
 def make_network(lattice, width):
-    network = AppearanceLattice(1, lattice, width, torch.Generator().manual_seed(1))
+    network = AppearanceLattice(lattice, width, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -64,7 +63,7 @@ def by_autograd(grids, network, rays, tau, backdrop):
     if rays.log_exposure is not None:
         behind = expose(behind, rays.log_exposure[:, None])
     positions = (rays.origins - torch.tensor(SPEC.centre)) * 1.4
-    colour = features[:, :3] + network(behind, rays.directions, positions, 0)
+    colour = features[:, :3] + network(behind, rays.directions, positions)
     gap = (1.0 - rays.weights.sum(-1, keepdim=True)).clamp_min(0.0)
     truth = rays.colour + gap * rays.background
     error = colour - truth
@@ -82,7 +81,7 @@ def by_autograd(grids, network, rays, tau, backdrop):
 
 
 def take_step(grids, state, network, rays, tau, backdrop, step=1):
-    rows = network.rows(0).detach()
+    rows = network.rows().detach()
     gradient = torch.zeros_like(rows)
     losses, weights = StudentStep().run(
         grids, state, rays, rows, gradient, width=network.dims[1], lattice_scale=1.4, step=step, lr=RATE, tau=tau,

@@ -22,6 +22,8 @@ CENTRES = torch.tensor([[-0.2, 0.1, 0.0], [0.25, -0.15, 0.1], [0.05, 0.25, -0.2]
 RADII = torch.tensor([0.22, 0.16, 0.16])
 COLOURS = torch.tensor([[0.9, 0.2, 0.1], [0.1, 0.7, 0.3], [0.2, 0.3, 0.9]])
 WALL = 0.85
+EXPOSURES = (0.01, 0.02, 0.04, 0.02, 0.02)
+FACTORS = torch.tensor([0.5, 1.0, 1.6, 1.0, 1.0])[:, None].expand(5, 3)
 
 
 class Room:
@@ -53,6 +55,19 @@ class Room:
         weights = render_weights(self.density(points), edges)
         colour = self.colour(points, rays.directions[:, None].expand_as(points))
         return TeacherAnswer(edges, weights, (weights[..., None] * colour).sum(1))
+
+
+class ExposureTable:
+    """What three exposures make of the room's colours."""
+
+    def table(self):
+        return torch.tensor(EXPOSURES) / 0.02, FACTORS
+
+
+class ExposedRoom(Room):
+    """The room, photographed with three exposures."""
+
+    exposures, exposure = EXPOSURES, ExposureTable()
 
 
 def look_at(eye):
