@@ -348,7 +348,8 @@ class RayPool:
             return
         self._next = (state["next"] - sum(patches for _, patches in refills)) % self._patches
         for (rays, patches), before in zip(refills, states, strict=True):
-            generator.set_state(before)
+            # A copy is aligned as set_state reads it.
+            generator.set_state(before.clone())
             self.refill(rays)
             if self._refills[-1].patches != patches:
                 raise ValueError("the teacher answers differently than when the checkpoint was written")
