@@ -176,7 +176,9 @@ class StudentConfig:
         self._expect("initial_gate", abs(self.initial_gate) <= 7.0, "a number from -7 to 7")
         scale, fraction = self.submodel_scale, self.view_interpolation
         self._expect("submodel_scale", scale is None or 0.0 < scale < math.inf, "a number above 0")
-        self._expect("view_interpolation", fraction is None or 0.0 <= fraction <= 1.0, "a fraction from 0 to 1")
+        self._expect(
+            "view_interpolation", fraction is None or 0.0 <= fraction <= 1.0, "a fraction from 0 to 1"
+        )
         self._expect("rays", self.rays >= self.patch**2, f"at least one patch of {self.patch**2} rays")
         self._expect("pool", self.pool >= self.rays, f"at least the {self.rays} rays of a step")
         start = self.tau_ramp_start

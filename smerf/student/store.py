@@ -160,7 +160,9 @@ def load_student(folder: Path) -> Student:
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         found = values.get("format") if isinstance(values, dict) else values
-        raise InvalidDataError(f"{path}: has format {found!r}, this version reads {_FORMAT!r}; distil it again")
+        raise InvalidDataError(
+            f"{path}: has format {found!r}, this version reads {_FORMAT!r}; distil it again"
+        )
     try:
         student = _parse(values)
     except (KeyError, TypeError, ValueError, InvalidDataError) as error:

@@ -177,9 +177,7 @@ class StudentTrainer:
         self.optimizer = self.back_end(self.record, self.submodel)
         self._blocks = block_coordinates(grids)
         self._parameters = list(appearance.parameters())
-        self._adam = torch.optim.Adam(
-            self._parameters, lr=config.network_lr, betas=(0.9, 0.99), eps=1e-15
-        )
+        self._adam = torch.optim.Adam(self._parameters, lr=config.network_lr, betas=(0.9, 0.99), eps=1e-15)
 
     @property
     def _fraction(self) -> float:

@@ -190,8 +190,12 @@ def test_a_submodel_away_from_the_centre_reads_the_same():
     params = scene_params(student)
     points = random_points(5_000, reach=1.0)
     for k in range(2):
-        baked = bake_submodel(student.submodels[k].grids, student.submodels[k].occupied, params.params_to_sm[k], 0)
-        np.testing.assert_allclose(params.submodel_centre(k), student.submodels[k].grids.spec.centre, atol=1e-12)
+        baked = bake_submodel(
+            student.submodels[k].grids, student.submodels[k].occupied, params.params_to_sm[k], 0
+        )
+        np.testing.assert_allclose(
+            params.submodel_centre(k), student.submodels[k].grids.spec.centre, atol=1e-12
+        )
         voxels, _, alive = grid_read(student.submodels[k].grids, points)
         density, _, coarse = sample_assets(baked, params, points.double())
         assert torch.equal(torch.isfinite(density), alive) and alive.any()

@@ -132,7 +132,7 @@ def check_steps(make_rays, network, tau=0.0, backdrop=None):
         torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(weights, wanted_weights, rtol=1e-4, atol=1e-5)
         wanted_rows = torch.cat(
-            [p.grad.flatten(0, 3).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
+            [p.grad.flatten(0, 2).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
             -1,
         )
         torch.testing.assert_close(

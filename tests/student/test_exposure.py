@@ -11,6 +11,7 @@ from smerf.fields.ray_bank import camera_rays
 from smerf.scene import load_scene
 from smerf.student import distill, load_student
 
+
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exposed")

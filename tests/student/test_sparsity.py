@@ -57,7 +57,12 @@ def test_sparsity_thins_what_no_ray_needs(tmp_path):
 
 def test_gradients_are_clipped_module_by_module(tmp_path):
     config = replace(
-        CONFIG, parameterisation="hash", steps=3, sparsity_weight=0.01, sparsity_points=256, max_gradient_norm=1e-3
+        CONFIG,
+        parameterisation="hash",
+        steps=3,
+        sparsity_weight=0.01,
+        sparsity_points=256,
+        max_gradient_norm=1e-3,
     )
     trainer = start(tmp_path, config)
     trainer.advance()

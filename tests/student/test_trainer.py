@@ -51,7 +51,9 @@ def test_learning_rate_rises_then_decays_evenly_in_its_logarithm(tmp_path):
 
 
 def test_culling_threshold_follows_the_published_schedule(tmp_path):
-    trainer = schedule_of(tmp_path, steps=200_000, tau_start=5e-4, tau_end=5e-3, tau_ramp_start=0.4, tau_ramp_end=0.8)
+    trainer = schedule_of(
+        tmp_path, steps=200_000, tau_start=5e-4, tau_end=5e-3, tau_ramp_start=0.4, tau_ramp_end=0.8
+    )
     golden = {0: 0.0, 79_999: 0.0, 80_000: 5e-4, 100_000: 8.891397e-4, 120_000: 1.5811388e-3, 160_000: 5e-3}
     for trainer.step, wanted in (golden | {200_000: 5e-3}).items():
         assert trainer.tau() == pytest.approx(wanted, rel=1e-5)
