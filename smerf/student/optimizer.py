@@ -25,6 +25,7 @@ from smerf.kernels import (
     vertex_gradients_,
 )
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
+from smerf.kernels.types import Adam, LatticeNetworks, StudentLosses
 from smerf.kernels.vertices import block_coordinates
 from smerf.student.backdrop import backdrop_features
 from smerf.student.config import StudentConfig
@@ -123,7 +124,7 @@ class FusedOptimizer:
     @staticmethod
     def supports(config: StudentConfig, device: torch.device) -> bool:
         """Return whether the fused step covers a distillation of explicit grids on a device."""
-        return config.sparsity_weight == 0.0 and StudentStep.fits(config.width, device)
+        return config.sparsity_weight == 0.0 and StudentStep.supports(config.width, device)
 
     def step(self, given: StepRays, number: int, lr: float) -> StepResult:
         """Take the step; gradients are means over the batch."""
@@ -143,13 +144,20 @@ class FusedOptimizer:
         params = self._submodel.appearance.rows().detach()
         gradient = torch.zeros_like(params)
         losses, weights = self._step.run(
-            grids, self._state, rays, params, gradient, width=config.width,
-            lattice_scale=float(self._record.partition.edge), step=number, lr=lr, tau=given.tau,
-            geometry_weight=given.geometry_weight, dssim_weight=config.dssim_weight,
-            distortion_weight=config.distortion_weight,
-            backdrop=None if backdrop is None else backdrop_features(backdrop, grids.spec),
-            least_gradient=_MIN_GRADIENT,
-        )  # fmt: skip
+            grids,
+            self._state,
+            rays,
+            LatticeNetworks(params, gradient, config.width, float(self._record.partition.edge)),
+            StudentLosses(
+                given.tau,
+                given.geometry_weight,
+                config.dssim_weight,
+                config.distortion_weight,
+                min_gradient=_MIN_GRADIENT,
+            ),
+            Adam(number, lr),
+            None if backdrop is None else backdrop_features(backdrop, grids.spec),
+        )
         self._submodel.appearance.add_gradient(gradient / max(1, len(batch.rays)))
         colour, geometry, square, dssim, distortion = losses.unbind(-1)
         named = {"colour": colour, "geometry": geometry}

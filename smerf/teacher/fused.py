@@ -11,6 +11,7 @@ from smerf.fields.hash_field import RadianceField
 from smerf.fields.rays import Rays, Spacing
 from smerf.kernels import native
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
+from smerf.kernels.types import FieldGradients, FieldRays, TeacherLosses
 
 __all__ = ["FusedTrainer", "answer", "fused_field"]
 
@@ -31,11 +32,9 @@ def fused_field(
     exact: bool = False,
 ) -> FusedField | None:
     """Return a radiance field as the native passes read it, or None where they don't cover it."""
-    if native.load_cpu() is None or field.table.device.type != "cpu" or field.table.dtype != torch.float32:
+    if field.table.device.type != "cpu" or field.table.dtype != torch.float32:
         return None
-    if not spacing.linear and (spacing.power, spacing.scale) != (-1.5, 2.0):
-        return None
-    if not FusedField.fits(field.density_dims, field.colour_dims, samples):
+    if not FusedField.supports(field.density_dims, field.colour_dims, spacing, samples):
         return None
     return FusedField(
         field.grid,
@@ -63,7 +62,7 @@ def answer(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return metric edges, weights and colours over black without gradient, or None where no kernel covers it."""
     fused = fused_field(field, spacing, scale, s_edges.shape[1] - 1, cache)
-    return None if fused is None else fused.query(rays.origins, rays.directions, rays.radii, s_edges)
+    return None if fused is None else fused.query(FieldRays(**vars(rays), s_edges=s_edges))
 
 
 class FusedTrainer:
@@ -109,12 +108,10 @@ class FusedTrainer:
         table, density, colour = self._gradients
         density.zero_()
         colour.zero_()
-        fused = replace(self.fused, recheck=_RECHECK, draw=draw, half_table=self.half_table)
+        fused = replace(self.fused, recheck=_RECHECK, step=draw, half_table=self.half_table)
         self._pass.run(
-            fused, rays.origins, rays.directions, rays.radii, s_edges, truth, background,
-            grad_table=table, grad_density=density, grad_colour=colour, cache=self.cache,
-            distortion_weight=distortion_weight, opacity_weight=opacity_weight, near_distance=near_distance,
-            min_gradient=_MIN_GRADIENT, charbonnier=charbonnier,
+            fused, FieldRays(**vars(rays), s_edges=s_edges), truth, background, FieldGradients(table, density, colour),
+            TeacherLosses(charbonnier, distortion_weight, opacity_weight, near_distance, _MIN_GRADIENT), self.cache,
         )  # fmt: skip
         self.field.table.grad = table
         self.field.density_network.grad, self.field.colour_network.grad = density, colour
@@ -127,4 +124,4 @@ class FusedTrainer:
 
     def share_of_samples(self) -> tuple[float, float]:
         """Return which shares of the samples were followed back, and evaluated."""
-        return self._pass.share_of_samples()
+        return self._pass.sample_fractions()

@@ -7,6 +7,7 @@ from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
 from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference.volume_render import ray_distortion
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
+from smerf.kernels.types import Adam, LatticeNetworks, StudentLosses
 from smerf.student.appearance import AppearanceLattice, expose
 from smerf.student.losses import patch_dissimilarity
 
@@ -84,8 +85,8 @@ def take_step(grids, state, network, rays, tau, backdrop, step=1):
     rows = network.rows().detach()
     gradient = torch.zeros_like(rows)
     losses, weights = StudentStep().run(
-        grids, state, rays, rows, gradient, width=network.dims[1], lattice_scale=1.4, step=step, lr=RATE, tau=tau,
-        geometry_weight=GEOMETRY, dssim_weight=DSSIM, distortion_weight=DISTORTION, backdrop=backdrop,
+        grids, state, rays, LatticeNetworks(rows, gradient, network.dims[1], 1.4),
+        StudentLosses(tau, GEOMETRY, DSSIM, DISTORTION), Adam(step, RATE), backdrop,
     )  # fmt: skip
     return losses, weights, gradient
 
@@ -190,18 +191,22 @@ def test_other_shapes_are_refused(kernels):
     kernels()
     grids, rays = make_grids(False), make_rays()
     state, size = GridState(grids), appearance_size(16)
-    sizes = {"width": 16, "lattice_scale": 1.0, "step": 1, "lr": 0.1, "tau": 0.0, "geometry_weight": 0.0}
+
+    def run(params, gradient):
+        networks = LatticeNetworks(params, gradient, 16, 1.0)
+        StudentStep().run(grids, state, rays, networks, StudentLosses(0.0, 0.0), Adam(1, 0.1))
+
     with pytest.raises(ValueError, match="params: expected"):
-        StudentStep().run(grids, state, rays, torch.zeros(1, 7), torch.zeros(1, 7), **sizes)
+        run(torch.zeros(1, 7), torch.zeros(1, 7))
     with pytest.raises(ValueError, match="gradient: expected"):
-        StudentStep().run(grids, state, rays, torch.zeros(1, size), torch.zeros(8, size), **sizes)
+        run(torch.zeros(1, size), torch.zeros(8, size))
     with pytest.raises(ValueError, match="colour: expected"):
         StudentRays(rays.origins, rays.directions, rays.edges, rays.weights, rays.colour[:5], rays.background)
     with pytest.raises(ValueError, match="pixels: expected whole patches, got 200 rays in patches of 9"):
         StudentRays(**{**vars(rays), "pixels": 9})
     with pytest.raises(ValueError, match="s_edges: expected"):
         StudentRays(**{**vars(rays), "s_edges": rays.weights})
-    assert not StudentStep.fits(17, torch.device("cpu"))
+    assert not StudentStep.supports(17, torch.device("cpu"))
 
 
 def test_neutral_planes_take_no_memory_to_start():
