@@ -122,12 +122,13 @@ def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
 def _train_student(suite: Suite, scene: str, capture: Capture) -> None:
     from smerf.student import save_student
     from smerf.student.config import PRESETS
+    from smerf.student.plan import resolve_config
     from smerf.student.trainer import StudentTrainer
     from smerf.teacher import load_teacher
 
-    config = PRESETS[suite.preset]
     torch.cuda.reset_peak_memory_stats(suite.device)
     teacher = load_teacher(suite.work / scene / "teacher")
+    config = resolve_config(PRESETS[suite.preset], teacher, capture, suite.device)
     trainer = StudentTrainer(teacher, capture, config, suite.device)
     began = time.perf_counter()
     trainer.prepare()
@@ -173,8 +174,8 @@ def _bake(suite: Suite, scene: str, capture: Capture) -> None:
     suite.add(
         f"bake/{scene}",
         seconds=time.perf_counter() - began,
-        plane_resolution=student.grids[0].spec.plane_resolution,
-        voxel_resolution=student.grids[0].spec.voxel_resolution,
+        plane_resolution=student.config.plane_resolution,
+        voxel_resolution=student.config.voxel_resolution,
         megabytes=size / 1e6,
     )
 

@@ -90,7 +90,7 @@ class _Baker:
     def __init__(self, student: Student, config: BakeConfig, manifest: Manifest) -> None:
         self.student, self.config, self.manifest = student, config, manifest
         self.params = scene_params(student)
-        arrays = student.appearance.arrays()
+        arrays = student.network_arrays()
         self.mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in arrays.items()}
 
     @property
@@ -103,12 +103,13 @@ class _Baker:
 
     def submodel(self, k: int, threshold: float = 0.0) -> BakedSubmodel:
         """Bake one submodel."""
-        student = self.student
-        keep = student.block_weights[k].numpy() >= threshold if threshold > 0.0 else None
+        student, part = self.student, self.student.submodels[k]
+        keep = None
+        if threshold > 0.0 and part.block_weights is not None:
+            keep = part.block_weights.numpy() >= threshold
         # The assets are put together in main memory.
         return bake_submodel(
-            student.grids[k].to("cpu"), student.alive[k], self.params.params_to_sm[k], self.config.dilation,
-            student.backdrop, keep,
+            part.grids.to("cpu"), part.occupied, part.cell, self.config.dilation, student.backdrop, keep
         )  # fmt: skip
 
     def size(self, threshold: float) -> int:
@@ -122,17 +123,20 @@ class _Baker:
 
     def contributions(self) -> np.ndarray:
         """Return what every block with data contributes (N,), in all submodels."""
-        student = self.student
-        parts = []
-        for k in range(len(self.params.params_to_sm)):
-            weights = student.block_weights[k].numpy()
-            parts.append(weights[(student.grids[k].block_index.cpu().numpy() >= 0) & (weights > 0.0)])
-        return np.concatenate(parts)
+        return np.concatenate([_contributions(self.student, k) for k in range(len(self.student.partition))])
 
     def scene(self, threshold: float) -> BakedScene:
         """Return the scene as it would be; submodels are baked when they are rendered."""
         load = functools.partial(self.submodel, threshold=threshold)
         return BakedScene(self.params, self.mlp, self.manifest, load, cache_size=1)
+
+
+def _contributions(student: Student, k: int) -> np.ndarray:
+    part = student.submodels[k]
+    if part.block_weights is None:
+        raise UsageError("--max-mb: the student doesn't know what its blocks contribute; distil it again")
+    weights = part.block_weights.numpy()
+    return weights[(part.grids.block_index.cpu().numpy() >= 0) & (weights > 0.0)]
 
 
 def bake(
@@ -181,8 +185,6 @@ def bake(
 
 def _fit(baker: _Baker, capture: Capture, max_mb: float) -> tuple[float, dict[str, object]]:
     """Return the threshold under which the scene fits, and what it costs on some training views."""
-    if len(baker.student.block_weights) == 0:
-        raise UsageError("--max-mb: the student doesn't know what its blocks contribute; distil it again")
     full, values = baker.size(0.0), baker.contributions()
     budget = int(max_mb * 1e6)
     fit = Fit(0.0, full) if full <= budget else fit_size(values, baker.size, budget, full)

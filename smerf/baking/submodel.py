@@ -10,8 +10,8 @@ from smerf.kernels import Grids, block_samples, distance_grid
 from smerf.kernels.grid_render import BLOCK
 from smerf.scene.grids import build_atlas, max_pool, pack_bits
 from smerf.scene.types import BakedSubmodel
-from smerf.student.alive import CELL_TEXELS, AliveCells
 from smerf.student.backdrop import backdrop_blocks
+from smerf.student.visibility import CELL_TEXELS, OccupiedCells
 
 __all__ = ["bake_submodel", "gather_blocks", "serving_blocks", "used_texels"]
 
@@ -55,7 +55,7 @@ def used_texels(blocks: np.ndarray, plane_resolution: int) -> np.ndarray:
 
 def bake_submodel(
     grids: Grids,
-    alive: AliveCells,
+    alive: OccupiedCells,
     region: int,
     dilation: int,
     backdrop: tuple[float, float, float] | None = None,
@@ -74,7 +74,7 @@ def bake_submodel(
     spec = grids.spec
     occupied = alive.grid().copy()
     if dilation:
-        occupied |= binary_dilation(alive.solid(), np.ones((3, 3, 3)), iterations=dilation)
+        occupied |= binary_dilation(alive.surface(), np.ones((3, 3, 3)), iterations=dilation)
     kept = grids.block_index.numpy() >= 0
     if keep is not None:
         kept &= keep

@@ -85,7 +85,10 @@ class Progress:
         now = time.monotonic()
         self.done = done
         self.total = self.total if total is None else total
-        self.unit = self.unit if unit is None else unit
+        if unit is not None and unit != self.unit:
+            # Another phase of the stage, with a rate of its own.
+            self.unit = unit
+            self._samples.clear()
         self.metrics |= {name: float(value) for name, value in metrics.items()}
         # The first sample is where the clock starts: set-up, warm-up and the steps of an earlier sitting
         # before it must not count into the rate.
@@ -185,7 +188,8 @@ class _Lines:
 
     def update(self, progress: Progress) -> None:
         now = time.monotonic()
-        share = (progress.done - self._last_done) / progress.total if progress.total else 1.0
+        # Absolute: another phase counts from zero again.
+        share = abs(progress.done - self._last_done) / progress.total if progress.total else 1.0
         if now - self._last_time >= _LINE_SECONDS and share >= _LINE_SHARE:
             self._last_time, self._last_done = now, progress.done
             self._print(progress.describe())

@@ -30,7 +30,7 @@ TINY = [
     "--preset=tiny",
     *("--set=teacher.steps=100", "--set=teacher.rays=256", "--set=teacher.checkpoint_seconds=0.1"),
     *("--set=student.steps=50", "--set=student.pool=16384", "--set=student.checkpoint_seconds=0.1"),
-    "--set=student.alive_rays=8192",
+    "--set=student.occupied_rays=8192",
 ]
 STAGES = ("teacher", "student", "baked", "site")
 ENVIRONMENT = {

@@ -8,9 +8,8 @@ from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference.volume_render import ray_distortion
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
 from smerf.kernels.types import Adam, LatticeNetworks, StudentLosses
-from smerf.student.appearance import AppearanceLattice
-from smerf.student.exposure import expose
-from smerf.student.patches import patch_dissimilarity
+from smerf.student.appearance import AppearanceLattice, expose
+from smerf.student.losses import patch_dissimilarity
 
 SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
 RATE = 0.02
@@ -46,7 +45,7 @@ def make_rays(count=200, samples=20, seed=0, exposed=False, pixels=1, spread=Fal
 
 
 def make_network(lattice, width):
-    network = AppearanceLattice(1, lattice, width, torch.Generator().manual_seed(1))
+    network = AppearanceLattice(lattice, width, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -65,7 +64,7 @@ def by_autograd(grids, network, rays, tau, backdrop):
     if rays.log_exposure is not None:
         behind = expose(behind, rays.log_exposure[:, None])
     positions = (rays.origins - torch.tensor(SPEC.centre)) * 1.4
-    colour = features[:, :3] + network(behind, rays.directions, positions, 0)
+    colour = features[:, :3] + network(behind, rays.directions, positions)
     gap = (1.0 - rays.weights.sum(-1, keepdim=True)).clamp_min(0.0)
     truth = rays.colour + gap * rays.background
     error = colour - truth
@@ -83,7 +82,7 @@ def by_autograd(grids, network, rays, tau, backdrop):
 
 
 def take_step(grids, state, network, rays, tau, backdrop, step=1):
-    rows = network.rows(0).detach()
+    rows = network.rows().detach()
     gradient = torch.zeros_like(rows)
     losses, weights = StudentStep().run(
         grids, state, rays, LatticeNetworks(rows, gradient, network.dims[1], 1.4),
@@ -134,7 +133,7 @@ def check_steps(make_rays, network, tau=0.0, backdrop=None):
         torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(weights, wanted_weights, rtol=1e-4, atol=1e-5)
         wanted_rows = torch.cat(
-            [p.grad.flatten(0, 3).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
+            [p.grad.flatten(0, 2).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
             -1,
         )
         torch.testing.assert_close(
