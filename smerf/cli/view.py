@@ -134,7 +134,7 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
 
 def _photos(path: Path) -> Capture | None:
     # Only when it is asked for: the window should be there at once.
-    from smerf.pipeline.stages import run_photos
+    from smerf.pipeline.job import run_photos
 
     return run_photos(path)
 

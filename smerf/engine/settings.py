@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from smerf.errors import InvalidDataError, UsageError
 
-__all__ = ["apply_overrides", "from_dict", "nearest", "to_dict"]
+__all__ = ["apply_overrides", "from_dict", "nearest", "parse_yaml", "read_yaml", "to_dict"]
 
 T = TypeVar("T")
 
@@ -27,8 +27,6 @@ def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
     Raises:
         UsageError: If an override has no ``=``, an unknown key or a value that is not allowed.
     """
-    import yaml
-
     values = to_dict(config)
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -45,13 +43,41 @@ def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
             if index < len(parents):
                 kind, place = _type_of(kind, parent), place[parent]
         try:
-            place[last] = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
+            place[last] = parse_yaml(text)
+        except InvalidDataError as error:
             raise UsageError(f"--set {override}: the value is not valid YAML") from error
     try:
         return from_dict(type(config), values)
     except InvalidDataError as error:
         raise UsageError(f"--set: {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the plain values of a YAML file.
+
+    Raises:
+        InvalidDataError: If it cannot be read or is not YAML; the message names the file.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (InvalidDataError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{path}: is not valid YAML ({error})") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text.
+
+    Raises:
+        InvalidDataError: If it is not YAML, or nested without end.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise InvalidDataError(" ".join(str(error).split())) from error
 
 
 def _type_of(kind: Any, name: str) -> Any:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smerf.engine.files import publish, temporary_name
-from smerf.errors import InvalidDataError, UsageError
+from smerf.engine.files import writing
+from smerf.errors import InvalidDataError, SmerfError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,17 +29,31 @@ def write_tensors(
         tensors: By name; they may lie on any device and need not be contiguous.
         kind: Name and version of the format, such as ``smerf-slots-1``.
         header: More text by name.
+
+    Raises:
+        SmerfError: If the file cannot be written, as on a full disk; what was there stays.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = temporary_name(path)
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    plain = _storable(tensors)
     try:
-        save_file(plain, aside, {**(header or {}), "format": kind})
-        publish(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        with writing(path) as aside:
+            save_file(plain, aside, {**(header or {}), "format": kind})
+    except SafetensorError as error:
+        raise SmerfError(f"{path}: cannot be written ({error}); what was there is whole") from error
+
+
+def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU as safetensors takes them: contiguous, none sharing memory with another."""
+    stored: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        plain = value.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        stored[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return stored
 
 
 def read_tensors(

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,8 @@ class StudentConfig:
     steps: int = 4
     pause: float = 0.0
     grid: Grid = Grid()
+    width: int = 8
+    automatic: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class BakeConfig:
 
 def note(folder: Path, text: str) -> None:
     """Write what was called, beside the stages."""
-    with open(folder.parent / "calls.txt", "a") as file:
+    place = folder.absolute().parent
+    with open((place.parent if place.name == "unfinished" else place) / "calls.txt", "a") as file:
         file.write(text + "\n")
 
 
@@ -118,6 +121,15 @@ def train_teacher(capture, config, *, folder, progress, device):
         raise SmerfError("teacher: the loss is not a number at step 3; lower teacher.lr")
     train_loop(folder, config.steps, config.pause, progress)
     (folder / "value.json").write_text("NaN" if config.gives_nan else "0.1")
+
+
+def resolve_teacher(config, capture, device, world_size):
+    return config
+
+
+def resolve_student(config, teacher, capture, device):
+    """Choose twice the sizes, as for a lone object."""
+    return replace(config, width=2 * config.width) if config.automatic else config
 
 
 def load_teacher(folder):
@@ -216,6 +228,8 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.capture.synth": {"render_capture": render_capture},
         "smerf.teacher": {"train_teacher": train_teacher, "load_teacher": load_teacher},
         "smerf.teacher.config": {"TeacherConfig": TeacherConfig, "PRESETS": presets(TeacherConfig, steps=9)},
+        "smerf.teacher.plan": {"resolve_config": resolve_teacher},
+        "smerf.student.plan": {"resolve_config": resolve_student},
         "smerf.student": {"distill": distill, "load_student": load_student},
         "smerf.student.config": {"StudentConfig": StudentConfig, "PRESETS": presets(StudentConfig, steps=8)},
         "smerf.baking": {"bake": bake},

@@ -67,7 +67,7 @@ def test_the_same_command_again_does_nothing_but_prints_the_same(smerf, data, tm
     first = smerf("run", data, "-o", run)[1]
     code, out, err = smerf("run", data, "-o", run)
     assert code == 0 and calls(run) == ALL and out == first
-    assert "[1/5] train: done before" in err and "eval" not in err
+    assert "[1/5] train: already done (took" in err and "eval: begins" not in err
 
 
 def test_the_default_folder_and_a_run_continued_without_its_preset(smerf, data, tmp_path):
@@ -83,7 +83,7 @@ def test_another_config_is_refused_by_name_and_changes_nothing(smerf, data, tmp_
     smerf("run", data, "-o", run)
     before = (run / "config.yaml").read_bytes()
     code, out, err = smerf("run", data, "-o", run, "--set", "student.grid.sizes=[8]")
-    assert code == 2 and out == "" and len(err.splitlines()) == 1
+    assert code == 2 and out == "" and "failed" not in err
     assert "student.grid.sizes ([16, 32] -> [8])" in err and "--overwrite" in err
     assert (run / "config.yaml").read_bytes() == before and calls(run) == ALL
     code, _, err = smerf("run", data, "-o", run, "--preset", "standard")
@@ -146,7 +146,7 @@ def test_a_capture_that_moved_is_found_with_data_or_beside_the_run(smerf, data, 
     assert smerf("bake", tmp_path / "elsewhere" / "run")[0] == 0
 
 
-def wait_for(path, text, seconds=20):
+def wait_for(path, text, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if path.is_file() and text in path.read_text():
@@ -173,15 +173,15 @@ def test_a_stopped_training_resumes_to_the_same_result(smerf, start, data, tmp_p
         "teacher.pause=0.02",
     )
     process = start(*words)
-    wait_for(run / "teacher" / "state.json", "step")
+    wait_for(run / "unfinished" / "teacher" / "state.json", "step")
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert out == "" and "Traceback" not in err
     if code > 0:
         assert "the same command continues" in err.splitlines()[-1]
-        assert json.loads((run / "teacher" / "started.json").read_text())["seconds"] > 0
-    assert not (run / "teacher" / "done.json").exists() and not (run / "student").exists()
+        assert json.loads((run / "unfinished" / "teacher" / "started.json").read_text())["seconds"] > 0
+    assert not (run / "teacher").exists() and not (run / "student").exists()
     code, _, err = smerf(*words)
     assert code == 0, err
     first, second = calls(run)[:2]
@@ -197,7 +197,7 @@ def test_ctrl_c_in_a_stage_without_checkpoints_stops_it_and_leaves_no_half_scene
     process = start(*words)
     wait_for(run / "calls.txt", "baked")
     process.send_signal(signal.SIGINT)
-    assert "stopped" in process.communicate(timeout=20)[1]
+    assert "stopped" in process.communicate(timeout=120)[1]
     assert process.returncode == 130 and not (run / "baked").exists()
     assert smerf(*words)[0] == 0 and calls(run) == [*ALL[:3], "baked", "site"]
 
@@ -207,9 +207,9 @@ def test_two_processes_do_not_write_one_run(smerf, start, data, tmp_path):
     process = start(
         "run", data, "-o", run, "--device", "cpu", "--set", "teacher.steps=400", "--set", "teacher.pause=0.02"
     )
-    wait_for(run / "teacher" / "state.json", "step")
+    wait_for(run / "unfinished" / "teacher" / "state.json", "step")
     code, _, err = smerf("run", data, "-o", run)
-    assert code == 1 and f"process {process.pid}" in err and len(err.splitlines()) == 1
+    assert code == 1 and f"process {process.pid}" in err.splitlines()[-1]
 
 
 def test_a_failure_of_a_stage_is_one_line_with_the_traceback_in_the_log(smerf, data, tmp_path):
@@ -267,8 +267,9 @@ def test_info_on_a_run_a_capture_and_a_scene(smerf, data, tmp_path):
 def test_info_says_how_far_an_unfinished_stage_is(smerf, data, tmp_path):
     run = tmp_path / "run"
     smerf("train", data, "-o", run)
-    (run / "student" / "checkpoints").mkdir(parents=True)
-    (run / "student" / "checkpoints" / "step_000000042.safetensors").touch()
+    checkpoints = run / "unfinished" / "student" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "step_000000042.safetensors").touch()
     stages = json.loads(smerf("info", run, "--json")[1])["stages"]
     assert stages["student"] == {"state": "begun", "step": 42}
 

@@ -107,8 +107,8 @@ def _train(
         return
     command = ["smerf", *sys.argv[1:]]
     if folder is not None:
-        folder.begin("objects", key)
         _save_config(folder.config, config)
+        folder.begin("objects", key)
         write_json(folder.environment, describe_environment(command, device))
     # The first process may have had to clear the folder that all read checkpoints from.
     wait_for_all()
@@ -116,7 +116,7 @@ def _train(
     try:
         with Progress("objects", run=folder, quiet=options.quiet or folder is None) as progress:
             train_objects(
-                scenes, config, folder=path / "objects", device=device, progress=progress, command=command,
+                scenes, config, folder=RunFolder(path).work("objects"), device=device, progress=progress, command=command,
                 start=start,
             )  # fmt: skip
             # A training that was asked to stop returns early, with its checkpoint saved.
