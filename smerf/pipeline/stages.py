@@ -182,13 +182,15 @@ def _settle(job: Job, name: str, resolve: Resolve) -> RunConfig:
         config = resolve(job.config)
         job.run.note_settings(name, _record_settings(job, name, config))
     asked, ran = flatten(part(job.config, name)), flatten(part(config, name))
-    chosen = [f"{key.split('.')[-1]} {ran[key]}" for key in ran if ran[key] != asked.get(key)]
-    if chosen:
-        _log.info("%s: %s (chosen)", COMMAND_OF[name], ", ".join(chosen))
-        if not job.quiet:
-            print(f"{COMMAND_OF[name]}: {', '.join(chosen)} (chosen)", file=sys.stderr)
+    chosen = [f"{key.split('.')[-1]} {_short(ran[key])}" for key in ran if ran[key] != asked.get(key)]
+    if chosen and not job.quiet:
+        print(f"{COMMAND_OF[name]}: {', '.join(chosen)} (chosen)", file=sys.stderr)
     write_config(job.run, job.config)
     return config
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _record_settings(job: Job, name: str, config: RunConfig) -> dict[str, Any]:

@@ -13,10 +13,9 @@ import fakes  # noqa: E402
 @pytest.fixture
 def smerf(monkeypatch, capsys, tmp_path):
     """Run a command line in this process on the fake stages; return (exit code, stdout, stderr)."""
+    replaced = fakes.install()
     from smerf.cli.main import main
 
-    for name, module in fakes.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
@@ -24,7 +23,8 @@ def smerf(monkeypatch, capsys, tmp_path):
         output = capsys.readouterr()
         return code, output.out, output.err
 
-    return call
+    yield call
+    fakes.uninstall(replaced)
 
 
 @pytest.fixture

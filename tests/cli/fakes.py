@@ -16,7 +16,7 @@ import smerf.capture.types
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_json
 from smerf.engine.signals import stop_requested
-from smerf.errors import InvalidDataError, SmerfError
+from smerf.errors import InvalidDataError, SmerfError, UsageError
 
 WIDTH, HEIGHT = 24, 16
 
@@ -148,6 +148,8 @@ def load_student(folder):
 def bake(student, capture, config, *, folder, progress):
     assert not folder.exists(), "a baked scene is written as a whole"
     note(folder, "baked")
+    if config.max_mb is not None and config.max_mb < 0.01:
+        raise UsageError("--max-mb: the scene can't be made smaller than 0.01 MB")
     for index in range(3):
         time.sleep(config.pause)
         progress.update(index + 1, 3)
@@ -243,8 +245,29 @@ def modules() -> dict[str, types.ModuleType]:
     return {name: module(name, **content) for name, content in contents.items()}
 
 
+def install() -> dict[str, types.ModuleType]:
+    """Put the fakes in the place of the stages; return the modules that they and whoever imported them replaced."""
+    made = modules()
+    replaced = {name: sys.modules[name] for name in list(sys.modules) if name in made or _uses_stages(name)}
+    for name in replaced:
+        del sys.modules[name]
+    sys.modules.update(made)
+    return replaced
+
+
+def uninstall(replaced: dict[str, types.ModuleType]) -> None:
+    """Undo ``install``."""
+    for name in [name for name in sys.modules if name in modules() or _uses_stages(name)]:
+        del sys.modules[name]
+    sys.modules.update(replaced)
+
+
+def _uses_stages(name: str) -> bool:
+    return name.startswith(("smerf.pipeline", "smerf.cli"))
+
+
 if __name__ == "__main__":
-    sys.modules.update(modules())
+    install()
     from smerf.cli.main import main
 
     sys.exit(main())
