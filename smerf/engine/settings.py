@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -19,6 +20,8 @@ from smerf.errors import InvalidDataError, UsageError
 __all__ = ["apply_overrides", "from_dict", "nearest", "parse_yaml", "read_yaml", "to_dict"]
 
 T = TypeVar("T")
+_MAX_WHOLE = 2**63
+"""What native code and files can hold."""
 
 
 def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
@@ -91,8 +94,8 @@ def _type_of(kind: Any, name: str) -> Any:
 def _unknown(kind: Any, key: str, valid: Any, prefix: str) -> str:
     renamed = getattr(kind, "RENAMED", {})
     if key in renamed:
-        return f"{prefix}{key} is now called {renamed[key]}"
-    return f"there is no key {prefix}{key}{nearest(key, valid)}"
+        return f"{prefix}{key} is now called {prefix}{renamed[key]}"
+    return f"there is no key {prefix}{key[:60]}{nearest(key, valid)}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         InvalidDataError: If a key is unknown or missing, or a value has the wrong type; the message names it.
     """
     if not isinstance(values, dict):
-        raise InvalidDataError(f"{where or 'config'}: expected keys with values, got {values!r}")
+        raise InvalidDataError(f"{where or 'config'}: expected keys with values, got {reprlib.repr(values)}")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     prefix = f"{where}." if where else ""
@@ -122,7 +125,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     arguments = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
     try:
         return cls(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidDataError(f"{where or 'config'}: {error}") from error
 
 
@@ -138,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     """Check ``value`` against a type annotation; lists become tuples and integers floats on the way."""
-    if kind is Any or (isinstance(kind, type) and isinstance(value, kind) and type(value) is not bool):
+    if kind is Any or (kind not in (int, float, bool) and isinstance(kind, type) and isinstance(value, kind)):
         return value
     if dataclasses.is_dataclass(kind):
         return from_dict(kind, value, where)  # type: ignore[arg-type]
@@ -151,13 +154,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return value
     if kind is float and (number := _number(value)) is not None:
         return number
-    if (
-        kind is int
-        and not isinstance(value, bool)
-        and (number := _number(value)) is not None
-        and number.is_integer()
-    ):
-        return int(number)
+    if kind is int and (whole := _whole(value)) is not None:
+        return whole
     if kind is Path and isinstance(value, str):
         return Path(value)
     if origin is tuple and isinstance(value, (list, tuple)):
@@ -167,7 +165,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     expected = " | ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise InvalidDataError(f"{where}: expected {expected}, got {value!r}")
+    raise InvalidDataError(f"{where}: expected {expected}, got {reprlib.repr(value)}")
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -194,9 +192,16 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    if number is None or not number.is_integer() or abs(number) >= _MAX_WHOLE:
+        return None
+    return value if isinstance(value, int) else int(number)
+
+
 def nearest(word: str, valid: Any) -> str:
     """Return the end of a message about a word that is not valid: the nearest valid one, or all."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(word[:60], list(valid), n=1, cutoff=0.4)
     return (
         f"; did you mean {close[0]!r}?"
         if close
