@@ -42,6 +42,12 @@ class RunConfig:
     bake: BakeConfig
     """Baking."""
 
+    def __post_init__(self) -> None:
+        if self.preset not in PRESET_NAMES:
+            raise ValueError(f"preset: expected one of {', '.join(PRESET_NAMES)}, got {self.preset}")
+        if not 16 <= self.max_side <= 65536:
+            raise ValueError(f"max_side: expected 16 to 65536 pixels, got {self.max_side}")
+
 
 def make_config(
     preset: str = "preview", overrides: tuple[str, ...] = (), seed: int | None = None
@@ -68,11 +74,10 @@ def make_config(
         BAKE_PRESETS[preset],
     )
     if seed is not None:
-        config = dataclasses.replace(
-            config,
-            teacher=dataclasses.replace(config.teacher, seed=seed),
-            student=dataclasses.replace(config.student, seed=seed),
-        )
+        for stage in ("teacher", "student", "bake"):
+            part = getattr(config, stage)
+            if hasattr(part, "seed"):
+                config = dataclasses.replace(config, **{stage: dataclasses.replace(part, seed=seed)})
     return apply_overrides(config, overrides)
 
 
