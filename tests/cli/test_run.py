@@ -101,6 +101,82 @@ def test_overwrite_redoes_what_the_change_touches_and_no_more(smerf, data, tmp_p
     assert calls(run)[7:] == ["baked", "site"]
 
 
+def test_what_a_stage_chooses_is_said_stored_and_neither_refused_nor_redone(smerf, data, tmp_path):
+    run = tmp_path / "run"
+    words = ("run", data, "-o", run, "--set", "student.automatic=true")
+    code, _, err = smerf(*words)
+    assert code == 0 and "distill: width 16 (chosen)" in err
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    assert values["student"]["width"] == 16 and values["automatic"] == {"student.width": 8}
+    for again in (words, ("run", data, "-o", run), ("distill", run)):
+        assert smerf(*again)[0] == 0 and calls(run) == ALL
+    code, _, err = smerf("run", data, "-o", run, "--set", "student.width=32")
+    assert code == 2 and "student.width (8 -> 32)" in err
+    assert smerf("run", data, "-o", run, "--set", "student.width=32", "--overwrite")[0] == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["student"]["width"] == 64
+
+
+def test_a_failed_redo_keeps_result_config_and_photos(smerf, data, tmp_path):
+    run = tmp_path / "run"
+    smerf("run", data, "-o", run)
+    before = {name: (run / name).read_bytes() for name in ("config.yaml", "capture.json", "teacher/model.json")}
+    (data / "view1.txt").write_text("77")
+    assert smerf("run", data, "-o", run, "--set", "teacher.fails=true", "--overwrite")[0] == 1
+    assert before == {name: (run / name).read_bytes() for name in before}
+    (data / "view1.txt").write_text("40")
+    assert smerf("run", data, "-o", run)[0] == 0 and calls(run) == ALL
+
+
+def test_the_python_call_is_the_command(smerf, data, tmp_path, capsys):
+    from smerf.pipeline.run import run as run_stages
+
+    result = run_stages(data, tmp_path / "run", device="cpu", settings=("teacher.steps=3",))
+    assert result.page.is_file() and result.metrics["baked"]["results"]["psnr"] > 5
+    assert capsys.readouterr().out == ""
+    assert smerf("run", data, "-o", tmp_path / "run")[0] == 0 and calls(tmp_path / "run") == ALL
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".gif", ".mkv"])
+def test_render_writes_what_the_name_says(smerf, data, tmp_path, suffix):
+    import imageio.v3 as iio
+
+    smerf("run", data, "-o", "run")
+    code, _, err = smerf("render", "run", "--split", "train", "-o", f"walk{suffix}")
+    assert code == 0, err
+    assert iio.imread(tmp_path / f"walk{suffix}", index=None).shape == (3, 16, 24, 3)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")] == []
+
+
+def test_render_refuses_names_that_it_does_not_write(smerf, data, tmp_path):
+    smerf("run", data, "-o", "run")
+    for name in ("walk.avi", "walk.png"):
+        code, _, err = smerf("render", "run", "--split", "train", "-o", name)
+        assert code == 2 and ".mp4" in err and not (tmp_path / name).exists()
+
+
+def test_info_knows_what_smerf_writes_and_what_to_do_next(smerf, data, tmp_path):
+    run = tmp_path / "run"
+    smerf("train", data, "-o", run)
+    code, out, _ = smerf("info", run)
+    assert code == 0 and out.splitlines()[-1] == f"next: smerf distill {run}" and "config" not in out
+    smerf("run", data, "-o", run)
+    assert "config" in smerf("info", run, "-v")[1]
+    (run / "site" / "index.html").write_text('<meta name="smerf-scene" content="baked"><title>room</title>')
+    (run / "student" / "student.json").write_text("{}")
+    for folder, what in (("site", "site"), ("student", "student"), ("baked", "baked scene")):
+        code, out, _ = smerf("info", run / folder)
+        assert code == 0 and what in out.splitlines()[0] and "next: smerf" in out
+    code, out, _ = smerf("info", run / "site" / "index.html")
+    assert code == 0 and "page" in out and "room" in out
+    code, _, err = smerf("info", run / "log.txt")
+    assert code == 4 and "log.txt" in err
+
+
+def test_an_address_is_refused_with_both_slashes(smerf):
+    code, _, err = smerf("run", "https://example.org/photos")
+    assert code == 2 and "https://example.org/photos" in err and "download" in err
+
+
 def test_changed_photos_are_refused_then_redone_from_the_start(smerf, data, tmp_path):
     run = tmp_path / "run"
     smerf("run", data, "-o", run)
