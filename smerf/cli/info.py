@@ -58,7 +58,9 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
 
 
 def _label(key: str) -> str:
-    return {"bytes": "size", "seconds": "time", "peak_memory_mb": "peak memory"}.get(key, key.replace("_", " "))
+    return {"bytes": "size", "seconds": "time", "peak_memory_mb": "peak memory"}.get(
+        key, key.replace("_", " ")
+    )
 
 
 def _text(key: str, value: Any) -> str:

@@ -76,8 +76,6 @@ def run(options: Options) -> int:
         fps = 24.0
     device = resolve_device(options.device)
     with catch_signals():
-        render(
-            scene, options.output, cameras, names, options.fps or fps, device=device, quiet=options.quiet
-        )
+        render(scene, options.output, cameras, names, options.fps or fps, device=device, quiet=options.quiet)
     print(f"{kind}: {options.output} ({len(cameras)} frames)")
     return 0

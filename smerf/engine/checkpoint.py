@@ -116,4 +116,3 @@ def _load(path: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["state"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InvalidDataError(f"{path}: is damaged ({error})") from error
-

@@ -126,7 +126,9 @@ def _sync(descriptor: int, path: Path) -> None:
         if error.strerror not in _warned:
             _warned.add(error.strerror)
             _log.warning(
-                "%s: this file system cannot sync (%s); a power cut may lose the last files", path, error.strerror
+                "%s: this file system cannot sync (%s); a power cut may lose the last files",
+                path,
+                error.strerror,
             )
 
 

@@ -169,7 +169,9 @@ class Progress:
         eta = self.eta
         if eta is None or self._whole is None or self.total is None:
             return eta
-        expected = self.total if self.unit == "s" else self.total / self.rate if self.rate else self.elapsed + eta
+        expected = (
+            self.total if self.unit == "s" else self.total / self.rate if self.rate else self.elapsed + eta
+        )
         return self._whole.left(self.stage, expected, eta)
 
     @property

@@ -89,7 +89,7 @@ def write_config(run: RunFolder, asked: RunConfig) -> None:
     import yaml
 
     ran, wished = _stored(run) if run.exists() else ({}, {})
-    for stage, keys in SECTIONS.items():
+    for stage in SECTIONS:
         if run.stage(stage) is None:
             plain = part(asked, stage)
             begun = run.started(stage).get("settings") or {}

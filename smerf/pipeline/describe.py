@@ -101,7 +101,11 @@ def _objects_run(run: RunFolder) -> dict[str, Any]:
     facts: dict[str, Any] = {"what": "object model", "path": str(run.path)}
     if not (folder / "record.json").is_file():
         step = latest_step(run.work("objects")) or 0
-        return facts | {"state": "begun", "step": step, "next": "the smerf objects train command continues it"}
+        return facts | {
+            "state": "begun",
+            "step": step,
+            "next": "the smerf objects train command continues it",
+        }
     record = read_json(folder / "record.json")
     keys = ("finished", "steps", "seed", "restarts", "seconds", "data", "scores", "machine", "config")
     facts |= {"state": "done"} | {key: record[key] for key in keys if key in record}
@@ -166,7 +170,9 @@ def _student(path: Path) -> dict[str, Any]:
         "format": record.get("format"),
         "submodels": sum(1 for _ in path.glob("sm_*.safetensors")),
     }
-    return facts | _made(path) | {"config": record.get("config"), "next": f"smerf bake {path.absolute().parent}"}
+    return (
+        facts | _made(path) | {"config": record.get("config"), "next": f"smerf bake {path.absolute().parent}"}
+    )
 
 
 def _unfinished(path: Path) -> dict[str, Any]:

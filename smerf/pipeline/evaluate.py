@@ -71,9 +71,7 @@ class _Measurement:
         # Both go through all views; the first also measures them.
         predictions = hash_images(self._predictions())
         truth = hash_images(truth_of(frame, capture) for frame in self.frames)
-        return summarise(
-            self.views, _protocol(capture), predictions_sha=predictions, ground_truth_sha=truth
-        )
+        return summarise(self.views, _protocol(capture), predictions_sha=predictions, ground_truth_sha=truth)
 
     def _predictions(self) -> Iterator[np.ndarray]:
         for frame in self.frames:
@@ -98,9 +96,7 @@ class _Measurement:
         truth = truth_of(frame, capture)
         save_pictures(run.path / "report", self.stage, view_file(frame.name), prediction, truth)
         varies = len({other.exposure for other in capture.frames}) > 1
-        self.views[frame.name] = image_metrics(
-            prediction, truth, load_mask(frame), colour_corrected=varies
-        )
+        self.views[frame.name] = image_metrics(prediction, truth, load_mask(frame), colour_corrected=varies)
         return prediction
 
 

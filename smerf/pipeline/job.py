@@ -215,7 +215,9 @@ def _saved_capture(run: RunFolder) -> dict[str, Any]:
     if made_from and made_from["fingerprint"] != record.get("fingerprint"):
         record = made_from
     if not {"path", "relative", "fingerprint"} <= record.keys():
-        raise InvalidDataError(f"{run.capture}: does not say which photos; smerf run DATA -o {run.path} writes it")
+        raise InvalidDataError(
+            f"{run.capture}: does not say which photos; smerf run DATA -o {run.path} writes it"
+        )
     return dict(record)
 
 

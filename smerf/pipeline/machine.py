@@ -80,7 +80,8 @@ def _look_at_packages() -> list[Check]:
     }
     checks = [_package(name, "missing", "", is_detail=True) for name in essential]
     return checks + [
-        _package(name, "absent", purpose, is_detail=name == "playwright") for name, purpose in optional.items()
+        _package(name, "absent", purpose, is_detail=name == "playwright")
+        for name, purpose in optional.items()
     ]
 
 

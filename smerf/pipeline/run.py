@@ -86,9 +86,7 @@ def run(
     device = resolve_device(device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
-        job = start_run(
-            folder, what, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose
-        )
+        job = start_run(folder, what, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose)
         return _run_stages(job)
 
 

@@ -25,7 +25,16 @@ from smerf.errors import UsageError
 from smerf.pipeline.config import RunConfig, load_config, part, write_config
 from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
 
-__all__ = ["COMMAND_OF", "bake", "distill", "export", "find_teacher", "follow_distillation", "follow_training", "train"]
+__all__ = [
+    "COMMAND_OF",
+    "bake",
+    "distill",
+    "export",
+    "find_teacher",
+    "follow_distillation",
+    "follow_training",
+    "train",
+]
 
 COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site": "export"}
 """The command that makes each stage, which is also its name in progress lines."""
@@ -44,7 +53,9 @@ def train(job: Job) -> Stage:
         from smerf.teacher.plan import resolve_config
 
         world_size = distributed.this_process().world_size
-        return dataclasses.replace(config, teacher=resolve_config(config.teacher, job.capture, job.device, world_size))
+        return dataclasses.replace(
+            config, teacher=resolve_config(config.teacher, job.capture, job.device, world_size)
+        )
 
     def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.teacher import train_teacher
@@ -206,9 +217,7 @@ def _settings_of_first(run: RunFolder, name: str) -> RunConfig | None:
 
 
 def _progress(job: Job, command: str, *, stops: bool) -> Progress:
-    return Progress(
-        command, run=job.run, whole=job.whole, stops=stops, quiet=job.quiet, verbose=job.verbose
-    )
+    return Progress(command, run=job.run, whole=job.whole, stops=stops, quiet=job.quiet, verbose=job.verbose)
 
 
 def _report_done(job: Job, command: str, stage: Stage) -> None:

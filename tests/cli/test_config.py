@@ -113,7 +113,9 @@ def test_an_unknown_key_in_the_file_names_file_key_and_nearest(tmp_path):
     values = to_dict(make_config())
     values["student"]["grid"]["size"] = [1]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(InvalidDataError, match=r"config\.yaml: there is no key student\.grid\.size; .*'sizes'"):
+    with pytest.raises(
+        InvalidDataError, match=r"config\.yaml: there is no key student\.grid\.size; .*'sizes'"
+    ):
         load_config(RunFolder(tmp_path))
 
 

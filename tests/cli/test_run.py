@@ -119,7 +119,9 @@ def test_what_a_stage_chooses_is_said_stored_and_neither_refused_nor_redone(smer
 def test_a_failed_redo_keeps_result_config_and_photos(smerf, data, tmp_path):
     run = tmp_path / "run"
     smerf("run", data, "-o", run)
-    before = {name: (run / name).read_bytes() for name in ("config.yaml", "capture.json", "teacher/model.json")}
+    before = {
+        name: (run / name).read_bytes() for name in ("config.yaml", "capture.json", "teacher/model.json")
+    }
     (data / "view1.txt").write_text("77")
     assert smerf("run", data, "-o", run, "--set", "teacher.fails=true", "--overwrite")[0] == 1
     assert before == {name: (run / name).read_bytes() for name in before}

@@ -118,7 +118,9 @@ def config_of(run: Path) -> dict:
 
 
 def leftovers(run: Path) -> list[str]:
-    return [str(path) for path in run.rglob("*") if path.name.startswith(".tmp-") or path.name == "unfinished"]
+    return [
+        str(path) for path in run.rglob("*") if path.name.startswith(".tmp-") or path.name == "unfinished"
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -176,14 +178,18 @@ def test_a_first_run_that_fails_anywhere_is_finished_by_the_same_command(data, t
 
 
 REDONE = {
-    "bake": (("bake", "RUN", "--max-mb", "5", "-q"), "baked", ("bake", "max_mb")),
-    "run": (("run", "DATA", "-o", "RUN", "--set", "student.steps=5", "--overwrite", "-q"), "student", ("student", "steps")),
+    "bake": (("bake", "RUN", "--max-mb", "5", "-q"), ("bake", "max_mb"), "baked"),
+    "run": (
+        ("run", "DATA", "-o", "RUN", "--set", "student.steps=5", "--overwrite", "-q"),
+        ("student", "steps"),
+        "student",
+    ),
 }
 
 
 @pytest.mark.parametrize("command", REDONE)
 def test_redoing_a_stage_loses_nothing_wherever_it_fails(data, finished, tmp_path, command):
-    pattern, stage, (section, key) = REDONE[command]
+    pattern, (section, key), stage = REDONE[command]
 
     def copy(name):
         run = tmp_path / name

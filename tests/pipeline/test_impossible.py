@@ -22,7 +22,12 @@ IMPOSSIBLE = [
     ("teacher", 3),
     ("student", [1]),
     ("bake", "yes"),
-    *((f"{stage}.{key}", value) for stage in ("teacher", "student") for key in COMMON for value in COMMON[key]),
+    *(
+        (f"{stage}.{key}", value)
+        for stage in ("teacher", "student")
+        for key in COMMON
+        for value in COMMON[key]
+    ),
     ("teacher.samples", 0),
     ("teacher.table_lr", -1.0),
     ("teacher.table_lr", float("nan")),

@@ -116,8 +116,8 @@ def _train(
     try:
         with Progress("objects", run=folder, quiet=options.quiet or folder is None) as progress:
             train_objects(
-                scenes, config, folder=RunFolder(path).work("objects"), device=device, progress=progress, command=command,
-                start=start,
+                scenes, config, folder=RunFolder(path).work("objects"), device=device, progress=progress,
+                command=command, start=start,
             )  # fmt: skip
             # A training that was asked to stop returns early, with its checkpoint saved.
             raise_if_stopped()
