@@ -123,6 +123,7 @@ class RunFolder:
             logging.getLogger("smerf").removeHandler(self._handler)
             self._handler.close()
             self._handler = None
+        self._drop_if_empty()
         self._lock.release()
 
     def folder(self, stage: str) -> Path:

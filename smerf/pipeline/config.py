@@ -125,7 +125,9 @@ def load_config(run: RunFolder, *, asked: bool = False) -> RunConfig:
     try:
         return from_dict(RunConfig, wished if asked else ran)
     except InvalidDataError as error:
-        raise InvalidDataError(f"{run.config}: {error}") from error
+        raise InvalidDataError(
+            f"{run.config}: {error}; a run of another version of smerf is begun again in another folder (-o)"
+        ) from error
 
 
 def _stored(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
