@@ -136,6 +136,8 @@ def _stored(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
     The records of finished stages come before the file, which a process that was killed may not have reached.
     """
     ran = read_yaml(run.config)
+    if isinstance(ran, dict) and "kind" in ran:
+        raise UsageError(f"{run.path}: holds a run of {ran['kind']}; give the folder of a run of photos")
     if not isinstance(ran, dict) or not isinstance(automatic := ran.pop("automatic", {}), dict):
         raise InvalidDataError(f"{run.config}: expected keys with values")
     wished = copy.deepcopy(ran)

@@ -135,7 +135,8 @@ def _tensors(path: Path) -> dict[str, Any]:
     if kind.startswith("smerf-checkpoint"):
         step = latest_step(path.parent.parent)
         return {"what": "checkpoint", "path": str(path), "step": step, "bytes": path.stat().st_size}
-    from smerf.objects.editing.store import load_model, load_slots
+    from smerf.objects.editing.slots import load_slots
+    from smerf.objects.model.store import load_model
 
     if kind.startswith("smerf-slots"):
         saved = load_slots(path)
@@ -144,7 +145,7 @@ def _tensors(path: Path) -> dict[str, Any]:
             "path": str(path),
             "slots": len(saved.slots),
             "width": saved.slots.shape[1],
-            "views": len(saved.cam_pos),
+            "views": len(saved.cameras),
             "size": f"{saved.size[1]}x{saved.size[0]}",
             "model": f"{saved.where} ({saved.model})",
             "operations": list(saved.operations),
