@@ -57,7 +57,7 @@ def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_tensors(
-    path: Path, kind: str, expected: str, mend: str, wanted: Callable[[str], bool] | None = None
+    path: Path, kind: str, expected: str, fix: str, wanted: Callable[[str], bool] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read what ``write_tensors`` wrote, to the CPU.
 
@@ -65,7 +65,7 @@ def read_tensors(
         path: File.
         kind: The format that it must have.
         expected: What the file should be, for errors, such as ``slots``.
-        mend: What the user can do about a bad file, such as ``encode the views again``.
+        fix: What the user can do about a bad file, such as ``encode the views again``.
         wanted: Names of the tensors to read; all if not given.
 
     Returns:
@@ -78,17 +78,17 @@ def read_tensors(
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UsageError(f"{path}: is not there; expected {expected}; {mend}")
+        raise UsageError(f"{path}: is not there; expected {expected}; {fix}")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             if header.get("format") != kind:
                 found = header.get("format", "no format of ours")
-                raise InvalidDataError(f"{path}: holds {found}, not {kind}; expected {expected}; {mend}")
+                raise InvalidDataError(f"{path}: holds {found}, not {kind}; expected {expected}; {fix}")
             names = [name for name in file.keys() if wanted is None or wanted(name)]
             return {name: file.get_tensor(name) for name in names}, header
     except (SafetensorError, OSError) as error:
-        raise InvalidDataError(f"{path}: is damaged ({error}); restore the file, or {mend}") from error
+        raise InvalidDataError(f"{path}: is damaged ({error}); restore the file, or {fix}") from error
 
 
 def read_format(path: Path) -> str:
