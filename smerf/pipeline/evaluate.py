@@ -50,7 +50,7 @@ def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]
         for stage in stages:
             render = stage_renderer(job.run, stage, job.device)
             measured[stage] = _Measurement(job, stage, frames, render, progress).summary()
-    return publish(job, measured)
+    return publish(job, measured, {view_file(frame.name): frame.name for frame in frames})
 
 
 @dataclass

@@ -44,10 +44,17 @@ def current_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
     }
 
 
-def publish(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Write report.html and metrics.json from the summaries of stages, and return them in the stages' order."""
+def publish(
+    job: Job, measured: dict[str, dict[str, Any]], views: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Write report.html and metrics.json, and return the summaries in the stages' order.
+
+    Args:
+        job: The run.
+        measured: Summary of each measured stage.
+        views: Name of each view by the name of its image files.
+    """
     from smerf.evaluation.report import ReportContext, write_report
-    from smerf.pipeline.evaluate import view_file
 
     run, digests = job.run, stage_digests(job.run)
     stages = {stage: measured[stage] for stage in EVALUATED if stage in measured}
@@ -69,7 +76,6 @@ def publish(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, dict[str
         site="site/index.html" if (run.folder("site") / "index.html").is_file() else None,
         capture=read_json(run.capture),
     )
-    views = {view_file(frame.name): frame.name for frame in job.capture.split("test")}
     write_report(run.path, stages, views, context)
     document = {
         "experiment_name": run.path.resolve().name,
