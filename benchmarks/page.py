@@ -197,7 +197,7 @@ def measure(
             record = {"name": f"page/{entry.name}", "size": [width, height], "page_ms": 1e3 * seconds}
             for name, image in peers.items():
                 difference = compare(drawn, image)
-                record[f"{name}_within_2"] = difference.share_within
+                record[f"{name}_within_2"] = difference.fraction_within
                 record[f"{name}_max"] = difference.maximum
                 record[f"{name}_mean"] = difference.mean
             if photo is not None:

@@ -117,7 +117,7 @@ def test_a_cell_at_a_blocks_border_needs_the_block_below_too(cell, wanted):
 
 def test_blocks_without_data_are_not_baked():
     grids = make_grids(random_blocks(share=0.3))
-    baked = bake_submodel(grids, AliveCells(SPEC, np.packbits(np.ones(64**3, bool))), 0, 0)
+    baked = bake_submodel(grids, OccupiedCells(SPEC, np.packbits(np.ones(64**3, bool))), 0, 0)
     np.testing.assert_array_equal(baked.block_indices[..., 0] != 255, grids.block_index.numpy() >= 0)
 
 

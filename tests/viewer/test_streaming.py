@@ -27,9 +27,7 @@ def write(folder, scene, limit):
 
 @pytest.fixture(scope="module")
 def room_dir(tmp_path_factory):
-    return write(
-        tmp_path_factory.mktemp("room") / "baked", example_scene(128, lattice=1), limit=45_000
-    )
+    return write(tmp_path_factory.mktemp("room") / "baked", example_scene(128, lattice=1), limit=45_000)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +39,7 @@ def many_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair_dir(tmp_path_factory):
-    return write(
-        tmp_path_factory.mktemp("pair") / "baked", example_scene(64, 2, (3, 7), lattice=1), limit=0
-    )
+    return write(tmp_path_factory.mktemp("pair") / "baked", example_scene(64, 2, (3, 7), lattice=1), limit=0)
 
 
 def centre(region, edge):
