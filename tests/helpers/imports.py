@@ -55,9 +55,8 @@ def read_imports(source: str, module: str, is_package: bool = False) -> list[Imp
 def _walk(node: ast.AST, module: str, package: str, at_top: bool) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
         inside = at_top
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inside = False
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        is_type_check = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if is_type_check or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             inside = False
         for name in _named(child, package):
             # A name in a string is imported when it is used, not before.
