@@ -98,7 +98,7 @@ bench: setup
 
 docs: setup
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
-	$(BIN)/mkdocs build --strict --quiet --site-dir .cache/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir .cache/site
 	@echo "smerf: .cache/site/index.html"
 
 clean:

@@ -35,11 +35,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def is_expected(reason: str) -> bool:
+    """Return whether a test may be skipped for this reason under ``CI``."""
+    return any(re.search(pattern, reason) for pattern in EXPECTED_SKIPS)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note every skip that ``EXPECTED_SKIPS`` does not name."""
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not any(re.search(pattern, reason) for pattern in EXPECTED_SKIPS):
+        if not is_expected(reason):
             _unexpected.append(f"{report.nodeid}: {reason}")
 
 
