@@ -10,7 +10,6 @@ from torch import Tensor
 from smerf.fields.hash_field import RadianceField
 from smerf.fields.rays import Rays, Spacing
 from smerf.kernels import native
-from smerf.kernels.density_cache import RaySpacing
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
 
 __all__ = ["FusedTrainer", "answer", "fused_field"]
@@ -45,7 +44,7 @@ def fused_field(
         field.density_dims,
         field.colour_network.detach(),
         field.colour_dims,
-        RaySpacing.of(spacing.near, spacing.far, spacing.linear),
+        spacing,
         scale,
         0.0 if exact else _MIN_LIGHT,
         0.0 if exact else _MIN_WEIGHT,

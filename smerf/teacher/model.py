@@ -16,7 +16,7 @@ from smerf.fields.rays import Rays, Spacing
 from smerf.fields.rendering import render_weights
 from smerf.fields.sampling import resample, uniform_edges
 from smerf.kernels import ray_points
-from smerf.kernels.density_cache import RaySpacing, cache_sample
+from smerf.kernels.density_cache import cache_sample
 from smerf.teacher import fused
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.images import render_image
@@ -116,7 +116,7 @@ class HashTeacher(nn.Module):
         """Place samples by the density cache: s edges (R, S + 1); see ``smerf.kernels.density_cache``."""
         config, spacing = self.config, self.spacing
         return cache_sample(
-            self.cache, rays.origins, rays.directions, RaySpacing.of(spacing.near, spacing.far, spacing.linear),
+            self.cache, rays.origins, rays.directions, spacing,
             bins=config.proposal_samples, samples=config.samples, scale=self.scene_scale, cap=config.cache_cap,
             mix=mix, shift=shift, jitter=jitter,
         )  # fmt: skip

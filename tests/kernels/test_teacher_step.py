@@ -8,7 +8,6 @@ from smerf.fields.directions import spherical_harmonics
 from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, density_activation, distortion_loss, render_weights
 from smerf.kernels import HashSpec, hash_encode, initial_params, native, radiance_head, ray_points
-from smerf.kernels.density_cache import RaySpacing
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
 
 GRID = HashSpec(3, 4, 9, 4, 24)
@@ -32,8 +31,7 @@ def field_for(spacing, seed=0, **settings):
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(GRID.entry_count, GRID.features, generator=generator) * 0.5
     nets = [initial_params(dims, generator) for dims in (DENSITY, COLOUR)]
-    ladder = RaySpacing.of(spacing.near, spacing.far, spacing.linear)
-    return FusedField(GRID, table, nets[0], DENSITY, nets[1], COLOUR, ladder, SCALE, **settings)
+    return FusedField(GRID, table, nets[0], DENSITY, nets[1], COLOUR, spacing, SCALE, **settings)
 
 
 def ladder(t):
