@@ -170,7 +170,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     with tempfile.TemporaryDirectory() as temporary, desktop_viewer("context").offscreen_context() as context:
         for path in options.scenes or [write_example(Path(temporary))]:
             folder = path / "baked" if (path / "baked").is_dir() else path
-            name = path.name if path.name not in ("baked",) else path.parent.name
+            name = path.parent.name if path.name == "baked" else path.name
             record = measure_scene(load_scene(folder), name, options.size, options.cameras, options.frames)
             report.add(**record, **first_picture(folder, options.size), renderer=context.renderer)
     print_table(report.records)

@@ -42,7 +42,7 @@ def training_camera(camera_to_world_viewer: list[list[float]]) -> np.ndarray:
 
 
 def render_in_page(browser: Any, scene: Path, cameras: list[dict], occlusion: float) -> Iterator[Image.Image]:
-    entry = sorted((scene / "baked").glob("sm_*"))[0].name
+    entry = min((scene / "baked").glob("sm_*")).name
     size = {"width": cameras[0]["width"], "height": cameras[0]["height"]}
     with SceneServer(scene / "baked") as server:
         page = browser.new_page(viewport=size)

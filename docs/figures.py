@@ -87,7 +87,7 @@ def partition() -> str:
         )
     ):
         shapes.append(_text(310, 70 + 24 * i, words))
-    return _svg(660, 290, *shapes)
+    return _svg(740, 290, *shapes)
 
 
 def lattice() -> str:
@@ -119,7 +119,7 @@ def lattice() -> str:
         )
     ):
         shapes.append(_text(330, 80 + 24 * i, words))
-    return _svg(660, 280, *shapes)
+    return _svg(740, 280, *shapes)
 
 
 def gate() -> str:

@@ -55,7 +55,7 @@ def _help(*words: str) -> str:
 
     from smerf.cli.main import main
 
-    os.environ.update(COLUMNS="100", NO_COLOR="1", TERM="dumb")
+    os.environ.update(COLUMNS="88", NO_COLOR="1", TERM="dumb")
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         main([*words, "--help"])
