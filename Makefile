@@ -97,7 +97,7 @@ bench: setup
 	$(BIN)/python -m benchmarks --short --folder .cache/bench $(ARGS)
 
 docs: setup
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@SMERF_NATIVE=0 $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir .cache/site
 	@echo "smerf: .cache/site/index.html"
 
