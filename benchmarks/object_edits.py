@@ -32,12 +32,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.common import Benchmark, Report
-from smerf.objects.data.generate import Recipe, draw, place_bodies, place_cameras
+from smerf.objects.data.generate import Recipe, place_bodies, place_cameras, render_bodies
 from smerf.objects.data.raycast import Bodies, Look
 from smerf.objects.data.scenes import SceneSet
 from smerf.objects.editing.rendering import SlotRenderer, background_slot, paint_masks
-from smerf.objects.editing.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.objects.editing.slots import SavedSlots, save_slots
 from smerf.objects.model.osrt import Osrt
+from smerf.objects.model.store import load_model, model_digest, shipped_model
 
 SIDE = 96
 """Pixels of an image's edge on the sheet."""
@@ -72,9 +73,7 @@ def without(bodies: Bodies, index: int) -> Bodies:
 
 def pictures(renderer: SlotRenderer, scene: SceneSet, views: range) -> tuple[Tensor, Tensor]:
     """Return colours (V, H, W, 3) and weights (V, H, W, K) of views."""
-    drawn = [
-        renderer.draw(scene.cam_pos[0, v], scene.cam_R[0, v], scene.fov_x[0, v], scene.size) for v in views
-    ]
+    drawn = [renderer.render(scene.camera(0, v)) for v in views]
     return torch.stack([p.colour for p in drawn]), torch.stack([p.weights for p in drawn])
 
 
@@ -101,10 +100,10 @@ def farthest_object(
     model: Osrt, saved: SavedSlots, others: list[SavedSlots], scene: SceneSet
 ) -> tuple[SavedSlots, int]:
     """Return the scene and the slot of an object that covers least of this scene's objects in its first novel view."""
-    camera = (scene.cam_pos[0, 1], scene.cam_R[0, 1], scene.fov_x[0, 1], scene.size)
+    camera = scene.camera(0, 1)
 
     def mask(which: SavedSlots) -> tuple[Tensor, int]:
-        picture = SlotRenderer(model, which).draw(*camera)
+        picture = SlotRenderer(model, which).render(camera)
         return picture.mask, background_slot(picture.weights[None])
 
     own, background = mask(saved)
@@ -121,15 +120,15 @@ def farthest_object(
     return best[:2]
 
 
-def two_objects(model: Osrt, saved: SavedSlots, cameras: list, size: tuple[int, int]) -> list[int]:
+def two_objects(model: Osrt, saved: SavedSlots, cameras: list) -> list[int]:
     """Return the two slots, not the background, whose absence changes most."""
     plain = SlotRenderer(model, saved)
-    drawn = [plain.draw(*camera, size) for camera in cameras]
+    drawn = [plain.render(camera) for camera in cameras]
     background = background_slot(torch.stack([each.weights for each in drawn]))
     changes = []
     for slot in range(len(saved.slots)):
         gone = SlotRenderer(model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},)))
-        change = [gone.draw(*c, size).colour - each.colour for c, each in zip(cameras, drawn, strict=True)]
+        change = [gone.render(c).colour - each.colour for c, each in zip(cameras, drawn, strict=True)]
         changes.append(float(torch.stack(change).abs().sum()) if slot != background else -1.0)
     return sorted(range(len(changes)), key=lambda slot: -changes[slot])[:2]
 
@@ -139,17 +138,17 @@ def sheet_rows(
 ) -> list[tuple[str, list[np.ndarray]]]:
     """Return the rows of the sheet: a title and images of ``SIDE`` pixels."""
     views = range(1, min(5, scene.views))
-    cameras = [(scene.cam_pos[0, v], scene.cam_R[0, v], scene.fov_x[0, v]) for v in views]
+    cameras = [scene.camera(0, v) for v in views]
 
     def row(*operations: dict, masks: bool = False) -> list[np.ndarray]:
         renderer = SlotRenderer(model, dataclasses.replace(saved, operations=operations), folder)
-        drawn = [renderer.draw(*camera, (SIDE, SIDE)) for camera in cameras]
+        drawn = [renderer.render(camera, (SIDE, SIDE)) for camera in cameras]
         if masks:
             background = background_slot(torch.stack([p.weights for p in drawn]))
             return [paint_masks(p, renderer.scene.numbers, background) for p in drawn]
         return [np.rint(255 * p.colour.clamp(0, 1).numpy()).astype(np.uint8) for p in drawn]
 
-    first, second = two_objects(model, saved, cameras, scene.size)
+    first, second = two_objects(model, saved, cameras)
     other, copied = farthest_object(model, saved, others, scene)
     save_slots(other, folder / "other.safetensors")
     truth = [
@@ -221,7 +220,7 @@ class Edited:
 
     def truth(self, bodies: Bodies) -> SceneSet:
         """Return the true scene with other bodies."""
-        return draw(bodies, self.look, *self.cameras, self.recipe)
+        return render_bodies(bodies, self.look, *self.cameras, self.recipe)
 
 
 def make_scene(model: Osrt, recipe: Recipe, generator: torch.Generator) -> Edited:
@@ -229,12 +228,11 @@ def make_scene(model: Osrt, recipe: Recipe, generator: torch.Generator) -> Edite
     inputs = model.config.training.input_views
     bodies, cameras = place_bodies(recipe, 1, generator), place_cameras(recipe, 1, generator)
     look = plain_look(recipe, 1)
-    scene = draw(bodies, look, *cameras, recipe)
+    scene = render_bodies(bodies, look, *cameras, recipe)
     given = slice(0, inputs)
-    poses = scene.cam_pos[:, given], scene.cam_R[:, given], scene.fov_x[:, given]
     with torch.no_grad():
-        slots = model.encode(scene.images(given), *poses)[0]
-    saved = SavedSlots(slots, *(part[0] for part in poses), scene.size, model_digest(model), "")
+        slots = model.encode(scene.images(given), scene.world_from_cam[:, given], scene.fov_x[:, given])[0]
+    saved = SavedSlots(slots, tuple(scene.camera(0, v) for v in range(inputs)), model_digest(model), "")
     views = range(inputs, recipe.views)
     colour, weights = pictures(SlotRenderer(model, saved), scene, views)
     return Edited(model, recipe, bodies, look, cameras, scene, saved, views, colour, weights)

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Benchmark, Report
+from smerf.objects.cameras import look_at, view_rays
 from smerf.objects.config import PRESETS, ObjectsConfig
 from smerf.objects.model.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
-from smerf.objects.model.rays import look_at, view_rays
 
 CHUNK = 4096
 PAIRS = (
@@ -96,7 +96,7 @@ def contenders(
     broadcast = BroadcastDecoder(config.decoder, config.rays, width).to(device).eval()
     slots = torch.randn(1, config.slots.count, width, device=device)
     centre = torch.tensor([6.0, 2.0, 3.5], device=device)
-    rays = view_rays(centre, look_at(centre), torch.tensor(0.8, device=device), (size, size))
+    rays = view_rays(look_at(centre), torch.tensor(0.8, device=device), (size, size))
     rays = tuple(x.reshape(1, 1, -1, 3) for x in rays)
     kept = mixer.prepare(slots)
     # The mixing alone, where the difference lies.

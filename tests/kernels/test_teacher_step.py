@@ -4,10 +4,17 @@ import math
 import pytest
 import torch
 
-from smerf.fields.directions import spherical_harmonics
 from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, density_activation, distortion_loss, render_weights
-from smerf.kernels import HashSpec, hash_encode, initial_params, native, radiance_head, ray_points
+from smerf.kernels import (
+    HashSpec,
+    encode_directions,
+    hash_encode,
+    initial_params,
+    native,
+    radiance_head,
+    ray_points,
+)
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
 
 GRID = HashSpec(3, 4, 9, 4, 24)
@@ -46,7 +53,7 @@ def by_autograd(field, spacing, parts):
     x, sigma = ray_points(origins, directions, edges, radii, SCALE)
     features = hash_encode(x, leaves[0], GRID, sigma)
     raw, logits = radiance_head(
-        features, spherical_harmonics(directions), leaves[1], DENSITY, leaves[2], COLOUR
+        features, encode_directions(directions), leaves[1], DENSITY, leaves[2], COLOUR
     )
     density, colours = density_activation(raw).view(edges[:, 1:].shape), torch.sigmoid(logits)
     middle = spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))
