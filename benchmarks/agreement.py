@@ -21,8 +21,8 @@ from smerf.capture.types import Camera
 from smerf.cli.options import scene_folder
 from smerf.engine.folder import RunFolder
 from smerf.pipeline.config import load_config
-from smerf.pipeline.stages import load_run_capture
-from smerf.scene import load_scene
+from smerf.pipeline.job import load_run_capture
+from smerf.render.scene import load_scene
 from smerf.student.store import load_student
 from smerf.teacher import load_teacher
 
@@ -55,8 +55,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, report: Report) -> None:
     run = RunFolder.open(options.run)
-    config = load_config(run.config)
-    capture, _ = load_run_capture(run, config, options.data)
+    config = load_config(run)
+    capture = load_run_capture(run, config, options.data)
     views = HeldOut(capture, options.views)
     images = images_of(run, views)
     common = {"preset": config.preset, "data": capture.root.name, "views": len(views.cameras)}

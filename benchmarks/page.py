@@ -31,7 +31,8 @@ from smerf.errors import UsageError
 from smerf.evaluation.metrics import psnr
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
-from smerf.render import native, reference
+from smerf.render import march as native
+from smerf.render import reference
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera

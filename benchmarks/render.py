@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.common import Benchmark, Report, median_ms, size
 from smerf.capture.types import Camera, Intrinsics
 from smerf.cli.options import scene_folder
-from smerf.render import native, reference
+from smerf.render import march as native
+from smerf.render import reference
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 

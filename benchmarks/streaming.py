@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from benchmarks.browser import browser_versions, chromium
 from benchmarks.common import Benchmark, Report, size
 from benchmarks.page import find_scene, find_site
+from smerf.baking.coarse import coarse_files
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
 from smerf.scene import BakedScene, load_scene
@@ -39,7 +41,8 @@ def export_rooms(folder: Path) -> Path:
     """Bake and export a scene of several submodels; return the page's folder."""
     scene = example_scene(64, 3, ROOMS, lattice=1)
     submodels = (scene.submodel(k) for k in range(len(ROOMS)))
-    write_scene(folder / "baked", scene.params, scene.mlp, submodels, scene.manifest, coarse_bytes=20_000)
+    coarse = partial(coarse_files, scene.params, scene.mlp, 20_000)
+    write_scene(folder / "baked", scene.params, scene.mlp, submodels, scene.manifest, coarse=coarse)
     return export_site(folder / "baked", folder / "site").parent
 
 

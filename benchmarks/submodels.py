@@ -25,8 +25,9 @@ from smerf.engine.folder import RunFolder
 from smerf.errors import UsageError
 from smerf.evaluation.metrics import psnr
 from smerf.pipeline.config import load_config
-from smerf.pipeline.stages import load_run_capture
-from smerf.scene import BakedScene, load_scene
+from smerf.pipeline.job import load_run_capture
+from smerf.render.scene import load_scene
+from smerf.scene.types import BakedScene
 from smerf.student.partition import Partition
 
 BORDER = 0.1
@@ -123,7 +124,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     partition = Partition(params.submodel_grid_resolution, params.params_to_sm, params.submodel_scale)
     if len(partition) < 2:
         raise UsageError(f"{run.path}: has one submodel: there is nothing to switch to")
-    capture, _ = load_run_capture(run, load_config(run.config))
+    capture = load_run_capture(run, load_config(run))
     frames = capture.split(options.split)
     cameras = [frame.camera for frame in frames[:: max(1, len(frames) // options.max_cameras)]]
     pairs = switches(partition, np.stack([camera.world_from_cam[:, 3] for camera in cameras]))

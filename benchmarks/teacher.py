@@ -22,7 +22,8 @@ from pathlib import Path
 from benchmarks.common import ROOT, Benchmark, HeldOut, Report, median_ms, write_tabletop
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
-from smerf.teacher.config import PRESETS
+from smerf.teacher.config import PRESETS, TeacherConfig
+from smerf.teacher.plan import resolve_config
 from smerf.teacher.trainer import TeacherTrainer
 
 MARKS = (0.25, 0.5, 0.75, 1.0)
@@ -46,9 +47,14 @@ class Job:
         return cls(Path(path), int(side), tuple(float(s) for s in seconds.split(",")))
 
 
+def make_trainer(capture: Capture, config: TeacherConfig) -> TeacherTrainer:
+    """Return a trainer of a preset, resolved for the capture on a CPU."""
+    return TeacherTrainer(capture, resolve_config(config, capture, "cpu", 1))
+
+
 def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
     """Train for some seconds; return time, steps, rays per second and PSNR at each quarter."""
-    trainer = TeacherTrainer(capture, replace(PRESETS[preset], steps=100_000_000))
+    trainer = make_trainer(capture, replace(PRESETS[preset], steps=100_000_000))
     views, records, spent, planned = HeldOut(capture), [], 0.0, 0.0
     for mark in MARKS:
         while spent < mark * seconds:
@@ -72,7 +78,7 @@ def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
 
 def step_milliseconds(capture: Capture, preset: str) -> tuple[float, float]:
     """Return the median and the spread of a step's time."""
-    return median_ms(TeacherTrainer(capture, PRESETS[preset]).advance, TIMED, WARM_UP)
+    return median_ms(make_trainer(capture, PRESETS[preset]).advance, TIMED, WARM_UP)
 
 
 def reference_step(job: Job, preset: str) -> float:

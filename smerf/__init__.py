@@ -8,11 +8,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "run": "smerf.pipeline.run",
     "load_capture": "smerf.capture",
     "train_teacher": "smerf.teacher",
     "distill": "smerf.student",
     "bake": "smerf.baking",
-    "load_scene": "smerf.scene",
+    "load_scene": "smerf.render.scene",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smerf.errors import MissingPartError
 
-__all__ = ["cuda_works", "fast_products", "require_device", "restore_generator", "scope"]
+__all__ = ["cuda_works", "fast_products", "require_device", "resolve_device", "restore_generator", "scope"]
 
 
 def cuda_works() -> bool:
@@ -36,6 +36,17 @@ def require_device(device: str) -> torch.device:
             "use --device cpu, or leave it out"
         )
     return torch.device(device)
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``auto`` into the device that the stages run on: a GPU that works, else the CPU.
+
+    Raises:
+        MissingPartError: If ``cuda`` is asked for and there is none that works.
+    """
+    if device == "auto":
+        return "cuda" if cuda_works() else "cpu"
+    return str(require_device(device))
 
 
 @contextlib.contextmanager
@@ -65,6 +76,7 @@ def scope(device: torch.device | str) -> Iterator[None]:
 def restore_generator(generator: torch.Generator, state: Tensor, seed: int) -> None:
     """Continue a generator's numbers from a saved state, or from a seed if another kind of device saved it."""
     if state.numel() == generator.get_state().numel():
-        generator.set_state(state.cpu())
+        # A copy is aligned as set_state reads it; a part of a file need not be.
+        generator.set_state(state.to("cpu", copy=True))
     else:
         generator.manual_seed(seed)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from smerf.cli.main import main
-from smerf.render import native
+from smerf.render import march as native
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
 from smerf.scene.write import write_scene
@@ -85,7 +85,7 @@ def test_frame_times_as_json(view, baked):
     ("words", "told"),
     [
         (("--split", "test"), "--offscreen"),
-        (("--offscreen",), "something to draw"),
+        (("--offscreen",), "something to render"),
         (("--offscreen", "--split", "test"), "-o DIR"),
         (("--size", "12"), "640x360"),
         (("--memory", "0"), "--memory"),
