@@ -101,9 +101,9 @@ def test_a_run_holds_what_made_it(smerf, scenes, run):
     record = json.loads((run / "objects" / "record.json").read_text())
     assert record["steps"] == 4 and record["data"]["seed"] == 3 and record["command"]
     code, out, _ = smerf("info", run)
-    assert code == 0 and "object model" in out and "fg_ari" in out
+    assert code == 0 and "object model" in out and "fg ari" in out
     code, _, err = smerf("objects", "train", scenes, "-o", run)
-    assert code == 0 and "done before" in err
+    assert code == 0 and "already done" in err
     code, _, err = train(smerf, scenes, run, "--set", "training.steps=5")
     assert code == 2 and "training.steps (4 -> 5)" in err and "--overwrite" in err
     assert train(smerf, scenes, run, "--set", "training.steps=5", "--overwrite")[0] == 0
