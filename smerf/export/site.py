@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.export.bundle import allow_inline_scripts
 from smerf.export.photos import CAMERAS_NAME, site_cameras
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.coarse import COARSE_BYTES, COARSE_FOLDER
@@ -284,7 +285,7 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: 
         f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'
         f"<script>\n{_bundle()}</script>\n</body>"
     )
-    text = text.replace("</body>", scripts)
+    text = allow_inline_scripts(text.replace("</body>", scripts))
     partial = page.with_name(page.name + ".partial")
     page.parent.mkdir(parents=True, exist_ok=True)
     partial.write_text(text)

@@ -1,3 +1,4 @@
+// @ts-check
 // The lattice of appearance networks: parsed once, interpolated at the camera centre for every frame.
 
 import { LoadError } from "./assets.js";
@@ -22,7 +23,9 @@ export class Appearance {
     if (this.layers.some((layer, i) => i < 2 && layer.outputs % 4)) {
       throw new LoadError("Hidden widths of the appearance network must be multiples of 4.");
     }
-    [this.inputs, this.hidden1, this.hidden2] = [this.layers[0].inputs, this.layers[0].outputs, this.layers[1].outputs];
+    this.inputs = this.layers[0].inputs;
+    this.hidden1 = this.layers[0].outputs;
+    this.hidden2 = this.layers[1].outputs;
     this.values = new Float32Array(4 * this.weightCount);
   }
 

@@ -1,3 +1,4 @@
+// @ts-check
 // Fetches the files of a scene: byte progress, a few requests at a time, retries, and decoding to plain bytes.
 
 import { decodePng, inflate } from "./png.js";
@@ -7,7 +8,7 @@ const PARALLEL_REQUESTS = 6;
 const RETRIES = 5;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
-// A connection that stays silent for this long is given up and opened anew.
+// A connection that stays silent for this long is given up and opened again.
 const SILENCE_MS = 30000;
 
 // Something that the visitor should read. isPassing: worth another try.
@@ -20,14 +21,18 @@ export class LoadError extends Error {
 }
 
 export class Assets {
-  // manifest: the parsed manifest.json (or null); root: URL of the folder its paths are relative to.
-  // onTrouble: called with a sentence while there is no connection, and with null when it is back.
+  /**
+   * @param {URL} root folder that paths are relative to
+   * @param {Record<string, any> | null} manifest the parsed manifest.json
+   * @param {(text: string | null) => void} onTrouble gets a sentence while there is no connection, null when it is back
+   */
   constructor(root, manifest = null, onTrouble = () => {}) {
     this.root = root;
     this.manifest = manifest;
     this.onTrouble = onTrouble;
     this.isInTrouble = false;
     this.embedded = globalThis.smerfEmbeddedFiles ?? null;
+    /** @type {(() => void)[]} */
     this.waiting = [];
     this.running = 0;
     this.suffixes = {};
@@ -93,7 +98,7 @@ export class Assets {
   async bytes(path, progress, expected = 0, signal = null) {
     if (this.embedded) return fromBase64(this.embedded[path], path);
     const entry = progress?.start(path, this.manifest?.files?.[path]?.bytes ?? 0, expected);
-    if (this.running >= PARALLEL_REQUESTS) await new Promise((resolve) => this.waiting.push(resolve));
+    if (this.running >= PARALLEL_REQUESTS) await /** @type {Promise<void>} */ (new Promise((resolve) => this.waiting.push(resolve)));
     this.running++;
     try {
       return await this.#persist(() => this.#download(path, entry, signal), signal);
@@ -173,7 +178,7 @@ export class Assets {
 }
 
 function pause(ms, signal) {
-  return new Promise((resolve) => {
+  return new Promise((/** @type {(value?: any) => void} */ resolve) => {
     const end = () => {
       clearTimeout(timer);
       removeEventListener("online", end);
@@ -188,7 +193,7 @@ function pause(ms, signal) {
 
 // Adds up the bytes of many files. Totals come from the manifest, else from Content-Length, else from the decoded size.
 export class Progress {
-  // onChange: called with this object; onTrouble: as of Assets.
+  /** @param {(progress: Progress) => void} onChange @param {(text: string | null) => void} onTrouble as of Assets */
   constructor(onChange, onTrouble = () => {}) {
     this.files = new Map();
     this.onChange = onChange;

@@ -1,3 +1,4 @@
+// @ts-check
 // Cameras in training axes (OpenGL camera-to-world, z up) and the small vector algebra that the page needs.
 // Matrices are flat row-major arrays of 12 or 16 numbers; only the first three rows count.
 

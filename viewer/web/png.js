@@ -1,3 +1,4 @@
+// @ts-check
 // PNG to bytes without a detour through the browser's image pipeline, which may premultiply alpha or convert colours
 // and would change the stored numbers. 8-bit, colour types 0, 2, 4, 6, optionally interlaced.
 

@@ -1,3 +1,4 @@
+// @ts-check
 // What a scene is on disk: finds its files, reads the parameters, tells which submodel serves a camera.
 // The format is the official SMERF asset layout; manifest.json beside the submodel folders is our addition.
 
@@ -88,6 +89,8 @@ export class Scene {
     this.regions = Math.round(Math.cbrt(params.num_submodels));
     this.hasCoarseSum = params.merge_features_combine_op === "coarse_sum";
     this.entry = this.count > 1 ? params.sm_to_params[params.submodel_idx] : 0;
+    /** Its widths are those of every network. @type {Appearance | null} */
+    this.widths = null;
     this.known = new Map();
     this.networks = new Map();
   }

@@ -1,5 +1,7 @@
+// @ts-check
 // The settings panel: quality, field of view, speed, colours of the page, statistics.
 
+import { automaticQuality } from "./quality.js";
 import { $ } from "./ui.js";
 
 const THEME_KEY = "smerf-theme";
@@ -38,15 +40,16 @@ function remembered() {
 }
 
 export class Settings {
+  /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
-    Object.assign(this, { viewer, page });
+    this.viewer = viewer;
     const theme = new Theme(viewer.settings.theme);
-    for (const radio of document.getElementsByName("theme")) {
+    for (const radio of /** @type {any} */ (document.getElementsByName("theme"))) {
       radio.checked = radio.value === theme.name;
       radio.addEventListener("change", () => theme.set(radio.value));
     }
     const automatic = $("set-quality").options[0];
-    automatic.textContent = `Automatic (${viewer.automaticQuality})`;
+    automatic.textContent = `Automatic (${automaticQuality()})`;
     $("set-quality").value = viewer.settings.quality;
     $("set-quality").addEventListener("change", () => viewer.setQuality($("set-quality").value));
     $("set-fov").addEventListener("input", () => viewer.setFov($("set-fov").valueAsNumber));

@@ -1,3 +1,4 @@
+// @ts-check
 // Loads one level of a submodel into GPU textures. Files are packed and uploaded one slice at a time, so host memory stays small.
 //
 // Two RGBA8 groups per sample, for the atlas and the planes alike:
@@ -49,7 +50,17 @@ function checkLimits(gl, params) {
 
 class Loader {
   constructor(gl, uploads, assets, folder, params, progress, signal) {
-    Object.assign(this, { gl, uploads, assets, folder, params, progress, signal, textures: {}, bytes: 0, isDisposed: false });
+    this.gl = gl;
+    this.uploads = uploads;
+    this.assets = assets;
+    this.folder = folder;
+    this.params = params;
+    this.progress = progress;
+    this.signal = signal;
+    /** @type {Record<string, WebGLTexture>} */
+    this.textures = {};
+    this.bytes = 0;
+    this.isDisposed = false;
   }
 
   array(name, size) {

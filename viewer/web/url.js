@@ -1,3 +1,4 @@
+// @ts-check
 // The page's address as settings: names, spellings and checks. Unknown values are errors that name the parameter.
 
 const number = (low, high) => (text) => {
@@ -17,16 +18,16 @@ const vector = (count) => (text) => {
   return values;
 };
 const colour = (text) => {
-  const match = /^#?([0-9a-f]{6})$/i.exec(text);
-  if (!match) throw "six hexadecimal digits, such as 808080";
-  return [0, 2, 4].map((i) => Number.parseInt(match[1].slice(i, i + 2), 16) / 255);
+  const parsed = parseColour(text);
+  if (!parsed) throw "six hexadecimal digits, such as 808080";
+  return parsed;
 };
 const address = (text) => {
   if (!text) throw "an address";
   return text;
 };
 
-// Each entry: the setting's name, its parser, and other spellings of the parameter.
+/** Each entry: the setting's name, its parser, and another spelling of the parameter. @type {[string, (text: string) => any, string?][]} */
 const PARAMETERS = [
   ["dir", address, "url"],
   ["quality", same("auto", "phone", "low", "medium", "high")],
@@ -67,13 +68,21 @@ const DEFAULTS = { quality: "auto", mode: "orbit", ui: true, autoplay: false };
 
 // Reads the query and the hash of `location`; the hash (the shared view) wins. Throws an Error with a sentence to show.
 // `up` of the query is also the axis that the camera turns about, `up` of the hash only belongs to that view.
+/** @returns {Record<string, any>} */
 export function readSettings(location) {
   const query = parse(location.search);
+  /** @type {Record<string, any>} */
   const settings = { ...DEFAULTS, ...query, ...parse(location.hash.slice(1)), axis: query.up };
   settings.overrides = Object.fromEntries(
     Object.entries(OVERRIDES).filter(([name]) => name in settings).map(([name, key]) => [key, settings[name]]),
   );
   return settings;
+}
+
+// Red, green and blue in [0, 1] of six hexadecimal digits; null for anything else.
+export function parseColour(text) {
+  const match = /^#?([0-9a-f]{6})$/i.exec(text ?? "");
+  return match && [0, 2, 4].map((i) => Number.parseInt(match[1].slice(i, i + 2), 16) / 255);
 }
 
 function parse(query) {

@@ -1,3 +1,4 @@
+// @ts-check
 // The three files of a scene of slots (see smerf/scene/slots.py), from a folder or from the page itself.
 
 const FORMAT = "smerf-slots-web-1";

@@ -1,11 +1,17 @@
+// @ts-check
 // The list of slots with its buttons, and messages.
 
+/** @returns {any} */
 const $ = (id) => document.getElementById(id);
 
 export class SlotPage {
   constructor(isVisible) {
     this.isVisible = isVisible;
+    /** @type {HTMLCanvasElement} */
     this.canvas = $("view");
+    /** @type {Map<number, { row: HTMLElement, box: HTMLInputElement, light: HTMLElement }> | null} */
+    this.rows = null;
+    this.timer = 0;
   }
 
   // actions: visible(number, isVisible) -> whether it was done, highlight(number or null), masks(), reset()

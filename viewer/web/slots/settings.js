@@ -1,3 +1,4 @@
+// @ts-check
 // The parameters of the page's address; they are a part of those of a baked scene's page, spelt and checked alike.
 
 import { readSettings } from "../url.js";
