@@ -29,10 +29,10 @@ _SHARED = (
     "controls.js",
     "loop.js",
     "pace.js",
+    "policy.js",
     "program.js",
     "quality.js",
     "url.js",
-    "viewpoint.js",
     "style.css",
 )
 _HEAD = re.compile(r'<link rel="stylesheet" href="\./([\w./]+)">')

@@ -59,5 +59,5 @@ export function publishScene(viewer) {
       return viewer.tools.picture();
     },
   };
-  publish(verbs, () => viewer.whenFinished());
+  publish(verbs, () => viewer.whenFinished(), ["picture", "benchmark"]);
 }

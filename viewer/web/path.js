@@ -4,6 +4,7 @@
 
 import { LoadError } from "./assets.js";
 import { column, cross, fromColumns, fromQuaternion, mix, normalize, parseMatrix, position, toQuaternion } from "./camera.js";
+import { checkHost } from "./policy.js";
 
 const FPS = 30;
 const MAX_FRAMES = 20000;
@@ -78,6 +79,7 @@ function alongside([q0, q1, q2, q3]) {
 
 export async function loadPath(address) {
   const url = new URL(address, document.baseURI);
+  checkHost(url);
   const response = await fetch(url).catch(() => null);
   if (!response?.ok) throw new LoadError(`The camera path ${url.href} could not be loaded.`);
   return parsePath(await response.json().catch(() => null), url.href);

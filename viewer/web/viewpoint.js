@@ -1,7 +1,7 @@
 // @ts-check
 // Where a scene opens, and the rays of a camera.
 
-import { add, column, lookAt, normalize, parseMatrix, pixelLens, position, scale, subtract, swapAxes } from "./camera.js";
+import { add, column, lookAt, normalize, pixelLens, position, scale, subtract, swapAxes } from "./camera.js";
 
 const DEFAULT_FOV = 40;
 
@@ -11,10 +11,10 @@ const DEFAULT_FOV = 40;
  */
 export function startView(scene, settings, { clientWidth, clientHeight }) {
   const start = scene.startCamera;
-  const fov = settings.fov ?? widened(start?.fov_degrees ?? DEFAULT_FOV, clientWidth / Math.max(1, clientHeight));
+  const fov = settings.fov ?? widened(start?.fov ?? DEFAULT_FOV, clientWidth / Math.max(1, clientHeight));
   const centre = scene.centre(scene.entry);
-  const matrix = start ? parseMatrix(start.world_from_cam) : lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
-  if (!settings.pos && !settings.look) return { matrix, fov, target: start?.look_at ?? null };
+  const matrix = start?.matrix ?? lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
+  if (!settings.pos && !settings.look) return { matrix, fov, target: start?.target ?? null };
   const from = settings.pos ?? position(matrix);
   const forward = scale(column(matrix, 2), -1);
   return {
@@ -34,16 +34,4 @@ export function rayThrough({ matrix: m, fov, lens }, { width, height }, u, v) {
   const [ix, iy, cx, cy] = pixelLens(width, height, fov, lens);
   const [x, y] = [(u * width - cx) * ix, ((1 - v) * height - cy) * iy];
   return normalize(subtract(add(scale(column(m, 0), x), scale(column(m, 1), y)), column(m, 2)));
-}
-
-/** Checks a vertical field of view from outside the page; undefined keeps the present one. */
-export function checkFov(fovDegrees) {
-  if (fovDegrees !== undefined && !(fovDegrees > 0 && fovDegrees < 180)) throw new Error("fovDegrees must lie between 0 and 180.");
-}
-
-/** Checks a lens from outside the page. */
-export function checkLens(lens) {
-  if (lens && !["cx", "cy", "fx", "fy"].every((key) => lens[key] === undefined || Number.isFinite(lens[key]))) {
-    throw new Error("lens must hold finite numbers cx, cy, fx, fy.");
-  }
 }
