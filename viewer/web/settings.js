@@ -6,13 +6,13 @@ import { $ } from "./ui.js";
 
 const THEME_KEY = "smerf-theme";
 
-// Colours of the controls: "auto" follows the system. The choice is kept in this browser where it allows that.
+// Colours of the controls: "auto" follows the system. The choice is kept in this browser where it allows that; the first
+// script of index.html has read it, so that the page has its colours before anything is drawn.
 export class Theme {
-  constructor(fromAddress) {
+  constructor() {
     this.system = matchMedia("(prefers-color-scheme: dark)");
     this.system.addEventListener("change", () => this.#apply());
-    this.name = fromAddress ?? remembered() ?? "auto";
-    this.#apply();
+    this.name = document.documentElement.dataset.choice;
   }
 
   set(name) {
@@ -30,20 +30,11 @@ export class Theme {
   }
 }
 
-function remembered() {
-  try {
-    const name = localStorage.getItem(THEME_KEY);
-    return ["auto", "light", "dark"].includes(name) ? name : null;
-  } catch {
-    return null;
-  }
-}
-
 export class Settings {
   /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
     this.viewer = viewer;
-    const theme = new Theme(viewer.settings.theme);
+    const theme = new Theme();
     for (const radio of /** @type {any} */ (document.getElementsByName("theme"))) {
       radio.checked = radio.value === theme.name;
       radio.addEventListener("change", () => theme.set(radio.value));
