@@ -27,6 +27,7 @@ async function start() {
     const [scene, sources] = await fetched;
     await viewer.open(scene, sources, settings, progress);
     viewer.tools = new Tools(viewer, page);
+    page.warn(settings.problems);
     viewer.loop.open();
     announce();
   } catch (error) {

@@ -1,6 +1,9 @@
 // @ts-check
 // Everything on the page that is not the canvas: progress, messages, statistics, help, the dock and the keys.
 
+const NOTICE_MS = 2500;
+const WARNING_MS = 12000;
+
 /** The element of the page with this id, of whatever kind it is there. @returns {any} */
 export const $ = (id) => document.getElementById(id);
 
@@ -145,11 +148,18 @@ export class Page {
     this.showMessage([...this.messages.values()].pop() ?? null);
   }
 
-  notify(text) {
+  notify(text, ms = NOTICE_MS) {
     $("notice").textContent = text;
     $("notice").hidden = !this.isVisible;
     clearTimeout(this.noticeTimer);
-    this.noticeTimer = setTimeout(() => ($("notice").hidden = true), 2500);
+    this.noticeTimer = setTimeout(() => ($("notice").hidden = true), ms);
+  }
+
+  /** Tells of values in the address that were not taken. @param {string[]} problems */
+  warn(problems) {
+    if (!problems.length) return;
+    console.warn(problems.join("\n"));
+    this.notify(problems.join(" "), WARNING_MS);
   }
 
   showStatistics(stats) {

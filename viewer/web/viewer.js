@@ -2,7 +2,7 @@
 // The page of a scene: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
 
 import { benchmark } from "./benchmark.js";
-import { parseMatrix, position } from "./camera.js";
+import { checkFov, checkLens, parseMatrix, position } from "./camera.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
 import { Journey } from "./journey.js";
@@ -12,7 +12,7 @@ import { imageSize, maxPixels } from "./quality.js";
 import { Renderer } from "./renderer.js";
 import { Residency, memoryCeiling } from "./residency.js";
 import { parseColour, readSettings } from "./url.js";
-import { checkFov, checkLens, rayThrough, startView } from "./viewpoint.js";
+import { rayThrough, startView } from "./viewpoint.js";
 
 const DEFAULT_NEAR = 0.2;
 // Smoothing of the visibility that enlarges steps behind nearly opaque content; 1 keeps every step at one voxel.
@@ -109,13 +109,10 @@ export class Viewer {
 
   // Takes the view that the page's address now names behind its hash.
   goToAddress() {
-    try {
-      const { pos, look, up, fov } = readSettings(location);
-      Object.assign(this.settings, { pos, look, up, fov });
-      this.home();
-    } catch (error) {
-      this.page.notify(error.message);
-    }
+    const { pos, look, up, fov, problems } = readSettings(location);
+    this.page.warn(problems);
+    Object.assign(this.settings, { pos, look, up, fov });
+    this.home();
   }
 
   flyTo(view) {

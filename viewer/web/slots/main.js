@@ -9,6 +9,8 @@ import { loadSlotShaders } from "./shaders.js";
 import { readSlotSettings } from "./settings.js";
 import { SlotViewer } from "./viewer.js";
 
+const WARNING_MS = 12000;
+
 async function start() {
   const page = new SlotPage(!/[?&]ui=(0|false)\b/.test(location.search));
   const viewer = new SlotViewer(page);
@@ -19,6 +21,7 @@ async function start() {
     if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
     const [scene, sources] = await Promise.all([openSlots(address), loadSlotShaders()]);
     viewer.open(scene, sources, settings);
+    if (settings.problems.length) page.notify(settings.problems.join(" "), WARNING_MS);
     announce();
   } catch (error) {
     viewer.loop.fail(error);

@@ -69,14 +69,14 @@ export class SlotPage {
   }
 
   showStatistics({ frameMs, renderWidth, renderHeight }) {
-    $("statistics-line").textContent = `${renderWidth} x ${renderHeight} in ${frameMs.toFixed(0)} ms`;
+    $("statistics-line").textContent = `${renderWidth} × ${renderHeight} in ${frameMs.toFixed(0)} ms`;
   }
 
-  notify(text) {
+  notify(text, ms = 2500) {
     $("notice").textContent = text;
     $("notice").hidden = !this.isVisible;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => ($("notice").hidden = true), 2500);
+    this.timer = setTimeout(() => ($("notice").hidden = true), ms);
   }
 
   showMessage(text) {

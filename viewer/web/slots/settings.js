@@ -4,6 +4,6 @@
 import { readSettings } from "../url.js";
 
 export function readSlotSettings(location) {
-  const { dir, fov, pos, look, dpr, quality, size } = readSettings(location);
-  return { dir, fov, pos, look, dpr, quality, size };
+  const { dir, fov, pos, look, dpr, quality, size, problems } = readSettings(location);
+  return { dir, fov, pos, look, dpr, quality, size, problems };
 }

@@ -1,10 +1,9 @@
 // @ts-check
 // The page of a scene of slots: which camera, which slots, and when the promised frame is on the canvas.
 
-import { length, lookAt, parseMatrix, position } from "../camera.js";
+import { checkFov, length, lookAt, parseMatrix, position } from "../camera.js";
 import { Controls } from "../controls.js";
 import { FrameLoop } from "../loop.js";
-import { checkFov } from "../viewpoint.js";
 import { SlotFrames } from "./frames.js";
 import { SlotPainter } from "./painter.js";
 
