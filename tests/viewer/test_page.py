@@ -149,13 +149,6 @@ def test_a_wrong_address_says_so_on_the_page(visit, scene_dir):
     assert "nowhere/sm_000/scene_params.json could not be loaded (HTTP 404)" in page.message()
 
 
-@pytest.mark.parametrize("query", ["quality=best", "fov=900", "pos=1,2", "bg=red", "mode=walk"])
-def test_unknown_values_are_refused_by_name(visit, scene_dir, query):
-    page = visit(scene_dir, query)
-    page.page.wait_for_function("!document.querySelector('[role=alert]').hidden")
-    assert query in page.message() and "must be" in page.message()
-
-
 def test_a_truncated_asset_is_named(visit, tmp_path):
     write_submodel(tmp_path / "sm_000", make_scene(), extension="raw")
     path = tmp_path / "sm_000" / "plane_rgb_1.raw"
