@@ -125,7 +125,9 @@ def draw_page(
         export_slots(scene, Path(folder) / "site")
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         with SceneServer(Path(folder) / "site") as server:
-            page = browser.new_page(viewport={"width": 800, "height": 600}, device_scale_factor=1)
+            page = browser.new_page(
+                viewport={"width": 800, "height": 600}, device_scale_factor=1, bypass_csp=True
+            )
             page.set_default_timeout(600_000)
             since = time.perf_counter()
             page.goto(f"{server.url}?size={size},{size}&dpr=1&ui=0")
