@@ -31,12 +31,13 @@ import torch
 from torch import Tensor
 
 from smerf.engine.environment import describe_environment
-from smerf.objects.data.generate import Recipe, draw, place_bodies, place_cameras
+from smerf.objects.data.generate import Recipe, place_bodies, place_cameras, render_bodies
 from smerf.objects.data.raycast import Bodies, Look
 from smerf.objects.data.scenes import SceneSet
 from smerf.objects.editing.rendering import SlotRenderer, background_slot, paint_masks
-from smerf.objects.editing.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
+from smerf.objects.editing.slots import SavedSlots, save_slots
 from smerf.objects.model.osrt import Osrt
+from smerf.objects.model.store import load_model, model_digest, shipped_model
 
 
 def plain_look(recipe: Recipe, count: int) -> Look:
@@ -68,9 +69,7 @@ def without(bodies: Bodies, index: int) -> Bodies:
 
 def pictures(renderer: SlotRenderer, scene: SceneSet, views: range) -> tuple[Tensor, Tensor]:
     """Return colours (V, H, W, 3) and shares (V, H, W, K) of views."""
-    drawn = [
-        renderer.draw(scene.cam_pos[0, v], scene.cam_R[0, v], scene.fov_x[0, v], scene.size) for v in views
-    ]
+    drawn = [renderer.render(scene.camera(0, v)) for v in views]
     return torch.stack([p.colour for p in drawn]), torch.stack([p.weights for p in drawn])
 
 
@@ -97,10 +96,10 @@ def farthest_object(
     model: Osrt, saved: SavedSlots, others: list[SavedSlots], scene: SceneSet
 ) -> tuple[SavedSlots, int]:
     """Return the scene and the slot of an object that covers least of this scene's objects in its first novel view."""
-    camera = (scene.cam_pos[0, 1], scene.cam_R[0, 1], scene.fov_x[0, 1], scene.size)
+    camera = scene.camera(0, 1)
 
     def mask(which: SavedSlots) -> tuple[Tensor, int]:
-        picture = SlotRenderer(model, which).draw(*camera)
+        picture = SlotRenderer(model, which).render(camera)
         return picture.mask, background_slot(picture.weights[None])
 
     own, background = mask(saved)
@@ -122,24 +121,24 @@ def draw_sheet(model: Osrt, saved: SavedSlots, others: list[SavedSlots], scene: 
     from PIL import Image, ImageDraw
 
     views = range(1, min(5, scene.views))
-    cameras = [(scene.cam_pos[0, v], scene.cam_R[0, v], scene.fov_x[0, v]) for v in views]
+    cameras = [scene.camera(0, v) for v in views]
     side, gap, line = 96, 6, 18
 
     def row(operations: tuple = (), masks: bool = False) -> list[np.ndarray]:
         renderer = SlotRenderer(model, dataclasses.replace(saved, operations=operations), path.parent)
-        drawn = [renderer.draw(*camera, (side, side)) for camera in cameras]
+        drawn = [renderer.render(camera, (side, side)) for camera in cameras]
         if masks:
             background = background_slot(torch.stack([p.weights for p in drawn]))
             return [paint_masks(p, renderer.scene.numbers, background) for p in drawn]
         return [np.rint(255 * p.colour.clamp(0, 1).numpy()).astype(np.uint8) for p in drawn]
 
     plain = SlotRenderer(model, saved)
-    weights = torch.stack([plain.draw(*camera, scene.size).weights for camera in cameras])
+    weights = torch.stack([plain.render(camera).weights for camera in cameras])
     background = background_slot(weights)
     changes = []
     for slot in range(len(saved.slots)):
         gone = SlotRenderer(model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},)))
-        change = [gone.draw(*c, scene.size).colour - plain.draw(*c, scene.size).colour for c in cameras]
+        change = [gone.render(c).colour - plain.render(c).colour for c in cameras]
         changes.append(float(torch.stack(change).abs().sum()) if slot != background else -1.0)
     # The two slots whose absence changes most are objects.
     first, second = sorted(range(len(changes)), key=lambda slot: -changes[slot])[:2]
@@ -195,16 +194,14 @@ def main() -> None:
         bodies = place_bodies(recipe, 1, generator)
         cameras = place_cameras(recipe, 1, generator)
         look = plain_look(recipe, 1)
-        scene = draw(bodies, look, *cameras, recipe)
+        scene = render_bodies(bodies, look, *cameras, recipe)
         given = slice(0, inputs)
         with torch.no_grad():
-            slots = model.encode(
-                scene.images(given), scene.cam_pos[:, given], scene.cam_R[:, given], scene.fov_x[:, given]
-            )[0]
-        saved = SavedSlots(
-            slots, scene.cam_pos[0, given], scene.cam_R[0, given], scene.fov_x[0, given], scene.size,
-            model_digest(model), "",
-        )  # fmt: skip
+            slots = model.encode(scene.images(given), scene.world_from_cam[:, given], scene.fov_x[:, given])[
+                0
+            ]
+        given_cameras = tuple(scene.camera(0, v) for v in range(inputs))
+        saved = SavedSlots(slots, given_cameras, model_digest(model), "")
         kept.append((saved, scene))
         colour, weights = pictures(SlotRenderer(model, saved), scene, views)
         mask = weights.argmax(-1)
@@ -219,7 +216,9 @@ def main() -> None:
             alone = pictures(SlotRenderer(model, gone), scene, views)[0]
             difference = (alone - colour).abs().amax(-1)
             change = difference > 0.05
-            empty = draw(without(bodies, index), look, *cameras, recipe).images(slice(inputs, None))[0]
+            empty = render_bodies(without(bodies, index), look, *cameras, recipe).images(slice(inputs, None))[
+                0
+            ]
             filled.append(float((alone - empty).abs()[object_mask].mean()))
             present.append(float((colour - empty).abs()[object_mask].mean()))
             elsewhere.append(float(difference[weights[..., slot] < 0.02].mean()))
@@ -234,7 +233,10 @@ def main() -> None:
             edited = dataclasses.replace(saved, operations=(operation,))
             new_colour, new_weights = pictures(SlotRenderer(model, edited), scene, views)
             new_mask = new_weights.argmax(-1) == slot
-            new_truth = draw(moved(bodies, index, shift), look, *cameras, recipe).seg[0, inputs:] == index + 1
+            new_truth = (
+                render_bodies(moved(bodies, index, shift), look, *cameras, recipe).seg[0, inputs:]
+                == index + 1
+            )
             after.append(iou(new_mask, new_truth))
             unmoved.append(iou(mask == slot, new_truth))
             new_change = (alone - new_colour).abs().amax(-1) > 0.05

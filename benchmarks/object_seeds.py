@@ -25,7 +25,7 @@ from smerf.objects.config import PRESETS, ObjectsConfig, make_config
 from smerf.objects.data.generate import Recipe, generate_scenes
 from smerf.objects.data.readers import open_scenes
 from smerf.objects.data.scenes import SceneSet
-from smerf.objects.editing.store import MODEL_FILE, load_model
+from smerf.objects.model.store import MODEL_FILE, load_model
 from smerf.objects.training.evaluate import evaluate_scenes
 from smerf.objects.training.stage import train_objects
 

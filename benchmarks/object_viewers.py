@@ -39,12 +39,13 @@ from smerf.engine.environment import describe_environment
 from smerf.export.desktop import desktop_viewer
 from smerf.export.serve import SceneServer
 from smerf.export.slot_site import export_slots
+from smerf.objects.cameras import look_at, make_camera
 from smerf.objects.config import PRESETS
 from smerf.objects.editing.pack import pack_scene
 from smerf.objects.editing.rendering import SlotRenderer
-from smerf.objects.editing.store import SavedSlots, model_digest
+from smerf.objects.editing.slots import SavedSlots
 from smerf.objects.model.osrt import Osrt
-from smerf.objects.model.rays import look_at
+from smerf.objects.model.store import model_digest
 from smerf.scene.slots import SlotScene
 
 DRAW = """async (frames) => {
@@ -82,12 +83,8 @@ def random_scene(preset: str) -> tuple[Osrt, SavedSlots]:
         # As rounded for the viewers' textures, so that what is left is the arithmetic.
         value.copy_(value.half())
     slots = model.config.slots
-    centre = torch.tensor([[6.0, 2.0, 3.5]])
-    saved = SavedSlots(
-        torch.randn(slots.count, slots.width), centre, look_at(centre), torch.tensor([0.785]), model.config.image,
-        model_digest(model), "",
-    )  # fmt: skip
-    return model, saved
+    camera = make_camera(look_at(torch.tensor([6.0, 2.0, 3.5])), 0.785, model.config.image)
+    return model, SavedSlots(torch.randn(slots.count, slots.width), (camera,), model_digest(model), "")
 
 
 def timed(draw: Callable[[], Any], frames: int) -> tuple[Any, list[float]]:
@@ -177,8 +174,7 @@ def main() -> None:
     model, saved = random_scene(args.preset)
     scene = pack_scene(model, saved)
     renderer = SlotRenderer(model, saved)
-    camera = (saved.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (args.size, args.size))
-    drawn, times = timed(lambda: renderer.draw(*camera), args.frames)
+    drawn, times = timed(lambda: renderer.render(saved.cameras[0], (args.size, args.size)), args.frames)
     wanted = np.rint(255 * drawn.colour.numpy()).astype(np.uint8)
     owners = len(drawn.mask.unique())
     cpu = f"{describe_environment()['processor']}, {os.cpu_count()} CPUs"

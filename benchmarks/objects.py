@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from smerf.engine.environment import describe_environment
+from smerf.objects.cameras import look_at, view_rays
 from smerf.objects.config import PRESETS, ObjectsConfig
 from smerf.objects.model.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
-from smerf.objects.model.rays import look_at, view_rays
 
 CHUNK = 4096
 
@@ -89,7 +89,7 @@ def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list
     broadcast = BroadcastDecoder(config.decoder, config.rays, width).to(device).eval()
     slots = torch.randn(1, config.slots.count, width, device=device)
     centre = torch.tensor([6.0, 2.0, 3.5], device=device)
-    rays = view_rays(centre, look_at(centre), torch.tensor(0.8, device=device), (size, size))
+    rays = view_rays(look_at(centre), torch.tensor(0.8, device=device), (size, size))
     rays = tuple(x.reshape(1, 1, -1, 3) for x in rays)
     with torch.no_grad():
         kept = mixer.prepare(slots)

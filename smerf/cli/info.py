@@ -128,7 +128,8 @@ def _describe_object_scenes(path: Path) -> dict[str, Any]:
 def _describe_tensors(path: Path) -> dict[str, Any]:
     from smerf.engine.settings import to_dict
     from smerf.engine.tensors import read_format
-    from smerf.objects.editing.store import load_model, load_slots
+    from smerf.objects.editing.slots import load_slots
+    from smerf.objects.model.store import load_model
 
     if read_format(path).startswith("smerf-slots"):
         saved = load_slots(path)
@@ -137,7 +138,7 @@ def _describe_tensors(path: Path) -> dict[str, Any]:
             "path": str(path),
             "slots": len(saved.slots),
             "width": saved.slots.shape[1],
-            "views": len(saved.cam_pos),
+            "views": len(saved.cameras),
             "size": f"{saved.size[1]}x{saved.size[0]}",
             "model": f"{saved.where} ({saved.model})",
             "operations": list(saved.operations),

@@ -44,15 +44,15 @@ class Process:
         """Return whether this process writes files and reports."""
         return self.rank == 0
 
-    def rows(self, total: int) -> slice:
-        """Return this process's rows of a batch of ``total``.
+    def rows(self, total: int, what: str = "rays") -> slice:
+        """Return this process's rows of a batch of ``total``; ``what`` names the rows in errors.
 
         Raises:
             UsageError: If the rows can't be divided evenly.
         """
         if total % self.world_size:
             raise UsageError(
-                f"a batch of {total} rays can't be divided evenly over {self.world_size} processes"
+                f"a batch of {total} {what} can't be divided evenly over {self.world_size} processes"
             )
         size = total // self.world_size
         return slice(self.rank * size, (self.rank + 1) * size)

@@ -14,9 +14,10 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from smerf.engine.files import write_text
 from smerf.errors import InvalidDataError, UsageError
 
-__all__ = ["apply_overrides", "from_dict", "nearest", "to_dict"]
+__all__ = ["apply_overrides", "from_dict", "load_yaml", "nearest", "require", "save_yaml", "to_dict"]
 
 T = TypeVar("T")
 
@@ -98,6 +99,48 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
         raise InvalidDataError(f"{where or 'config'}: {error}") from error
+
+
+def require(holds: bool, key: str, expected: str, got: Any) -> None:
+    """Check a setting, for ``__post_init__``.
+
+    Raises:
+        ValueError: If it does not hold; the message names the key, what is expected and what is given.
+    """
+    if not holds:
+        raise ValueError(f"{key}: expected {expected}, got {got!r}")
+
+
+def save_yaml(path: Path, config: Any, kind: str | None = None) -> None:
+    """Write a config as YAML, atomically; ``kind`` says in its first line what kind of config it is."""
+    import yaml
+
+    head = {} if kind is None else {"kind": kind}
+    write_text(path, yaml.safe_dump(head | to_dict(config), sort_keys=False))
+
+
+def load_yaml(cls: type[T], path: Path, kind: str | None = None) -> T:
+    """Read a config that ``save_yaml`` wrote.
+
+    Raises:
+        UsageError: If it is a config of another kind.
+        InvalidDataError: If the file is not such a config; the message names the file and the key.
+    """
+    import yaml
+
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise InvalidDataError(f"{path}: is not valid YAML ({error})") from error
+    found = values.pop("kind", None) if isinstance(values, dict) else None
+    if isinstance(values, dict) and found != kind:
+        raise UsageError(f"{path}: belongs to a run of kind {found or 'photos'}, not {kind or 'photos'}")
+    try:
+        return from_dict(cls, values)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

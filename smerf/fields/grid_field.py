@@ -6,11 +6,13 @@ feature a level tells the networks how far the level is faded. Letters: R rays, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from smerf.fields import accelerators
-from smerf.fields.hash_field import initial_network, initial_table
 from smerf.fields.rays import Rays
 from smerf.fields.rendering import density_activation
 from smerf.kernels import (
@@ -18,66 +20,106 @@ from smerf.kernels import (
     Frustums,
     HashSpec,
     encode_directions,
+    hash_encode,
     initial_params,
     mlp,
     multisample_encode,
     radiance_head,
 )
 
-__all__ = ["GridField"]
+__all__ = ["FieldConfig", "GridField"]
 
-# Range of the table's first values: what a level that has learnt nothing counts for in its scale feature.
-_FIRST_RANGE = 1e-4
+# Range of the table's first values, which is also the scale feature of an untrained level.
+_INITIAL_RANGE = 1e-4
+# Raw density of an untrained field: about one opacity over the reach of the cameras, so that surfaces form early.
+_INITIAL_RAW_DENSITY = 2.0
+_MAX_WIDTH = 4096
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """A hash grid with its networks (``colour_width`` 0 makes a density-only proposal field)."""
+
+    grid: HashSpec
+    """Resolution levels over contracted space."""
+    width: int
+    """Hidden width of the density network."""
+    geometry: int = 16
+    """Outputs of the density network that the colour network reads, density included."""
+    colour_width: int = 0
+    """Hidden width of the colour network."""
+    colour_layers: int = 1
+    """Hidden layers of the colour network."""
+    directions: Literal["spherical", "sinusoidal"] = "spherical"
+    """Encoding of the view direction."""
+    colour_skip: bool = False
+    """Whether the colour network's last layer reads its input once more."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("width", 1), ("geometry", 1), ("colour_width", 0), ("colour_layers", 1)):
+            value = getattr(self, name)
+            if not low <= value <= _MAX_WIDTH:
+                raise ValueError(f"{name}: expected {low} to {_MAX_WIDTH}, got {value}")
+
+
+def _initial_network(dims: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return random parameters of a network whose output 0, the raw density, starts low."""
+    params = initial_params(dims, generator)
+    params[-dims[-1]] = _INITIAL_RAW_DENSITY
+    return params
+
+
+def _initial_table(grid: HashSpec, generator: torch.Generator) -> Tensor:
+    """Return a table (entries, features) of small random values."""
+    values = torch.rand(grid.entry_count, grid.features, generator=generator)
+    return (values * 2.0 - 1.0) * _INITIAL_RANGE
 
 
 class GridField(nn.Module):
-    """One hash grid with its networks; ``colour_width`` 0 makes a density field.
+    """One hash grid with its networks."""
 
-    Parameters are those of ``smerf.teacher.config.FieldConfig``. ``backend`` is ``own`` or ``tcnn``.
-    """
+    table: nn.Parameter | None
+    """Entries (entries, features); None where tiny-cuda-nn holds them."""
+    density_network: nn.Parameter | nn.Module
+    colour_network: nn.Parameter | nn.Module
+    level_scales: Tensor
+    """Size of each level's values (L,), which the scale features carry."""
 
     def __init__(
         self,
-        grid: HashSpec,
-        width: int,
-        geometry: int,
-        colour_width: int,
-        colour_layers: int,
-        *,
-        directions: str = "spherical",
-        colour_skip: bool = False,
-        scale_features: bool = False,
-        backend: str = "own",
+        shape: FieldConfig,
         generator: torch.Generator,
+        *,
+        scale_features: bool = False,
+        backend: Literal["own", "tcnn"] = "own",
     ) -> None:
+        """Make an untrained field; ``backend`` is who evaluates the encoding and the networks."""
         super().__init__()
-        self.grid, self.directions, self.has_skip, self.has_scales = (
-            grid,
-            directions,
-            colour_skip,
-            scale_features,
-        )
-        self.has_colour, self.backend = colour_width > 0, backend
-        inputs = grid.width + (grid.level_count if scale_features else 0)
-        self.density_dims = (inputs, width, geometry if self.has_colour else 1)
-        self.table = self.encoder = None
+        self.shape, self.grid = shape, shape.grid
+        self.has_scales, self.has_colour, self.backend = scale_features, shape.colour_width > 0, backend
+        inputs = self.grid.width + (self.grid.level_count if scale_features else 0)
+        self.density_dims = (inputs, shape.width, shape.geometry if self.has_colour else 1)
+        self.table, self.encoder = None, None
         if backend == "own":
-            self.table = nn.Parameter(initial_table(grid, generator))
-            self.density_network = nn.Parameter(initial_network(self.density_dims, generator))
+            self.table = nn.Parameter(_initial_table(self.grid, generator))
+            self.density_network = nn.Parameter(_initial_network(self.density_dims, generator))
         else:
-            self.encoder = accelerators.tcnn_grid(grid)
+            self.encoder = accelerators.tcnn_grid(self.grid)
             self.density_network = accelerators.tcnn_network(self.density_dims)
-        self.register_buffer("level_scales", torch.full((grid.level_count,), _FIRST_RANGE))
-        if not self.has_colour:
-            return
-        seen = geometry + DIRECTION_WIDTHS[directions]
-        hidden = (seen, *[colour_width] * colour_layers)
-        if colour_skip:
-            self.colour_dims, self.last_dims = hidden, (colour_width + seen, 3)
+        self.register_buffer("level_scales", torch.full((self.grid.level_count,), _INITIAL_RANGE))
+        if self.has_colour:
+            self._make_colour_network(generator)
+
+    def _make_colour_network(self, generator: torch.Generator) -> None:
+        shape = self.shape
+        inputs = shape.geometry + DIRECTION_WIDTHS[shape.directions]
+        self.colour_dims: tuple[int, ...] = (inputs, *[shape.colour_width] * shape.colour_layers)
+        if shape.colour_skip:
+            self.last_dims = (shape.colour_width + inputs, 3)
             self.last_network = nn.Parameter(initial_params(self.last_dims, generator))
         else:
-            self.colour_dims = (*hidden, 3)
-        if backend == "own":
+            self.colour_dims = (*self.colour_dims, 3)
+        if self.backend == "own":
             self.colour_network = nn.Parameter(initial_params(self.colour_dims, generator))
         else:
             self.colour_network = accelerators.tcnn_network(self.colour_dims)
@@ -89,7 +131,7 @@ class GridField(nn.Module):
             return
         for level, (offset, _, size) in enumerate(self.grid.levels()):
             mean = self.table[offset : offset + size].square().mean()
-            self.level_scales[level] = torch.sqrt(_FIRST_RANGE**2 + mean)
+            self.level_scales[level] = torch.sqrt(_INITIAL_RANGE**2 + mean)
 
     def features(self, rays: Rays, edges: Tensor, frustums: Frustums) -> Tensor:
         """Encode intervals (R, S + 1): (R * S, inputs of the density network)."""
@@ -97,15 +139,30 @@ class GridField(nn.Module):
         args = rays.origins, rays.directions, edges, rays.radii
         if self.encoder is not None:
             return accelerators.tcnn_encode(self.encoder, *args, self.grid, frustums, scales)
+        assert self.table is not None
         return multisample_encode(*args, self.table, self.grid, frustums, scales)
 
     def _network(self, x: Tensor, network: nn.Parameter | nn.Module, dims: tuple[int, ...]) -> Tensor:
-        return network(x).float() if isinstance(network, nn.Module) else mlp(x, network, dims)
+        if isinstance(network, nn.Module):
+            values: Tensor = network(x)
+            return values.float()
+        return mlp(x, network, dims)
 
     def density(self, rays: Rays, edges: Tensor, frustums: Frustums) -> Tensor:
         """Return the densities (R, S) of intervals (R, S + 1)."""
         raw = self._network(self.features(rays, edges, frustums), self.density_network, self.density_dims)
         return density_activation(raw[:, 0]).view(len(rays), edges.shape[1] - 1)
+
+    def density_at(self, x: Tensor) -> Tensor:
+        """Return the densities (N,) at points (N, 3) of the grid's own unit cube, without fading any level."""
+        if self.encoder is not None:
+            features = self.encoder(x).float()
+        else:
+            assert self.table is not None
+            features = hash_encode(x, self.table, self.grid)
+        if self.has_scales:
+            features = torch.cat([features, self.level_scales.expand(len(x), -1)], -1)
+        return density_activation(self._network(features, self.density_network, self.density_dims)[:, 0])
 
     def forward(
         self, rays: Rays, edges: Tensor, frustums: Frustums, affine: tuple[Tensor, Tensor] | None = None
@@ -117,23 +174,19 @@ class GridField(nn.Module):
         """
         features = self.features(rays, edges, frustums)
         samples = edges.shape[1] - 1
-        directions = encode_directions(rays.directions, self.directions)
-        is_plain = affine is None and not self.has_skip and self.backend == "own"
-        if is_plain and not directions.requires_grad:
+        directions = encode_directions(rays.directions, self.shape.directions)
+        density, colour = self.density_network, self.colour_network
+        is_plain = affine is None and not self.shape.colour_skip and not directions.requires_grad
+        if is_plain and isinstance(density, Tensor) and isinstance(colour, Tensor):
             raw_density, raw_colour = radiance_head(
-                features,
-                directions,
-                self.density_network,
-                self.density_dims,
-                self.colour_network,
-                self.colour_dims,
+                features, directions, density, self.density_dims, colour, self.colour_dims
             )
         else:
-            geometry = self._network(features, self.density_network, self.density_dims)
+            geometry = self._network(features, density, self.density_dims)
             raw_density = geometry[:, 0]
             raw_colour = self._colour(geometry, directions, samples, affine)
-        density = density_activation(raw_density).view(len(rays), samples)
-        return density, torch.sigmoid(raw_colour).view(len(rays), samples, 3)
+        shape = len(rays), samples
+        return density_activation(raw_density).view(shape), torch.sigmoid(raw_colour).view(*shape, 3)
 
     def _colour(
         self, geometry: Tensor, directions: Tensor, samples: int, affine: tuple[Tensor, Tensor] | None
@@ -142,8 +195,8 @@ class GridField(nn.Module):
         if affine is not None:
             factor, offset = (part.repeat_interleave(samples, 0) for part in affine)
             geometry = geometry * factor + offset
-        seen = torch.cat([geometry, directions.repeat_interleave(samples, 0)], -1)
-        colour = self._network(seen, self.colour_network, self.colour_dims)
-        if not self.has_skip:
+        inputs = torch.cat([geometry, directions.repeat_interleave(samples, 0)], -1)
+        colour = self._network(inputs, self.colour_network, self.colour_dims)
+        if not self.shape.colour_skip:
             return colour
-        return mlp(torch.cat([torch.relu(colour), seen], -1), self.last_network, self.last_dims)
+        return mlp(torch.cat([torch.relu(colour), inputs], -1), self.last_network, self.last_dims)

@@ -97,11 +97,6 @@ class RayBank:
     def __len__(self) -> int:
         return self._pixels.shape[0]
 
-    def sample(self, count: int, generator: torch.Generator, rows: slice = slice(None)) -> RayBatch:
-        """Draw ``count`` random pixels and return ``rows`` of them: the part of a process among several."""
-        index = torch.randint(len(self), (count,), generator=generator, device=generator.device)
-        return self.gather(index[rows].to(self._device))
-
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Draw the rays (count * edge^2,) of square patches around random pixels, patch by patch.
 
@@ -162,7 +157,8 @@ class RayBank:
         return Rays(self.centres[frames], directions, radii)
 
     def gather(self, index: Tensor) -> RayBatch:
-        """Return the rays of chosen pixels: indices (R,) in [0, len(self))."""
+        """Return the rays of chosen pixels: indices (R,) in [0, len(self)), on any device."""
+        index = index.to(self._device)
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         colours = self._colours[index].float() / 255.0
         alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones_like(colours[:, :1])

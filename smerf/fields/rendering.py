@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,19 +24,20 @@ class _TruncatedExp(torch.autograd.Function):
     """exp(x - 1) whose gradient stays finite for large x."""
 
     @staticmethod
-    def forward(ctx, raw):
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
         density = torch.exp((raw - 1.0).clamp_max(15.0))
         ctx.save_for_backward(density)
         return density
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
         return upstream * ctx.saved_tensors[0].clamp_max(3e3)
 
 
 def density_activation(raw: Tensor) -> Tensor:
     """Return the density exp(raw - 1), any shape, with a bounded gradient."""
-    return _TruncatedExp.apply(raw)
+    density: Tensor = _TruncatedExp.apply(raw)
+    return density
 
 
 def render_weights(density: Tensor, edges: Tensor) -> Tensor:

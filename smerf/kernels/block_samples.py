@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from smerf.kernels import native
-from smerf.kernels.grid_render import BLOCK, Grids, grid_view
+from smerf.kernels.grid_render import grid_view
+from smerf.kernels.reference import block_samples as reference
+from smerf.kernels.types import BLOCK, Grids
 
 __all__ = ["block_samples"]
 
@@ -32,8 +34,6 @@ def block_samples(grids: Grids, coords: Tensor) -> Tensor:
         raise ValueError(f"coords: expected blocks in 0 .. {grids.spec.blocks - 1}")
     backend = native.backend(coords, "smerf_block_samples")
     if backend is None:
-        from smerf.kernels.reference import block_samples as reference
-
         return reference.block_samples(grids, coords)
     coords, edge = coords.contiguous(), BLOCK + 1
     result = torch.empty(len(coords), edge, edge, edge, 8, dtype=torch.uint8, device=coords.device)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import math
 
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
 from smerf.kernels.reference import density_cache as reference
+from smerf.kernels.types import Spacing
 
-__all__ = ["RaySpacing", "cache_raise_", "cache_sample"]
+__all__ = ["cache_raise_", "cache_sample"]
 
 _MOST_BINS = 256
 
 
-class RaySpacing(ctypes.Structure):
-    """The map from s in [0, 1] to distance; see ``cuda/include/smerf/spacing.h``."""
+class SpacingRecord(ctypes.Structure):
+    """``smerf::RaySpacing`` of ``cuda/include/smerf/spacing.h``."""
 
     _fields_ = [
         ("near_t", ctypes.c_float),
@@ -27,20 +27,21 @@ class RaySpacing(ctypes.Structure):
         ("linear", ctypes.c_int32),
     ]
 
-    @classmethod
-    def of(cls, near: float, far: float, linear: bool) -> RaySpacing:
-        """Return the map of rays from ``near`` to ``far`` (infinity is cut at 1e4)."""
 
-        def ladder(t: float) -> float:
-            return 5.0 / 3.0 * (1.0 - (0.8 * t + 1.0) ** -1.5)
+def spacing_record(spacing: Spacing) -> SpacingRecord:
+    """Return a spacing as the kernels' structure, which knows the default ladder alone."""
+    far = spacing.far if spacing.linear else min(spacing.far, 1e4)
+    return SpacingRecord(spacing.near, far, *spacing.ends(), int(spacing.linear))
 
-        far_g = 5.0 / 3.0 if math.isinf(far) else ladder(far)
-        return cls(near, far if linear else min(far, 1e4), ladder(near), far_g, int(linear))
+
+def supports_spacing(spacing: Spacing) -> bool:
+    """Tell whether the kernels know this spacing: the linear one, and the default ladder."""
+    return spacing.linear or (spacing.power, spacing.scale) == (-1.5, 2.0)
 
 
 class _Sampling(ctypes.Structure):
     _fields_ = [
-        ("spacing", RaySpacing),
+        ("spacing", SpacingRecord),
         ("cache", ctypes.c_void_p),
         ("resolution", ctypes.c_int32),
         ("bins", ctypes.c_int32),
@@ -55,7 +56,7 @@ def cache_sample(
     cache: Tensor,
     origins: Tensor,
     directions: Tensor,
-    spacing: RaySpacing,
+    spacing: Spacing,
     *,
     bins: int,
     samples: int,
@@ -98,14 +99,16 @@ def cache_sample(
             f"bins, samples: expected 1 to {_MOST_BINS} and at least 1, got {bins} and {samples}"
         )
     library = native.load_cpu()
-    if library is None or cache.device.type != "cpu":
+    if library is None or cache.device.type != "cpu" or not supports_spacing(spacing):
         return reference.cache_sample(
             cache, origins, directions, spacing, bins, samples, scale, cap, mix, shift, jitter
         )
     cache, origins, directions = cache.contiguous(), origins.contiguous(), directions.contiguous()
     shift, jitter = (None if a is None else a.contiguous() for a in (shift, jitter))
     edges = origins.new_empty(rays, samples + 1)
-    sampling = _Sampling(spacing, cache.data_ptr(), cache.shape[0], bins, samples, scale, cap, mix)
+    sampling = _Sampling(
+        spacing_record(spacing), cache.data_ptr(), cache.shape[0], bins, samples, scale, cap, mix
+    )
     library.smerf_cache_sample(
         ctypes.byref(sampling), native.pointer(origins), native.pointer(directions), native.pointer(shift),
         native.pointer(jitter), ctypes.c_int64(rays), native.pointer(edges),

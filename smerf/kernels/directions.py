@@ -9,11 +9,10 @@ from torch import Tensor
 
 from smerf.kernels import native
 from smerf.kernels.reference import directions as reference
+from smerf.kernels.types import DIRECTION_WIDTHS
 
-__all__ = ["DIRECTION_WIDTHS", "encode_directions"]
+__all__ = ["encode_directions"]
 
-DIRECTION_WIDTHS = {"spherical": 16, "sinusoidal": 27}
-"""Values of an encoded direction, by the kind of encoding."""
 _REFERENCE = {"spherical": reference.spherical_harmonics, "sinusoidal": reference.sinusoids}
 
 

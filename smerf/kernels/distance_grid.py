@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.reference import distance_grid as reference
 
 __all__ = ["distance_grid"]
 
@@ -28,8 +29,6 @@ def distance_grid(occupied: Tensor) -> Tensor:
     native.check("occupied", occupied, torch.bool, (None, None, None))
     backend = native.backend(occupied, "smerf_distance_grid")
     if backend is None:
-        from smerf.kernels.reference import distance_grid as reference
-
         return reference.distance_grid(occupied)
     occupied = occupied.contiguous()
     result = torch.empty_like(occupied, dtype=torch.uint8)

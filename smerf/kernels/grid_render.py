@@ -9,118 +9,22 @@ that rendering reads.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.reference import grid_render as reference
+from smerf.kernels.types import BLOCK, FEATURES, MAX_SAMPLES, Grids
 
 __all__ = [
     "BLOCK",
-    "FEATURES",
-    "MAX_SAMPLES",
-    "GridSpec",
-    "Grids",
     "grid_adam_",
     "grid_mark",
     "grid_read",
     "grid_render",
     "grid_view",
 ]
-
-BLOCK = 8
-"""Edge of a voxel block."""
-FEATURES = 14
-"""Composited channels: seven gated and seven of the voxel grid alone."""
-MAX_SAMPLES = 256
-"""Most intervals of one ray."""
-_RECORD = 32
-_NEUTRAL = 128
-"""The byte of parameter zero."""
-
-
-@dataclass(frozen=True)
-class GridSpec:
-    """Sizes, place and value ranges of one submodel's grids.
-
-    ``voxel_resolution`` (a multiple of 8) and ``plane_resolution`` divide contracted space [-2, 2];
-    ``centre`` and ``scale`` take training space to submodel space.
-    """
-
-    voxel_resolution: int
-    plane_resolution: int
-    scale: float
-    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    density_range: tuple[float, float] = (-14.0, 14.0)
-    feature_range: tuple[float, float] = (-7.0, 7.0)
-
-    @property
-    def step(self) -> float:
-        """Return the marching step in contracted space."""
-        return 4.0 / self.plane_resolution
-
-    @property
-    def blocks(self) -> int:
-        """Return the number of voxel blocks per axis."""
-        return self.voxel_resolution // BLOCK
-
-
-@dataclass
-class Grids:
-    """One submodel's grids.
-
-    ``block_index`` (B, B, B) int32 is the number of each voxel block, -1 where there is none. ``voxels``
-    (N * 512, 8) and ``planes`` (3 * T * T, 8) are bytes; records (.., 32) float32 and touched flags (..,) go
-    with them.
-    """
-
-    spec: GridSpec
-    block_index: Tensor
-    voxels: Tensor
-    planes: Tensor
-    voxel_records: Tensor = field(repr=False)
-    plane_records: Tensor = field(repr=False)
-    voxel_touched: Tensor = field(repr=False)
-    plane_touched: Tensor = field(repr=False)
-
-    @classmethod
-    def allocate(cls, spec: GridSpec, block_index: Tensor, records: bool = True) -> Grids:
-        """Return grids whose every parameter is zero (the byte next above zero), on ``block_index``'s device.
-
-        Without ``records`` they hold the bytes alone.
-        """
-        device = block_index.device
-        voxels = int(block_index.max().item() + 1) * BLOCK**3
-        texels = 3 * spec.plane_resolution**2
-        return cls(
-            spec,
-            block_index.to(torch.int32).contiguous(),
-            torch.full((voxels, 8), _NEUTRAL, dtype=torch.uint8, device=device),
-            torch.full((texels, 8), _NEUTRAL, dtype=torch.uint8, device=device),
-            torch.zeros(voxels if records else 0, _RECORD, device=device),
-            torch.zeros(texels if records else 0, _RECORD, device=device),
-            torch.zeros(voxels if records else 0, dtype=torch.uint8, device=device),
-            torch.zeros(texels if records else 0, dtype=torch.uint8, device=device),
-        )
-
-    def to(self, device: torch.device | str) -> Grids:
-        """Return the grids on a device; what is there already is shared."""
-        tensors = {one.name: getattr(self, one.name).to(device) for one in fields(self) if one.name != "spec"}
-        return replace(self, **tensors)
-
-    def read_bytes(self) -> None:
-        """Set the parameters of the records to what the bytes stand for."""
-        for records, values in ((self.voxel_records, self.voxels), (self.plane_records, self.planes)):
-            moved = values != _NEUTRAL
-            records[:, 8:16] = torch.where(
-                moved, torch.logit((values / 255.0).clamp(0.25 / 255.0, 254.75 / 255.0)), 0.0
-            )
-
-    def requantise(self) -> None:
-        """Refresh the bytes from the parameters."""
-        for records, values in ((self.voxel_records, self.voxels), (self.plane_records, self.planes)):
-            values.copy_(torch.round(255.0 * torch.sigmoid(records[:, 8:16])).to(torch.uint8))
 
 
 class _View(ctypes.Structure):
@@ -161,12 +65,6 @@ def _check_rays(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor
         raise ValueError(f"edges: expected 1 to {MAX_SAMPLES + 1} interval ends a ray, got {edges.shape[1]}")
 
 
-def _reference():
-    from smerf.kernels.reference import grid_render
-
-    return grid_render
-
-
 def grid_render(
     grids: Grids, anchor: Tensor, origins: Tensor, directions: Tensor, edges: Tensor, tau: float = 0.0
 ) -> tuple[Tensor, Tensor]:
@@ -191,7 +89,7 @@ def grid_render(
     _check_rays(grids, origins, directions, edges)
     backend = native.backend(edges, "smerf_grid_render_forward")
     if backend is None:
-        return _reference().grid_render(grids, anchor, origins, directions, edges, tau)
+        return reference.grid_render(grids, anchor, origins, directions, edges, tau)
     return _GridRender.apply(
         anchor, grids, origins.contiguous(), directions.contiguous(), edges.contiguous(), tau, backend
     )
@@ -235,7 +133,7 @@ def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) 
     _check_rays(grids, origins, directions, edges)
     backend = native.backend(edges, "smerf_grid_mark")
     if backend is None:
-        _reference().grid_mark(grids, origins, directions, edges)
+        reference.grid_mark(grids, origins, directions, edges)
         return
     origins, directions, edges = origins.contiguous(), directions.contiguous(), edges.contiguous()
     view = grid_view(grids)
@@ -261,7 +159,7 @@ def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     native.check("points", points, torch.float32, (None, 3), grids.voxels.device)
     backend = native.backend(points, "smerf_grid_read")
     if backend is None:
-        return _reference().grid_read(grids, points)
+        return reference.grid_read(grids, points)
     points, count = points.contiguous(), points.shape[0]
     voxels, planes = points.new_zeros(count, 8), points.new_zeros(count, 8)
     alive = torch.zeros(count, dtype=torch.uint8, device=points.device)
@@ -295,7 +193,7 @@ def grid_adam_(
     """
     backend = native.backend(grids.voxels, "smerf_grid_adam")
     if backend is None:
-        _reference().grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
+        reference.grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
         return
     spec, f = grids.spec, ctypes.c_float
     ranges = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -12,64 +11,12 @@ from torch import Tensor
 
 from smerf.kernels import native
 from smerf.kernels.reference import hash_encoding as reference
+from smerf.kernels.types import HashSpec
 
-__all__ = ["HashSpec", "hash_encode", "level_records"]
+__all__ = ["hash_encode", "level_records"]
 
 _CUDA_LEVELS = 32
 _LEVEL = np.dtype([("offset", "<i8"), ("resolution", "<i4"), ("mask", "<u4")])
-
-
-@dataclass(frozen=True)
-class HashSpec:
-    """The shape of a multi-resolution grid.
-
-    ``level_count`` levels with ``base`` .. ``finest`` cells per axis in geometric steps, ``features`` floats
-    per entry (1, 2, 4 or 8). A level with more than ``2**log2_size`` cells is hashed.
-    """
-
-    level_count: int
-    features: int
-    log2_size: int
-    base: int
-    finest: int
-
-    def __post_init__(self) -> None:
-        if self.features not in (1, 2, 4, 8):
-            raise ValueError(f"features: expected 1, 2, 4 or 8, got {self.features}")
-        if self.level_count < 1 or not 1 <= self.base <= self.finest:
-            raise ValueError(
-                f"level_count, base, finest: expected at least one level and 1 <= base <= finest, got "
-                f"{self.level_count}, {self.base}, {self.finest}"
-            )
-        if not 1 <= self.log2_size <= 30:
-            raise ValueError(f"log2_size: expected 1 to 30, got {self.log2_size}")
-
-    def resolutions(self) -> tuple[int, ...]:
-        """Return the cells per axis of each level."""
-        if self.level_count == 1:
-            return (self.base,)
-        ratio = (self.finest / self.base) ** (1.0 / (self.level_count - 1))
-        return tuple(round(self.base * ratio**level) for level in range(self.level_count))
-
-    def levels(self) -> list[tuple[int, int, int]]:
-        """Return (first entry, cells per axis, entries) of each level."""
-        rows, offset = [], 0
-        for resolution in self.resolutions():
-            size = min(resolution**3, 1 << self.log2_size)
-            rows.append((offset, resolution, size))
-            offset += size
-        return rows
-
-    @property
-    def entry_count(self) -> int:
-        """Return the number of table entries of all levels."""
-        offset, _, size = self.levels()[-1]
-        return offset + size
-
-    @property
-    def width(self) -> int:
-        """Return the number of features of an encoded point."""
-        return self.level_count * self.features
 
 
 @cache

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from smerf.kernels import native
-from smerf.kernels.grid_render import GridSpec
+from smerf.kernels.reference import mark_alive as reference
+from smerf.kernels.types import GridSpec
 
 __all__ = ["mark_alive_"]
 
@@ -65,8 +66,6 @@ def mark_alive_(
         raise ValueError("seen, solid: expected contiguous tensors")
     backend = native.backend(weights, "smerf_mark_alive")
     if backend is None:
-        from smerf.kernels.reference import mark_alive as reference
-
         reference.mark_alive_(seen, solid, spec, origins, directions, edges, weights, least, least_solid)
         return
     grid = _Grid((ctypes.c_float * 3)(*spec.centre), spec.scale, cells, least, least_solid)

@@ -6,17 +6,17 @@ Zip-NeRF (arXiv 2304.06706, section 3.1). Letters: R rays, S samples, L levels, 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
-from smerf.kernels.hash_encoding import HashSpec, hash_encode, level_records
+from smerf.kernels.hash_encoding import hash_encode, level_records
 from smerf.kernels.reference import multisample as reference
+from smerf.kernels.types import Frustums, HashSpec
 
-__all__ = ["Frustums", "multisample_encode"]
+__all__ = ["multisample_encode"]
 
 _RECORD = np.dtype(
     [
@@ -31,34 +31,17 @@ _RECORD = np.dtype(
 )
 
 
-@dataclass(frozen=True)
-class Frustums:
-    """How the intervals of rays become points."""
-
-    scale: float = 1.0
-    """Factor from world units to the contraction's unit ball or cube."""
-    points: int = 6
-    """Points of an interval: 6 (a hexagon), 3 (half of it) or 1 (the midpoint)."""
-    contraction: str = "ball"
-    """``ball`` (mip-NeRF 360) or ``cube`` (MERF)."""
-    seed: int | None = None
-    """Turns and mirrors every interval's pattern at random; None alternates, the same on every call."""
-    first_ray: int = 0
-    """Number of the first ray, so that the pattern does not depend on how rays are split into batches."""
-
-    def __post_init__(self) -> None:
-        if self.points not in (1, 3, 6):
-            raise ValueError(f"points: expected 1, 3 or 6, got {self.points}")
-        if self.contraction not in ("ball", "cube"):
-            raise ValueError(f"contraction: expected 'ball' or 'cube', got {self.contraction!r}")
-
-    def record(self) -> np.ndarray:
-        """Return the bytes of the native ``FrustumSpec``."""
-        record = np.zeros(1, _RECORD)
-        record["first_ray"], record["scale"], record["points"] = self.first_ray, self.scale, self.points
-        record["is_ball"], record["is_random"] = self.contraction == "ball", self.seed is not None
-        record["seed"] = (self.seed or 0) & 0xFFFFFFFF
-        return record
+def _record(frustums: Frustums) -> np.ndarray:
+    """Return the bytes of the native ``FrustumSpec``."""
+    record = np.zeros(1, _RECORD)
+    record["first_ray"], record["scale"], record["points"] = (
+        frustums.first_ray,
+        frustums.scale,
+        frustums.points,
+    )
+    record["is_ball"], record["is_random"] = frustums.contraction == "ball", frustums.seed is not None
+    record["seed"] = (frustums.seed or 0) & 0xFFFFFFFF
+    return record
 
 
 def multisample_encode(
@@ -125,7 +108,7 @@ class _MultisampleEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges, radii, table, spec, frustums, level_scales):
         rays, samples = edges.shape[0], edges.shape[1] - 1
-        levels, record = level_records(spec), frustums.record()
+        levels, record = level_records(spec), _record(frustums)
         width = spec.width + (0 if level_scales is None else spec.level_count)
         out = edges.new_empty(rays * samples, width)
         native.backend(edges).call(
@@ -141,7 +124,7 @@ class _MultisampleEncode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         origins, directions, edges, radii, table = ctx.saved_tensors
-        spec, levels, record = ctx.spec, level_records(ctx.spec), ctx.frustums.record()
+        spec, levels, record = ctx.spec, level_records(ctx.spec), _record(ctx.frustums)
         gradient, upstream = torch.zeros_like(table), upstream.contiguous()
         native.backend(edges).call(
             "smerf_multisample_backward", native.pointer(record), native.pointer(origins), native.pointer(directions),

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from smerf.kernels import native
 from smerf.kernels.appearance import APPEARANCE_WIDTHS, appearance_size
-from smerf.kernels.grid_render import FEATURES, MAX_SAMPLES, Grids, grid_view
+from smerf.kernels.grid_render import grid_view
+from smerf.kernels.types import FEATURES, MAX_SAMPLES, Grids
 
 __all__ = ["GridState", "StudentRays", "StudentStep"]
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from smerf.kernels import native
-from smerf.kernels.density_cache import RaySpacing
-from smerf.kernels.hash_encoding import HashSpec, level_records
+from smerf.kernels.density_cache import SpacingRecord, spacing_record
+from smerf.kernels.hash_encoding import level_records
 from smerf.kernels.mlp import param_count
+from smerf.kernels.types import HashSpec, Spacing
 
 __all__ = ["FusedField", "TeacherPass", "reads_half"]
 
@@ -37,7 +38,7 @@ class _Field(ctypes.Structure):
         ("level_count", ctypes.c_int32),
         ("features", ctypes.c_int32),
         ("widths", _Widths),
-        ("spacing", RaySpacing),
+        ("spacing", SpacingRecord),
         ("scale", ctypes.c_float),
         ("min_light", ctypes.c_float),
         ("min_weight", ctypes.c_float),
@@ -104,7 +105,7 @@ class FusedField:
     density_dims: tuple[int, ...]
     colour_params: Tensor
     colour_dims: tuple[int, ...]
-    spacing: RaySpacing
+    spacing: Spacing
     scale: float
     min_light: float = 0.0
     min_weight: float = 0.0
@@ -145,7 +146,7 @@ class FusedField:
             level_count=self.grid.level_count,
             features=self.grid.features,
             widths=_Widths(*self.density_dims, self.colour_dims[1]),
-            spacing=self.spacing,
+            spacing=spacing_record(self.spacing),
             scale=self.scale,
             min_light=self.min_light,
             min_weight=self.min_weight,

@@ -7,47 +7,18 @@ the vertices' records, where the way back finds them: together, corner positions
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
-from smerf.kernels.grid_render import BLOCK, Grids
-from smerf.kernels.hash_encoding import HashSpec, level_records
+from smerf.kernels.hash_encoding import level_records
 from smerf.kernels.mlp import param_count
+from smerf.kernels.reference import vertex_decode as reference
+from smerf.kernels.types import BLOCK, Grids, VertexDecoder, Vertices
 
-__all__ = ["VertexDecoder", "Vertices", "decode_vertices_", "vertex_gradients_"]
-
-
-@dataclass(frozen=True)
-class Vertices:
-    """Which vertices of a submodel's grids.
-
-    ``voxels`` (V,) and ``texels`` (T,) int64 are storage rows, each at most once; ``blocks`` (N, 3) int32 are the
-    coordinates of all the grids' voxel blocks, in the order of their numbers.
-    """
-
-    voxels: Tensor
-    texels: Tensor
-    blocks: Tensor
-
-
-@dataclass(frozen=True)
-class VertexDecoder:
-    """Shapes of a hash encoding of contracted space and of the network behind it, whose last layer has eight outputs.
-
-    The network reads ``gain`` times what the table holds.
-    """
-
-    spec: HashSpec
-    dims: tuple[int, ...]
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        if len(self.dims) < 2 or self.dims[0] != self.spec.width or self.dims[-1] != 8:
-            raise ValueError(f"dims: expected {self.spec.width}, .., 8, got {self.dims}")
+__all__ = ["decode_vertices_", "vertex_gradients_"]
 
 
 class _Vertices(ctypes.Structure):
@@ -127,7 +98,7 @@ def decode_vertices_(
     _check(grids, vertices, table, network, decoder)
     backend = _backend(grids, decoder)
     if backend is None:
-        _reference().decode_vertices_(grids, vertices, table, network, decoder)
+        reference.decode_vertices_(grids, vertices, table, network, decoder)
         return
     call = _Call(grids, vertices, table, network, decoder)
     backend.call(
@@ -152,7 +123,7 @@ def vertex_gradients_(
     _check(grids, vertices, table, network, decoder)
     backend = _backend(grids, decoder)
     if backend is None:
-        return _reference().vertex_gradients_(grids, vertices, table, network, decoder)
+        return reference.vertex_gradients_(grids, vertices, table, network, decoder)
     call, spec = _Call(grids, vertices, table, network, decoder), grids.spec
     grad_table, grad_network = torch.zeros_like(table), torch.zeros_like(network)
     scratch = _scratch(backend, table, decoder)
@@ -189,9 +160,3 @@ def _backend(grids: Grids, decoder: VertexDecoder) -> native.Backend | None:
     if backend is None or backend.kind == "cpu":
         return backend
     return backend if _scratch_floats(backend, decoder) >= 0 else None
-
-
-def _reference():
-    from smerf.kernels.reference import vertex_decode
-
-    return vertex_decode

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from smerf.kernels import Grids, GridSpec
-from smerf.kernels.grid_render import BLOCK
+from smerf.kernels.types import BLOCK, Grids, GridSpec
 
 __all__ = ["block_coordinates", "texel_positions", "voxel_positions"]
 

@@ -3,27 +3,12 @@ can be edited.
 
 Sources: Sajjadi et al., "Scene Representation Transformer" (CVPR 2022) and "Object Scene Representation
 Transformer" (NeurIPS 2022). Letters throughout: B scenes, V views, H W image, T tokens, K slots, D slot width,
-R rays. Cameras of this family are pinholes with axes x right, y down, z forward.
+R rays. Cameras are those of ``smerf.capture`` (see ``smerf.objects.cameras``).
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-_LAZY = {
-    "ObjectsConfig": "smerf.objects.config",
-    "make_config": "smerf.objects.config",
-    "Osrt": "smerf.objects.model.osrt",
-    "load_model": "smerf.objects.editing.store",
-    "save_model": "smerf.objects.editing.store",
-    "shipped_model": "smerf.objects.editing.store",
-    "SceneSet": "smerf.objects.data.scenes",
-    "load_scenes": "smerf.objects.data.scenes",
-    "save_scenes": "smerf.objects.data.scenes",
-    "generate_scenes": "smerf.objects.data.generate",
-    "train_objects": "smerf.objects.training.stage",
-}
+from smerf.engine.lazy import lazy_exports
 
 __all__ = [
     "ObjectsConfig",
@@ -39,9 +24,19 @@ __all__ = [
     "train_objects",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a part on its first use."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'smerf.objects' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "ObjectsConfig": "config",
+        "make_config": "config",
+        "Osrt": "model.osrt",
+        "load_model": "model.store",
+        "save_model": "model.store",
+        "shipped_model": "model.store",
+        "SceneSet": "data.scenes",
+        "load_scenes": "data.scenes",
+        "save_scenes": "data.scenes",
+        "generate_scenes": "data.generate",
+        "train_objects": "training.stage",
+    },
+)

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from smerf.engine.settings import apply_overrides
+from smerf.engine.settings import apply_overrides, nearest, require
 from smerf.errors import UsageError
 
 __all__ = [
@@ -44,6 +45,15 @@ class RayCode:
     slab_heights: tuple[float, float] = (0.0, 1.5)
     """Heights of the planes in world units, around the objects."""
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "origin_octaves", "direction_octaves")
+        _at_least(self, 0, "slab_octaves")
+        for name in ("origin_start", "direction_start", "slab_start"):
+            start = getattr(self, name)
+            require(-60 <= start <= 60, name, "an octave from -60 to 60", start)
+        heights = self.slab_heights
+        require(all(map(math.isfinite, heights)), "slab_heights", "two heights", heights)
+
     @property
     def size(self) -> int:
         """Numbers in the code of one ray."""
@@ -71,7 +81,20 @@ class EncoderConfig:
     posed: bool = True
     """Whether the input's rays are given; off is the pose-free variant, which needs ``positions``."""
     positions: tuple[int, int] = (0, 0)
-    """Rows and columns of learned token positions with a mark for the first view; (0, 0) for none."""
+    """Rows and columns of learned token positions with one more vector for the first view; (0, 0) for none."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "patch_width", "width", "heads", "hidden")
+        _at_least(self, 0, "patch", "layers")
+        require(
+            self.patch > 0 or all(outputs > 0 and stride > 0 for outputs, stride in self.convolutions),
+            "convolutions", "output channels and strides of 1 or more", self.convolutions,
+        )  # fmt: skip
+        require(self.width % self.heads == 0, "width", f"a multiple of heads={self.heads}", self.width)
+        require(
+            self.positions == (0, 0) or min(self.positions) > 0,
+            "positions", "rows and columns of 1 or more, or [0, 0]", self.positions,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,10 +110,14 @@ class SlotConfig:
     iterations: int = 1
     """Rounds of attention."""
     start: Literal["learned", "random"] = "learned"
-    """One learned start for each slot, or draws from one learned Gaussian, which lets K change later."""
+    """One learned start for each slot, or samples of one learned Gaussian, which lets K change later."""
     shared_background: bool = False
     """Whether the first slot competes for tokens but keeps its start, the same in every scene: for sets whose scenes
     stand before one background, which the slots of objects need not learn then. Needs learned starts."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "width", "hidden", "iterations")
+        _at_least(self, 0, "count")
 
 
 @dataclass(frozen=True)
@@ -120,6 +147,12 @@ class DecoderConfig:
     fine_samples: int = 64
     """Importance samples of the volumetric decoder."""
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "layers", "heads", "inner", "hidden", "render_width", "samples")
+        _at_least(self, 0, "render_layers", "fine_samples")
+        require(self.inner % self.heads == 0, "inner", f"a multiple of heads={self.heads}", self.inner)
+        require(0 <= self.near < self.far < math.inf, "near, far", "0 <= near < far", (self.near, self.far))
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -134,7 +167,7 @@ class TrainingConfig:
     targets: Literal["others", "all"] = "others"
     """Whether rays come from the views not given as input, or from every view."""
     contrast: float = 0.0
-    """Share of the rays drawn in proportion to local image contrast, the rest evenly; needs no masks."""
+    """Fraction of the rays sampled in proportion to local image contrast, the rest evenly; needs no masks."""
     lr: float = 1e-4
     """Peak learning rate of Adam."""
     warmup: int = 5000
@@ -144,23 +177,24 @@ class TrainingConfig:
     decay_steps: int = 4_000_000
     """See ``decay``."""
     clip: float = 0.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Maximum norm of the gradient; 0 does not clip."""
     steps: int = 750_000
     """Steps of the whole training."""
     ema: float = 0.0
     """Decay of the averaged weights that are kept; 0 keeps the last ones."""
     broadcast_steps: int = 0
-    """Steps in which a mixer model first learns with a Spatial Broadcast decoder, which is then dropped; the encoder
-    rests for a quarter as many steps after that."""
+    """Steps in which a mixer model is first trained with a Spatial Broadcast decoder, which is then dropped; the
+    encoder is frozen for a quarter as many steps after that."""
     teach: float = 0.0
-    """Weight with which the shares of that first decoder teach those of the mixer. The encoder then rests to the end,
-    every other step is on edited scenes as the first decoder draws them, and the learning rate begins anew."""
+    """Weight of the cross entropy of the mixer's slot weights against those of that first decoder. The encoder is then
+    frozen to the end, every other step is on edited scenes as the first decoder renders them, and the learning rate
+    starts again."""
     margin: float = 0.0
-    """Advantage in logits that the taught shares give to objects over a shared background, which is drawn surely and so
-    takes the pixels of unsure edges. More of it finds more of the objects and more floor around them."""
+    """Logit margin for object slots over the shared background in those weights: the background is the more certain, so
+    it would take the pixels of uncertain edges. More of it finds more of the objects and more floor around them."""
     background: float = 0.0
     """Weight of a prior that the background, the shared slot or else the largest of a scene, covers as much as it can:
-    floor that any slot could draw goes to one of them. Asked for too early or too strongly, it leaves one slot with
+    floor that any slot could render goes to one of them. Too early or too strong, it leaves one slot with
     everything."""
     background_step: int = 1500
     """Step at which that prior begins; it grows to its weight over 500 steps."""
@@ -169,15 +203,28 @@ class TrainingConfig:
     held_out: int = 32
     """Scenes at the end of the set that are never trained on."""
     stuck_step: int = 0
-    """Step at which a run whose FG-ARI was never above ``stuck_ari`` counts as stuck; 0 never asks."""
+    """Step at which a run whose FG-ARI was never above ``stuck_ari`` counts as stuck; 0 never checks."""
     stuck_ari: float = 0.3
     """See ``stuck_step``."""
     restarts: int = 0
-    """How often a stuck run begins anew with the next seed."""
+    """How often a stuck run starts again with the next seed."""
     seed: int = 0
-    """Seed of every random draw."""
+    """Random seed."""
     checkpoint_seconds: float = 60.0
     """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            self, 1, "batch", "rays", "input_views", "steps", "decay_steps", "evaluate_every", "held_out"
+        )
+        _at_least(self, 0, "warmup", "broadcast_steps", "background_step", "stuck_step", "restarts", "seed")
+        for name in ("lr", "decay"):
+            _within(self, name, 0.0, math.inf, above=True)
+        for name in ("clip", "teach", "margin", "background", "checkpoint_seconds"):
+            _within(self, name, 0.0, math.inf)
+        _within(self, "contrast", 0.0, 1.0)
+        _within(self, "stuck_ari", -1.0, 2.0)
+        require(0.0 <= self.ema < 1.0, "ema", "a number from 0 to below 1", self.ema)
 
 
 @dataclass(frozen=True)
@@ -202,6 +249,8 @@ class ObjectsConfig:
     """Schedule."""
 
     def __post_init__(self) -> None:
+        require(min(self.image) > 0, "image", "height and width of 1 or more", self.image)
+        self._check_encoder()
         if not self.encoder.posed and (self.encoder.positions == (0, 0) or self.frame == "world"):
             raise ValueError("a pose-free encoder needs encoder.positions and frame=reference")
         if self.slots.count == 0 and self.decoder.kind != "srt":
@@ -210,6 +259,30 @@ class ObjectsConfig:
             raise ValueError(
                 "slots.shared_background needs slots.start=learned and slots.count of at least 2"
             )
+
+    def _check_encoder(self) -> None:
+        patch, (height, width) = self.encoder.patch, self.image
+        if patch:
+            require(
+                height % patch == width % patch == 0,
+                "image",
+                f"multiples of encoder.patch={patch}",
+                self.image,
+            )
+
+
+def _at_least(config: object, minimum: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(value >= minimum, name, f"{minimum} or more", value)
+
+
+def _within(config: object, name: str, low: float, high: float, *, above: bool = False) -> None:
+    """Check that a number is finite and lies from ``low`` to ``high``, or with ``above`` above ``low``."""
+    value = getattr(config, name)
+    holds = math.isfinite(value) and (low < value if above else low <= value) and value <= high
+    upper = "" if high == math.inf else f" to {high:g}"
+    require(holds, name, f"more than {low:g}" if above else f"a number from {low:g}{upper}", value)
 
 
 _SMALL_CODE = RayCode(6, -4, 5, -1)
@@ -257,8 +330,8 @@ PRESETS: dict[str, ObjectsConfig] = {
         ),
     ),
 }  # fmt: skip
-# What learned on scenes of the recipe ``easy``: a light slab in the ray code, rays where the photos have
-# contrast, one background for all scenes, and a Spatial Broadcast decoder that then teaches the mixer.
+# What was trained on scenes of the recipe ``easy``: a light slab in the ray code, rays where the photos have
+# contrast, one background for all scenes, and a Spatial Broadcast decoder that is then distilled into the mixer.
 PRESETS["cpu-easy"] = dataclasses.replace(
     PRESETS["cpu-tiny"],
     preset="cpu-easy",
@@ -287,7 +360,7 @@ def make_config(
         UsageError: If the preset, a key or a value is not valid; the message names it.
     """
     if preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: is not one of {', '.join(PRESETS)}")
+        raise UsageError(f"--preset {preset}: is not one of {', '.join(PRESETS)}{nearest(preset, PRESETS)}")
     config = PRESETS[preset]
     if seed is not None:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))

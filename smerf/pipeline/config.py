@@ -64,11 +64,10 @@ def make_config(
         BAKE_PRESETS[preset],
     )
     if seed is not None:
-        config = dataclasses.replace(
-            config,
-            teacher=dataclasses.replace(config.teacher, seed=seed),
-            student=dataclasses.replace(config.student, seed=seed),
-        )
+        for stage in ("teacher", "student", "bake"):
+            part = getattr(config, stage)
+            if hasattr(part, "seed"):
+                config = dataclasses.replace(config, **{stage: dataclasses.replace(part, seed=seed)})
     return apply_overrides(config, overrides)
 
 

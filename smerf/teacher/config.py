@@ -3,52 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from smerf.kernels.hash_encoding import HashSpec
+from smerf.fields.grid_field import FieldConfig
+from smerf.kernels import HashSpec
+from smerf.kernels.types import MAX_SAMPLES
 
 __all__ = ["PRESETS", "FieldConfig", "TeacherConfig"]
 
 
-@dataclass(frozen=True)
-class FieldConfig:
-    """A hash grid with its networks (``colour_width`` 0 makes a density-only proposal field)."""
-
-    grid: HashSpec
-    """Resolution levels over contracted space."""
-    width: int
-    """Hidden width of the density network."""
-    geometry: int = 16
-    """Outputs of the density network that the colour network reads, density included."""
-    colour_width: int = 0
-    """Hidden width of the colour network."""
-    colour_layers: int = 1
-    """Hidden layers of the colour network."""
-    directions: Literal["spherical", "sinusoidal"] = "spherical"
-    """Encoding of the view direction (the general path; otherwise spherical harmonics)."""
-    colour_skip: bool = False
-    """Whether the colour network's last layer reads its input once more (the general path)."""
+_MAX = 1 << 62
+# Smallest and largest value of each setting, both allowed.
+_RANGES: dict[str, tuple[float, float]] = {
+    "cache_resolution": (0, 1024),
+    "cache_decay": (0.0, 1.0),
+    "proposal_samples": (1, 4096),
+    "coarse_samples": (1, 4096),
+    "samples": (1, 4096),
+    "rays": (1, 10_000_000),
+    "uniform_fraction": (0.0, 1.0),
+    "steps": (1, 1_000_000_000),
+    "table_lr": (0.0, 10.0),
+    "network_lr": (0.0, 10.0),
+    "camera_lr": (0.0, 10.0),
+    "warmup_steps": (0, 1_000_000_000),
+    "mix_start": (0.0, 1.0),
+    "mix_end": (0.0, 1.0),
+    "mix_fraction": (0.0, 1.0),
+    "anneal_fraction": (0.0, 1.0),
+    "proposal_every": (1, _MAX),
+    "interlevel_weight": (0.0, 1e9),
+    "distortion_weight": (0.0, 1e9),
+    "opacity_weight": (0.0, 1e9),
+    "hash_decay": (0.0, 1e9),
+    "level_decay": (0.0, 1e9),
+    "near_gradient": (0.0, 1e9),
+    "seed": (0, _MAX),
+    "checkpoint_seconds": (0.0, 1e9),
+    "appearance": (0, 4096),
+}
+_POSITIVE = (
+    "cache_max_depth",
+    "final_lr",
+    "charbonnier",
+    "spacing_scale",
+    "distortion_scale",
+    "blur",
+    "coarse_blur",
+)
+_NEGATIVE = ("spacing_power", "distortion_power")
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Everything that training the teacher depends on."""
+    """Everything that training the teacher depends on.
+
+    Raises:
+        ValueError: If a value is impossible, or two of them contradict each other; the message names the setting.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {"even_rays": "uniform_fraction", "cache_cap": "cache_max_depth"}
 
     field: FieldConfig = dataclasses.field(
         default_factory=lambda: FieldConfig(HashSpec(8, 4, 17, 16, 1024), width=32, colour_width=64)
     )
     """The radiance field."""
-    proposal: FieldConfig = dataclasses.field(
+    proposal: FieldConfig | None = dataclasses.field(
         default_factory=lambda: FieldConfig(HashSpec(5, 2, 15, 16, 256), width=16)
     )
-    """The proposal field that places the samples, where no cache does."""
+    """The proposal field that places the samples where no cache does; None spreads them evenly."""
     cache_resolution: int = 0
-    """Cells per axis of a density cache that places the samples; 0: the proposal field does."""
-    cache_cap: float = 0.35
-    """Most optical depth that placement sees in one interval of the cache."""
+    """Cells per axis of a density cache that places the samples; 0: the proposal fields do."""
+    cache_max_depth: float = 0.35
+    """Maximum optical depth that placement sees in one interval of the cache."""
     cache_decay: float = 0.95
-    """What is left of the cache's densities every 16 steps unless the field confirms them."""
+    """Fraction of the cache's densities that is left every 16 steps unless the field confirms them."""
     proposal_samples: int = 64
     """Intervals in which the proposal field or the cache is evaluated."""
     samples: int = 32
@@ -57,8 +88,8 @@ class TeacherConfig:
     """Factor from training units (cameras in [-1, 1]) to the contraction's unit cube; from the cameras if not given."""
     rays: int = 2048
     """Rays a step."""
-    even_rays: float = 1.0
-    """Share of the rays drawn evenly from all pixels; the others go where the error is."""
+    uniform_fraction: float = 1.0
+    """Fraction of the rays sampled uniformly from all pixels; the others go where the error is."""
     steps: int = 4000
     """Optimiser steps."""
     table_lr: float = 1e-2
@@ -66,19 +97,19 @@ class TeacherConfig:
     network_lr: float = 4e-3
     """Learning rate of the networks at the start."""
     final_lr: float = 0.03
-    """Share of the learning rates that is left at the end (log-linear)."""
+    """Fraction of the learning rates that is left at the end (log-linear)."""
     warmup_steps: int = 20
-    """Steps over which the learning rates rise."""
+    """Steps over which the learning rates rise; 0 for none."""
     mix_start: float = 0.5
-    """Share of final samples spread evenly at the start: keeps early proposals from going blind."""
+    """Fraction of final samples spread evenly at the start: keeps early proposals from going blind."""
     mix_end: float = 0.05
     """The same at the end."""
     mix_fraction: float = 0.4
-    """Share of the training over which the mix falls."""
+    """Fraction of the training over which the mix falls."""
     anneal_fraction: float = 0.2
-    """Share of the training over which proposal weights gain their full contrast."""
+    """Fraction of the training over which proposal weights gain their full contrast."""
     proposal_every: int = 4
-    """The proposal field learns every n-th step once the first tenth of the training is over."""
+    """The proposal fields are trained every n-th step once the first tenth of the training is over."""
     charbonnier: float = 1e-3
     """Rounding of the colour loss sqrt(error^2 + charbonnier^2): errors below it count by their square."""
     interlevel_weight: float = 1.0
@@ -86,23 +117,26 @@ class TeacherConfig:
     distortion_weight: float = 0.02
     """Weight of the distortion loss."""
     opacity_weight: float = 0.0
-    """Weight of the opacities along a ray: thins the haze that no photo asks for (with a cache)."""
+    """Weight of the sum of opacities along a ray: regulariser against floaters."""
     hash_decay: float = 1e-8
     """Pull of touched table entries towards zero."""
     near_gradient: float = 4.0
-    """Gradients of samples closer than this many near distances fall off with the square of the distance."""
+    """Gradients of samples closer than this many near distances fall off with the square of the distance; 0: none do.
+
+    Captures of a bounded object before white are trained with 0.
+    """
     seed: int = 0
-    """Seed of every random draw."""
+    """Random seed."""
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
-    multisamples: Literal[0, 1, 3, 6] = 0
-    """Points of an interval on the general path; 0 takes the short path: one proposal, one point, none of the below."""
+    multisamples: Literal[1, 3, 6] = 1
+    """Points at which an interval is encoded."""
     coarse: FieldConfig | None = None
     """A proposal field that places the intervals of ``proposal``."""
     coarse_samples: int = 64
     """Intervals in which ``coarse`` is evaluated."""
     contraction: Literal["cube", "ball"] = "ball"
-    """Contraction of space: MERF's cube or mip-NeRF 360's ball."""
+    """Contraction of space: MERF's cube (which the density cache needs) or mip-NeRF 360's ball."""
     scale_features: bool = False
     """Whether the networks are told how far each level is faded."""
     spacing_power: float = -1.5
@@ -137,29 +171,34 @@ class TeacherConfig:
     """Importance sampling: this package's, or nerfacc's (CUDA)."""
 
     def __post_init__(self) -> None:
-        if self.rays < 1 or self.samples < 1 or self.proposal_samples < 1 or self.coarse_samples < 1:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:  # false for NaN
+                raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
+        for names, sign, bound in ((_POSITIVE, 1.0, "more"), (_NEGATIVE, -1.0, "less")):
+            for name in names:
+                if not (sign * getattr(self, name) > 0.0 and math.isfinite(getattr(self, name))):
+                    raise ValueError(f"{name}: expected {bound} than 0, got {getattr(self, name)}")
+        if self.scene_scale is not None and not (self.scene_scale > 0.0 and math.isfinite(self.scene_scale)):
+            raise ValueError(f"scene_scale: expected more than 0 or nothing, got {self.scene_scale}")
+        if self.multisamples not in (1, 3, 6):
+            raise ValueError(f"multisamples: expected 1, 3 or 6, got {self.multisamples}")
+        if not self.field.colour_width:
+            raise ValueError("field.colour_width: expected at least 1, got 0")
+        if self.coarse and not self.proposal:
+            raise ValueError("coarse: expected a proposal behind it, got none")
+        if self.cache_resolution:
+            self._check_cache()
+
+    def _check_cache(self) -> None:
+        if self.contraction != "cube":
+            raise ValueError(f"contraction: expected cube with a density cache, got {self.contraction}")
+        if self.sampler != "own":
+            raise ValueError(f"sampler: expected own with a density cache, got {self.sampler}")
+        if self.proposal_samples > MAX_SAMPLES:
             raise ValueError(
-                "rays, samples, proposal_samples, coarse_samples: expected at least 1, got "
-                f"{self.rays}, {self.samples}, {self.proposal_samples}, {self.coarse_samples}"
-            )
-        if self.multisamples:
-            return
-        wanted = {name for name, off in _GENERAL if getattr(self, name) != off}
-        if wanted:
-            raise ValueError(
-                f"{', '.join(sorted(wanted))}: needs the general path; set multisamples to 1, 3 or 6"
+                f"proposal_samples: expected 1 to {MAX_SAMPLES} with a density cache, got {self.proposal_samples}"
             )
 
-
-_GENERAL = (
-    ("coarse", None),
-    ("scale_features", False),
-    ("appearance", 0),
-    ("exposure", "off"),
-    ("refine_cameras", False),
-    ("backend", "own"),
-    ("sampler", "own"),
-)
 
 PRESETS: dict[str, TeacherConfig] = {
     "tiny": TeacherConfig(
@@ -169,12 +208,14 @@ PRESETS: dict[str, TeacherConfig] = {
         samples=16,
         rays=512,
         steps=400,
+        contraction="cube",
+        interlevel="bound",
     ),
     "preview": TeacherConfig(
         cache_resolution=128,
         proposal_samples=96,
         rays=1024,
-        even_rays=0.2,
+        uniform_fraction=0.2,
         steps=12000,
         charbonnier=0.1,
         table_lr=0.02,
@@ -182,6 +223,8 @@ PRESETS: dict[str, TeacherConfig] = {
         final_lr=0.1,
         opacity_weight=1e-4,
         distortion_weight=0.03,
+        contraction="cube",
+        interlevel="bound",
     ),
     "standard": TeacherConfig(
         field=FieldConfig(

@@ -1,7 +1,8 @@
-"""The teacher: a radiance field whose samples are placed by a proposal field, and the interface that others use."""
+"""The teacher: a radiance field with a sampler, and the interface that distillation queries."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from smerf.capture.types import Camera
-from smerf.fields.directions import spherical_harmonics
-from smerf.fields.hash_field import DensityField, RadianceField
-from smerf.fields.rays import Rays, Spacing
-from smerf.fields.rendering import render_weights
-from smerf.fields.sampling import resample, uniform_edges
-from smerf.kernels import ray_points
-from smerf.kernels.density_cache import RaySpacing, cache_sample
+from smerf.engine.memory import require_memory
+from smerf.fields.grid_field import GridField
+from smerf.fields.ray_bank import camera_rays
+from smerf.fields.rays import Rays, Spacing, power_ladder
+from smerf.kernels import Frustums, Rendering, volume_render
 from smerf.teacher import fused
+from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
 from smerf.teacher.config import TeacherConfig
-from smerf.teacher.images import render_image
+from smerf.teacher.row_random import RowRandom
+from smerf.teacher.samplers import CacheSampler, frustums, make_sampler
 
-__all__ = ["HashTeacher", "Teacher", "TeacherAnswer"]
+__all__ = ["FieldTeacher", "March", "Teacher", "TeacherAnswer", "require_table_memory"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,13 @@ class TeacherAnswer:
     """What a ray looks like to the teacher.
 
     ``edges`` (R, S + 1) are metric distances, ``weights`` (R, S) sum to the opacity, and ``colour`` (R, 3) is
-    composited over black. ``proposal`` holds the proposal's (s edges, weights) while training.
+    composited over black. ``s_edges`` (R, S + 1) are the edges in s, where the teacher knows them.
     """
 
     edges: Tensor
     weights: Tensor
     colour: Tensor
     s_edges: Tensor | None = None
-    proposal: tuple[Tensor, Tensor] | None = None
 
 
 class Teacher(Protocol):
@@ -57,98 +57,163 @@ class Teacher(Protocol):
         """Return colours (N, 3) in [0, 1] at points seen along unit directions (N, 3)."""
 
 
-class HashTeacher(nn.Module):
-    """The built-in teacher: one proposal round, one radiance field."""
+@dataclass(frozen=True)
+class March:
+    """What rays met: metric edges (R, S + 1), densities (R, S), and what is rendered from them."""
 
-    def __init__(self, config: TeacherConfig, spacing: Spacing, background: float) -> None:
-        """Build an untrained teacher; ``background`` is the grey level behind the scene when rendering."""
+    edges: Tensor
+    density: Tensor
+    rendering: Rendering
+
+
+class FieldTeacher(nn.Module):
+    """The built-in teacher (Zip-NeRF, arXiv 2304.06706, in full): what it has is what its config says."""
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        spacing: Spacing,
+        background: float,
+        frames: int = 0,
+        exposures: Sequence[float | None] = (),
+    ) -> None:
+        """Build an untrained teacher.
+
+        Args:
+            config: Sizes and switches, resolved (``smerf.teacher.plan.resolve_config``).
+            spacing: Of samples along rays.
+            background: Grey level behind the scene when rendering.
+            frames: Training photos, each with an appearance vector if the config asks for them.
+            exposures: Of the training photos (shutter seconds x ISO / 1000), if the config asks for factors.
+
+        Raises:
+            ValueError: If the config is not resolved.
+            InvalidDataError: If an exposure that is asked for is not known.
+        """
         super().__init__()
-        self.config, self.spacing, self.background = config, spacing, background
-        self.samples, self.scene_scale = config.samples, config.scene_scale or 1.0
+        if config.scene_scale is None:
+            raise ValueError("scene_scale: expected a number; resolve the config first")
+        self.config, self.spacing, self.background, self.frames = config, spacing, background, frames
+        self.samples, self.scene_scale = config.samples, config.scene_scale
         generator = torch.Generator().manual_seed(config.seed)
-        field, proposal = config.field, config.proposal
-        self.register_buffer("cache", None)
-        if config.cache_resolution:
-            # An untrained field is thin haze everywhere.
-            self.cache = torch.full((config.cache_resolution,) * 3, 2.7)
-        else:
-            self.proposal = DensityField(proposal.grid, proposal.width, generator)
-        self.field = RadianceField(
-            field.grid, field.width, field.geometry, field.colour_width, field.colour_layers, generator
+        self.sampler = make_sampler(config, spacing, generator)
+        self.field = GridField(
+            config.field, generator, scale_features=config.scale_features, backend=config.backend
         )
+        self.appearance = None
+        if config.appearance:
+            self.appearance = AppearanceVectors(frames, config.appearance, config.field.geometry, generator)
+        self.exposure, self.exposures = None, tuple(exposures) if config.exposure != "off" else ()
+        if config.exposure != "off":
+            self.exposure = ExposureScales(relative_exposures(self.exposures), config.exposure)
 
     @property
-    def grid_fields(self) -> list[DensityField | RadianceField]:
-        """Return the fields with tables, the radiance field first."""
-        return [self.field] if self.cache is not None else [self.field, self.proposal]
+    def grid_fields(self) -> list[GridField]:
+        """Return all fields, the radiance field first."""
+        return [self.field, *self.sampler.grid_fields]
 
-    def propose(self, rays: Rays, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Evaluate the proposal field in evenly spaced intervals: s edges (R, N + 1) and weights (R, N)."""
-        s_edges = uniform_edges(len(rays), self.config.proposal_samples, generator, rays.origins)
-        edges = self.spacing.t_from_s(s_edges)
-        x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
-        density = self.proposal(x, sigma).view(s_edges[:, 1:].shape)
-        return s_edges, render_weights(density, edges)
+    @property
+    def cache(self) -> Tensor | None:
+        """Return the densities (n, n, n) that place the samples, if it is a cache that does."""
+        return self.sampler.cache if isinstance(self.sampler, CacheSampler) else None
+
+    def update_scales(self) -> None:
+        """Bring the scale features up to date with the tables."""
+        for field in self.grid_fields:
+            field.update_scales()
 
     def march(
-        self, rays: Rays, s_edges: Tensor, density_hook: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Evaluate the radiance field in intervals s_edges (R, S + 1).
+        self,
+        rays: Rays,
+        s_edges: Tensor,
+        random: RowRandom | None = None,
+        *,
+        frames: Tensor | None = None,
+        gradient_scale: Callable[[Tensor], Tensor] | None = None,
+    ) -> March:
+        """Evaluate the radiance field in intervals and render.
 
-        ``density_hook`` (R, S) scales the gradient of each sample. Returns metric edges, weights, the colour over
-        black and optical depths (R, S).
+        Args:
+            rays: The rays; gradients flow to them where they require them.
+            s_edges: Ascending edges (R, S + 1) in s.
+            random: Random patterns; None repeats the same ones.
+            frames: Photos (R,) whose appearance is used; None for the scene's own.
+            gradient_scale: Called with metric edges; returns a factor (R, S) of each sample's gradient.
         """
         edges = self.spacing.t_from_s(s_edges)
-        x, sigma = ray_points(rays.origins, rays.directions, edges, rays.radii, self.scene_scale)
-        density, colour = self.field(x, sigma, spherical_harmonics(rays.directions))
-        if density_hook is not None and density.requires_grad:
-            scale = density_hook.reshape(-1)
+        affine = None if self.appearance is None else self.appearance(frames, len(rays))
+        density, colour = self.field(rays, edges, frustums(self.config, random), affine)
+        if gradient_scale is not None and density.requires_grad:
+            scale = gradient_scale(edges)
             density.register_hook(lambda grad: grad * scale)
-            colour.register_hook(lambda grad: grad * scale[:, None])
-        density = density.view(s_edges[:, 1:].shape)
-        weights = render_weights(density, edges)
-        colour = torch.einsum("rs,rsc->rc", weights, colour.view(*weights.shape, 3))
-        return edges, weights, colour, density * edges.diff(dim=-1)
-
-    def place(
-        self, rays: Rays, mix: float, shift: Tensor | None = None, jitter: Tensor | None = None
-    ) -> Tensor:
-        """Place samples by the density cache: s edges (R, S + 1); see ``smerf.kernels.density_cache``."""
-        config, spacing = self.config, self.spacing
-        return cache_sample(
-            self.cache, rays.origins, rays.directions, RaySpacing.of(spacing.near, spacing.far, spacing.linear),
-            bins=config.proposal_samples, samples=config.samples, scale=self.scene_scale, cap=config.cache_cap,
-            mix=mix, shift=shift, jitter=jitter,
-        )  # fmt: skip
+            colour.register_hook(lambda grad: grad * scale[..., None])
+        config = self.config
+        coordinates = power_ladder(edges, config.distortion_power, config.distortion_scale)
+        return March(edges, density, volume_render(density, edges, colour, coordinates))
 
     @torch.no_grad()
     def query(self, rays: Rays) -> TeacherAnswer:
-        """Answer rays without randomness or gradient."""
-        if self.cache is not None:
-            s_edges = self.place(rays, self.config.mix_end)
-        else:
-            s_edges, weights = self.propose(rays, None)
-            s_edges = resample(s_edges, weights, self.samples, None, self.config.mix_end)
-        answer = fused.answer(self.field, self.spacing, self.scene_scale, self.cache, rays, s_edges)
-        edges, weights, colour = answer or self.march(rays, s_edges)[:3]
-        return TeacherAnswer(edges, weights, colour, s_edges)
+        """Answer rays without randomness or gradient.
 
-    def _unit_cube(self, points: Tensor) -> Tensor:
-        """Map points (N, 3) in training space to the unit cube of the grids."""
-        zero = torch.zeros(points.shape[0], 2, dtype=points.dtype, device=points.device)
-        x, _ = ray_points(points, torch.zeros_like(points), zero, zero[:, 0].contiguous(), self.scene_scale)
-        return x
+        Where the native pass supports the config it answers (``smerf.teacher.fused`` states its tolerance).
+        """
+        s_edges = self.sampler.place(rays, mix=self.config.mix_end).s_edges
+        answer = fused.query(self.field, self.config, self.spacing, self.cache, rays, s_edges)
+        if answer is None:
+            march = self.march(rays, s_edges)
+            answer = march.edges, march.rendering.weights, march.rendering.colour
+        return TeacherAnswer(*answer, s_edges)
+
+    def _at(self, points: Tensor, directions: Tensor | None = None) -> tuple[Rays, Tensor, Frustums]:
+        """Return rays that begin at points (N, 3), intervals without length, and one point for each."""
+        rays = Rays(
+            points,
+            torch.zeros_like(points) if directions is None else directions,
+            points.new_zeros(len(points)),
+        )
+        return rays, points.new_zeros(len(points), 2), Frustums(self.scene_scale, 1, self.config.contraction)
 
     @torch.no_grad()
     def density(self, points: Tensor) -> Tensor:
-        """Return densities (N,) at points (N, 3) in training space."""
-        return self.field.density(self._unit_cube(points))
+        """Return densities (N,) at points (N, 3) in training space, without fading any level."""
+        return self.field.density(*self._at(points))[:, 0]
 
     @torch.no_grad()
     def colour(self, points: Tensor, directions: Tensor) -> Tensor:
         """Return colours (N, 3) at points (N, 3) seen along unit directions (N, 3)."""
-        return self.field(self._unit_cube(points), None, spherical_harmonics(directions))[1]
+        affine = None if self.appearance is None else self.appearance(None, len(points))
+        colour: Tensor = self.field(*self._at(points, directions), affine)[1]
+        return colour[:, 0]
 
-    def render_image(self, camera: Camera, chunk: int = 8192) -> np.ndarray:
-        """Render a camera: (H, W, 3) float32 in [0, 1]."""
-        return render_image(self, camera, chunk, self.field.table.device)
+    def render_image(self, camera: Camera, chunk: int = 4096) -> np.ndarray:
+        """Render a camera before the background, ``chunk`` rays at a time: (H, W, 3) float32 in [0, 1]."""
+        rays, parts = camera_rays(camera), []
+        for start in range(0, len(rays), chunk):
+            answer = self.query(rays[start : start + chunk].to(self.field.level_scales.device))
+            rest = (1.0 - answer.weights.sum(-1, keepdim=True)).clamp_min(0.0)
+            parts.append((answer.colour + rest * self.background).cpu())
+        image = torch.cat(parts).clamp(0.0, 1.0)
+        return image.view(camera.intrinsics.height, camera.intrinsics.width, 3).numpy()
+
+
+def require_table_memory(config: TeacherConfig, copies: int, device: str = "cpu") -> None:
+    """Refuse hash tables that don't fit into memory, before they are made.
+
+    Args:
+        config: Sizes of the fields.
+        copies: Copies of each table: 4 in training (values, gradients, two moments), 1 otherwise.
+        device: Where they will lie.
+
+    Raises:
+        UsageError: If they don't fit; the message says which setting to lower.
+    """
+    shapes = {"field": config.field}
+    if not config.cache_resolution:
+        others = {"proposal": config.proposal, "coarse": config.coarse}
+        shapes |= {name: shape for name, shape in others.items() if shape}
+    bytes_of = {
+        name: 4 * copies * shape.grid.entry_count * shape.grid.features for name, shape in shapes.items()
+    }
+    largest = max(bytes_of, key=lambda name: bytes_of[name])
+    hint = f"lower teacher.{largest}.grid.log2_size ({shapes[largest].grid.log2_size})"
+    require_memory(sum(bytes_of.values()), "the teacher's hash tables", hint, device)

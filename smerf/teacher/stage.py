@@ -8,13 +8,12 @@ from pathlib import Path
 from smerf.capture import save_transforms
 from smerf.capture.types import Capture
 from smerf.engine import distributed
-from smerf.engine.checkpoint import load_latest, save_checkpoint
 from smerf.engine.device import require_device
+from smerf.engine.loop import resume, run_steps
 from smerf.engine.signals import stop_requested
-from smerf.errors import SmerfError
 from smerf.teacher.config import TeacherConfig
-from smerf.teacher.general import GeneralTeacher
-from smerf.teacher.model import HashTeacher
+from smerf.teacher.model import FieldTeacher
+from smerf.teacher.plan import resolve_config
 from smerf.teacher.store import save_teacher
 from smerf.teacher.trainer import TeacherTrainer
 
@@ -28,17 +27,17 @@ def train_teacher(
     folder: Path,
     progress: Callable[..., None] | None = None,
     device: str = "cpu",
-) -> HashTeacher | GeneralTeacher:
+) -> FieldTeacher:
     """Fit a teacher to the training photos of a capture.
 
     Args:
         capture: Posed photos.
-        config: Sizes and schedule.
-        folder: Where checkpoints and the teacher are written; an unfinished training there goes on.
+        config: Sizes and schedule; resolved here if it is not yet (``smerf.teacher.plan.resolve_config``).
+        folder: Where checkpoints and the teacher are written; an unfinished training there continues.
         progress: Called as ``progress(step, steps, **losses)``.
         device: ``cpu`` or ``cuda``.
 
-    Under torchrun every process trains on its share of each batch, and the first one writes. Refined cameras go to
+    Under torchrun every process trains on its rows of each batch, and the first one writes. Refined cameras go to
     ``transforms.json`` beside the teacher.
 
     Returns:
@@ -49,42 +48,28 @@ def train_teacher(
         InvalidDataError: If there is nothing to train on.
     """
     require_device(device)
-    with distributed.process_group(device):
-        return _train(capture, config, folder, progress, device)
+    with distributed.process_group(device) as process:
+        config = resolve_config(config, capture, device, process.world_size)
+        # Whoever writes may have cleared the folder just now.
+        distributed.barrier()
+        trainer = TeacherTrainer(capture, config, device)
+        resume(trainer, folder)
 
+        def report(step: int, figures: dict[str, float]) -> None:
+            if progress:
+                progress(step, config.steps, **figures)
 
-def _train(
-    capture: Capture,
-    config: TeacherConfig,
-    folder: Path,
-    progress: Callable[..., None] | None,
-    device: str,
-) -> HashTeacher | GeneralTeacher:
-    # Whoever writes may have cleared the folder just now.
-    distributed.barrier()
-    trainer = TeacherTrainer(capture, config, device)
-    saved = load_latest(folder)
-    if saved:
-        trainer.restore(saved[1], saved[2])
-    if not distributed.same_everywhere(trainer.step):
-        raise SmerfError(
-            f"{folder}: the processes see different checkpoints; give all of them the same folder"
+        is_done = run_steps(
+            trainer,
+            config.steps,
+            folder,
+            checkpoint_seconds=config.checkpoint_seconds,
+            report=report,
+            stop=stop_requested,
         )
-    is_first = trainer.share.is_first
-
-    def save() -> None:
-        if is_first:
-            save_checkpoint(folder, trainer.step, trainer.tensors(), trainer.state())
-
-    def report(step: int, losses: dict[str, float]) -> None:
-        if progress and is_first:
-            progress(step, config.steps, **losses)
-
-    for _ in trainer.run(report=report, save=save, stop=stop_requested):
-        pass
-    if trainer.step == config.steps and is_first:
-        save_teacher(trainer.model, folder)
-        if trainer.objective and trainer.objective.cameras:
-            save_transforms(trainer.objective.cameras.refine(capture), folder / "transforms.json")
-    distributed.barrier()
-    return trainer.model
+        if is_done and process.is_first:
+            save_teacher(trainer.model, folder)
+            if trainer.objective.cameras:
+                save_transforms(trainer.objective.cameras.refine(capture), folder / "transforms.json")
+        distributed.barrier()
+        return trainer.model

@@ -17,6 +17,7 @@ def smerf(monkeypatch, capsys, tmp_path):
 
     for name, module in fakes.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
+    forget_pipeline()
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
@@ -24,7 +25,14 @@ def smerf(monkeypatch, capsys, tmp_path):
         output = capsys.readouterr()
         return code, output.out, output.err
 
-    return call
+    yield call
+    forget_pipeline()
+
+
+def forget_pipeline():
+    """Let the pipeline be imported again: it holds the configs of the stages that it was imported with."""
+    for name in [name for name in sys.modules if name.startswith("smerf.pipeline")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

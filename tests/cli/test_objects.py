@@ -115,10 +115,10 @@ def test_ctrl_c_saves_and_the_same_command_continues(smerf, scenes, tmp_path, mo
     real = ObjectsTrainer.advance
 
     def advance(self):
-        loss = real(self)
+        figures = real(self)
         if self.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return loss
+        return figures
 
     run = tmp_path / "stopped"
     monkeypatch.setattr(ObjectsTrainer, "advance", advance)
@@ -163,7 +163,7 @@ def test_a_turntable(smerf, slots, tmp_path):
 
 
 def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_path):
-    from smerf.objects.editing.store import load_slots
+    from smerf.objects.editing.slots import load_slots
 
     edited = tmp_path / "sub" / "edited.safetensors"
     words = ("--remove", 2, "--move", "1 0.5 0 0 30", "--copy", f"{slots}:3")
@@ -226,7 +226,7 @@ def test_info_knows_scenes_slots_and_models(smerf, scenes, run, slots):
 
 
 def test_a_training_starts_from_another_model(smerf, scenes, run, tmp_path):
-    from smerf.objects.editing.store import load_model
+    from smerf.objects.model.store import load_model
 
     words = ("--start", run, "--set", "training.steps=1", "--set", "training.lr=1e-9")
     assert train(smerf, scenes, tmp_path / "more", *words)[0] == 0
@@ -287,6 +287,35 @@ def test_errors_name_what_is_wrong(smerf, scenes, run, slots, tmp_path):
     slots.write_bytes(slots.read_bytes()[:100])
     code, _, err = smerf("objects", "render", slots, "-o", tmp_path / "p")
     assert code == 4 and "slots.safetensors" in err
+
+
+@pytest.mark.parametrize("command", ["train", "encode"])
+def test_images_of_mixed_sizes_are_named(smerf, tmp_path, command):
+    for kind, name in (("images", "img"), ("masks", "masks")):
+        (tmp_path / kind).mkdir()
+        for scene, view in np.ndindex(2, 2):
+            size = (20, 10) if (kind, scene, view) == ("images", 1, 0) else (24, 24)
+            image = np.zeros((*size, 3) if kind == "images" else size, np.uint8)
+            Image.fromarray(image).save(tmp_path / kind / f"{name}_{scene}_{view}.png")
+    positions = np.array([[[5.0, 1.0, 3.0], [4.0, 2.0, 3.0]]] * 2)
+    np.savez(tmp_path / "metadata.npz", camera_pos=positions, shape=np.ones((2, 3), int))
+    words = (
+        ("-o", tmp_path / "run") if command == "train" else ("-o", tmp_path / "s.safetensors", "--scene", 1)
+    )
+    code, _, err = smerf("objects", command, tmp_path, *words)
+    assert code == 4 and "img_1_0.png: has 10x20 pixels, the first image 24x24" in err
+
+
+def test_a_setting_that_cannot_work_is_a_usage_error(smerf, scenes, tmp_path):
+    code, _, err = smerf("objects", "train", scenes, "-o", tmp_path / "r", "--set", "training.steps=0")
+    assert code == 2 and "steps: expected 1 or more, got 0" in err
+
+
+def test_a_run_of_another_kind_is_left_alone(smerf, scenes, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "config.yaml").write_text("preset: preview\nmax_side: 640\n")
+    code, _, err = smerf("objects", "train", scenes, "-o", tmp_path / "photos")
+    assert code == 2 and "run of kind photos, not objects" in err
 
 
 def test_a_gpu_that_is_not_there(smerf, scenes, monkeypatch):

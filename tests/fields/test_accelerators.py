@@ -11,7 +11,7 @@ from torch import nn
 
 from smerf.errors import MissingPartError
 from smerf.fields import accelerators
-from smerf.fields.grid_field import GridField
+from smerf.fields.grid_field import FieldConfig, GridField
 from smerf.fields.rays import Rays
 from smerf.kernels import Frustums, HashSpec, importance_sample
 
@@ -33,7 +33,7 @@ def test_without_a_gpu_the_message_says_so(monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ["tinycudann", "nerfacc"])
-def test_an_absent_package_is_named_with_its_mend(monkeypatch, name):
+def test_an_absent_package_is_named_with_its_fix(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingPartError, match=f"{name}: can't be imported.*pip install"):
@@ -43,7 +43,7 @@ def test_an_absent_package_is_named_with_its_mend(monkeypatch, name):
 def test_a_field_asks_for_its_backend_when_it_is_built(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MissingPartError, match=r"teacher\.backend=own"):
-        GridField(GRID, 16, 8, 16, 1, backend="tcnn", generator=torch.Generator())
+        GridField(FieldConfig(GRID, 16, 8, 16), torch.Generator(), backend="tcnn")
 
 
 class FakeEncoding(nn.Module):
@@ -68,7 +68,7 @@ def test_a_field_runs_on_encodings_and_networks_of_another_package(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     fake = types.SimpleNamespace(Encoding=FakeEncoding, Network=FakeNetwork)
     monkeypatch.setattr(accelerators.importlib, "import_module", lambda name: fake)
-    field = GridField(GRID, 32, 8, 64, 2, scale_features=True, backend="tcnn", generator=torch.Generator())
+    field = GridField(FieldConfig(GRID, 32, 8, 64, 2), torch.Generator(), scale_features=True, backend="tcnn")
     assert field.encoder.config["per_level_scale"] == pytest.approx(2.0)
     assert field.colour_network.config["otype"] == "FullyFusedMLP"
     assert field.colour_network.config["n_hidden_layers"] == 2

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from smerf.kernels.density_cache import RaySpacing, cache_raise_, cache_sample
-from smerf.kernels.reference.density_cache import t_from_s
+from smerf.kernels import Spacing
+from smerf.kernels.density_cache import cache_raise_, cache_sample
 
-LINEAR, LADDER = RaySpacing.of(0.5, 3.0, True), RaySpacing.of(0.2, math.inf, False)
+LINEAR, LADDER = Spacing(0.5, 3.0, True), Spacing(0.2, math.inf, False)
 SIZES = {"bins": 48, "samples": 16, "scale": 1.3, "cap": 0.35, "mix": 0.1}
 
 
@@ -53,7 +53,7 @@ def test_samples_gather_where_the_cache_is_full_and_never_go_blind_behind_it():
     edges = cache_sample(
         cache, origins, directions, LINEAR, **(SIZES | {"scale": 1.0, "bins": 96, "samples": 64})
     )
-    x = t_from_s(LINEAR, edges[0]) - 1.0
+    x = LINEAR.t_from_s(edges[0]) - 1.0
     near_wall = ((x > -0.1) & (x < 0.3)).sum()
     assert near_wall > 40
     assert (x > 0.3).sum() >= 2 and (x < -0.1).sum() >= 1

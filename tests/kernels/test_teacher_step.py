@@ -4,11 +4,17 @@ import math
 import pytest
 import torch
 
-from smerf.fields.directions import spherical_harmonics
 from smerf.fields.rays import Spacing
 from smerf.fields.rendering import charbonnier, density_activation, distortion_loss, render_weights
-from smerf.kernels import HashSpec, hash_encode, initial_params, native, radiance_head, ray_points
-from smerf.kernels.density_cache import RaySpacing
+from smerf.kernels import (
+    HashSpec,
+    encode_directions,
+    hash_encode,
+    initial_params,
+    native,
+    radiance_head,
+    ray_points,
+)
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
 
 GRID = HashSpec(3, 4, 9, 4, 24)
@@ -32,8 +38,7 @@ def field_for(spacing, seed=0, **settings):
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(GRID.entry_count, GRID.features, generator=generator) * 0.5
     nets = [initial_params(dims, generator) for dims in (DENSITY, COLOUR)]
-    ladder = RaySpacing.of(spacing.near, spacing.far, spacing.linear)
-    return FusedField(GRID, table, nets[0], DENSITY, nets[1], COLOUR, ladder, SCALE, **settings)
+    return FusedField(GRID, table, nets[0], DENSITY, nets[1], COLOUR, spacing, SCALE, **settings)
 
 
 def ladder(t):
@@ -48,7 +53,7 @@ def by_autograd(field, spacing, parts):
     x, sigma = ray_points(origins, directions, edges, radii, SCALE)
     features = hash_encode(x, leaves[0], GRID, sigma)
     raw, logits = radiance_head(
-        features, spherical_harmonics(directions), leaves[1], DENSITY, leaves[2], COLOUR
+        features, encode_directions(directions), leaves[1], DENSITY, leaves[2], COLOUR
     )
     density, colours = density_activation(raw).view(edges[:, 1:].shape), torch.sigmoid(logits)
     middle = spacing.t_from_s(0.5 * (s_edges[:, 1:] + s_edges[:, :-1]))

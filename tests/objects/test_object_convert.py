@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from tiny_objects import random_rays
 
 from smerf.errors import InvalidDataError, UsageError
+from smerf.objects.cameras import from_cv
 from smerf.objects.config import make_config
 from smerf.objects.model.convert import convert_names, convert_weights
 from smerf.objects.model.osrt import Osrt
@@ -85,10 +86,13 @@ def test_converted_weights_draw_the_same_picture(model, tmp_path):
     save_file({name: value.contiguous() for name, value in public_names(model).items()}, path)
     again = convert_weights(path, make_config("reference", NARROW))
     images = torch.rand(1, 2, 16, 16, 3)
-    cameras = torch.randn(1, 2, 3), torch.eye(3).expand(1, 2, 3, 3), torch.ones(1, 2)
+    poses = from_cv(torch.randn(1, 2, 3), torch.eye(3).expand(1, 2, 3, 3))
     rays = random_rays(1, 8)
     with torch.no_grad():
-        colours = [m.decode(m.prepare(m.encode(images, *cameras)), *rays).colour for m in (model, again)]
+        colours = [
+            m.decode(m.prepare(m.encode(images, poses, torch.ones(1, 2))), *rays).colour
+            for m in (model, again)
+        ]
     assert torch.allclose(*colours, atol=1e-6)
 
 

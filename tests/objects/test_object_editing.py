@@ -1,13 +1,17 @@
 """Edits: what they change, and only that."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
 from tiny_objects import encode, tiny_model, tiny_scenes
 
+from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.editing.editing import apply_operations, rigid_transform
+from smerf.objects.cameras import look_at, pose_and_fov, view_rays
+from smerf.objects.editing.operations import apply_operations, rigid_transform
 from smerf.objects.editing.rendering import (
     SlotRenderer,
     arc_cameras,
@@ -16,43 +20,45 @@ from smerf.objects.editing.rendering import (
     palette,
     turntable,
 )
-from smerf.objects.editing.store import SavedSlots, load_model, model_digest, save_slots, shipped_model
-from smerf.objects.model.rays import look_at, view_rays
+from smerf.objects.editing.slots import SavedSlots, save_slots
+from smerf.objects.model.store import load_model, model_digest, shipped_model
 
 KINDS = ["mixer", "broadcast"]
 
 
+def moved_camera(camera, motion):
+    pose = np.vstack([camera.world_from_cam, [0.0, 0.0, 0.0, 1.0]])
+    return Camera(camera.intrinsics, (motion.numpy() @ pose)[:3])
+
+
 def saved_slots(model, scenes, *operations):
     return SavedSlots(
-        encode(model, scenes)[0], scenes.cam_pos[0, :1], scenes.cam_R[0, :1], scenes.fov_x[0, :1],
-        scenes.size, model_digest(model), "m.safetensors", operations,
-    )  # fmt: skip
+        encode(model, scenes)[0], (scenes.camera(0, 0),), model_digest(model), "m.safetensors", operations
+    )
 
 
-def draw(model, saved, view=0, folder=None, **options):
-    scenes = tiny_scenes(1)
-    camera = scenes.cam_pos[0, view], scenes.cam_R[0, view], scenes.fov_x[0, view]
+def render(model, saved, view=0, folder=None, **options):
     renderer = SlotRenderer(model, saved, *([folder] if folder else []))
-    return renderer.draw(*camera, (12, 16), **options)
+    return renderer.render(tiny_scenes(1).camera(0, view), (12, 16), **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_edit_draws_what_the_model_sees(kind):
     model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
-    picture = draw(model, saved_slots(model, scenes))
-    rays = view_rays(scenes.cam_pos[0, 0], scenes.cam_R[0, 0], scenes.fov_x[0, 0], (12, 16))
+    rendered = render(model, saved_slots(model, scenes))
+    rays = view_rays(scenes.world_from_cam[0, 0], scenes.fov_x[0, 0], (12, 16))
     with torch.no_grad():
         expected = model.decode(model.prepare(encode(model, scenes)), *(x.reshape(1, -1, 3) for x in rays))
-    assert torch.allclose(picture.colour.flatten(0, 1), expected.colour[0], atol=1e-6)
-    assert picture.mask.shape == (12, 16)
+    assert torch.allclose(rendered.colour.flatten(0, 1), expected.colour[0], atol=1e-6)
+    assert rendered.mask.shape == (12, 16)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
     model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
-    before = draw(model, saved_slots(model, scenes))
+    before = render(model, saved_slots(model, scenes))
     saved = saved_slots(model, scenes, {"op": "remove", "slot": 1})
-    after = draw(model, saved)
+    after = render(model, saved)
     assert after.weights.shape[-1] == 3 and torch.allclose(
         after.weights.sum(-1), torch.ones(12, 16), atol=1e-5
     )
@@ -66,8 +72,8 @@ def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
 def test_a_removed_slot_stays_away_while_another_moves():
     model, scenes = tiny_model(), tiny_scenes(1)
     move = {"op": "move", "slot": 3, "translate": [0.5, 0.0, 0.0]}
-    moved = draw(model, saved_slots(model, scenes, move))
-    after = draw(model, saved_slots(model, scenes, move, {"op": "remove", "slot": 0}), layers=True)
+    moved = render(model, saved_slots(model, scenes, move))
+    after = render(model, saved_slots(model, scenes, move, {"op": "remove", "slot": 0}), layers=True)
     rest = moved.weights[..., 1:]
     assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
     assert after.layers.shape == (12, 16, 3, 3)
@@ -78,20 +84,17 @@ def test_moving_every_slot_is_moving_the_camera_back(kind):
     model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
     move = {"op": "move", "translate": [0.7, -0.4, 0.1], "turn": 25.0, "centre": [0.5, 0.0, 0.0]}
     saved = saved_slots(model, scenes, *({**move, "slot": slot} for slot in range(4)))
-    moved = draw(model, saved)
-    inverse = torch.linalg.inv(rigid_transform(move["translate"], 25.0, move["centre"])).float()
-    centre = inverse[:3, :3] @ scenes.cam_pos[0, 0] + inverse[:3, 3]
-    rotation = scenes.cam_R[0, 0] @ inverse[:3, :3].T
-    plain = SlotRenderer(model, saved_slots(model, scenes)).draw(
-        centre, rotation, scenes.fov_x[0, 0], (12, 16)
-    )
+    moved = render(model, saved)
+    inverse = torch.linalg.inv(rigid_transform(move["translate"], 25.0, move["centre"]))
+    camera = moved_camera(scenes.camera(0, 0), inverse)
+    plain = SlotRenderer(model, saved_slots(model, scenes)).render(camera, (12, 16))
     assert torch.allclose(moved.colour, plain.colour, atol=1e-4)
 
 
 def test_moving_one_slot_of_a_broadcast_scene_moves_its_logit_alone():
     model, scenes = tiny_model("decoder.kind=broadcast"), tiny_scenes(1)
-    rest = draw(model, saved_slots(model, scenes)).weights
-    moved = draw(
+    rest = render(model, saved_slots(model, scenes)).weights
+    moved = render(
         model, saved_slots(model, scenes, {"op": "move", "slot": 2, "translate": [1.0, 0.0, 0.0]})
     ).weights
     assert not torch.allclose(rest[..., 2], moved[..., 2], atol=1e-3)
@@ -163,34 +166,34 @@ def test_the_reference_frame_draws_the_same_view_wherever_the_world_is():
     model = tiny_model("encoder.posed=false", "encoder.positions=[4,4]", "frame=reference")
     scenes = tiny_scenes(1)
     saved = saved_slots(model, scenes)
-    picture = draw(model, saved, view=1)
-    motion = rigid_transform([3.0, -1.0, 0.5], 60.0).float()
-    centre = scenes.cam_pos[0] @ motion[:3, :3].T + motion[:3, 3]
-    rotation = scenes.cam_R[0] @ motion[:3, :3].T
-    elsewhere = dataclasses.replace(saved, cam_pos=centre[:1], cam_R=rotation[:1])
-    again = SlotRenderer(model, elsewhere).draw(centre[1], rotation[1], scenes.fov_x[0, 1], (12, 16))
-    assert torch.allclose(picture.colour, again.colour, atol=1e-4)
+    rendered = render(model, saved, view=1)
+    motion = rigid_transform([3.0, -1.0, 0.5], 60.0)
+    first, second = (moved_camera(scenes.camera(0, view), motion) for view in (0, 1))
+    again = SlotRenderer(model, dataclasses.replace(saved, cameras=(first,))).render(second, (12, 16))
+    assert torch.allclose(rendered.colour, again.colour, atol=1e-4)
 
 
 def test_cameras_go_round_and_to_and_fro():
     saved = saved_slots(tiny_model(), tiny_scenes(1))
-    places = torch.stack([centre for centre, _, _ in turntable(saved, 8)])
-    assert torch.allclose(places[0], saved.cam_pos[0], atol=1e-5)
-    assert torch.allclose(places[4, :2], -saved.cam_pos[0, :2], atol=1e-4)
-    assert torch.allclose(places.norm(dim=1), saved.cam_pos[0].norm().expand(8), atol=1e-4)
-    swing = torch.stack([centre for centre, _, _ in arc_cameras(saved, 3, 30.0)])
+    first = pose_and_fov(saved.cameras[0])[0][:, 3]
+    places = torch.stack([pose_and_fov(camera)[0][:, 3] for camera in turntable(saved, 8)])
+    assert torch.allclose(places[0], first, atol=1e-5)
+    assert torch.allclose(places[4, :2], -first[:2], atol=1e-4)
+    assert torch.allclose(places.norm(dim=1), first.norm().expand(8), atol=1e-4)
+    swing = torch.stack([pose_and_fov(camera)[0][:, 3] for camera in arc_cameras(saved, 3, 30.0)])
     angles = torch.rad2deg(torch.atan2(swing[:, 1], swing[:, 0]))
     assert angles.tolist() == pytest.approx([-30.0, 0.0, 30.0], abs=1e-3)
-    for centre, rotation, _ in turntable(saved, 3):
-        assert torch.allclose(rotation, look_at(centre))
+    for camera in turntable(saved, 3):
+        pose, fov_x = pose_and_fov(camera)
+        assert torch.allclose(pose, look_at(pose[:, 3])) and fov_x == pytest.approx(math.pi / 4)
 
 
 def test_masks_keep_the_colour_of_a_slot():
     model, scenes = tiny_model(), tiny_scenes(1)
-    picture = draw(model, saved_slots(model, scenes, {"op": "remove", "slot": 0}), layers=True)
-    assert picture.layers.shape == (12, 16, 3, 3)
-    painted = paint_masks(picture, (1, 2, 3))
-    assert (painted == palette(4)[picture.mask.numpy() + 1]).all()
+    rendered = render(model, saved_slots(model, scenes, {"op": "remove", "slot": 0}), layers=True)
+    assert rendered.layers.shape == (12, 16, 3, 3)
+    painted = paint_masks(rendered, (1, 2, 3))
+    assert (painted == palette(4)[rendered.mask.numpy() + 1]).all()
     assert len({tuple(colour) for colour in palette(12).tolist()}) == 12
     weights = torch.zeros(1, 4, 4, 2)
     weights[..., 0] = 1.0
@@ -203,13 +206,28 @@ def test_removing_an_object_of_the_shipped_model_leaves_the_rest_alone():
     model, record = load_model(shipped_model())
     scenes = tiny_scenes(1, seed=77, size=tuple(record["data"]["recipe"]["size"]))
     saved = saved_slots(model, scenes)
-    camera = scenes.cam_pos[0, 1], scenes.cam_R[0, 1], scenes.fov_x[0, 1]
-    before = SlotRenderer(model, saved).draw(*camera, scenes.size)
+    camera = scenes.camera(0, 1)
+    before = SlotRenderer(model, saved).render(camera)
     sizes = torch.bincount(scenes.seg[0, 1].flatten().long())
     inside = scenes.seg[0, 1] == 1 + int(sizes[1:].argmax())
     slot = int(before.weights[inside].mean(0).argmax())
     edited = dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},))
-    after = SlotRenderer(model, edited).draw(*camera, scenes.size)
+    after = SlotRenderer(model, edited).render(camera)
     change = (after.colour - before.colour).abs().amax(-1)
     assert change[inside].mean() > 0.1
     assert change[before.weights[..., slot] < 0.02].mean() < 0.02
+
+
+def test_the_shipped_model_gives_the_slots_and_images_that_it_gave():
+    model, _ = load_model(shipped_model())
+    scenes = tiny_scenes(3, seed=5, size=(24, 24))
+    move = {"op": "move", "slot": 1, "translate": [0.6, 0.1, 0.0], "turn": 20.0}
+    saved = saved_slots(model, scenes, move, {"op": "remove", "slot": 2})
+    first = [-0.7785, 1.25923, 1.81779, -0.93269, -1.06868, 0.04985]
+    assert saved.slots[1, :6].tolist() == pytest.approx(first, abs=1e-3)
+    view = SlotRenderer(model, saved).render(scenes.camera(0, 1), (40, 48))
+    pixels = [[0.59726, 0.58782, 0.58076], [0.60579, 0.58556, 0.58294], [0.37801, 0.44542, 0.36787]]
+    for (row, column), colour in zip(((20, 10), (25, 24), (30, 40)), pixels):
+        assert view.colour[row, column].tolist() == pytest.approx(colour, abs=1e-3)
+    assert view.colour.mean((0, 1)).tolist() == pytest.approx([0.52798, 0.5441, 0.51136], abs=1e-4)
+    assert view.weights.mean((0, 1)).tolist() == pytest.approx([0.8394, 0.06, 0.1006], abs=1e-3)

@@ -1,13 +1,15 @@
 """The object-scene model: sizes, symmetries, and what each decoder promises."""
 
+import re
+
 import pytest
 import torch
 from tiny_objects import encode, random_rays, tiny_config, tiny_model, tiny_scenes
 
-from smerf.objects.config import PRESETS, make_config
+from smerf.objects.config import PRESETS, TrainingConfig, make_config
 from smerf.objects.model.encoder import SlotAttention
 from smerf.objects.model.osrt import Osrt
-from smerf.objects.model.rays import encode_rays
+from smerf.objects.model.ray_code import encode_rays
 from smerf.objects.model.volumetric import composite
 
 IMPROVED = ("decoder.kind=srt", "slots.count=0", "decoder.inner=768", "decoder.hidden=1536")
@@ -60,7 +62,7 @@ def test_the_order_of_views_changes_the_order_of_tokens_only(stem):
     model = tiny_model(stem, "encoder.convolutions=[[16,2],[16,2]]")
     scenes = tiny_scenes(2)
     order = torch.tensor([2, 0, 1])
-    views = (scenes.images(), scenes.cam_pos, scenes.cam_R, scenes.fov_x)
+    views = (scenes.images(), scenes.world_from_cam, scenes.fov_x)
     with torch.no_grad():
         slots = model.encode(*views)
         again = model.encode(*(x[:, order] for x in views))
@@ -197,7 +199,7 @@ def test_what_makes_no_sense_is_refused():
         make_config("cpu-tiny", ("slots.count=0",))
     with pytest.raises(UsageError, match="shared_background"):
         make_config("cpu-tiny", ("slots.shared_background=true", "slots.start=random"))
-    with pytest.raises(UsageError, match=r"unknown key decoder\.kinds"):
+    with pytest.raises(UsageError, match=r"decoder\.kinds=nerf: there is no key"):
         make_config("cpu-tiny", ("decoder.kinds=nerf",))
     with pytest.raises(UsageError, match="cpu-huge"):
         make_config("cpu-huge")
@@ -205,7 +207,39 @@ def test_what_makes_no_sense_is_refused():
         tiny_model().encoder(torch.rand(1, 1, 16, 16, 3), None, None)
 
 
-def test_volumetric_shares_sum_to_the_opacity_of_constant_density():
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.steps=0", "steps: expected 1 or more, got 0"),
+        ("training.batch=0", "batch: expected 1 or more, got 0"),
+        ("training.held_out=0", "held_out: expected 1 or more, got 0"),
+        ("training.lr=0", "lr: expected more than 0, got 0.0"),
+        ("training.ema=1", "ema: expected a number from 0 to below 1, got 1.0"),
+        ("training.contrast=1.5", "contrast: expected a number from 0 to 1, got 1.5"),
+        ("training.decay_steps=0", "decay_steps: expected 1 or more, got 0"),
+        ("encoder.heads=5", "width: expected a multiple of heads=5, got 96"),
+        ("encoder.patch=5", "image: expected multiples of encoder.patch=5"),
+        ("decoder.inner=30", "inner: expected a multiple of heads=4, got 30"),
+        ("decoder.far=0.1", "near, far: expected 0 <= near < far"),
+        ("image=[0,32]", "image: expected height and width of 1 or more"),
+        ("slots.iterations=0", "iterations: expected 1 or more, got 0"),
+        ("rays.origin_octaves=0", "origin_octaves: expected 1 or more, got 0"),
+        ("training.lr=.nan", "lr"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(setting, message):
+    from smerf.errors import UsageError
+
+    with pytest.raises(UsageError, match=re.escape(message)):
+        make_config("cpu-tiny", (setting,))
+
+
+def test_rates_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="lr: expected more than 0, got nan"):
+        TrainingConfig(lr=float("nan"))
+
+
+def test_volumetric_weights_sum_to_the_opacity_of_constant_density():
     t = torch.linspace(1.0, 3.0, 65)[:-1].expand(1, 1, -1)
     density = torch.tensor([0.5, 1.5])[None, :, None, None].expand(1, 2, 1, 64)
     red_blue = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])[None, :, None, None].expand(1, 2, 1, 64, 3)

@@ -10,10 +10,10 @@ from PIL import Image
 from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
+from smerf.objects.cameras import to_cv, view_rays
 from smerf.objects.data.photos import DISTANCE, views_of_capture
 from smerf.objects.data.readers import open_scenes, open_views, read_kubric, read_obsurf
 from smerf.objects.data.scenes import save_scenes
-from smerf.objects.model.rays import view_rays
 
 FOV = math.degrees(2 * math.atan(16 / 35))
 
@@ -34,7 +34,7 @@ def obsurf(tmp_path):
             Image.fromarray(depth).save(tmp_path / f"depths/depths_{s}_{v}.png")
     shape = np.zeros((3, 10), np.int64)
     shape[0, :3], shape[1, :8], shape[2, :2] = 1, 1, 1
-    np.savez(tmp_path / "metadata.npz", camera_pos=scenes.cam_pos.numpy(), shape=shape)
+    np.savez(tmp_path / "metadata.npz", camera_pos=scenes.world_from_cam[..., 3].numpy(), shape=shape)
     return tmp_path, scenes
 
 
@@ -44,7 +44,7 @@ def test_clevr3d_files_are_read_as_they_were(obsurf):
     kept = torch.tensor([0, 2])
     assert len(read) == 2
     assert torch.equal(read.rgb, scenes.rgb[kept]) and torch.equal(read.seg, scenes.seg[kept])
-    assert torch.allclose(read.cam_R, scenes.cam_R[kept], atol=1e-6)
+    assert torch.allclose(read.world_from_cam, scenes.world_from_cam[kept], atol=1e-6)
     assert torch.allclose(read.fov_x, scenes.fov_x[kept], atol=1e-6)
     near = scenes.depth[kept].float() < 30
     assert torch.allclose(read.depth.float()[near], scenes.depth[kept].float()[near], atol=0.02)
@@ -63,9 +63,30 @@ def test_a_missing_mask_is_named(obsurf):
         open_scenes(path)
 
 
+@pytest.mark.parametrize("name", ["images/img_2_1.png", "masks/masks_0_2.png", "depths/depths_2_0.png"])
+def test_a_file_of_another_size_is_named(obsurf, name):
+    path, _ = obsurf
+    with Image.open(path / name) as image:
+        image.crop((0, 0, 9, 7)).save(path / name)
+    with pytest.raises(InvalidDataError, match=rf"{name}: has 9x7 pixels, the first image 16x16"):
+        open_scenes(path)
+
+
+def test_a_mask_in_colour_and_a_camera_right_above_are_named(obsurf):
+    path, scenes = obsurf
+    arrays = dict(np.load(path / "metadata.npz"))
+    arrays["camera_pos"][2, 1] = [0.0, 0.0, 7.0]
+    np.savez(path / "metadata.npz", **arrays)
+    with pytest.raises(InvalidDataError, match=r"metadata\.npz: camera_pos"):
+        open_scenes(path)
+    Image.fromarray(scenes.rgb[0, 1].numpy()).save(path / "masks" / "masks_0_1.png")
+    with pytest.raises(InvalidDataError, match=r"masks_0_1\.png: has 3 channels"):
+        open_scenes(path)
+
+
 def test_a_kubric_export_gives_its_cameras_back(tmp_path):
     scenes = tiny_scenes(2)
-    origins, directions = view_rays(scenes.cam_pos, scenes.cam_R, scenes.fov_x, scenes.size)
+    origins, directions = view_rays(scenes.world_from_cam, scenes.fov_x, scenes.size)
     for s in range(2):
         np.savez_compressed(
             tmp_path / f"scene_{s:07d}.npz", color_image=scenes.rgb[s].numpy(), ray_origins=origins[s].numpy(),
@@ -73,11 +94,12 @@ def test_a_kubric_export_gives_its_cameras_back(tmp_path):
         )  # fmt: skip
     read = open_scenes(tmp_path)
     assert torch.equal(read.rgb, scenes.rgb) and torch.equal(read.seg, scenes.seg)
-    assert torch.allclose(read.cam_pos, scenes.cam_pos) and torch.allclose(
-        read.cam_R, scenes.cam_R, atol=1e-5
-    )
+    assert torch.allclose(read.world_from_cam, scenes.world_from_cam, atol=1e-5)
     assert torch.allclose(read.fov_x, scenes.fov_x, atol=1e-5)
     arrays = dict(np.load(tmp_path / "scene_0000001.npz"))
+    np.savez(tmp_path / "scene_0000001.npz", **{**arrays, "instance_image": arrays["instance_image"][:, :9]})
+    with pytest.raises(InvalidDataError, match=r"scene_0000001\.npz: instance_image is \(3, 9, 16, 1\)"):
+        read_kubric(tmp_path)
     arrays["ray_directions"] = np.random.default_rng(0).normal(size=arrays["ray_directions"].shape)
     np.savez(tmp_path / "scene_0000001.npz", **arrays)
     with pytest.raises(InvalidDataError, match=r"scene_0000001\.npz: ray_directions"):
@@ -108,18 +130,18 @@ def test_photos_of_a_capture_become_views_that_look_at_the_origin(tmp_path):
     for v in range(5):
         Image.fromarray(scenes.rgb[0, v].numpy()).save(tmp_path / f"images/{v}.png")
         pose = np.eye(4)
-        pose[:3, :3] = scenes.cam_R[0, v].numpy().T @ np.diag([1, -1, -1])
-        pose[:3, 3] = 0.3 * scenes.cam_pos[0, v].numpy() + [5.0, -2.0, 0.0]
+        pose[:3] = scenes.world_from_cam[0, v].numpy()
+        pose[:3, 3] = 0.3 * pose[:3, 3] + [5.0, -2.0, 0.0]
         frames.append({"file_path": f"images/{v}.png", "transform_matrix": pose.tolist()})
     focal = 24 / math.tan(math.radians(45) / 2)
     lens = {"w": 48, "h": 32, "fl_x": focal, "fl_y": focal, "cx": 24.0, "cy": 16.0, "camera_model": "PINHOLE"}
     (tmp_path / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
     views = views_of_capture(tmp_path, 3, (16, 16))
     assert views.rgb.shape == (1, 3, 16, 16, 3)
-    assert views.cam_pos.norm(dim=-1).mean().item() == pytest.approx(DISTANCE, rel=1e-3)
-    forward = views.cam_R[0, :, 2]
-    away = torch.linalg.cross(views.cam_pos[0], forward).norm(dim=-1)
-    assert away.max() < 0.01 and torch.linalg.det(views.cam_R[0]).min() > 0.99
+    assert views.world_from_cam[..., 3].norm(dim=-1).mean().item() == pytest.approx(DISTANCE, rel=1e-3)
+    centre, rotation = to_cv(views.world_from_cam[0])
+    away = torch.linalg.cross(centre, rotation[:, 2]).norm(dim=-1)
+    assert away.max() < 0.01 and torch.linalg.det(rotation).min() > 0.99
     # The square middle of the photo, and the angle that belongs to it.
     assert math.tan(views.fov_x[0, 0] / 2) == pytest.approx(
         math.tan(math.radians(45) / 2) * 32 / 48, rel=1e-5

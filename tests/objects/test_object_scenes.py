@@ -9,11 +9,13 @@ import torch
 from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
+from smerf.objects.cameras import view_rays
+from smerf.objects.config import TrainingConfig
+from smerf.objects.data.batches import local_contrast, sample_batch
 from smerf.objects.data.generate import RECIPES, Recipe, generate_scenes, place_bodies
 from smerf.objects.data.meshes import MESH_RECIPES, generate_mesh_scenes, random_object
 from smerf.objects.data.raycast import BOX, CYLINDER, SPHERE, Bodies, Look, cast, shade
 from smerf.objects.data.scenes import load_scenes, save_scenes
-from smerf.objects.model.rays import view_rays
 
 
 def body(kind, centre=(0.0, 0.0, 1.0), half=(1.0, 1.0, 1.0), yaw=0.0):
@@ -68,7 +70,7 @@ def test_the_shadow_lies_opposite_to_the_light():
 
 def test_depth_and_masks_agree_with_the_geometry():
     scenes = tiny_scenes(3)
-    origins, directions = view_rays(scenes.cam_pos, scenes.cam_R, scenes.fov_x, scenes.size)
+    origins, directions = view_rays(scenes.world_from_cam, scenes.fov_x, scenes.size)
     point = origins + directions * scenes.depth.float()[..., None]
     floor = (scenes.seg == 0) & torch.isfinite(scenes.depth)
     # The floor lies at z = 0, and spheres of radius 0.9 stand on it; half precision leaves some hundredths.
@@ -80,7 +82,7 @@ def test_depth_and_masks_agree_with_the_geometry():
 
 def test_a_seed_gives_the_same_scenes_again():
     first, second, other = tiny_scenes(3, 5), tiny_scenes(3, 5), tiny_scenes(3, 6)
-    for name in ("rgb", "seg", "cam_pos", "cam_R"):
+    for name in ("rgb", "seg", "world_from_cam"):
         assert torch.equal(getattr(first, name), getattr(second, name))
     assert not torch.equal(first.rgb, other.rgb)
 
@@ -111,7 +113,7 @@ def test_a_set_survives_the_disk(tmp_path, monkeypatch):
     save_scenes(scenes, tmp_path / "set")
     assert len(list((tmp_path / "set").glob("*.npz"))) == 3
     again = load_scenes(tmp_path / "set")
-    for name in ("rgb", "seg", "cam_pos", "cam_R", "fov_x", "depth"):
+    for name in ("rgb", "seg", "world_from_cam", "fov_x", "depth"):
         assert torch.equal(getattr(scenes, name), getattr(again, name)), name
     assert again.source["recipe"]["name"] == "easy"
     assert len(load_scenes(tmp_path / "set", limit=3)) == 3
@@ -137,19 +139,12 @@ def test_damaged_sets_are_named(tmp_path):
 
 def test_target_rays_see_the_pixels_of_the_images():
     scenes = tiny_scenes(4)
-    batch = scenes.batch(
-        torch.tensor([2, 0]),
-        input_views=1,
-        rays=200,
-        targets="others",
-        generator=torch.Generator().manual_seed(3),
-    )
+    training = TrainingConfig(input_views=1, rays=200, targets="others")
+    batch = sample_batch(scenes, torch.tensor([2, 0]), training, torch.Generator().manual_seed(3))
     assert batch.images.shape == (2, 1, 16, 16, 3) and batch.colours.shape == (2, 200, 3)
     # Casting a target ray again gives its colour and its label.
     for row, scene in enumerate((2, 0)):
-        origins, directions = view_rays(
-            scenes.cam_pos[scene], scenes.cam_R[scene], scenes.fov_x[scene], scenes.size
-        )
+        origins, directions = view_rays(scenes.world_from_cam[scene], scenes.fov_x[scene], scenes.size)
         same = (directions[None] - batch.directions[row][:, None, None, None]).norm(dim=-1)
         same = same + (origins[None] - batch.origins[row][:, None, None, None]).norm(dim=-1)
         index = same.flatten(1).argmin(1)
@@ -157,27 +152,40 @@ def test_target_rays_see_the_pixels_of_the_images():
         assert torch.equal(scenes.rgb[scene].flatten(0, 2)[index] / 255.0, batch.colours[row])
         assert torch.equal(scenes.seg[scene].flatten()[index].long(), batch.labels[row])
         # The input view is none of the targets.
-        assert (batch.origins[row] - batch.centre[row, 0]).norm(dim=-1).min() > 1e-3
+        assert (batch.origins[row] - batch.world_from_cam[row, 0, :, 3]).norm(dim=-1).min() > 1e-3
 
 
-def test_contrast_draws_rays_near_objects():
+def test_contrast_samples_rays_near_objects():
     scenes = tiny_scenes(8)
-    contrast = scenes.local_contrast()
-    shares = []
-    for share in (0.0, 1.0):
-        batch = scenes.batch(
-            torch.arange(8), input_views=1, rays=400, targets="all", generator=torch.Generator().manual_seed(0),
-            contrast=contrast, contrast_share=share,
-        )  # fmt: skip
-        shares.append((batch.labels > 0).float().mean().item())
-    assert shares[1] > 1.5 * shares[0]
+    contrast = local_contrast(scenes)
+    fractions = []
+    for fraction in (0.0, 1.0):
+        training = TrainingConfig(input_views=1, rays=400, targets="all", contrast=fraction)
+        generator = torch.Generator().manual_seed(0)
+        batch = sample_batch(scenes, torch.arange(8), training, generator, contrast=contrast)
+        fractions.append((batch.labels > 0).float().mean().item())
+    assert fractions[1] > 1.5 * fractions[0]
+
+
+def test_a_part_of_a_batch_is_that_part_of_the_whole():
+    scenes = tiny_scenes(6)
+    training = TrainingConfig(input_views=1, rays=40, targets="all", contrast=0.5)
+    which, contrast = torch.tensor([4, 0, 2, 5]), local_contrast(scenes)
+    generators = [torch.Generator().manual_seed(3) for _ in range(3)]
+    whole, *parts = (
+        sample_batch(scenes, which, training, generator, contrast=contrast, rows=rows)
+        for generator, rows in zip(generators, (slice(None), slice(0, 2), slice(2, 4)))
+    )
+    for field in dataclasses.fields(whole):
+        joined = torch.cat([getattr(part, field.name) for part in parts])
+        assert torch.equal(joined, getattr(whole, field.name)), field.name
+    assert all(torch.equal(generators[0].get_state(), other.get_state()) for other in generators[1:])
 
 
 def test_too_few_views_are_refused():
     with pytest.raises(InvalidDataError, match="3 views"):
-        tiny_scenes(2).batch(
-            torch.tensor([0]), input_views=3, rays=4, targets="others", generator=torch.Generator()
-        )
+        training = TrainingConfig(input_views=3, rays=4, targets="others")
+        sample_batch(tiny_scenes(2), torch.tensor([0]), training, torch.Generator())
 
 
 def test_mesh_scenes_have_objects_masks_and_a_floor():
@@ -186,7 +194,7 @@ def test_mesh_scenes_have_objects_masks_and_a_floor():
     again = generate_mesh_scenes(recipe, 1, seed=3)
     assert torch.equal(scenes.rgb[:1], again.rgb) and torch.equal(scenes.seg[:1], again.seg)
     assert scenes.seg.max() >= 3 and (scenes.seg == 0).float().mean() > 0.3
-    origins, directions = view_rays(scenes.cam_pos, scenes.cam_R, scenes.fov_x, scenes.size)
+    origins, directions = view_rays(scenes.world_from_cam, scenes.fov_x, scenes.size)
     depth = scenes.depth.float()
     floor = (scenes.seg == 0) & (depth < 30)
     height = (origins + directions * depth[..., None])[..., 2]

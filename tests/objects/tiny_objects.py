@@ -44,9 +44,7 @@ def tiny_scenes(count=4, seed=0, **changes):
 def encode(model, scenes, views=1):
     given = slice(0, views)
     with torch.no_grad():
-        return model.encode(
-            scenes.images(given), scenes.cam_pos[:, given], scenes.cam_R[:, given], scenes.fov_x[:, given]
-        )
+        return model.encode(scenes.images(given), scenes.world_from_cam[:, given], scenes.fov_x[:, given])
 
 
 def random_rays(*shape, seed=0):

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from smerf.capture.types import Capture
+from smerf.fields.grid_field import FieldConfig
 from smerf.kernels import HashSpec
-from smerf.teacher.config import PRESETS, FieldConfig, TeacherConfig
+from smerf.teacher import TeacherConfig, resolve_config
+from smerf.teacher.config import PRESETS
+from smerf.teacher.trainer import TeacherTrainer
 
-__all__ = ["shrunk"]
+__all__ = ["make_trainer", "shrunk"]
+
+
+def make_trainer(capture: Capture, config: TeacherConfig) -> TeacherTrainer:
+    """Return a trainer on the CPU whose config is resolved."""
+    return TeacherTrainer(capture, resolve_config(config, capture, "cpu", 1))
 
 
 def _small(shape: FieldConfig, grid: HashSpec) -> FieldConfig:
@@ -20,7 +29,7 @@ def shrunk(preset: str, **changes) -> TeacherConfig:
     config = PRESETS[preset]
     sizes = {
         "field": _small(config.field, HashSpec(4, 2, 13, 8, 64)),
-        "proposal": _small(config.proposal, HashSpec(4, 1, 12, 16, 64)),
+        "proposal": config.proposal and _small(config.proposal, HashSpec(4, 1, 12, 16, 64)),
         "coarse": config.coarse and _small(config.coarse, HashSpec(3, 1, 12, 16, 64)),
         "proposal_samples": 12,
         "coarse_samples": 12,

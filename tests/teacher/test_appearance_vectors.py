@@ -3,12 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from ball import make_capture
-from shrunk_teacher import shrunk
+from shrunk_teacher import make_trainer, shrunk
 
 from smerf.errors import InvalidDataError
 from smerf.teacher import load_teacher, train_teacher
 from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
-from smerf.teacher.trainer import TeacherTrainer
 
 
 def vectors(frames=4, length=6, geometry=5):
@@ -57,7 +56,7 @@ def test_a_photo_without_exposure_is_refused():
 
 
 def test_what_no_photo_says_is_evaluated_with_the_zero_vector(tmp_path):
-    trainer = TeacherTrainer(make_capture(tmp_path / "ball", count=4), shrunk("paper", appearance=4))
+    trainer = make_trainer(make_capture(tmp_path / "ball", count=4), shrunk("paper", appearance=4))
     for _ in range(3):
         trainer.advance()
     model, points = trainer.model, torch.rand(10, 3)

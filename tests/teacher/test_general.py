@@ -1,4 +1,4 @@
-"""What the general path promises: its presets train, repeat, resume, answer and come back from disk."""
+"""What the large presets promise: they train, repeat, resume, answer and come back from disk."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 from ball import HEIGHT, WIDTH, make_capture
-from shrunk_teacher import shrunk
+from shrunk_teacher import make_trainer, shrunk
 
 from smerf.engine import memory
-from smerf.engine.settings import from_dict, to_dict
-from smerf.errors import InvalidDataError, UsageError
+from smerf.errors import UsageError
+from smerf.fields.grid_field import FieldConfig
 from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.kernels import HashSpec
-from smerf.teacher import GeneralTeacher, load_teacher, stage, train_teacher
-from smerf.teacher.config import PRESETS, FieldConfig, TeacherConfig
-from smerf.teacher.trainer import TeacherTrainer
+from smerf.teacher import load_teacher, stage, train_teacher
+from smerf.teacher.config import PRESETS
 
 EVERYTHING = {"appearance": 4, "refine_cameras": True}
 
@@ -54,7 +53,7 @@ def train(capture, config, folder, **options):
 def test_large_presets_train_and_answer(capture, tmp_path, preset, changes):
     config = shrunk(preset, **changes)
     teacher, history = train(capture, config, tmp_path)
-    assert isinstance(teacher, GeneralTeacher) and len(history) == config.steps
+    assert len(history) == config.steps
     assert all(math.isfinite(value) for losses in history for value in losses.values())
     rays = camera_rays(capture.frames[0].camera)
     answer = teacher.query(rays)
@@ -101,33 +100,18 @@ def test_a_stopped_training_goes_on_exactly(capture, tmp_path, monkeypatch):
     assert first.read_text() == second.read_text()
 
 
-def test_without_a_short_path_setting_nothing_general_is_accepted():
-    with pytest.raises(ValueError, match="appearance: needs the general path; set multisamples"):
-        replace(PRESETS["preview"], appearance=8)
-    with pytest.raises(InvalidDataError, match="refine_cameras"):
-        from_dict(TeacherConfig, {"refine_cameras": True}, "teacher")
-    assert replace(PRESETS["preview"], appearance=8, multisamples=1).appearance == 8
-    with pytest.raises(ValueError, match=r"rays, samples, .* got 0, "):
-        replace(PRESETS["preview"], rays=0)
-
-
-@pytest.mark.parametrize("preset", ["standard", "paper"])
-def test_large_presets_survive_yaml(preset):
-    assert from_dict(TeacherConfig, to_dict(PRESETS[preset])) == PRESETS[preset]
-
-
 def test_pixels_that_are_no_numbers_are_left_out(capture, monkeypatch):
-    config, sample = shrunk("standard", steps=3), RayBank.sample
+    config, gather = shrunk("standard", steps=3), RayBank.gather
 
     def spoiled(*args):
-        batch = sample(*args)
+        batch = gather(*args)
         batch.colours[7] = math.nan
         return batch
 
-    clean, dirty = TeacherTrainer(capture, config), TeacherTrainer(capture, config)
+    clean, dirty = make_trainer(capture, config), make_trainer(capture, config)
     before = dirty.model.field.density_network.detach().clone()
     clean.advance()
-    monkeypatch.setattr(RayBank, "sample", spoiled)
+    monkeypatch.setattr(RayBank, "gather", spoiled)
     losses = dirty.advance()
     assert all(math.isfinite(value) for value in losses.values())
     moved = dirty.model.field.density_network.detach() - before
@@ -153,18 +137,18 @@ def test_tables_that_do_not_fit_are_refused_before_they_are_made(capture, monkey
         with pytest.raises(
             UsageError, match=r"hash tables: needs \d+.* 2.0 GB .*lower teacher.field.grid.log2_size"
         ):
-            TeacherTrainer(capture, config)
+            make_trainer(capture, config)
 
 
 def test_each_level_is_pulled_by_its_mean(capture):
     """Whatever its size, a level decays as fast as the weight of its mean square says."""
-    trainer = TeacherTrainer(capture, shrunk("paper", level_decay=1e3))
+    trainer = make_trainer(capture, shrunk("paper", level_decay=1e3))
     table, grid = trainer.model.field.table, trainer.model.field.grid
     with torch.no_grad():
         table.fill_(1.0)
     table.grad = torch.full_like(table, 1e-20)
-    trainer._update_table(0, 1e-3)
-    first = trainer._moments[0][0]
+    trainer.optimiser.update_table(0, 1e-3)
+    first = trainer.optimiser.moments[0][0]
     for start, _, size in grid.levels():
         # The first moment holds a tenth of the gradient.
         wanted = 0.1 * 2.0 * 1e3 / (size * grid.features)
@@ -173,7 +157,7 @@ def test_each_level_is_pulled_by_its_mean(capture):
 
 
 def test_scale_features_follow_the_tables(capture):
-    trainer = TeacherTrainer(capture, shrunk("paper"))
+    trainer = make_trainer(capture, shrunk("paper"))
     field = trainer.model.field
     with torch.no_grad():
         field.table.fill_(0.25)

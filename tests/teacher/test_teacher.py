@@ -13,6 +13,7 @@ from ball import HEIGHT, WIDTH, make_capture, write_capture, write_masks
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from shrunk_teacher import make_trainer
 
 from smerf.capture import load_capture, load_image
 from smerf.errors import InvalidDataError, UsageError
@@ -20,7 +21,6 @@ from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.fields.rays import Rays
 from smerf.teacher import load_teacher, save_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS
-from smerf.teacher.trainer import TeacherTrainer
 
 CONFIG = replace(PRESETS["tiny"], rays=256, steps=250)
 SHORT = replace(CONFIG, steps=12)
@@ -104,7 +104,8 @@ def test_one_seed_gives_the_same_weights_on_any_number_of_threads(capture, tmp_p
     assert_same(first, weights_of(tmp_path / "2"))
     train_teacher(capture, replace(SHORT, seed=1), folder=tmp_path / "other")
     other = weights_of(tmp_path / "other")
-    assert all(not torch.equal(value, other[name]) for name, value in first.items())
+    learnt = [name for name in first if not name.endswith("level_scales")]
+    assert all(not torch.equal(first[name], other[name]) for name in learnt)
 
 
 def test_a_stopped_training_goes_on_exactly(capture, tmp_path, monkeypatch):
@@ -241,15 +242,15 @@ def test_a_broken_ray_leaves_its_neighbours_alone(trained):
 
 
 def test_a_colour_that_is_no_number_does_not_spoil_the_weights(capture, monkeypatch):
-    trainer = TeacherTrainer(capture, SHORT)
-    sample = RayBank.sample
+    trainer = make_trainer(capture, SHORT)
+    gather = RayBank.gather
 
     def spoiled(*args):
-        batch = sample(*args)
+        batch = gather(*args)
         batch.colours[7] = math.nan
         return batch
 
-    monkeypatch.setattr(RayBank, "sample", spoiled)
+    monkeypatch.setattr(RayBank, "gather", spoiled)
     for _ in range(3):
         trainer.advance()
     assert all(bool(value.isfinite().all()) for value in trainer.model.state_dict().values())
@@ -266,7 +267,7 @@ def test_a_single_photo_is_enough(tmp_path):
 def test_a_capture_without_training_photos_is_refused(capture):
     empty = replace(capture, frames=capture.split("test"))
     with pytest.raises(InvalidDataError, match="no training photo"):
-        TeacherTrainer(empty, SHORT)
+        make_trainer(empty, SHORT)
 
 
 def test_what_masks_hide_has_no_influence(tmp_path):
@@ -289,4 +290,4 @@ def test_masks_that_hide_everything_are_refused(tmp_path):
     root = write_capture(tmp_path / "ball", count=4)
     write_masks(root, np.ones((HEIGHT, WIDTH), bool))
     with pytest.raises(InvalidDataError, match="masks leave no pixel"):
-        TeacherTrainer(load_capture(root), SHORT)
+        make_trainer(load_capture(root), SHORT)

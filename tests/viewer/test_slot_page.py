@@ -13,14 +13,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "objects"))
 
 from tiny_objects import tiny_model, tiny_scenes
 
+from smerf.capture.types import Camera
 from smerf.errors import UsageError
 from smerf.export.slot_site import export_slots
+from smerf.objects.cameras import look_at, make_camera, resize_camera
 from smerf.objects.config import PRESETS
 from smerf.objects.editing.pack import pack_scene
 from smerf.objects.editing.rendering import SlotRenderer
-from smerf.objects.editing.store import SavedSlots, model_digest
+from smerf.objects.editing.slots import SavedSlots
 from smerf.objects.model.osrt import Osrt
-from smerf.objects.model.rays import look_at
+from smerf.objects.model.store import model_digest
 
 MOVE = {"op": "move", "slot": 1, "translate": [0.5, -0.4, 0.0], "turn": 30.0}
 SEED = 15  # all four slots own pixels
@@ -37,9 +39,12 @@ def make(operations=(), settings=("rays.slab_octaves=4",)):
             value.add_(0.1 * torch.randn_like(value))
     view = tiny_scenes(1)
     saved = SavedSlots(
-        torch.randn(4, 24), view.cam_pos[0, :1], view.cam_R[0, :1], view.fov_x[0, :1], (15, 18),
-        model_digest(model), "", tuple(operations),
-    )  # fmt: skip
+        torch.randn(4, 24),
+        (resize_camera(view.camera(0, 0), (15, 18)),),
+        model_digest(model),
+        "",
+        tuple(operations),
+    )
     return model, saved
 
 
@@ -51,17 +56,12 @@ def make_lean():
     for value in model.decoder.parameters():
         if value.ndim == 1:
             value.add_(0.1 * torch.randn_like(value))
-    centre = torch.tensor([[6.0, 2.0, 3.5]])
-    saved = SavedSlots(
-        torch.randn(6, 192), centre, look_at(centre), torch.tensor([0.785]), (64, 64), model_digest(model), ""
-    )
-    return model, saved
+    camera = make_camera(look_at(torch.tensor([6.0, 2.0, 3.5])), 0.785, (64, 64))
+    return model, SavedSlots(torch.randn(6, 192), (camera,), model_digest(model), "")
 
 
 def picture(model, saved, size=SIZE):
-    return SlotRenderer(model, saved).draw(
-        saved.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (size[1], size[0])
-    )
+    return SlotRenderer(model, saved).render(saved.cameras[0], (size[1], size[0]))
 
 
 def agree(frame, colour):
@@ -115,14 +115,12 @@ def test_a_model_that_thinks_in_its_first_camera_is_drawn_from_anywhere(visit, t
     export_slots(pack_scene(model, saved), tmp_path / "site")
     page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}&ui=0", size=(60, 60)).ready()
     assert agree(page.frame(), picture(model, saved).colour)
-    turned = SavedSlots(**{**vars(saved), "cam_pos": saved.cam_pos + torch.tensor([[0.4, 0.3, -0.2]])})
     matrix = np.eye(4)
-    right, down, forward = saved.cam_R[0].numpy()
-    matrix[:3] = np.stack([right, -down, -forward, turned.cam_pos[0].numpy()], -1)
+    matrix[:3] = saved.cameras[0].world_from_cam
+    matrix[:3, 3] += [0.4, 0.3, -0.2]
     page.set_camera(matrix, page.page.evaluate("smerf.getCamera().fovDegrees"))
-    wanted = SlotRenderer(model, saved).draw(
-        turned.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (SIZE[1], SIZE[0])
-    )
+    camera = Camera(saved.cameras[0].intrinsics, matrix[:3])
+    wanted = SlotRenderer(model, saved).render(camera, (SIZE[1], SIZE[0]))
     assert agree(page.frame(), wanted.colour)
 
 

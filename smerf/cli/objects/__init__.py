@@ -14,13 +14,13 @@ from typing import Any
 __all__ = ["COMMANDS", "dispatch"]
 
 COMMANDS = {
-    "synth": "draw random scenes with exact masks and poses",
+    "synth": "render random scenes with exact masks and poses",
     "train": "train a model on scenes",
     "encode": "turn a few posed views into slots",
-    "render": "draw novel views, instance masks, single slots or a turntable",
+    "render": "render novel views, instance masks, single slots or a turntable",
     "edit": "remove, move or copy objects",
-    "export": "write the web page that draws slots in the browser",
-    "eval": "measure a model on scenes that it has not seen",
+    "export": "write the web page that renders slots in the browser",
+    "eval": "measure a model on scenes that it was not trained on",
 }
 """Every command with its line of help. Each is a module of this package with ``Options`` and ``run``."""
 
@@ -70,7 +70,7 @@ def _help() -> str:
             "example, with the small model that comes along:",
             "  smerf objects synth easy -o scenes --scenes 4 --seed 7",
             "  smerf objects encode scenes -o slots.safetensors",
-            "  smerf objects render slots.safetensors -o pictures",
+            "  smerf objects render slots.safetensors -o images",
             "",
             "smerf objects COMMAND --help tells more; each takes --verbose and --quiet.",
         ]

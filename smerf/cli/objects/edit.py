@@ -17,7 +17,7 @@ _Many = tyro.conf.UseAppendAction
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Edit a scene of slots. The slots stay as they are; the edits are written beside them and applied when drawn.
+    """Edit a scene of slots. The slots stay as they are; the edits are written beside them and applied when rendered.
 
     Render the slots first: it prints the number of each, and which one is the background. The order is: the
     script, then copies, moves and removals.
@@ -36,7 +36,7 @@ class Options(Common):
     remove: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SLOT"), _Many] = ()
     """Remove a slot; may be repeated."""
     move: Annotated[tuple[str, ...], tyro.conf.arg(metavar='"SLOT X Y Z [DEGREES]"'), _Many] = ()
-    """Move a slot by x y z in world units, after turning it about the vertical through the origin; may be repeated."""
+    """Move a slot by x y z in world units, after rotating it about the vertical through the origin; may be repeated."""
     copy: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE:SLOT"), _Many] = ()
     """Copy a slot from another file of the same model; it takes the next number. May be repeated."""
     undo: Annotated[int, tyro.conf.arg(metavar="N")] = 0
@@ -46,14 +46,14 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Write the edited slots and say where they are."""
+    """Write the edited slots and print where they are."""
     import dataclasses
 
     from smerf.cli.objects.parts import refuse_existing
     from smerf.engine.files import write_json
     from smerf.errors import UsageError
-    from smerf.objects.editing.editing import apply_operations
-    from smerf.objects.editing.store import load_slots, save_slots
+    from smerf.objects.editing.operations import apply_operations
+    from smerf.objects.editing.slots import load_slots, save_slots
 
     refuse_existing(options.output, options.overwrite)
     if options.output.suffix != ".safetensors":
@@ -75,7 +75,7 @@ def run(options: Options) -> int:
     write_json(options.output.with_suffix(".json"), list(operations))
     print(
         f"slots: {options.output} ({len(scene.numbers)} left after {len(operations)} operations: numbers "
-        f"{', '.join(map(str, scene.numbers))})\nnext:  smerf objects render {options.output} -o pictures"
+        f"{', '.join(map(str, scene.numbers))})\nnext:  smerf objects render {options.output} -o images"
     )
     return 0
 

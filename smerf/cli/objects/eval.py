@@ -40,13 +40,13 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Print the figures."""
-    from smerf.cli.objects.parts import find_model
     from smerf.engine.progress import Progress
     from smerf.engine.signals import catch_signals
     from smerf.errors import InvalidDataError, UsageError
     from smerf.objects.data.readers import open_scenes
-    from smerf.objects.editing.store import load_model
+    from smerf.objects.model.store import load_model
     from smerf.objects.training.evaluate import PROTOCOL, evaluate_scenes
+    from smerf.pipeline.objects import find_model
     from smerf.pipeline.summary import format_table
 
     where = find_model(options.model)

@@ -15,7 +15,7 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Write a web page that draws slots in the browser: hide and highlight objects, see the masks, turn around.
+    """Write a web page that renders slots in the browser: hide and highlight objects, see the masks, orbit.
 
     The page holds the decoder and the slots (less than a megabyte for the small models) and needs no server of ours.
 
@@ -39,9 +39,9 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Write the page and say where it is."""
-    from smerf.cli.objects.parts import load_scene_of_slots
+    """Write the page and print where it is."""
     from smerf.export.slot_site import export_slots
+    from smerf.pipeline.objects import load_scene_of_slots
 
     refuse_non_empty(options.output, options.overwrite, "place")
     scene = load_scene_of_slots(options.slots, options.model, options.arc)

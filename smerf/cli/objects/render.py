@@ -1,4 +1,4 @@
-"""``smerf objects render``: pictures of slots."""
+"""``smerf objects render``: images of slots."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _VIDEO = (".mp4", ".mov", ".mkv")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Draw a scene of slots: novel views with instance masks into a folder, or a turntable as a video.
+    """Render a scene of slots: novel views with instance masks into a folder, or a turntable as a video.
 
     Cameras stand on the circle of the first input view around the vertical axis. Edits that the file holds are
     applied. In the masks, the same colour is the same slot in every view.
 
     Examples:
-      smerf objects render slots.safetensors -o pictures --views 6 --layers
+      smerf objects render slots.safetensors -o images --views 6 --layers
       smerf objects render slots.safetensors -o turn.mp4 --views 72
     """
 
@@ -49,11 +49,11 @@ class Options(Common):
     arc: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Keep the cameras within this angle of the x axis, where a model has only seen scenes from one side."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
-    """Longer side of the pictures; 128 if not given. Any size works."""
+    """Longer side of the images; 128 if not given. Any size works."""
     inputs: Switch[bool] = False
-    """Draw the input views themselves instead of new ones."""
+    """Render the input views themselves instead of new ones."""
     layers: Switch[bool] = False
-    """Write every slot alone as well, with its share as alpha (mixer and broadcast decoders)."""
+    """Write every slot alone as well, with its weight as alpha (mixer and broadcast decoders)."""
     fps: float = 24.0
     """Frames a second of a video."""
     device: Device = "auto"
@@ -63,11 +63,11 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Draw the pictures and say where they are."""
-    from smerf.cli.objects.parts import load_with_model
+    """Render the images and print where they are."""
     from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
     from smerf.objects.editing.rendering import SlotRenderer, arc_cameras, turntable
+    from smerf.pipeline.objects import load_with_model
 
     is_video = options.output.suffix.lower() in _VIDEO
     refuse_non_empty(options.output, options.overwrite, "place")
@@ -77,11 +77,11 @@ def run(options: Options) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: give 1 or more")
-    saved, model = load_with_model(options.slots, options.model, resolve_device(options.device))
+    saved, model, _ = load_with_model(options.slots, options.model, resolve_device(options.device))
     renderer = SlotRenderer(model, saved, options.slots.parent)
     count = options.views or (72 if is_video else 4)
     if options.inputs:
-        cameras = list(zip(saved.cam_pos, saved.cam_R, saved.fov_x))
+        cameras = list(saved.cameras)
     elif options.arc is not None:
         cameras = list(arc_cameras(saved, count, options.arc, returns=is_video))
     else:
@@ -95,13 +95,13 @@ def run(options: Options) -> int:
         if is_video:
             _write_video(options, renderer, cameras, size)
         else:
-            _write_pictures(options, renderer, cameras, size)
-    kind = "video" if is_video else "pictures"
+            _write_images(options, renderer, cameras, size)
+    kind = "video" if is_video else "images"
     print(f"{kind}: {options.output} ({len(cameras)} views of {len(renderer.scene.numbers)} slots)")
     return 0
 
 
-def _write_pictures(options: Options, renderer: Any, cameras: list[Any], size: tuple[int, int]) -> None:
+def _write_images(options: Options, renderer: Any, cameras: list[Any], size: tuple[int, int]) -> None:
     import numpy as np
     import torch
     from PIL import Image
@@ -111,25 +111,25 @@ def _write_pictures(options: Options, renderer: Any, cameras: list[Any], size: t
 
     folder, numbers = options.output, renderer.scene.numbers
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
+    rendered = []
     with Progress("render", len(cameras), "views", stops=True, quiet=options.quiet) as progress:
         for camera in cameras:
-            pictures.append(renderer.draw(*camera, size, layers=options.layers))
-            progress.update(len(pictures))
-    background = background_slot(torch.stack([picture.weights for picture in pictures]))
-    for index, picture in enumerate(pictures):
-        Image.fromarray(_bytes(picture.colour.numpy())).save(folder / f"view_{index:02d}.png")
-        Image.fromarray(paint_masks(picture, numbers, background)).save(folder / f"mask_{index:02d}.png")
-        if picture.layers is not None:
+            rendered.append(renderer.render(camera, size, layers=options.layers))
+            progress.update(len(rendered))
+    background = background_slot(torch.stack([view.weights for view in rendered]))
+    for index, view in enumerate(rendered):
+        Image.fromarray(_bytes(view.colour.numpy())).save(folder / f"view_{index:02d}.png")
+        Image.fromarray(paint_masks(view, numbers, background)).save(folder / f"mask_{index:02d}.png")
+        if view.layers is not None:
             for place, number in enumerate(numbers):
                 rgba = np.concatenate(
-                    [picture.layers[:, :, place].numpy(), picture.weights[:, :, place, None].numpy()], -1
+                    [view.layers[:, :, place].numpy(), view.weights[:, :, place, None].numpy()], -1
                 )
                 Image.fromarray(_bytes(rgba), "RGBA").save(folder / f"view_{index:02d}_slot_{number}.png")
-    shares = torch.stack([picture.weights for picture in pictures]).mean((0, 1, 2))
+    fractions = torch.stack([view.weights for view in rendered]).mean((0, 1, 2))
     for place, number in enumerate(numbers):
         note = " (background)" if place == background else ""
-        print(f"slot {number}: {float(shares[place]):6.1%} of the pixels{note}")
+        print(f"slot {number}: {float(fractions[place]):6.1%} of the pixels{note}")
 
 
 def _write_video(options: Options, renderer: Any, cameras: list[Any], size: tuple[int, int]) -> None:
@@ -147,7 +147,7 @@ def _write_video(options: Options, renderer: Any, cameras: list[Any], size: tupl
         ) as writer,
     ):
         for index, camera in enumerate(cameras):
-            writer.append_data(_bytes(renderer.draw(*camera, size).colour.numpy()))
+            writer.append_data(_bytes(renderer.render(camera, size).colour.numpy()))
             progress.update(index + 1)
 
 

@@ -22,7 +22,7 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Draw random scenes of objects with exact instance masks and poses.
+    """Render random scenes of objects with exact instance masks and poses.
 
     Recipes: easy (2 or 3 large spheres, seen from one side), clevr (3 to 5 spheres, boxes and cylinders with
     shadows), clevr-plain (the same without shadows and highlights), msn (4 to 8 textured meshes; needs embreex).
@@ -45,7 +45,7 @@ class Options(Common):
     depth: Switch[bool] = False
     """Write the distance along each ray as well."""
     seed: int = 0
-    """Seed of all draws: the same seed gives the same scenes."""
+    """Random seed: the same seed gives the same scenes."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     overwrite: Switch[bool] = False
@@ -53,7 +53,7 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Draw the scenes and say where they are."""
+    """Render the scenes and print where they are."""
     import dataclasses
 
     from smerf.engine.progress import Progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from smerf.kernels.grid_render import BLOCK, Grids
+from smerf.kernels.types import BLOCK, Grids
 
 __all__ = ["block_samples"]
 

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from smerf.kernels.reference.contraction import contract
+from smerf.kernels.types import Spacing
 
-if TYPE_CHECKING:
-    from smerf.kernels.density_cache import RaySpacing
-
-__all__ = ["cache_raise_", "cache_sample", "cell_of", "t_from_s"]
-
-
-def t_from_s(spacing: RaySpacing, s: Tensor) -> Tensor:
-    """Return distances for s in [0, 1], any shape."""
-    if spacing.linear:
-        return spacing.near_t + s * (spacing.far_t - spacing.near_t)
-    g = (spacing.near_g + s * (spacing.far_g - spacing.near_g)).clamp_max(5.0 / 3.0 * (1.0 - 1e-6))
-    return (((1.0 - 0.6 * g) ** (-2.0 / 3.0) - 1.0) / 0.8).clamp(spacing.near_t, spacing.far_t)
+__all__ = ["cache_raise_", "cache_sample", "cell_of"]
 
 
 def cell_of(x: Tensor, resolution: int) -> Tensor:
@@ -33,7 +21,7 @@ def cache_sample(
     cache: Tensor,
     origins: Tensor,
     directions: Tensor,
-    spacing: RaySpacing,
+    spacing: Spacing,
     bins: int,
     samples: int,
     scale: float,
@@ -47,7 +35,7 @@ def cache_sample(
     shift, jitter = (zero if a is None else a for a in (shift, jitter))
     s = torch.arange(bins + 1, dtype=origins.dtype, device=origins.device) / bins + shift[:, None] / bins
     s[:, 0], s[:, -1] = 0.0, 1.0
-    t = t_from_s(spacing, s)
+    t = spacing.t_from_s(s)
     middle = 0.5 * (t[:, 1:] + t[:, :-1])
     points = scale * (origins[:, None] + middle[..., None] * directions[:, None])
     cells = cell_of(0.25 * (contract(points) + 2.0), cache.shape[0])

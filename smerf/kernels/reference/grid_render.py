@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from smerf.kernels.reference.contraction import contract, contraction_speed
-
-if TYPE_CHECKING:
-    from smerf.kernels.grid_render import Grids, GridSpec
+from smerf.kernels.types import BLOCK, Grids, GridSpec
 
 __all__ = [
     "Stencil",
@@ -39,7 +36,6 @@ OPAQUE = 1e-4
 """Light at or below which the rest of a ray is skipped: less than a tenth of one step of an 8-bit picture."""
 MAX_EXPONENT = 15.0
 """Bound of the density's exponent; the gradient ignores it."""
-_BLOCK = 8
 
 
 def viewer_axes(p: Tensor) -> Tensor:
@@ -90,10 +86,10 @@ def find_stencil(grids: Grids, s: Tensor) -> Stencil:
     corner = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], device=s.device)
     axis = torch.arange(3, device=s.device)
     at = cells[:, axis, corner]
-    block, inside = at // _BLOCK, at % _BLOCK
+    block, inside = at // BLOCK, at % BLOCK
     number = grids.block_index[block[..., 0], block[..., 1], block[..., 2]].long()
-    row = (inside[..., 0] * _BLOCK + inside[..., 1]) * _BLOCK + inside[..., 2]
-    voxels = torch.where(number < 0, -1, number * _BLOCK**3 + row)
+    row = (inside[..., 0] * BLOCK + inside[..., 1]) * BLOCK + inside[..., 2]
+    voxels = torch.where(number < 0, -1, number * BLOCK**3 + row)
 
     resolution = grids.spec.plane_resolution
     cells, plane_weights = _split(s, resolution)

@@ -7,13 +7,11 @@ Conventions of Zip-NeRF (arXiv 2304.06706) and instant-ngp (arXiv 2201.05989); s
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from smerf.kernels.hash_encoding import HashSpec
+from smerf.kernels.types import HashSpec
 
 __all__ = ["hash_bucket", "hash_encode", "level_fade"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from smerf.kernels.grid_render import GridSpec
 from smerf.kernels.reference.contraction import contract
 from smerf.kernels.reference.grid_render import frustum_mean, viewer_axes
+from smerf.kernels.types import GridSpec
 
 __all__ = ["mark_alive_"]
 

@@ -7,17 +7,13 @@ of an interval, L levels, F features.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from smerf.kernels.reference.contraction import contract, contraction_scale
 from smerf.kernels.reference.hash_encoding import hash_encode, level_fade
-
-if TYPE_CHECKING:
-    from smerf.kernels.hash_encoding import HashSpec
-    from smerf.kernels.multisample import Frustums
+from smerf.kernels.types import Frustums, HashSpec
 
 __all__ = ["contract_ball", "frustum_points", "multisample_encode", "scale_features"]
 

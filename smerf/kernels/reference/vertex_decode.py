@@ -6,18 +6,13 @@ Encode the vertices' positions, decode them with a network, quantise; and the wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from smerf.kernels.reference.hash_encoding import hash_encode
 from smerf.kernels.reference.mlp import mlp
+from smerf.kernels.types import Grids, VertexDecoder, Vertices
 from smerf.kernels.vertices import texel_positions, voxel_positions
-
-if TYPE_CHECKING:
-    from smerf.kernels.grid_render import Grids
-    from smerf.kernels.vertex_decode import VertexDecoder, Vertices
 
 __all__ = ["decode_vertices_", "positions", "vertex_gradients_"]
 

@@ -1,4 +1,4 @@
-"""Random CLEVR-like scenes: recipes, and drawing them with the analytic ray caster."""
+"""Random CLEVR-like scenes: recipes, and rendering them with the analytic ray caster."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 
 from smerf.errors import UsageError
+from smerf.objects.cameras import look_at, view_rays
 from smerf.objects.data.raycast import BOX, CYLINDER, SPHERE, Bodies, Look, cast, shade
 from smerf.objects.data.scenes import SceneSet
-from smerf.objects.model.rays import look_at, view_rays
 
-__all__ = ["COLOURS", "RECIPES", "Recipe", "draw", "generate_scenes", "place_bodies", "place_cameras"]
+__all__ = [
+    "COLOURS",
+    "RECIPES",
+    "Recipe",
+    "generate_scenes",
+    "place_bodies",
+    "place_cameras",
+    "render_bodies",
+]
 
 COLOURS = (
     (87, 87, 87), (173, 35, 35), (42, 75, 215), (29, 105, 20),
@@ -27,12 +35,12 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """How scenes are drawn; lengths in world units, angles in degrees."""
+    """How scenes are made; lengths in world units, angles in degrees."""
 
     name: str = "clevr"
     """The recipe that the rest began as."""
     objects: tuple[int, int] = (3, 5)
-    """Least and most objects."""
+    """Minimum and maximum number of objects."""
     shapes: tuple[int, ...] = (SPHERE, BOX, CYLINDER)
     """Shapes to choose from."""
     radii: tuple[float, ...] = (0.7, 0.5)
@@ -40,7 +48,7 @@ class Recipe:
     spread: float = 2.3
     """Objects stand within this distance of the centre along x and y."""
     gap: float = 0.25
-    """Least distance between the circles around two objects."""
+    """Minimum distance between the circles around two objects."""
     colours: tuple[int, ...] = tuple(range(8))
     """Which of CLEVR's colours occur."""
     distinct: bool = False
@@ -85,12 +93,12 @@ def generate_scenes(
     depth: bool = False,
     progress: Callable[..., None] | None = None,
 ) -> SceneSet:
-    """Draw scenes. The same recipe, seed and count give the same scenes on every device, up to rounding.
+    """Sample and render scenes. The same recipe, seed and count give the same scenes on every device, up to rounding.
 
     Args:
         recipe: What they look like.
         count: Number of scenes.
-        seed: Seed of all draws.
+        seed: Random seed.
         device: Where rays are cast and the set lies.
         depth: Keep the distance along each ray; the sky's is infinite.
         progress: Called as ``progress(done, count)``.
@@ -100,16 +108,14 @@ def generate_scenes(
     for start in range(0, count, _CHUNK):
         number = min(_CHUNK, count - start)
         bodies = place_bodies(recipe, number, generator)
-        centre, rotation, fov = place_cameras(recipe, number, generator)
+        poses, fov = place_cameras(recipe, number, generator)
         look = _look(recipe, number, generator)
-        parts.append(
-            draw(*_on(device, bodies, look), centre.to(device), rotation.to(device), fov.to(device), recipe)
-        )
+        parts.append(render_bodies(*_on(device, bodies, look), poses.to(device), fov.to(device), recipe))
         if progress:
             progress(start + number, count)
     stacked = {
         name: torch.cat([getattr(part, name) for part in parts])
-        for name in ("rgb", "seg", "cam_pos", "cam_R", "fov_x", "depth")
+        for name in ("rgb", "seg", "world_from_cam", "fov_x", "depth")
         if name != "depth" or depth
     }
     source = {"kind": "generated", "seed": seed, "recipe": dataclasses.asdict(recipe)}
@@ -117,65 +123,65 @@ def generate_scenes(
 
 
 def place_bodies(recipe: Recipe, count: int, generator: torch.Generator) -> Bodies:
-    """Draw objects that do not touch; drawn on the CPU so that every device gets the same."""
-    low, most = recipe.objects
-    if not 0 < low <= most:
-        raise UsageError(f"objects: expected 1 or more, least first, got {recipe.objects}")
-    number = torch.randint(low, most + 1, (count, 1), generator=generator)
-    used = torch.arange(most) < number
-    kind = torch.tensor(recipe.shapes)[torch.randint(len(recipe.shapes), (count, most), generator=generator)]
-    radius = torch.tensor(recipe.radii)[torch.randint(len(recipe.radii), (count, most), generator=generator)]
-    position = torch.zeros(count, most, 2)
+    """Sample objects that do not touch; on the CPU so that every device gets the same."""
+    low, high = recipe.objects
+    if not 0 < low <= high:
+        raise UsageError(f"objects: expected 1 or more, minimum first, got {recipe.objects}")
+    number = torch.randint(low, high + 1, (count, 1), generator=generator)
+    used = torch.arange(high) < number
+    kind = torch.tensor(recipe.shapes)[torch.randint(len(recipe.shapes), (count, high), generator=generator)]
+    radius = torch.tensor(recipe.radii)[torch.randint(len(recipe.radii), (count, high), generator=generator)]
+    position = torch.zeros(count, high, 2)
     open_places = used.clone()
     for attempt in range(1000):
-        drawn = (2.0 * torch.rand(count, most, 2, generator=generator) - 1.0) * recipe.spread
-        position = torch.where(open_places[..., None], drawn, position)
+        sampled = (2.0 * torch.rand(count, high, 2, generator=generator) - 1.0) * recipe.spread
+        position = torch.where(open_places[..., None], sampled, position)
         apart = torch.cdist(position, position) - radius[:, :, None] - radius[:, None, :] - recipe.gap
-        # The later of two objects that touch is drawn again.
+        # The later of two objects that touch is placed again.
         clash = (apart < 0) & used[:, :, None] & used[:, None, :]
         open_places = clash.tril(-1).any(2)
         if attempt % 50 == 49:
-            # A scene that has painted itself into a corner begins anew.
+            # A scene that has no room left is started again.
             open_places |= open_places.any(1, keepdim=True) & used
         if not open_places.any():
             break
     else:
         raise UsageError(
-            f"recipe {recipe.name}: {most} objects do not fit within {recipe.spread} of the centre"
+            f"recipe {recipe.name}: {high} objects do not fit within {recipe.spread} of the centre"
         )
     palette = torch.tensor(COLOURS)[list(recipe.colours)] / 255.0
     if recipe.distinct:
-        if len(palette) < most:
-            raise UsageError(f"recipe {recipe.name}: {most} objects need as many colours, got {len(palette)}")
-        hue = torch.rand(count, len(palette), generator=generator).argsort(1)[:, :most]
+        if len(palette) < high:
+            raise UsageError(f"recipe {recipe.name}: {high} objects need as many colours, got {len(palette)}")
+        hue = torch.rand(count, len(palette), generator=generator).argsort(1)[:, :high]
     else:
-        hue = torch.randint(len(palette), (count, most), generator=generator)
+        hue = torch.randint(len(palette), (count, high), generator=generator)
     scale = torch.tensor([[1.0, 1.0, 1.0], [0.85, 0.85, 1.0], [0.9, 0.9, 1.0]])[kind]
     return Bodies(
         kind=torch.where(used, kind, -1),
         centre=torch.cat([position, radius[..., None]], -1),
         half=scale * radius[..., None],
-        yaw=2.0 * math.pi * torch.rand(count, most, generator=generator),
+        yaw=2.0 * math.pi * torch.rand(count, high, generator=generator),
         colour=palette[hue],
     )
 
 
-def place_cameras(recipe: Recipe, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw cameras that look at the origin: centres (S, V, 3), rotations (S, V, 3, 3), fields of view (S, V)."""
+def place_cameras(recipe: Recipe, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Sample cameras that look at the origin: poses (S, V, 3, 4), horizontal fields of view (S, V)."""
     shape = (count, recipe.views)
     azimuth = math.radians(recipe.azimuth) * (2.0 * torch.rand(shape, generator=generator) - 1.0)
     low, high = recipe.heights
     height = low + (high - low) * torch.rand(shape, generator=generator)
     across = (recipe.distance**2 - height**2).sqrt()
     centre = torch.stack([across * azimuth.cos(), across * azimuth.sin(), height], -1)
-    return centre, look_at(centre), torch.full(shape, math.radians(recipe.fov))
+    return look_at(centre), torch.full(shape, math.radians(recipe.fov))
 
 
-def draw(
-    bodies: Bodies, look: Look, centre: Tensor, rotation: Tensor, fov: Tensor, recipe: Recipe
+def render_bodies(
+    bodies: Bodies, look: Look, world_from_cam: Tensor, fov_x: Tensor, recipe: Recipe
 ) -> SceneSet:
-    """Cast the rays of all cameras of all scenes."""
-    origins, directions = (x.flatten(1, 3) for x in view_rays(centre, rotation, fov, recipe.size))
+    """Cast the rays of all cameras (S, V, 3, 4), (S, V) of all scenes."""
+    origins, directions = (x.flatten(1, 3) for x in view_rays(world_from_cam, fov_x, recipe.size))
     hit = cast(bodies, origins, directions)
     colour = shade(bodies, look, origins, directions, hit)
     shape = (recipe.views, *recipe.size)
@@ -183,7 +189,7 @@ def draw(
     return SceneSet(
         (colour * 255.0).round().to(torch.uint8).unflatten(1, shape),
         hit.label.to(torch.uint8).unflatten(1, shape),
-        centre, rotation, fov, depth.half().unflatten(1, shape),
+        world_from_cam, fov_x, depth.half().unflatten(1, shape),
     )  # fmt: skip
 
 

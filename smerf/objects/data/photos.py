@@ -24,7 +24,6 @@ __all__ = ["DISTANCE", "views_of_capture"]
 
 DISTANCE = 7.5
 """Mean distance of the cameras from the origin, in world units."""
-_CV_FROM_GL = np.diag([1.0, -1.0, -1.0])
 
 
 def views_of_capture(path: Path, count: int, size: tuple[int, int]) -> SceneSet:
@@ -44,20 +43,14 @@ def views_of_capture(path: Path, count: int, size: tuple[int, int]) -> SceneSet:
     chosen = np.unique(np.linspace(0, len(capture.frames) - 1, count).round().astype(int))
     frames = [capture.frames[i] for i in chosen]
     focus, scale = _focus(capture, path)
-    pictures, centres, rotations, angles = [], [], [], []
-    for frame in frames:
-        picture, fov = _cut(frame, size)
-        pose = frame.camera.world_from_cam
-        pictures.append(picture)
-        centres.append(scale * (pose[:, 3] - focus))
-        rotations.append(_CV_FROM_GL @ pose[:, :3].T)
-        angles.append(fov)
-    rgb = torch.from_numpy(np.stack(pictures))[None]
+    images, angles = zip(*(_crop(frame, size) for frame in frames))
+    poses = np.stack([frame.camera.world_from_cam for frame in frames])
+    poses[:, :, 3] = scale * (poses[:, :, 3] - focus)
+    rgb = torch.from_numpy(np.stack(images))[None]
     return SceneSet(
         rgb,
         torch.zeros(rgb.shape[:4], dtype=torch.uint8),
-        torch.from_numpy(np.stack(centres).astype(np.float32))[None],
-        torch.from_numpy(np.stack(rotations).astype(np.float32))[None],
+        torch.from_numpy(poses.astype(np.float32))[None],
         torch.tensor([angles], dtype=torch.float32),
         source={"kind": "photos", "folder": path.resolve().name},
     )
@@ -84,24 +77,24 @@ def _focus(capture: Capture, path: Path) -> tuple[np.ndarray, float]:
     return point, DISTANCE / distance
 
 
-def _cut(frame: Frame, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Return the middle of a photo as an undistorted picture (H, W, 3) uint8, and its horizontal field of view."""
-    lens = frame.camera.intrinsics
+def _crop(frame: Frame, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """Return the middle of a photo as an undistorted image (H, W, 3) uint8, and its horizontal field of view."""
+    intrinsics = frame.camera.intrinsics
     pixels = load_image(frame)
     colour = pixels[..., :3].astype(np.float64)
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3:] / 255.0
         colour = colour * alpha + 255.0 * (1.0 - alpha)
     height, width = size
-    reach = min(lens.width / lens.fx / width, lens.height / lens.fy / height)
+    reach = min(intrinsics.width / intrinsics.fx / width, intrinsics.height / intrinsics.fy / height)
     tangent = 0.5 * reach * width
     # Averages over as many samples of the photo as fall into one pixel.
-    fine = max(1, math.ceil(min(lens.width / width, lens.height / height)))
+    fine = max(1, math.ceil(min(intrinsics.width / width, intrinsics.height / height)))
     u = ((np.arange(width * fine) + 0.5) / (width * fine) * 2 - 1) * tangent
     v = ((np.arange(height * fine) + 0.5) / (height * fine) * 2 - 1) * tangent * height / width
     rays = np.stack(np.broadcast_arrays(u[None, :], v[:, None], 1.0), -1).reshape(-1, 3)
-    place = image_from_camera(lens, rays) - 0.5
-    columns = np.clip(np.rint(place[:, 0]), 0, lens.width - 1).astype(int)
-    rows = np.clip(np.rint(place[:, 1]), 0, lens.height - 1).astype(int)
-    drawn = colour[rows, columns].reshape(height, fine, width, fine, 3).mean((1, 3))
-    return np.rint(drawn).astype(np.uint8), 2.0 * math.atan(tangent)
+    place = image_from_camera(intrinsics, rays) - 0.5
+    columns = np.clip(np.rint(place[:, 0]), 0, intrinsics.width - 1).astype(int)
+    rows = np.clip(np.rint(place[:, 1]), 0, intrinsics.height - 1).astype(int)
+    cropped = colour[rows, columns].reshape(height, fine, width, fine, 3).mean((1, 3))
+    return np.rint(cropped).astype(np.uint8), 2.0 * math.atan(tangent)

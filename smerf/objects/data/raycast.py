@@ -1,7 +1,7 @@
 """An analytic ray caster for spheres, boxes and cylinders on a floor, in plain PyTorch on any device.
 
 Letters: S scenes, N objects, R rays. The floor is the plane z = 0; boxes and cylinders stand upright, boxes
-turned about z. Everything is exact: no acceleration structure, no sampling.
+rotated about z. Everything is exact: no acceleration structure, no sampling.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def _objects(bodies: Bodies, origins: Tensor, directions: Tensor) -> Tensor:
             direction = directions[scene]
             if kind == BOX:
                 yaw = bodies.yaw[scene, place]
-                offset, direction = _turn(offset, yaw), _turn(direction, yaw)
+                offset, direction = _rotate(offset, yaw), _rotate(direction, yaw)
             t = test(offset, direction, bodies.half[scene, place])
             result[scene, place] = torch.where(t > 1e-4, t, _FAR)
     return result
 
 
-def _turn(x: Tensor, yaw: Tensor) -> Tensor:
-    """Turn vectors (P, R, 3) by -yaw about z."""
+def _rotate(x: Tensor, yaw: Tensor) -> Tensor:
+    """Rotate vectors (P, R, 3) by -yaw about z."""
     c, s = yaw.cos()[:, None], yaw.sin()[:, None]
     return torch.stack([c * x[..., 0] + s * x[..., 1], c * x[..., 1] - s * x[..., 0], x[..., 2]], -1)
 
@@ -136,9 +136,9 @@ def _surface(bodies: Bodies, look: Look, point: Tensor, label: Tensor) -> tuple[
     half, kind, yaw = bodies.half[scene, index], bodies.kind[scene, index], bodies.yaw[scene, index]
     c, s = yaw.cos(), yaw.sin()
     x, y, z = local.unbind(-1)
-    turned = torch.stack([c * x + s * y, c * y - s * x, z], -1)
-    share = turned / half.clamp_min(1e-9)
-    largest = torch.nn.functional.one_hot(share.abs().argmax(-1), 3) * share.sign()
+    rotated = torch.stack([c * x + s * y, c * y - s * x, z], -1)
+    fraction = rotated / half.clamp_min(1e-9)
+    largest = torch.nn.functional.one_hot(fraction.abs().argmax(-1), 3) * fraction.sign()
     nx, ny, nz = largest.unbind(-1)
     box = torch.stack([c * nx - s * ny, s * nx + c * ny, nz], -1)
     is_cap = (z.abs() > half[..., 2] - 1e-3)[..., None]

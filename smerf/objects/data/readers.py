@@ -30,8 +30,8 @@ import torch
 from PIL import Image
 
 from smerf.errors import InvalidDataError, UsageError
+from smerf.objects.cameras import from_cv, look_at
 from smerf.objects.data.scenes import SceneSet, load_scenes
-from smerf.objects.model.rays import look_at
 
 __all__ = ["open_scenes", "open_views", "read_kubric", "read_obsurf"]
 
@@ -98,52 +98,54 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
     return scenes[scene : scene + 1]
 
 
-def read_obsurf(
-    path: Path, *, limit: int | None = None, halvings: int = 0, most_objects: int = 6
-) -> SceneSet:
+def read_obsurf(path: Path, *, limit: int | None = None, halvings: int = 0, max_objects: int = 6) -> SceneSet:
     """Read scenes in the layout of CLEVR-3D and ObSuRF's MultiShapeNet.
 
     Args:
         path: Folder with ``metadata.npz``.
         limit: Read only the first scenes that qualify.
         halvings: Halve the images so often, by taking every second pixel; rays stay exact.
-        most_objects: Leave out scenes with more objects.
+        max_objects: Leave out scenes with more objects.
 
     Raises:
-        InvalidDataError: If a file is missing or does not fit; the message names it.
+        InvalidDataError: If a file is missing or does not match the others; the message names it.
     """
     metadata = _arrays(path / "metadata.npz", ("camera_pos", "shape"))
     positions, shapes = metadata["camera_pos"], metadata["shape"]
     if positions.ndim != 3 or positions.shape[2] != 3 or len(shapes) != len(positions):
         raise InvalidDataError(
-            f"{path / 'metadata.npz'}: camera_pos {positions.shape} and shape {shapes.shape} do not fit"
+            f"{path / 'metadata.npz'}: camera_pos {positions.shape} and shape {shapes.shape} do not match"
         )
-    numbers = np.flatnonzero((shapes.reshape(len(shapes), -1) > 0).sum(1) <= most_objects)
+    numbers = np.flatnonzero((shapes.reshape(len(shapes), -1) > 0).sum(1) <= max_objects)
     # A part of the published set: only what is there is listed.
     numbers = [int(n) for n in numbers if (path / "images" / f"img_{n}_0.png").is_file()][:limit]
     if not numbers:
         raise InvalidDataError(f"{path}: has no image images/img_S_0.png of a scene in metadata.npz")
     views = sum((path / "images" / f"img_{numbers[0]}_{v}.png").is_file() for v in range(positions.shape[1]))
     step = 2**halvings
-    pick = (slice(step // 2, None, step),) * 2
-    has_depth = (path / "depths").is_dir()
+    pick = (slice(None), slice(step // 2, None, step), slice(step // 2, None, step))
+    with_depth = (path / "depths").is_dir()
+    size = _image(path / "images" / f"img_{numbers[0]}_0.png", "RGB").shape[:2]
     rgb, seg, depth = [], [], []
     for n in numbers:
         names = [f"{n}_{v}.png" for v in range(views)]
-        rgb.append(np.stack([_image(path / "images" / f"img_{name}", "RGB")[pick] for name in names]))
-        seg.append(np.stack([_image(path / "masks" / f"masks_{name}", None)[pick] for name in names]))
-        if has_depth:
-            values = [_image(path / "depths" / f"depths_{name}", None)[pick] for name in names]
-            depth.append(np.stack(values) * _DEPTH_UNIT)
-        if rgb[-1].shape != rgb[0].shape or seg[-1].shape != rgb[0].shape[:3]:
-            raise InvalidDataError(f"{path}: scene {n} has images of another size than scene {numbers[0]}")
-    centre = torch.from_numpy(positions[numbers, :views].astype(np.float32))
+        rgb.append(_images([path / "images" / f"img_{name}" for name in names], "RGB", size)[pick])
+        seg.append(_images([path / "masks" / f"masks_{name}" for name in names], None, size)[pick])
+        if with_depth:
+            values = _images([path / "depths" / f"depths_{name}" for name in names], None, size)[pick]
+            depth.append(values * _DEPTH_UNIT)
+    try:
+        poses = look_at(torch.from_numpy(positions[numbers, :views].astype(np.float32)))
+    except ValueError as error:
+        raise InvalidDataError(f"{path / 'metadata.npz'}: camera_pos: {error}") from error
     return SceneSet(
-        torch.from_numpy(np.stack(rgb)), torch.from_numpy(np.stack(seg).astype(np.uint8)), centre, look_at(centre),
-        torch.full(centre.shape[:2], _FOV_X),
+        torch.from_numpy(np.stack(rgb)),
+        torch.from_numpy(np.stack(seg).astype(np.uint8)),
+        poses,
+        torch.full((len(numbers), views), _FOV_X),
         torch.from_numpy(np.stack(depth).astype(np.float16)) if depth else None,
         {"kind": "obsurf", "folder": path.resolve().name, "scenes": len(numbers)},
-    )  # fmt: skip
+    )
 
 
 def read_kubric(path: Path, limit: int | None = None) -> SceneSet:
@@ -152,24 +154,39 @@ def read_kubric(path: Path, limit: int | None = None) -> SceneSet:
     Raises:
         InvalidDataError: If a file is damaged, or its rays are not those of a pinhole camera.
     """
-    parts = []
+    parts: list[tuple[np.ndarray, ...]] = []
     for file in sorted(path.glob("scene_*.npz"))[:limit]:
-        arrays = _arrays(file, ("color_image", "instance_image", "ray_origins", "ray_directions"))
-        rgb, directions, origins = arrays["color_image"], arrays["ray_directions"], arrays["ray_origins"]
-        seg = arrays["instance_image"].reshape(rgb.shape[:3])
-        origins = origins.reshape(len(rgb), -1, 3)[:, 0]
-        if rgb.dtype != np.uint8 or directions.shape != rgb.shape:
+        parts.append(_kubric_scene(file))
+        if parts[-1][0].shape != parts[0][0].shape:
             raise InvalidDataError(
-                f"{file}: color_image {rgb.dtype} {rgb.shape}, rays {directions.shape} do not fit"
+                f"{file}: has images {parts[-1][0].shape}, the first scene {parts[0][0].shape}; "
+                "all scenes of a set must have one size"
             )
-        rotation, fov = _camera_of_rays(directions, file)
-        # Instance 0 occurs by fault; the background is 1.
-        labels = np.clip(seg, 1, 255) - 1
-        parts.append((rgb, labels.astype(np.uint8), origins.astype(np.float32), rotation, fov))
-        if rgb.shape != parts[0][0].shape:
-            raise InvalidDataError(f"{file}: has images {rgb.shape}, the first scene {parts[0][0].shape}")
-    stacked = (torch.from_numpy(np.stack(part)) for part in zip(*parts))
-    return SceneSet(*stacked, source={"kind": "kubric", "folder": path.resolve().name, "scenes": len(parts)})
+    rgb, seg, centre, rotation, fov_x = (torch.from_numpy(np.stack(part)) for part in zip(*parts))
+    source = {"kind": "kubric", "folder": path.resolve().name, "scenes": len(parts)}
+    return SceneSet(rgb, seg, from_cv(centre, rotation), fov_x, source=source)
+
+
+def _kubric_scene(file: Path) -> tuple[np.ndarray, ...]:
+    """Return colours, labels, centres, rotations (rows x right, y down, z forward) and fields of view of a scene."""
+    arrays = _arrays(file, ("color_image", "instance_image", "ray_origins", "ray_directions"))
+    rgb, seg = arrays["color_image"], arrays["instance_image"]
+    origins, directions = arrays["ray_origins"], arrays["ray_directions"]
+    if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3:
+        raise InvalidDataError(f"{file}: color_image is {rgb.dtype} {rgb.shape}, expected uint8 (V, H, W, 3)")
+    matching = {
+        "instance_image": (seg.shape, (rgb.shape[:3], (*rgb.shape[:3], 1))),
+        "ray_origins": (origins.shape, (rgb.shape, (len(rgb), 3))),
+        "ray_directions": (directions.shape, (rgb.shape,)),
+    }
+    for name, (shape, expected) in matching.items():
+        if shape not in expected:
+            raise InvalidDataError(f"{file}: {name} is {shape}, expected {' or '.join(map(str, expected))}")
+    rotation, fov_x = _camera_of_rays(directions, file)
+    # Instance 0 occurs by fault; the background is 1.
+    labels = np.clip(seg.reshape(rgb.shape[:3]), 1, 255) - 1
+    centre = origins.reshape(len(rgb), -1, 3)[:, 0]
+    return rgb, labels.astype(np.uint8), centre.astype(np.float32), rotation, fov_x
 
 
 def _camera_of_rays(directions: np.ndarray, file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -207,6 +224,22 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise InvalidDataError(f"{path}: lacks the array {error}") from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InvalidDataError(f"{path}: cannot be read ({error}); restore the file") from error
+
+
+def _images(paths: list[Path], mode: str | None, size: tuple[int, int]) -> np.ndarray:
+    """Read images of one size (height, width), as a stack."""
+    images = []
+    for path in paths:
+        image = _image(path, mode)
+        if image.shape[:2] != size:
+            raise InvalidDataError(
+                f"{path}: has {image.shape[1]}x{image.shape[0]} pixels, the first image {size[1]}x{size[0]}; "
+                "all images, masks and depths of a set must have one size"
+            )
+        if mode is None and image.ndim != 2:
+            raise InvalidDataError(f"{path}: has {image.shape[2]} channels, expected one")
+        images.append(image)
+    return np.stack(images)
 
 
 def _image(path: Path, mode: str | None) -> np.ndarray:

@@ -20,43 +20,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smerf.capture.types import Camera
 from smerf.engine.files import read_json, write_bytes, write_json
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.model.rays import pixel_directions, to_reference_frame
+from smerf.objects.cameras import from_cv, make_camera, to_cv, to_reference_frame
 
-__all__ = ["RayBatch", "SceneSet", "load_scenes", "save_scenes"]
+__all__ = ["SceneSet", "load_scenes", "save_scenes"]
 
 _SHARD = 1000
 _FORMAT = "smerf-object-scenes-1"
 
 
 @dataclass(frozen=True)
-class RayBatch:
-    """Input views and target rays of some scenes.
-
-    ``images`` (B, V, H, W, 3) float32 in [0, 1] with ``centre`` (B, V, 3), ``rotation`` (B, V, 3, 3) and
-    ``fov_x`` (B, V); rays ``origins`` and ``directions`` (B, R, 3) with their ``colours`` (B, R, 3) and true
-    object numbers ``labels`` (B, R) int64, 0 for the background.
-    """
-
-    images: Tensor
-    centre: Tensor
-    rotation: Tensor
-    fov_x: Tensor
-    origins: Tensor
-    directions: Tensor
-    colours: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True)
 class SceneSet:
-    """Scenes of V views each; see the module for shapes. Tensors of one device."""
+    """Scenes of V views each, as tensors of one device.
+
+    ``rgb`` uint8 (S, V, H, W, 3); ``seg`` uint8 (S, V, H, W), 0 for the background; ``world_from_cam`` float32
+    (S, V, 3, 4) and ``fov_x`` float32 (S, V), see ``smerf.objects.cameras``; ``depth`` float16 (S, V, H, W) along the
+    ray; ``source`` where they came from, as JSON values.
+    """
 
     rgb: Tensor
     seg: Tensor
-    cam_pos: Tensor
-    cam_R: Tensor  # noqa: N815
+    world_from_cam: Tensor
     fov_x: Tensor
     depth: Tensor | None = None
     source: dict[str, Any] = field(default_factory=dict)
@@ -86,102 +72,19 @@ class SceneSet:
         """Return the set with cameras in the ``world`` frame (unchanged) or relative to each ``reference`` view."""
         if frame == "world":
             return self
-        centre, rotation = to_reference_frame(self.cam_pos, self.cam_R)
-        return dataclasses.replace(self, cam_pos=centre, cam_R=rotation)
+        return dataclasses.replace(self, world_from_cam=to_reference_frame(self.world_from_cam))
+
+    def camera(self, scene: int, view: int) -> Camera:
+        """Return the camera of one view."""
+        return make_camera(self.world_from_cam[scene, view], self.fov_x[scene, view], self.size)
 
     def images(self, views: slice | Tensor = slice(None)) -> Tensor:
         """Return views of all scenes as float32 in [0, 1], (S, V, H, W, 3)."""
         return self.rgb[:, views].float() / 255.0
 
-    def batch(
-        self,
-        scenes: Tensor,
-        *,
-        input_views: int,
-        rays: int,
-        targets: str,
-        generator: torch.Generator,
-        frame: str = "world",
-        contrast: Tensor | None = None,
-        contrast_share: float = 0.0,
-    ) -> RayBatch:
-        """Draw input views and target rays of scenes.
-
-        Args:
-            scenes: Numbers of the scenes, (B,) int64.
-            input_views: Views given as input; they are drawn anew each time.
-            rays: Target rays of each scene, drawn with repetition.
-            targets: ``others`` for rays of the views not given as input, ``all`` for every view.
-            generator: Source of the draws, on the CPU.
-            frame: Coordinates of the cameras; ``reference`` makes the first input view the frame.
-            contrast: Weights (S, V * H * W) by which a share of the rays is drawn; see ``local_contrast``.
-            contrast_share: That share.
-
-        Raises:
-            InvalidDataError: If the scenes have too few views.
-        """
-        if self.views < input_views + (targets == "others"):
-            raise InvalidDataError(
-                f"scenes have {self.views} views, too few for {input_views} as input with targets={targets}"
-            )
-        device = self.rgb.device
-        scenes = scenes.to(device)
-        count, (height, width) = len(scenes), self.size
-        order = torch.rand(count, self.views, generator=generator).argsort(1).to(device)
-        rows = scenes[:, None]
-        centre, rotation = self.cam_pos[rows, order], self.cam_R[rows, order]
-        if frame == "reference":
-            centre, rotation = to_reference_frame(centre, rotation)
-        first = input_views if targets == "others" else 0
-        pixels = height * width
-        available = (self.views - first) * pixels
-        chosen = torch.randint(available, (count, rays), generator=generator).to(device)
-        guided = round(contrast_share * rays)
-        if guided and contrast is not None:
-            maps = contrast[scenes].unflatten(1, (self.views, pixels))
-            maps = maps.gather(1, order[:, first:, None].expand(-1, -1, pixels)).flatten(1)
-            cdf = maps.cumsum(1)
-            u = torch.rand(count, guided, generator=generator).to(device) * cdf[:, -1:]
-            chosen[:, :guided] = torch.searchsorted(cdf, u).clamp_max(available - 1)
-        view, pixel = chosen // pixels + first, chosen % pixels
-        row, column = pixel // width, pixel % width
-        source = order.gather(1, view)
-        fov = self.fov_x[rows, order]
-        which = torch.arange(count, device=device)[:, None]
-        directions = pixel_directions(
-            rotation[which, view], fov[which, view], column.float(), row.float(), (height, width)
-        )
-        inputs = order[:, :input_views]
-        return RayBatch(
-            images=self.rgb[rows, inputs].float() / 255.0,
-            centre=centre[:, :input_views],
-            rotation=rotation[:, :input_views],
-            fov_x=fov[:, :input_views],
-            origins=centre[which, view],
-            directions=directions,
-            colours=self.rgb[rows, source, row, column].float() / 255.0,
-            labels=self.seg[rows, source, row, column].long(),
-        )
-
-    def local_contrast(self) -> Tensor:
-        """Return how much each pixel differs from its surroundings, float32 (S, V * H * W), positive.
-
-        The blurred length of the colour gradient: high on and around objects, low on plain floors. It comes from
-        the photos alone, without masks.
-        """
-        parts = []
-        for start in range(0, len(self), 256):
-            image = self.rgb[start : start + 256].flatten(0, 1).permute(0, 3, 1, 2).float() / 255.0
-            padded = torch.nn.functional.pad(image, (0, 1, 0, 1), mode="replicate")
-            across = (padded[..., :-1, 1:] - image).abs().sum(1, keepdim=True)
-            along = (padded[..., 1:, :-1] - image).abs().sum(1, keepdim=True)
-            smooth = torch.nn.functional.avg_pool2d(across + along, 5, 1, 2, count_include_pad=False)
-            parts.append(smooth.unflatten(0, (-1, self.views)).flatten(1))
-        return torch.cat(parts) + 1e-4
-
     def _map(self, change: Callable[[Tensor], Tensor]) -> SceneSet:
         depth = None if self.depth is None else change(self.depth)
-        tensors = (change(x) for x in (self.rgb, self.seg, self.cam_pos, self.cam_R, self.fov_x))
+        tensors = (change(x) for x in (self.rgb, self.seg, self.world_from_cam, self.fov_x))
         return SceneSet(*tensors, depth, self.source)
 
 
@@ -190,11 +93,18 @@ def save_scenes(scenes: SceneSet, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(scenes), _SHARD)):
         part = scenes[start : start + _SHARD].to("cpu")
-        arrays = {name: getattr(part, name).numpy() for name in ("rgb", "seg", "cam_pos", "cam_R", "fov_x")}
+        centre, rotation = to_cv(part.world_from_cam)
+        tensors = {
+            "rgb": part.rgb,
+            "seg": part.seg,
+            "cam_pos": centre,
+            "cam_R": rotation,
+            "fov_x": part.fov_x,
+        }
         if part.depth is not None:
-            arrays["depth"] = part.depth.numpy().astype(np.float16)
+            tensors["depth"] = part.depth.half()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez_compressed(buffer, **{name: value.numpy() for name, value in tensors.items()})
         write_bytes(folder / f"scenes_{number:05d}.npz", buffer.getvalue())
     record = {"format": _FORMAT, "scenes": len(scenes), "source": scenes.source}
     write_json(folder / "set.json", record)
@@ -235,7 +145,10 @@ def load_scenes(folder: Path, limit: int | None = None) -> SceneSet:
     if not total:
         raise InvalidDataError(f"{folder}: holds no scenes")
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return SceneSet(**joined, source=record.get("source") or {})[: limit or total]
+    world_from_cam = from_cv(joined.pop("cam_pos"), joined.pop("cam_R"))
+    return SceneSet(world_from_cam=world_from_cam, **joined, source=record.get("source") or {})[
+        : limit or total
+    ]
 
 
 def _read_shard(path: Path) -> dict[str, Tensor]:
@@ -243,6 +156,8 @@ def _read_shard(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         rgb = arrays["rgb"]
+        if rgb.ndim != 5 or 0 in rgb.shape:
+            raise InvalidDataError(f"{path}: rgb is {rgb.shape}, expected (scenes, views, height, width, 3)")
         leading = rgb.shape[:2]
         expected = {
             "rgb": (np.uint8, (*rgb.shape[:4], 3)),

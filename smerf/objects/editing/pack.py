@@ -1,6 +1,6 @@
 """Slots and a Slot Mixer made ready for the viewers' shaders.
 
-For fixed slots the attention of a ray is linear in its feature before the softmax and in its shares after it. So keys
+For fixed slots the attention of a ray is linear in its feature before the softmax and in its weights after it. So keys
 fold into the query's matrix, values into the output's, gains and shifts of layer norms into the matrices behind them,
 and the slots into the first matrix of the rendering MLP. What is left costs the same for any slot width.
 """
@@ -8,6 +8,7 @@ and the slots into the first matrix of the rendering MLP. What is left costs the
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from smerf.errors import UsageError
+from smerf.objects.cameras import pose_and_fov, to_cv
+from smerf.objects.config import RayCode
 from smerf.objects.editing.rendering import SlotRenderer, arc_cameras, background_slot, palette, turntable
-from smerf.objects.editing.store import SavedSlots
+from smerf.objects.editing.slots import SavedSlots
 from smerf.objects.model.decoders import MixerDecoder
 from smerf.objects.model.layers import Layer
 from smerf.objects.model.osrt import Osrt
@@ -24,7 +27,7 @@ from smerf.scene.slots import SlotEntry, SlotScene, pack_matrix
 
 __all__ = ["pack_scene"]
 
-_MOST_SLOTS = 32
+_MAX_SLOTS = 32
 _SURVEY_VIEWS, _SURVEY_PIXELS = 5, 32
 _BACKGROUND = (40, 40, 40)
 _NETWORK, _SCENE = 0, 1
@@ -49,23 +52,24 @@ def pack_scene(
     """
     if not isinstance(model.decoder, MixerDecoder):
         raise UsageError(
-            f"the viewers draw the Slot Mixer, and this model has decoder.kind={model.config.decoder.kind}; "
-            "smerf objects render draws it"
+            f"the viewers render the Slot Mixer, and this model has decoder.kind={model.config.decoder.kind}; "
+            "use smerf objects render"
         )
     renderer = SlotRenderer(model, saved, folder)
-    # Removed slots come last, without an entry: they get no share, but the allocation still sees them.
+    # Removed slots come last, without an entry: they get no weight, but the allocation still sees them.
     slots = torch.cat([renderer.scene.slots, renderer.scene.removed])
-    if len(slots) > _MOST_SLOTS:
+    if len(slots) > _MAX_SLOTS:
         raise UsageError(
-            f"the viewers draw up to {_MOST_SLOTS} slots, and this scene has {len(slots)}, removed ones included"
+            f"the viewers render up to {_MAX_SLOTS} slots, and this scene has {len(slots)}, removed ones included"
         )
     network, scene, sizes, steps = _matrices(model.decoder, slots)
     frame = np.eye(4)
+    pose, fov_x = pose_and_fov(saved.cameras[0])
     if model.config.frame == "reference":
-        rotation = saved.cam_R[0].double().numpy()
-        frame[:3, :3], frame[:3, 3] = rotation, -rotation @ saved.cam_pos[0].double().numpy()
+        centre, rotation = (x.double().numpy() for x in to_cv(pose))
+        frame[:3, :3], frame[:3, 3] = rotation, -rotation @ centre
     height, width = saved.size
-    half = math.tan(0.5 * float(saved.fov_x[0])) * height / width
+    half = math.tan(0.5 * fov_x) * height / width
     return SlotScene(
         network=network.astype(np.float16),
         scene=scene.astype(np.float32),
@@ -74,35 +78,30 @@ def pack_scene(
         slots=_entries(renderer, saved, azimuth),
         motions=renderer.scene.motions.numpy(),
         frame=frame,
-        pose=_opengl_pose(saved.cam_pos[0], saved.cam_R[0]),
+        pose=pose.double().numpy(),
         fov=math.degrees(2.0 * math.atan(half)),
         aspect=width / height,
         azimuth=180.0 if azimuth is None else azimuth,
     )
 
 
-def _opengl_pose(centre: Tensor, rotation: Tensor) -> np.ndarray:
-    right, down, forward = rotation.double().numpy()
-    return np.stack([right, -down, -forward, centre.double().numpy()], -1)
-
-
 def _entries(renderer: SlotRenderer, saved: SavedSlots, azimuth: float | None) -> tuple[SlotEntry, ...]:
-    """Look at the scene from a few sides to find the background and the share of each slot."""
+    """Look at the scene from a few sides to find the background and the fraction of pixels of each slot."""
     height, width = saved.size
     scale = _SURVEY_PIXELS / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     cameras = (
         turntable(saved, _SURVEY_VIEWS) if azimuth is None else arc_cameras(saved, _SURVEY_VIEWS, azimuth)
     )
-    weights = torch.stack([renderer.draw(*camera, size).weights for camera in cameras])
-    background, shares = background_slot(weights), weights.mean((0, 1, 2))
+    weights = torch.stack([renderer.render(camera, size).weights for camera in cameras])
+    background, fractions = background_slot(weights), weights.mean((0, 1, 2))
     numbers = renderer.scene.numbers
     colours = palette(max(numbers) + 1)
     return tuple(
         SlotEntry(
             number=number,
             colour=_BACKGROUND if index == background else tuple(map(int, colours[number])),
-            share=round(float(shares[index]), 4),
+            share=round(float(fractions[index]), 4),
             group=int(renderer.scene.group[index]),
             is_background=index == background,
         )
@@ -110,72 +109,107 @@ def _entries(renderer: SlotRenderer, saved: SavedSlots, azimuth: float | None) -
     )
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where the activations of a ray lie, in numbers from 0. The ray code, and later its average, lie at 0."""
+
+    shares: int
+    ray: int
+    x: int
+    normed: int
+    wide: int
+
+    @staticmethod
+    def of(code: int, slots: int) -> _Layout:
+        """Return the layout for a ray code of ``code`` numbers and a count of slots."""
+        shares = _padded(code)
+        ray = shares + _padded(slots)
+        x, normed = (ray + n * _padded(code) for n in (1, 2))
+        return _Layout(shares, ray, x, normed, normed + _padded(max(code, slots)))
+
+
 def _matrices(
     decoder: MixerDecoder, slots: Tensor
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int | float], list[tuple[int, ...]]]:
     """Return the texels of both textures, the constants of the shader, and its steps."""
-    allocation, code = decoder.allocation, decoder.allocation.code
+    allocation = decoder.allocation
     latent = slots.detach().cpu().double().numpy()
-    count, heads, size = len(latent), allocation.layers[0].attention.heads, code.size
-    # Where each activation lies; the last MLP needs the average ray feature and the shares alone.
-    shares = _padded(size)
-    ray = shares + _padded(count)
-    x, normed = (ray + n * _padded(size) for n in (1, 2))
-    wide = normed + _padded(max(size, count))
+    place = _Layout.of(allocation.code.size, len(latent))
     steps = _Steps()
     first, second = (_linear(part) for part in allocation.ray_mlp if isinstance(part, nn.Linear))
-    steps.linear(_NETWORK, first, normed, wide, _RELU)
-    steps.linear(_NETWORK, second, wide, ray)
+    steps.linear(_NETWORK, first, place.normed, place.wide, _RELU)
+    steps.linear(_NETWORK, second, place.wide, place.ray)
     steps.other(_COPY)
     for layer in allocation.layers:
-        logits, out = _attention(layer, latent)
-        steps.other(_STANDARDISE)
-        steps.linear(_SCENE, logits, normed, wide)
-        steps.other(_CHOOSE)
-        steps.linear(_SCENE, out, wide, x, _ADD)
-        steps.other(_STANDARDISE)
-        steps.linear(_NETWORK, _after_norm(layer.mlp_norm, layer.mlp[0]), normed, wide, _GELU)
-        if layer is not allocation.layers[-1]:
-            steps.linear(_NETWORK, _linear(layer.mlp[2]), wide, x, _ADD)
-    # Nothing but the logits is asked of the last layer, so its last matrix becomes a part of theirs.
-    weight, bias = _linear(allocation.layers[-1].mlp[2])
-    query = latent @ _array(decoder.key.weight).T @ _array(decoder.query.weight) * decoder.scale
-    steps.linear(_SCENE, (query, None), x, normed)
-    steps.linear(_SCENE, (query @ weight, query @ bias), wide, normed, _ADD)
+        _add_layer(steps, layer, latent, place, is_last=layer is allocation.layers[-1])
+    _add_logits(steps, decoder, latent, place)
     colour_step = len(steps)
-    (weight, bias), *middle, last = (_linear(part) for part in decoder.render if isinstance(part, nn.Linear))
-    split = latent.shape[1]
-    steps.linear(_NETWORK, (weight[:, split:], bias), 0, ray)
-    steps.linear(_SCENE, (weight[:, :split] @ latent.T, None), shares, ray, _ADD + _LEAKY)
-    here, there = ray, ray + _padded(len(weight))
-    for part in middle:
-        steps.linear(_NETWORK, part, here, there, _LEAKY)
-        here, there = there, here
-    steps.linear(_NETWORK, last, here, there)
-    sizes: dict[str, int | float] = {
-        "CODE": size,
+    colour = _add_rendering(steps, decoder, latent, place)
+    sizes = _code_sizes(allocation.code) | {
+        "SLOTS": len(latent),
+        "HEADS": allocation.layers[0].attention.heads,
+        "SHARES": place.shares,
+        "RAY": place.ray,
+        "X": place.x,
+        "NORMED": place.normed,
+        "WIDE": place.wide,
+        "COLOUR": colour,
+        "COLOUR_STEP": colour_step,
+        "STEPS": len(steps),
+        "ACTIVATIONS": max(steps.end, place.wide + 10) + 3,
+    }
+    return steps.texels(_NETWORK), steps.texels(_SCENE), sizes, steps.table
+
+
+def _code_sizes(code: RayCode) -> dict[str, int | float]:
+    """Return the shader's constants of the ray code."""
+    return {
+        "CODE": code.size,
         "ORIGIN_OCTAVES": code.origin_octaves,
         "ORIGIN_START": code.origin_start,
         "DIRECTION_OCTAVES": code.direction_octaves,
         "DIRECTION_START": code.direction_start,
-        # Never asked for without octaves, but the shader divides by them.
+        # Not read without octaves, but the shader divides by them.
         "SLAB_OCTAVES": max(1, code.slab_octaves),
         "SLAB_START": code.slab_start,
         "SLAB_LOW": float(code.slab_heights[0]),
         "SLAB_HIGH": float(code.slab_heights[1]),
-        "SLOTS": count,
-        "HEADS": heads,
-        "SHARES": shares,
-        "RAY": ray,
-        "X": x,
-        "NORMED": normed,
-        "WIDE": wide,
-        "COLOUR": there,
-        "COLOUR_STEP": colour_step,
-        "STEPS": len(steps),
-        "ACTIVATIONS": max(steps.end, wide + 10) + 3,
     }
-    return steps.texels(_NETWORK), steps.texels(_SCENE), sizes, steps.table
+
+
+def _add_layer(steps: _Steps, layer: Layer, latent: np.ndarray, place: _Layout, *, is_last: bool) -> None:
+    """Add a layer of the allocation transformer; the last leaves its last matrix to the logits."""
+    logits, out = _attention(layer, latent)
+    steps.other(_STANDARDISE)
+    steps.linear(_SCENE, logits, place.normed, place.wide)
+    steps.other(_CHOOSE)
+    steps.linear(_SCENE, out, place.wide, place.x, _ADD)
+    steps.other(_STANDARDISE)
+    steps.linear(_NETWORK, _after_norm(layer.mlp_norm, layer.mlp[0]), place.normed, place.wide, _GELU)
+    if not is_last:
+        steps.linear(_NETWORK, _linear(layer.mlp[2]), place.wide, place.x, _ADD)
+
+
+def _add_logits(steps: _Steps, decoder: MixerDecoder, latent: np.ndarray, place: _Layout) -> None:
+    """Add the slots' logits. Only they read the last layer, so its last matrix becomes a part of theirs."""
+    weight, bias = _linear(decoder.allocation.layers[-1].mlp[2])
+    query = latent @ _array(decoder.key.weight).T @ _array(decoder.query.weight) * decoder.scale
+    steps.linear(_SCENE, (query, None), place.x, place.normed)
+    steps.linear(_SCENE, (query @ weight, query @ bias), place.wide, place.normed, _ADD)
+
+
+def _add_rendering(steps: _Steps, decoder: MixerDecoder, latent: np.ndarray, place: _Layout) -> int:
+    """Add the rendering MLP on the average ray feature and the slots' weights; return where the colour lies."""
+    (weight, bias), *middle, last = (_linear(part) for part in decoder.render if isinstance(part, nn.Linear))
+    split = latent.shape[1]
+    steps.linear(_NETWORK, (weight[:, split:], bias), 0, place.ray)
+    steps.linear(_SCENE, (weight[:, :split] @ latent.T, None), place.shares, place.ray, _ADD + _LEAKY)
+    here, there = place.ray, place.ray + _padded(len(weight))
+    for part in middle:
+        steps.linear(_NETWORK, part, here, there, _LEAKY)
+        here, there = there, here
+    steps.linear(_NETWORK, last, here, there)
+    return there
 
 
 def _attention(layer: Layer, latent: np.ndarray) -> tuple[_Matrix, _Matrix]:
@@ -183,7 +217,7 @@ def _attention(layer: Layer, latent: np.ndarray) -> tuple[_Matrix, _Matrix]:
 
     Returns:
         The matrix from a normalised feature to the logits of every head and slot (heads * K, C), and the one from
-        their shares to what is added to the feature (C, heads * K).
+        their weights to what is added to the feature (C, heads * K).
     """
     attention = layer.attention
     query, bias = _after_norm(layer.attention_norm, attention.query)

@@ -1,4 +1,4 @@
-"""Pictures of a scene of slots: novel views, instance masks, single slots, turntables."""
+"""Images of a scene of slots: novel views, instance masks, single slots, turntables."""
 
 from __future__ import annotations
 
@@ -13,21 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError
-from smerf.objects.editing.editing import EditedScene, apply_operations
-from smerf.objects.editing.store import SavedSlots, model_digest
+from smerf.objects.cameras import look_at, make_camera, pose_and_fov, to_cv, view_rays
+from smerf.objects.editing.operations import EditedScene, apply_operations
+from smerf.objects.editing.slots import SavedSlots
 from smerf.objects.model.decoders import MixerDecoder, PreparedSlots
 from smerf.objects.model.osrt import Osrt
-from smerf.objects.model.rays import look_at, view_rays
+from smerf.objects.model.store import model_digest
 
-__all__ = ["Picture", "SlotRenderer", "arc_cameras", "background_slot", "paint_masks", "palette", "turntable"]
+__all__ = [
+    "RenderedSlots",
+    "SlotRenderer",
+    "arc_cameras",
+    "background_slot",
+    "paint_masks",
+    "palette",
+    "turntable",
+]
 
 _CHUNK = 16384
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One view: ``colour`` (H, W, 3) float32 in [0, 1], ``weights`` (H, W, K) the share of each slot.
+class RenderedSlots:
+    """One view: ``colour`` (H, W, 3) float32 in [0, 1], ``weights`` (H, W, K) the weight of each slot.
 
     ``layers`` (H, W, K, 3) are the single slots, where asked for and known to the decoder.
     """
@@ -38,12 +48,12 @@ class Picture:
 
     @property
     def mask(self) -> Tensor:
-        """The slot with the largest share of each pixel, (H, W) int64."""
+        """The slot with the largest weight at each pixel, (H, W) int64."""
         return self.weights.argmax(-1)
 
 
 class SlotRenderer:
-    """Draws a scene of slots. What depends on the slots alone is computed once.
+    """Renders a scene of slots. What depends on the slots alone is computed once.
 
     Args:
         model: The model that the slots come from.
@@ -69,7 +79,7 @@ class SlotRenderer:
 
     def _prepare(self) -> PreparedSlots:
         scene = self.scene
-        # A mixer's rays go on seeing the removed slots: without them its allocation would choose anew everywhere.
+        # A mixer's rays still attend to the removed slots: without them its allocation would change everywhere.
         is_mixer = isinstance(self.model.decoder, MixerDecoder)
         removed = len(scene.removed) if is_mixer else 0
         slots = torch.cat([scene.slots, scene.removed[:removed]])[None].to(self._device)
@@ -81,28 +91,19 @@ class SlotRenderer:
         return dataclasses.replace(prepared, shown=shown)
 
     @torch.no_grad()
-    def draw(
-        self,
-        centre: Tensor,
-        rotation: Tensor,
-        fov_x: float | Tensor,
-        size: tuple[int, int],
-        *,
-        layers: bool = False,
-    ) -> Picture:
-        """Draw a view.
+    def render(
+        self, camera: Camera, size: tuple[int, int] | None = None, *, layers: bool = False
+    ) -> RenderedSlots:
+        """Render a view.
 
         Args:
-            centre: Camera centre (3,) in world coordinates.
-            rotation: Its rotation (3, 3), rows x right, y down, z forward.
-            fov_x: Horizontal field of view in radians.
-            size: Height and width in pixels.
-            layers: Draw every slot alone as well.
+            camera: A pinhole camera in world coordinates. Only its pose and horizontal field of view matter.
+            size: Height and width in pixels; those of the camera if not given.
+            layers: Render every slot alone as well.
         """
-        fov = torch.as_tensor(fov_x, dtype=torch.float32)
-        origins, directions = (
-            x.flatten(0, 1) for x in view_rays(centre.float(), rotation.float(), fov, size)
-        )
+        size = size or (camera.intrinsics.height, camera.intrinsics.width)
+        pose, fov_x = pose_and_fov(camera)
+        origins, directions = (x.flatten(0, 1) for x in view_rays(pose, torch.tensor(fov_x), size))
         parts = []
         for start in range(0, len(origins), _CHUNK):
             rays = self.scene.move_rays(origins[start : start + _CHUNK], directions[start : start + _CHUNK])
@@ -115,47 +116,46 @@ class SlotRenderer:
         if layers and parts[0].layers is not None:
             single = torch.cat([part.layers[0, :, :count] for part in parts if part.layers is not None])
             single = single.cpu().unflatten(0, size)
-        return Picture(colour.unflatten(0, size), weights.unflatten(0, size), single)
+        return RenderedSlots(colour.unflatten(0, size), weights.unflatten(0, size), single)
 
     def _in_frame(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Express world rays in the frame of the model."""
         if self.model.config.frame == "world":
             return origins, directions
-        first = self.saved.cam_R[0]
-        return (origins - self.saved.cam_pos[0]) @ first.mT, directions @ first.mT
+        centre, axes = to_cv(pose_and_fov(self.saved.cameras[0])[0])
+        return (origins - centre) @ axes.mT, directions @ axes.mT
 
 
-def turntable(saved: SavedSlots, frames: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield cameras (centre, rotation, field of view) on the circle of the first input camera about the vertical."""
-    start = math.atan2(float(saved.cam_pos[0, 1]), float(saved.cam_pos[0, 0]))
+def turntable(saved: SavedSlots, frames: int) -> Iterator[Camera]:
+    """Yield cameras on the circle of the first input camera about the vertical."""
+    x, y = saved.cameras[0].world_from_cam[:2, 3]
+    start = math.atan2(y, x)
     for frame in range(frames):
         yield _on_circle(saved, start + 2.0 * math.pi * frame / frames)
 
 
-def arc_cameras(
-    saved: SavedSlots, frames: int, degrees: float, *, returns: bool = False
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def arc_cameras(saved: SavedSlots, frames: int, degrees: float, *, returns: bool = False) -> Iterator[Camera]:
     """Yield cameras on that circle within ``degrees`` of the x axis: for models of one-sided views.
 
     With ``returns`` they swing to and fro, for a video that repeats.
     """
     for frame in range(frames):
         if returns:
-            share = math.sin(2.0 * math.pi * frame / frames)
+            fraction = math.sin(2.0 * math.pi * frame / frames)
         else:
-            share = 2.0 * frame / (frames - 1) - 1.0 if frames > 1 else 0.0
-        yield _on_circle(saved, math.radians(degrees) * share)
+            fraction = 2.0 * frame / (frames - 1) - 1.0 if frames > 1 else 0.0
+        yield _on_circle(saved, math.radians(degrees) * fraction)
 
 
-def _on_circle(saved: SavedSlots, angle: float) -> tuple[Tensor, Tensor, Tensor]:
-    centre = saved.cam_pos[0]
-    radius = float(centre[:2].norm())
-    place = torch.tensor([radius * math.cos(angle), radius * math.sin(angle), float(centre[2])])
-    return place, look_at(place), saved.fov_x[0]
+def _on_circle(saved: SavedSlots, angle: float) -> Camera:
+    pose, fov_x = pose_and_fov(saved.cameras[0])
+    radius = float(pose[:2, 3].norm())
+    centre = torch.tensor([radius * math.cos(angle), radius * math.sin(angle), float(pose[2, 3])])
+    return make_camera(look_at(centre), fov_x, saved.size)
 
 
 def background_slot(weights: Tensor) -> int:
-    """Return the slot with the largest share of the border pixels of pictures (N, H, W, K)."""
+    """Return the slot with the largest weight over the border pixels of images (N, H, W, K)."""
     border = torch.cat([weights[:, 0], weights[:, -1], weights[:, :, 0], weights[:, :, -1]], 1)
     return int(border.sum((0, 1)).argmax())
 
@@ -170,15 +170,15 @@ def palette(count: int) -> np.ndarray:
     return np.round(255.0 * np.array(values).reshape(-1, 3)).astype(np.uint8)
 
 
-def paint_masks(picture: Picture, numbers: tuple[int, ...], background: int | None = None) -> np.ndarray:
-    """Paint the instance mask of a picture, uint8 (H, W, 3).
+def paint_masks(view: RenderedSlots, numbers: tuple[int, ...], background: int | None = None) -> np.ndarray:
+    """Paint the instance mask of a view, uint8 (H, W, 3).
 
     Args:
-        picture: A view of K slots.
+        view: K slots.
         numbers: The slot number of each, which decides its colour.
         background: Index of the slot to paint dark grey.
     """
     colours = palette(max(numbers) + 1)[list(numbers)]
     if background is not None:
         colours[background] = 40
-    return colours[picture.mask.numpy()]
+    return colours[view.mask.numpy()]

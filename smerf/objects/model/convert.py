@@ -26,7 +26,7 @@ Its names (left) become ours (right); ``N`` is a layer's number:
 
 The improved SRT decoder has ``decoder.attend`` in place of ``decoder.allocation``; Spatial Broadcast has the
 rendering MLP alone. Models that keep the ray encoder's settings elsewhere must be given the right configuration: a
-wrong first octave loads without an error and draws noise.
+wrong first octave loads without an error and renders noise.
 """
 
 from __future__ import annotations

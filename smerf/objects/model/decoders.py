@@ -1,7 +1,7 @@
 """From slots and rays to colours: Slot Mixer, Spatial Broadcast and the improved SRT decoder.
 
 All decoders share one call. ``prepare`` does, once for each scene, what depends on the slots alone; the decoder
-then takes rays in any number. Rays never see each other, so pictures may be rendered in pieces.
+then takes rays in any number. Rays never see each other, so images may be rendered in pieces.
 
 A scene may have several *ray groups* (G): slot k looks along the rays of group ``group[k]``. That is how a slot
 is moved by a rigid motion: it looks along the rays moved the opposite way.
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from smerf.objects.config import DecoderConfig, RayCode
 from smerf.objects.model.layers import Layer, mlp, projection
-from smerf.objects.model.rays import encode_rays
+from smerf.objects.model.ray_code import encode_rays
 
 __all__ = [
     "BroadcastDecoder",
@@ -37,7 +37,7 @@ class PreparedSlots:
     ``slots`` (B, K, D); ``keys_values`` of each cross-attention layer; ``mixing_keys`` (B, K, inner);
     ``visible`` (B, K) bool, or ``None`` if all are; ``group`` (K,) int64, the ray group of each slot, or
     ``None`` with one group. ``shown`` (K,) bool, or ``None`` if all are: a mixer gives slots that are not shown no
-    share, but its allocation still sees them, so rays of which they had no share stay as they were.
+    weight, but its allocation still sees them, so rays in which they had no weight stay as they were.
     """
 
     slots: Tensor
@@ -50,7 +50,7 @@ class PreparedSlots:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What rays see: ``colour`` (B, R, 3) in [0, 1]; ``weights`` (B, R, K), the share of each slot.
+    """What rays see: ``colour`` (B, R, 3) in [0, 1]; ``weights`` (B, R, K) of the slots.
 
     ``layers`` (B, R, K, 3) are the colours of the single slots, where asked for; ``depth`` (B, R) the distance
     along the ray and ``coarse`` (B, R, 3) the colour of the coarse samples, from the volumetric decoder alone.
@@ -147,8 +147,8 @@ class MixerDecoder(nn.Module):
         """Average the features (B, G, R, C) of the ray groups by the weight of the slots that look along them."""
         if group is None:
             return rays[:, 0]
-        shares = weights.new_zeros(*weights.shape[:2], rays.shape[1]).index_add(2, group, weights)
-        return torch.einsum("brg,bgrc->brc", shares.to(rays.dtype), rays)
+        totals = weights.new_zeros(*weights.shape[:2], rays.shape[1]).index_add(2, group, weights)
+        return torch.einsum("brg,bgrc->brc", totals.to(rays.dtype), rays)
 
     def _layers(self, slots: Tensor, rays: Tensor) -> Tensor:
         colours = [
@@ -171,7 +171,7 @@ class PlainSlots(nn.Module):
 
 
 class BroadcastDecoder(PlainSlots):
-    """Spatial Broadcast: every slot draws the ray by itself, and a softmax over their logits chooses."""
+    """Spatial Broadcast: every slot renders the ray by itself, and a softmax over their logits chooses."""
 
     def __init__(self, config: DecoderConfig, code: RayCode, slot_width: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from smerf.objects.config import EncoderConfig, RayCode, SlotConfig
 from smerf.objects.model.layers import Layer, projection
-from smerf.objects.model.rays import encode_rays
+from smerf.objects.model.ray_code import encode_rays
 
 __all__ = ["SceneEncoder", "SlotAttention"]
 
@@ -16,7 +16,7 @@ __all__ = ["SceneEncoder", "SlotAttention"]
 class SceneEncoder(nn.Module):
     """The encoder of the Scene Representation Transformer: patches of all views attend to each other.
 
-    Posed, each pixel carries its ray. Pose-free (UpSRT), tokens carry learned positions instead and a mark that
+    Posed, each pixel carries its ray. Pose-free (UpSRT), tokens carry learned positions instead and a vector that
     tells the first view, whose camera is the frame of the scene, from the others.
     """
 
@@ -108,7 +108,7 @@ class SceneEncoder(nn.Module):
 class SlotAttention(nn.Module):
     """Slots that compete for the tokens of a scene (Locatello et al. 2020, with OSRT's choices).
 
-    With learned starts each slot has a start of its own; with random starts all are drawn from one learned
+    With learned starts each slot has a start of its own; with random starts all are sampled from one learned
     Gaussian, so that their number may change after the training.
     """
 
@@ -168,9 +168,9 @@ class SlotAttention(nn.Module):
         for _ in range(self.config.iterations):
             queries = self.query(self.slot_norm(slots))
             attention = torch.softmax((queries @ keys.mT).float() * width**-0.5, 1)
-            shares = attention + 1e-8
-            shares = shares / shares.sum(-1, keepdim=True)
-            updates = shares.to(values.dtype) @ values
+            weights = attention + 1e-8
+            weights = weights / weights.sum(-1, keepdim=True)
+            updates = weights.to(values.dtype) @ values
             slots = self.cell(updates.flatten(0, 1), slots.flatten(0, 1).to(updates.dtype))
             slots = slots.unflatten(0, (scenes, count))
             slots = slots + self.mlp(self.mlp_norm(slots))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from smerf.objects.cameras import view_rays
 from smerf.objects.config import ObjectsConfig
 from smerf.objects.model.decoders import BroadcastDecoder, Decoded, MixerDecoder, PreparedSlots, SrtDecoder
 from smerf.objects.model.encoder import SceneEncoder, SlotAttention
-from smerf.objects.model.rays import view_rays
 from smerf.objects.model.volumetric import NerfDecoder
 
 __all__ = ["DECODERS", "Osrt"]
@@ -37,35 +36,32 @@ class Osrt(nn.Module):
     def encode(
         self,
         images: Tensor,
-        centre: Tensor | None = None,
-        rotation: Tensor | None = None,
+        world_from_cam: Tensor | None = None,
         fov_x: Tensor | None = None,
         *,
-        count: int | None = None,
-        generator: torch.Generator | None = None,
+        starts: Tensor | None = None,
     ) -> Tensor:
         """Turn views into slots.
 
         Args:
             images: Colours in [0, 1], (B, V, H, W, 3).
-            centre: Camera centres (B, V, 3), in the frame that the model was trained in.
-            rotation: Camera rotations (B, V, 3, 3), rows x right, y down, z forward.
+            world_from_cam: Camera poses (B, V, 3, 4), in the frame that the model was trained in.
             fov_x: Horizontal fields of view in radians, (B, V).
-            count: Number of slots, where starts are random.
-            generator: Source of random starts.
+            starts: Where slots start, (B, K, D), from ``slots.begin``; its defaults if not given.
 
         Returns:
             Slots (B, K, D); without slot attention the tokens (B, T, C). A pose-free model needs no cameras.
         """
-        directions = None
+        origins = directions = None
         if self.config.encoder.posed:
-            if centre is None or rotation is None or fov_x is None:
-                raise ValueError("centre, rotation, fov_x: this model needs the cameras of its input")
-            directions = view_rays(centre, rotation, fov_x, (images.shape[2], images.shape[3]))[1]
-        tokens = self.encoder(images, centre, directions)
+            if world_from_cam is None or fov_x is None:
+                raise ValueError("world_from_cam, fov_x: this model needs the cameras of its input")
+            origins = world_from_cam[..., 3]
+            directions = view_rays(world_from_cam, fov_x, (images.shape[2], images.shape[3]))[1]
+        tokens = self.encoder(images, origins, directions)
         if self.slots is None:
             return tokens
-        return self.slots(tokens, self.slots.begin(len(tokens), generator, count))[0]
+        return self.slots(tokens, self.slots.begin(len(tokens)) if starts is None else starts)[0]
 
     def prepare(
         self, slots: Tensor, visible: Tensor | None = None, group: Tensor | None = None
@@ -82,7 +78,7 @@ class Osrt(nn.Module):
             prepared: What ``prepare`` returned.
             origins: (B, R, 3), or (B, G, R, 3) where slots look along G groups of rays.
             directions: The same shape, of unit length.
-            layers: Whether to draw each slot alone as well.
+            layers: Whether to render each slot alone as well.
         """
         if origins.ndim == 3:
             origins, directions = origins[:, None], directions[:, None]

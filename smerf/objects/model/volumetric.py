@@ -7,7 +7,7 @@ from torch import Tensor
 
 from smerf.objects.config import DecoderConfig, RayCode
 from smerf.objects.model.decoders import Decoded, PlainSlots, PreparedSlots, render_mlp
-from smerf.objects.model.rays import frequency_code
+from smerf.objects.model.ray_code import frequency_code
 
 __all__ = ["NerfDecoder", "composite"]
 
@@ -24,19 +24,19 @@ def composite(
         far: Where the last interval ends.
 
     Returns:
-        Colour (B, R, 3), the share of each slot (B, R, K), depth (B, R) and sample weights (B, R, S). Shares sum
-        to the opacity of the ray.
+        Colour (B, R, 3), the weight of each slot (B, R, K), depth (B, R) and sample weights (B, R, S). Those of
+        slots sum to the opacity of the ray.
     """
     total = density.sum(1)
-    share = density / (total[:, None] + 1e-8)
-    mean_colour = (share[..., None] * colour).sum(1)
+    fraction = density / (total[:, None] + 1e-8)
+    mean_colour = (fraction[..., None] * colour).sum(1)
     ends = torch.cat([t[..., 1:], torch.full_like(t[..., :1], far)], -1)
     optical = total * (ends - t).clamp_min(0.0)
     before = optical.cumsum(-1) - optical
     weights = torch.exp(-before) * -torch.expm1(-optical)
     return (
         (weights[..., None] * mean_colour).sum(-2),
-        (weights[:, None] * share).sum(-1).mT,
+        (weights[:, None] * fraction).sum(-1).mT,
         (weights * t).sum(-1),
         weights,
     )
@@ -71,10 +71,12 @@ class NerfDecoder(PlainSlots):
             more = _resample(t, coarse[3].detach(), config.fine_samples, self.training)
             t = torch.cat([t, more], -1).sort(-1).values
             fine = composite(*self._field(prepared, origins, directions, t), t, config.far)
-        colour, shares, depth, _ = fine
-        sky = 1.0 - shares.sum(-1, keepdim=True)
+        colour, slot_weights, depth, _ = fine
+        sky = 1.0 - slot_weights.sum(-1, keepdim=True)
         coarse_colour = coarse[0] + 1.0 - coarse[1].sum(-1, keepdim=True)
-        return Decoded(colour + sky, shares, None, depth, coarse_colour if config.fine_samples else None)
+        return Decoded(
+            colour + sky, slot_weights, None, depth, coarse_colour if config.fine_samples else None
+        )
 
     def _field(
         self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, t: Tensor
@@ -94,9 +96,9 @@ class NerfDecoder(PlainSlots):
 
 
 def _resample(t: Tensor, weights: Tensor, count: int, is_random: bool) -> Tensor:
-    """Draw ``count`` distances in proportion to the weights (B, R, S) of samples t."""
-    shares = weights[..., :-1] + 1e-5
-    cdf = torch.cat([torch.zeros_like(shares[..., :1]), shares.cumsum(-1)], -1)
+    """Sample ``count`` distances in proportion to the weights (B, R, S) of samples t."""
+    padded = weights[..., :-1] + 1e-5
+    cdf = torch.cat([torch.zeros_like(padded[..., :1]), padded.cumsum(-1)], -1)
     cdf = cdf / cdf[..., -1:]
     shape = (*t.shape[:-1], count)
     jitter = torch.rand(shape, device=t.device) if is_random else torch.full(shape, 0.5, device=t.device)

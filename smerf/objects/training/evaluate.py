@@ -1,22 +1,22 @@
-"""Measuring a model on scenes that it has not seen."""
+"""Measuring a model on scenes that it was not trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smerf.evaluation.metrics import psnr, quantise, ssim
+from smerf.objects.cameras import view_rays
 from smerf.objects.data.scenes import SceneSet
 from smerf.objects.model.osrt import Osrt
-from smerf.objects.model.rays import view_rays
 from smerf.objects.training.metrics import segmentation_scores
 
 __all__ = ["PROTOCOL", "evaluate_scenes"]
 
 PROTOCOL = {
-    "views": "the first input_views are given, the others are drawn in full and measured",
+    "views": "the first input_views are given, the others are rendered in full and measured",
     "psnr": "per scene over all pixels of its novel views, 8 bits, then the mean over scenes",
     "ssim": "11x11 Gaussian, sigma 1.5, valid; per image, then the mean",
     "fg_ari": "points of all novel views of a scene pooled, true background dropped, all predictions kept",
@@ -57,28 +57,16 @@ def evaluate_scenes(
     labels, decibels, similarities = [], [], []
     for start in range(0, len(scenes), _CHUNK):
         part = scenes[start : start + _CHUNK]
-        given, wanted = slice(0, input_views), slice(input_views, None)
-        slots = model.encode(
-            part.images(given), part.cam_pos[:, given], part.cam_R[:, given], part.fov_x[:, given],
-            generator=torch.Generator().manual_seed(start),
-        )  # fmt: skip
-        prepared = decoder.prepare(slots)
-        truth = part.images(wanted).cpu().numpy()
-        pictures = []
-        masks = []
-        for view in range(input_views, part.views):
-            rays = view_rays(part.cam_pos[:, view], part.cam_R[:, view], part.fov_x[:, view], part.size)
-            decoded = decoder(prepared, *(x.flatten(1, 2)[:, None] for x in rays))
-            pictures.append(decoded.colour.unflatten(1, part.size))
-            masks.append(decoded.weights.argmax(-1).cpu())
-        drawn = quantise(torch.stack(pictures, 1).cpu().numpy())
-        labels.append(torch.cat(masks, 1))
-        for scene in range(len(part)):
-            height = drawn.shape[1] * drawn.shape[2]
-            tall = (x[scene].reshape(height, -1, 3) for x in (drawn, quantise(truth)))
+        generator = torch.Generator().manual_seed(start)
+        rendered, masks = _render_views(model, decoder, part, input_views, generator)
+        labels.append(masks.flatten(1))
+        truth = quantise(part.images(slice(input_views, None)).cpu().numpy())
+        for ours, theirs in zip(quantise(rendered.cpu().numpy()), truth):
+            # All views of a scene as one tall image.
+            tall = (x.reshape(-1, x.shape[2], 3) for x in (ours, theirs))
             decibels.append(min(psnr(*tall), 100.0))
             if images:
-                similarities += [ssim(a, b) for a, b in zip(drawn[scene], quantise(truth)[scene])]
+                similarities += [ssim(a, b) for a, b in zip(ours, theirs)]
         if progress:
             progress(min(start + _CHUNK, len(scenes)), len(scenes))
     scores = {"psnr": sum(decibels) / len(decibels)}
@@ -88,3 +76,22 @@ def evaluate_scenes(
     if bool((seg > 0).any()):
         scores |= segmentation_scores(seg.flatten(1).cpu(), torch.cat(labels))
     return scores
+
+
+def _render_views(
+    model: Osrt, decoder: nn.Module, scenes: SceneSet, input_views: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return colours (B, V, H, W, 3) and the strongest slot (B, V, H, W), on the CPU, of all views not given."""
+    given = slice(0, input_views)
+    starts = None if model.slots is None else model.slots.begin(len(scenes), generator)
+    slots = model.encode(
+        scenes.images(given), scenes.world_from_cam[:, given], scenes.fov_x[:, given], starts=starts
+    )
+    prepared = decoder.prepare(slots)
+    images, masks = [], []
+    for view in range(input_views, scenes.views):
+        rays = view_rays(scenes.world_from_cam[:, view], scenes.fov_x[:, view], scenes.size)
+        decoded = decoder(prepared, *(x.flatten(1, 2)[:, None] for x in rays))
+        images.append(decoded.colour.unflatten(1, scenes.size))
+        masks.append(decoded.weights.argmax(-1).cpu().unflatten(1, scenes.size))
+    return torch.stack(images, 1), torch.stack(masks, 1)

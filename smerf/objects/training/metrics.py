@@ -48,10 +48,10 @@ def adjusted_rand(truth: Tensor, predicted: Tensor) -> float | None:
     together = _pairs(counts).sum()
     rows, columns = _pairs(counts.sum(1)).sum(), _pairs(counts.sum(0)).sum()
     expected = rows * columns / _pairs(points)
-    most = 0.5 * (rows + columns)
-    if most == expected:
+    maximum = 0.5 * (rows + columns)
+    if maximum == expected:
         return 1.0
-    return float((together - expected) / (most - expected))
+    return float((together - expected) / (maximum - expected))
 
 
 def foreground_ari(truth: Tensor, predicted: Tensor) -> float | None:

@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as distributed
 
-from smerf.engine.checkpoint import load_latest, save_checkpoint
 from smerf.engine.environment import describe_environment
 from smerf.engine.files import write_json
+from smerf.engine.loop import resume, run_steps
 from smerf.engine.settings import to_dict
-from smerf.engine.signals import stop_requested
+from smerf.errors import InvalidDataError
 from smerf.objects.config import ObjectsConfig
 from smerf.objects.data.scenes import SceneSet
-from smerf.objects.editing.store import MODEL_FILE, save_model
 from smerf.objects.model.osrt import Osrt
+from smerf.objects.model.store import MODEL_FILE, save_model
 from smerf.objects.training.evaluate import PROTOCOL
 from smerf.objects.training.trainer import ObjectsTrainer
 
-__all__ = ["process_group", "train_objects", "wait_for_all"]
+__all__ = ["train_objects"]
 
 _log = logging.getLogger(__name__)
-
-
-@contextmanager
-def process_group() -> Iterator[int]:
-    """Join the other processes of ``torchrun``, if there are any; yields the rank of this one.
-
-    Gradients travel by gloo, which every machine has; with a GPU for each process, by NCCL.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0
-        return
-    has_gpus = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
-    if has_gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if has_gpus else "gloo")
-    try:
-        yield distributed.get_rank()
-    finally:
-        distributed.destroy_process_group()
-
-
-def wait_for_all() -> None:
-    """Wait until every process of ``torchrun`` is here."""
-    if distributed.is_initialized():
-        distributed.barrier()
 
 
 def train_objects(
@@ -65,7 +37,9 @@ def train_objects(
     command: list[str] | None = None,
     start: Osrt | None = None,
 ) -> ObjectsTrainer:
-    """Fit a model to scenes; an unfinished training in the folder goes on.
+    """Train a model on scenes; an unfinished training in the folder continues.
+
+    Under ``smerf.engine.distributed.process_group`` all processes train it together.
 
     Args:
         scenes: The set; its last ``config.training.held_out`` scenes are measured on and never trained on.
@@ -80,45 +54,81 @@ def train_objects(
         The trainer. When a stop is requested, a checkpoint is written and the training is left unfinished.
 
     Raises:
-        InvalidDataError: If the scenes or the model to start from do not fit the configuration.
+        InvalidDataError: If the scenes or the model to start from do not match the configuration.
+        UsageError: If the batch can't be divided evenly over the processes.
     """
+    training = config.training
+    if scenes.views <= training.input_views:
+        raise InvalidDataError(
+            f"scenes have {scenes.views} views, and {training.input_views} are given, which leaves none to measure on; "
+            "set training.input_views"
+        )
     trainer = ObjectsTrainer(scenes, config, device)
-    is_first = trainer.rank == 0
-    saved = load_latest(folder)
-    if saved:
-        trainer.restore(saved[1], saved[2])
-    elif start is not None:
-        trainer.start_from(start)
-    history: list[dict[str, Any]] = list(saved[2].get("history", [])) if saved else []
+    if not resume(trainer, folder) and start is not None:
+        trainer.init_from(start)
+    before, began = trainer.seconds, time.monotonic()
 
-    def save() -> None:
-        if is_first:
-            save_checkpoint(folder, trainer.step, trainer.tensors(), trainer.state() | {"history": history})
+    def after_step() -> None:
+        trainer.seconds = before + time.monotonic() - began
+        if trainer.step % training.evaluate_every == 0 or trainer.step == training.steps:
+            _measure(trainer)
 
-    def report(step: int, figures: dict[str, float]) -> None:
-        if progress and is_first:
-            progress(step, config.training.steps, **figures)
-
-    warned: set[int] = set()
-    for scores in trainer.run(report=report, save=save, stop=stop_requested):
-        rounded = {name: round(value, 4) for name, value in scores.items()}
-        line = {"seed": trainer.seed, "step": trainer.step, "seconds": round(trainer.seconds, 1), **rounded}
-        history.append(line)
-        _log.info("held out: %s", line)
-        if trainer.is_stuck and is_first and trainer.seed not in warned:
-            warned.add(trainer.seed)
-            again = trainer.restarts < config.training.restarts
-            _log.warning(
-                "seed %d: FG-ARI %.2f at most after %d steps, so it is probably stuck; %s",
-                trainer.seed, trainer.best_ari, trainer.step,
-                f"beginning anew with seed {trainer.seed + 1}" if again else "try another --seed",
-            )  # fmt: skip
-    if trainer.step == config.training.steps and is_first:
-        _finish(trainer, history, folder, command or [])
+    is_complete = run_steps(
+        trainer,
+        training.steps,
+        folder,
+        checkpoint_seconds=training.checkpoint_seconds,
+        report=_smoothed(trainer, progress) if progress else None,
+        after_step=after_step,
+    )
+    if is_complete and trainer.process.is_first:
+        _finish(trainer, folder, command or [])
     return trainer
 
 
-def _finish(trainer: ObjectsTrainer, history: list[dict[str, Any]], folder: Path, command: list[str]) -> None:
+def _smoothed(
+    trainer: ObjectsTrainer, progress: Callable[..., None]
+) -> Callable[[int, dict[str, float]], None]:
+    """Return a report of the running mean of the loss, and of the last FG-ARI."""
+    mean: float | None = None
+
+    def report(step: int, figures: dict[str, float]) -> None:
+        nonlocal mean
+        mean = figures["loss"] if mean is None else 0.98 * mean + 0.02 * figures["loss"]
+        shown = {name: trainer.scores[name] for name in ("fg_ari",) if name in trainer.scores}
+        psnr = -10.0 * math.log10(max(mean, 1e-10))
+        progress(step, trainer.config.training.steps, loss=mean, psnr=psnr, **shown)
+
+    return report
+
+
+def _measure(trainer: ObjectsTrainer) -> None:
+    """Measure on held-out scenes, and start a stuck run again if it may."""
+    scores = {name: round(value, 4) for name, value in trainer.evaluate().items()}
+    line = {"seed": trainer.seed, "step": trainer.step, "seconds": round(trainer.seconds, 1), **scores}
+    trainer.history.append(line)
+    if trainer.process.is_first:
+        _log.info("held out: %s", line)
+    if not trainer.is_stuck:
+        return
+    training = trainer.config.training
+    restarts = trainer.restarts < training.restarts
+    late = [
+        each
+        for each in trainer.history
+        if each["seed"] == trainer.seed and each["step"] >= training.stuck_step
+    ]
+    if trainer.process.is_first and len(late) == 1:
+        _log.warning(
+            "seed %d: the maximum of FG-ARI is %.2f after %d steps, so it is probably stuck; %s",
+            trainer.seed, trainer.best_ari, trainer.step,
+            f"starting again with seed {trainer.seed + 1}" if restarts else "try another --seed",
+        )  # fmt: skip
+    if restarts:
+        trainer.restart()
+
+
+def _finish(trainer: ObjectsTrainer, folder: Path, command: list[str]) -> None:
     environment = describe_environment(command, trainer.device)
     record = {
         "command": command,
@@ -127,7 +137,7 @@ def _finish(trainer: ObjectsTrainer, history: list[dict[str, Any]], folder: Path
         "seed": trainer.seed,
         "restarts": trainer.restarts,
         "seconds": round(trainer.seconds, 1),
-        "processes": trainer.processes,
+        "processes": trainer.process.world_size,
         "data": trainer.scenes.source,
         "scenes": len(trainer.scenes),
         "held_out": len(trainer.held_out),
@@ -139,4 +149,6 @@ def _finish(trainer: ObjectsTrainer, history: list[dict[str, Any]], folder: Path
         "versions": {"smerf": environment["smerf"], "torch": torch.__version__},
     }
     save_model(trainer.averaged(), folder / MODEL_FILE, record)
-    write_json(folder / "record.json", record | {"config": to_dict(trainer.config), "history": history})
+    write_json(
+        folder / "record.json", record | {"config": to_dict(trainer.config), "history": trainer.history}
+    )

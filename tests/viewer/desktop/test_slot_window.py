@@ -20,7 +20,7 @@ from test_slot_page import MOVE, SIZE, agree, make, make_lean, picture
 from smerf.cli.main import main
 from smerf.objects.editing.pack import pack_scene
 from smerf.objects.editing.rendering import SlotRenderer
-from smerf.objects.editing.store import save_slots
+from smerf.objects.editing.slots import save_slots
 from smerf.viewer.desktop.slot_view import moved_on_ground
 from smerf.viewer.desktop.slots import SlotPainter
 
@@ -125,14 +125,12 @@ def test_the_last_slot_stays(open_slots):
 
 def test_the_command_draws_slots_without_a_window(egl, tmp_path, capsys, monkeypatch):
     model, saved = make([MOVE])
-    monkeypatch.setattr("smerf.objects.editing.store.load_model", lambda path, device: (model, {}))
+    monkeypatch.setattr("smerf.objects.model.store.load_model", lambda path, device: (model, {}))
     save_slots(replace(saved, where="shipped"), tmp_path / "slots.safetensors")
     words = ["view", tmp_path / "slots.safetensors", "--offscreen", "--size", f"{SIZE[0]}x{SIZE[1]}"]
     assert main([*map(str, words), "--screenshot", str(tmp_path / "view.png")]) == 0
     found = np.asarray(Image.open(tmp_path / "view.png"), np.int16)
-    wanted = SlotRenderer(model, saved).draw(
-        saved.cam_pos[0], saved.cam_R[0], saved.fov_x[0], (SIZE[1], SIZE[0])
-    )
+    wanted = SlotRenderer(model, saved).render(saved.cameras[0], (SIZE[1], SIZE[0]))
     assert agree(found, wanted.colour)
     assert main([*map(str, words)]) == 2
     assert "--screenshot" in capsys.readouterr().err

@@ -8,7 +8,7 @@ An operation is a dictionary with ``op`` and its arguments:
     {"op": "copy", "from": "other.safetensors", "slot": 3}
 
 ``slot`` counts the slots of the file; a copied slot takes the next number, in the order of the operations. The
-operations are applied when slots are drawn, so every edit can be taken back.
+operations are applied when slots are rendered, so every edit can be taken back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.editing.store import SavedSlots, load_slots
+from smerf.objects.editing.slots import SavedSlots, load_slots
 
 __all__ = ["EditedScene", "apply_operations", "check_operation", "rigid_transform"]
 
@@ -60,14 +60,14 @@ class EditedScene:
         An object moved by M looks along a ray as the object at rest does along the ray moved by the inverse of M.
         """
         inverse = torch.linalg.inv(self.motions.double()).to(origins)
-        turned = torch.einsum("gij,rj->gri", inverse[:, :3, :3], origins) + inverse[:, None, :3, 3]
-        return turned, torch.einsum("gij,rj->gri", inverse[:, :3, :3], directions)
+        moved = torch.einsum("gij,rj->gri", inverse[:, :3, :3], origins) + inverse[:, None, :3, 3]
+        return moved, torch.einsum("gij,rj->gri", inverse[:, :3, :3], directions)
 
 
 def rigid_transform(
     translate: Any = (0.0, 0.0, 0.0), turn: float = 0.0, centre: Any = (0.0, 0.0, 0.0)
 ) -> Tensor:
-    """Return the motion (4, 4) that turns by ``turn`` degrees about the vertical through ``centre``, then shifts."""
+    """Return the motion (4, 4) that rotates by ``turn`` degrees about the vertical through ``centre``, then shifts."""
     angle = math.radians(turn)
     motion = torch.eye(4, dtype=torch.float64)
     c, s = math.cos(angle), math.sin(angle)
@@ -118,49 +118,56 @@ def apply_operations(saved: SavedSlots, folder: Path) -> EditedScene:
     """
     slots = list(saved.slots)
     motions = [torch.eye(4, dtype=torch.float64) for _ in slots]
-    is_there = [True] * len(slots)
+    removed: set[int] = set()
     for operation in saved.operations:
         check_operation(operation, len(slots))
         number = operation["slot"]
         if operation["op"] == "copy":
-            # The folder of the output need not exist yet.
-            place = Path(os.path.normpath(folder / operation["from"]))
-            other = load_slots(place)
-            if other.model != saved.model:
-                raise InvalidDataError(
-                    f"{place}: its slots come from another model; encode both with the same"
-                )
-            if number >= len(other.slots):
-                raise UsageError(f"operation {operation!r}: there is no slot {number}")
-            slots.append(other.slots[number])
+            slots.append(_foreign_slot(saved, operation, folder))
             motions.append(torch.eye(4, dtype=torch.float64))
-            is_there.append(True)
-            continue
-        if not is_there[number]:
+        elif number in removed:
             raise UsageError(f"operation {operation!r}: slot {number} has been removed before")
-        if operation["op"] == "remove":
-            is_there[number] = False
+        elif operation["op"] == "remove":
+            removed.add(number)
         else:
             arguments = {key: operation[key] for key in ("translate", "turn", "centre") if key in operation}
             motions[number] = rigid_transform(**arguments) @ motions[number]
-    kept = [number for number, present in enumerate(is_there) if present]
+    kept = [number for number in range(len(slots)) if number not in removed]
     if not kept:
         raise UsageError("operations: they remove every slot; at least one must stay")
-    unique = [torch.eye(4, dtype=torch.float64)]
-    group = []
-    for number in kept:
-        same = [i for i, motion in enumerate(unique) if torch.equal(motion, motions[number])]
-        if not same:
-            unique.append(motions[number])
-        group.append(same[0] if same else len(unique) - 1)
-    gone = [slots[number] for number, present in enumerate(is_there) if not present]
+    group, unique = _group_motions([motions[number] for number in kept])
+    gone = [slots[number] for number in sorted(removed)]
     return EditedScene(
         torch.stack([slots[number] for number in kept]),
         tuple(kept),
-        torch.tensor(group),
-        torch.stack(unique),
+        group,
+        unique,
         torch.stack(gone) if gone else saved.slots[:0],
     )
+
+
+def _foreign_slot(saved: SavedSlots, operation: dict[str, Any], folder: Path) -> Tensor:
+    """Read the slot that a copy names."""
+    # The folder of the output need not exist yet.
+    place = Path(os.path.normpath(folder / operation["from"]))
+    other = load_slots(place)
+    if other.model != saved.model:
+        raise InvalidDataError(f"{place}: its slots come from another model; encode both with the same")
+    if operation["slot"] >= len(other.slots):
+        raise UsageError(f"operation {operation!r}: there is no slot {operation['slot']}")
+    return other.slots[operation["slot"]]
+
+
+def _group_motions(motions: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the group (K,) of each motion, and the different motions (G, 4, 4), the identity first."""
+    unique = [torch.eye(4, dtype=torch.float64)]
+    group = []
+    for motion in motions:
+        same = [i for i, known in enumerate(unique) if torch.equal(known, motion)]
+        if not same:
+            unique.append(motion)
+        group.append(same[0] if same else len(unique) - 1)
+    return torch.tensor(group), torch.stack(unique)
 
 
 def _is_number(value: Any) -> bool:

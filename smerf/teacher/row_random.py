@@ -7,26 +7,26 @@ from torch import Tensor
 
 from smerf.engine.distributed import Process
 
-__all__ = ["RowDraws"]
+__all__ = ["RowRandom"]
 
 
-class RowDraws:
-    """Draws for this process's rows of a batch.
+class RowRandom:
+    """Random numbers for this process's rows of a batch.
 
-    Every process draws for the whole batch from generators in the same state and keeps its own rows.
+    Every process generates those of the whole batch from generators in the same state and keeps its own rows.
     """
 
     def __init__(self, generator: torch.Generator, process: Process, rows: int) -> None:
-        """Draw for a batch of ``rows`` rays over all processes."""
+        """Prepare for a batch of ``rows`` rays over all processes."""
         self.generator, self.rows, self._slice = generator, rows, process.rows(rows)
 
     @property
     def first_row(self) -> int:
         """Return the number of this process's first row in the whole batch."""
-        return self._slice.start
+        return int(self._slice.start)
 
     def seed(self) -> int:
-        """Return a seed of 32 bits."""
+        """Return a random seed of 32 bits."""
         return int(torch.randint(1 << 32, (), generator=self.generator))
 
     def uniform(self, rows: int, *shape: int, like: Tensor) -> Tensor:
