@@ -124,7 +124,7 @@ def test_a_part_that_does_not_arrive_is_told_and_loaded_again(visit, site, part)
 def test_colours_are_those_of_the_visitor_before_the_scene_is_there(visit, site, scheme):
     page = visit(site, color_scheme=scheme)
     held = []
-    page.page.route("**/viewer/main.js", held.append)
+    page.page.route("**/viewer/main.js", lambda route: held.append(route))
     page.page.reload(wait_until="commit")
     shade = "(document.body ? getComputedStyle(document.body).backgroundColor : 'rgba(0, 0, 0, 0)')"
     page.page.wait_for_function(f"{shade} !== 'rgba(0, 0, 0, 0)'")

@@ -12,7 +12,8 @@ export class Theme {
   constructor() {
     this.system = matchMedia("(prefers-color-scheme: dark)");
     this.system.addEventListener("change", () => this.#apply());
-    this.name = document.documentElement.dataset.choice;
+    this.name = document.documentElement.dataset.choice ?? "auto";
+    this.#apply();
   }
 
   set(name) {

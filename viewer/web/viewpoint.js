@@ -1,7 +1,7 @@
 // @ts-check
 // Where a scene opens, and the rays of a camera.
 
-import { add, column, lookAt, normalize, pixelLens, position, scale, subtract, swapAxes } from "./camera.js";
+import { add, column, length, lookAt, normalize, pixelLens, position, scale, subtract, swapAxes } from "./camera.js";
 
 const DEFAULT_FOV = 40;
 
@@ -16,12 +16,10 @@ export function startView(scene, settings, { clientWidth, clientHeight }) {
   const matrix = start?.matrix ?? lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
   if (!settings.pos && !settings.look) return { matrix, fov, target: start?.target ?? null };
   const from = settings.pos ?? position(matrix);
-  const forward = scale(column(matrix, 2), -1);
-  return {
-    matrix: lookAt(from, settings.look ?? add(from, forward), settings.up ?? [0, 0, 1]),
-    fov,
-    target: settings.look ?? null,
-  };
+  // A target where the camera stands is none.
+  const target = settings.look && length(subtract(settings.look, from)) > 1e-6 ? settings.look : null;
+  const ahead = target ?? subtract(from, column(matrix, 2));
+  return { matrix: lookAt(from, ahead, settings.up ?? [0, 0, 1]), fov, target };
 }
 
 // A scene starts wider on an upright canvas, half-way to what it shows across a square one.
