@@ -76,6 +76,12 @@ class Visit:
         image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
         return np.asarray(image.convert("RGB"), np.int16)
 
+    def leave(self) -> str:
+        """Go to a plain file of the same host, which may embed the viewer; return the viewer's address."""
+        address = self.page.url
+        self.page.goto(self.page.evaluate("document.querySelector('link[rel=stylesheet]').href"))
+        return address
+
     def message(self) -> str:
         return self.page.locator("[role=alert]").inner_text()
 

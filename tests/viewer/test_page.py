@@ -176,9 +176,9 @@ def test_a_lost_context_comes_back_with_the_same_picture(visit, scene_dir):
 def test_an_embedding_page_can_drive_the_viewer_by_messages(visit, scene_dir):
     page = visit(scene_dir, "ui=0").ready()
     answer = page.page.evaluate(
-        """async (matrix) => {
+        """async ([address, matrix]) => {
           const frame = document.createElement("iframe");
-          frame.src = location.href;
+          frame.src = address;
           document.body.append(frame);
           await new Promise((resolve) => (frame.onload = resolve));
           const ask = (smerf, args, id) => new Promise((resolve) => {
@@ -189,7 +189,7 @@ def test_an_embedding_page_can_drive_the_viewer_by_messages(visit, scene_dir):
           const wrong = await ask("setCamera", [[1, 2], 33], 2);
           return { set, wrong, camera: await ask("getCamera", [], 3) };
         }""",
-        FRONT.ravel().tolist(),
+        [page.leave(), FRONT.ravel().tolist()],
     )
     assert "error" not in answer["set"]
     assert "12 or 16" in answer["wrong"]["error"]

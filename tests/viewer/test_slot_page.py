@@ -182,11 +182,11 @@ def test_visitors_turn_no_further_than_the_model_has_seen(visit, made, tmp_path)
 
 def test_an_embedded_slot_page_answers_a_request_once(opened):
     answers = opened.page.evaluate(
-        """async () => {
+        """async (address) => {
           let count = 0;
           const frame = document.createElement("iframe");
           addEventListener("message", ({ data }) => (count += data.id === 1));
-          frame.src = location.href;
+          frame.src = address;
           const opened = new Promise((done) => {
             addEventListener("message", ({ data }) => data.smerf === "opened" && done());
           });
@@ -195,7 +195,8 @@ def test_an_embedded_slot_page_answers_a_request_once(opened):
           frame.contentWindow.postMessage({ smerf: "getCamera", id: 1 }, "*");
           await new Promise((done) => setTimeout(done, 1500));
           return count;
-        }"""
+        }""",
+        opened.leave(),
     )
     assert answers == 1
 
