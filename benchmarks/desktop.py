@@ -41,7 +41,7 @@ else:
     context = desktop_viewer("context").offscreen_context()
     viewer = desktop_viewer("viewer").Viewer(scene, {size}, 2 << 30)
     step = viewer.tick
-while not viewer.has_picture:
+while not viewer.has_image:
     step(time.monotonic())
 print(time.time(), time.process_time())
 viewer.finish()

@@ -108,7 +108,9 @@ def draw_page(
     with tempfile.TemporaryDirectory() as folder, chromium(has_gpu, is_timed=True) as browser:
         export_slots(scene, Path(folder) / "site")
         with SceneServer(Path(folder) / "site") as server:
-            page = browser.new_page(viewport={"width": 800, "height": 600}, device_scale_factor=1)
+            page = browser.new_page(
+                viewport={"width": 800, "height": 600}, device_scale_factor=1, bypass_csp=True
+            )
             page.set_default_timeout(600_000)
             since = time.perf_counter()
             page.goto(f"{server.url}?size={size},{size}&dpr=1&ui=0")
