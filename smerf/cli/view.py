@@ -13,6 +13,10 @@ from smerf.cli.objects.view import is_slots, view_slots
 from smerf.cli.options import Common, Json, Positional, Switch, parse_size, refuse_non_empty, scene_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from smerf.scene import BakedScene
 
 __all__ = ["Options", "run"]
