@@ -114,11 +114,11 @@ def small_photo(frame: Frame, edge: int) -> Image.Image:
         image.draft("RGB", (2 * width, 2 * height))
         # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
         used = (intrinsics.width * frame.downscale / full[0], intrinsics.height * frame.downscale / full[1])
-        right, lower = (min(1.0, part) * size for part, size in zip(used, image.size))
+        box = tuple(min(1.0, part) * size for part, size in zip(used, image.size))
         pixels = image.convert("RGBA" if _has_alpha(image) else "RGB")
         if pixels.mode == "RGBA":
             pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
-        small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, right, lower))
+        small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
     if intrinsics.distortion or intrinsics.model == "OPENCV_FISHEYE":
         small = Image.fromarray(_straighten(np.asarray(small), intrinsics))
     return small
