@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(kThreads)
       }
       backward_layer<kUnits>(chain, layer, shared, bias_sums, sums, layer > 0 || grad_features != nullptr);
     }
-    if (grad_features != nullptr) store_tile(shared + chain.buffer[0], row_length(chain.in[0]), chain.in[0], first, rows.rows, grad_features);
+    if (grad_features != nullptr)
+      store_tile(shared + chain.buffer[0], row_length(chain.in[0]), chain.in[0], first, rows.rows, grad_features);
     __syncthreads();
   }
 
