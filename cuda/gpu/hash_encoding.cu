@@ -225,11 +225,12 @@ SMERF_API int smerf_hash_encode_backward_repeatable(const void* records, int lev
                                                     const float* sigma, int64_t count, const float* upstream,
                                                     int64_t* units, float* gradient, int64_t entries, void* stream) {
   const FixedPointAdder adder = {reinterpret_cast<long long*>(units)};
+  const int64_t values = entries * features;
 #define SMERF_CALL(F)                                                                                         \
   SMERF_LAUNCH((backward_kernel<F, FixedPointAdder>), level_grid<F>((count + kRun - 1) / kRun, level_count),  \
                kThreads, 0, stream, levels, x, sigma, count, upstream, adder);                                \
-  SMERF_LAUNCH(from_fixed_point_kernel, block_count(entries * F, kThreads), kThreads, 0, stream, adder.gradient, \
-               gradient, entries * F)
+  SMERF_LAUNCH(from_fixed_point_kernel, block_count(values, kThreads), kThreads, 0, stream, adder.gradient, \
+               gradient, values)
   SMERF_BY_FEATURES(SMERF_CALL)
 #undef SMERF_CALL
 }

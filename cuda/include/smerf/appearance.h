@@ -211,9 +211,10 @@ struct Appearance {
     }
     SMERF_SIMD
     for (int j = 0; j < W; ++j) gradient[At::kBias0 + j] += a[j];
-    for (int i = 0; i < kAppearanceInputs; ++i)
+    for (int i = 0; i < kAppearanceInputs; ++i) {
       SMERF_SIMD
       for (int j = 0; j < W; ++j) gradient[At::kKernel0 + i * W + j] += input[i] * a[j];
+    }
     for (int i = 0; i < kAppearanceFeatures; ++i) {
       float total = 0.0f;
       SMERF_SIMD_TOTAL
