@@ -38,9 +38,7 @@ struct Lanes8 {
 SMERF_FN Lanes8 zero_lanes() { return {{0, 0, 0, 0, 0, 0, 0, 0}}; }
 SMERF_FN float lane(const Lanes8& a, int i) { return a.v[i]; }
 SMERF_FN void set_lane(Lanes8& a, int i, float value) { a.v[i] = value; }
-SMERF_FN Lanes8 first_and_rest(float first, float rest) {
-  return {{first, rest, rest, rest, rest, rest, rest, rest}};
-}
+SMERF_FN Lanes8 first_and_rest(float first, float rest) { return {{first, rest, rest, rest, rest, rest, rest, rest}}; }
 SMERF_FN Lanes8 operator+(const Lanes8& a, const Lanes8& b) {
   Lanes8 r;
   for (int i = 0; i < 8; ++i) r.v[i] = a.v[i] + b.v[i];
