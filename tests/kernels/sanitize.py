@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WORK = Path(os.environ.get("SMERF_SANITIZE", ROOT / ".cache" / "sanitize"))
+WORK = ROOT / ".cache" / "sanitize"
 FLAGS = [
     "-std=c++17", "-O1", "-g", "-ffast-math", "-fno-finite-math-only", "-fPIC", "-fopenmp", "-fno-omit-frame-pointer",
     "-mavx2", "-mfma", "-mf16c", "-mbmi2", '-DSMERF_ISA="avx2"', f"-I{ROOT / 'cuda' / 'include'}",
