@@ -24,7 +24,7 @@ from smerf.capture.types import Camera
 from smerf.cli.options import scene_folder
 from smerf.engine.folder import RunFolder
 from smerf.pipeline.config import load_config
-from smerf.pipeline.stages import load_run_capture
+from smerf.pipeline.job import load_run_capture
 from smerf.scene import load_scene
 from smerf.student.store import load_student
 from smerf.teacher import load_teacher
@@ -32,8 +32,8 @@ from smerf.teacher import load_teacher
 
 def measure(run: RunFolder, count: int, data: Path | None) -> list[dict]:
     """Return a record for each pair of stages."""
-    config = load_config(run.config)
-    capture, _ = load_run_capture(run, config, data)
+    config = load_config(run)
+    capture = load_run_capture(run, config, data)
     teacher, student = load_teacher(run.folder("teacher")), load_student(run.folder("student"))
     student.teacher = teacher
     scene = load_scene(scene_folder(run.path), cache_size=1)

@@ -24,7 +24,7 @@ from smerf.cli.options import scene_folder
 from smerf.engine.environment import processor_name
 from smerf.engine.folder import RunFolder
 from smerf.pipeline.config import load_config
-from smerf.pipeline.stages import load_run_capture
+from smerf.pipeline.job import load_run_capture
 from smerf.scene import load_scene
 from smerf.student.partition import Partition
 
@@ -52,7 +52,7 @@ def measure(run: RunFolder, split: str, most: int, frames: Path | None) -> list[
     partition = Partition(params.submodel_grid_resolution, params.params_to_sm, params.submodel_scale)
     if len(partition) < 2:
         raise SystemExit(f"{run.path}: has one submodel: there is nothing to switch to")
-    capture, _ = load_run_capture(run, load_config(run.config))
+    capture = load_run_capture(run, load_config(run))
     chosen = capture.split(split)
     chosen = chosen[:: max(1, len(chosen) // most)]
     pairs = switches(partition, np.stack([f.camera.world_from_cam[:, 3] for f in chosen]))

@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "run": "smerf.pipeline.run",
     "load_capture": "smerf.capture",
     "train_teacher": "smerf.teacher",
     "distill": "smerf.student",

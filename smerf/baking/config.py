@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["PRESETS", "BakeConfig"]
 
@@ -13,8 +14,8 @@ class BakeConfig:
 
     dilation: int = 1
     """Cells (four texels wide) by which surfaces are grown before they count as occupied."""
-    array_format: str = "png"
-    """``png``, ``raw`` or ``raw.gz``."""
+    array_format: Literal["png", "raw", "raw.gz"] = "png"
+    """How arrays are stored."""
     coarse_bytes: int = 4_000_000
     """Submodels above this size get a coarse level of at most this size, for the first picture; 0: none."""
     max_mb: float | None = None
@@ -23,6 +24,10 @@ class BakeConfig:
     def __post_init__(self) -> None:
         if self.max_mb is not None and not self.max_mb > 0:
             raise ValueError(f"max_mb: expected more than 0, got {self.max_mb}")
+        if not 0 <= self.dilation <= 64:
+            raise ValueError(f"dilation: expected 0 to 64 cells, got {self.dilation}")
+        if self.coarse_bytes < 0:
+            raise ValueError(f"coarse_bytes: expected 0 or more, got {self.coarse_bytes}")
 
 
 PRESETS: dict[str, BakeConfig] = {name: BakeConfig() for name in ("tiny", "preview", "standard", "paper")}

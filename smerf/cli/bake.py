@@ -35,30 +35,22 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Bake the scene and say where it is."""
-    from smerf.engine.files import read_json
+    """Bake the scene and print its location and size."""
     from smerf.engine.folder import RunFolder
-    from smerf.engine.settings import apply_overrides
     from smerf.engine.signals import catch_signals
-    from smerf.pipeline import stages as pipeline
-    from smerf.pipeline.summary import format_bytes
+    from smerf.pipeline import job, stages
+    from smerf.pipeline.summary import print_baked
 
     folder = RunFolder.open(options.run)
     with catch_signals(), folder:
-        config = pipeline.choose_config(folder, None, options.set, overwrite=options.overwrite)
+        config = job.choose_config(folder, settings=options.set, overwrite=options.overwrite)
         if options.max_mb is not None:
             # A size that is asked for by its own name changes nothing but the bake.
-            config = apply_overrides(config, (f"bake.max_mb={options.max_mb}",))
-        job = pipeline.resume_run(folder, config, "cpu", data=options.data, quiet=options.quiet)
-        pipeline.bake(job)
-    baked = folder.folder("baked")
-    size = sum(path.stat().st_size for path in baked.rglob("*") if path.is_file())
-    cost = read_json(baked / "manifest.json").get("extra", {}).get("size_budget")
-    if cost:
-        print(
-            f"size:  {cost['full_mb']:.1f} MB -> {cost['mb']:.1f} MB of {cost['max_mb']:g} MB with "
-            f"{100 * cost['blocks_kept']:.0f} % of the blocks that are seen; on {len(cost['views'])} training photos "
-            f"{cost['full_psnr']:.2f} dB -> {cost['psnr']:.2f} dB"
+            config = job.with_max_mb(config, options.max_mb)
+        stages.bake(
+            job.resume_run(
+                folder, config, "cpu", data=options.data, quiet=options.quiet, verbose=options.verbose
+            )
         )
-    print(f"scene: {baked} ({format_bytes(size)})\nnext:  smerf export {folder.path} -o site")
+    print_baked(folder)
     return 0

@@ -39,29 +39,27 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Distil the student and say where it is."""
+    """Distil the student and print its location."""
     from smerf.engine import distributed
     from smerf.engine.folder import RunFolder
     from smerf.engine.signals import catch_signals
-    from smerf.errors import UsageError
-    from smerf.pipeline import stages as pipeline
+    from smerf.pipeline import job, stages
 
     folder = RunFolder.open(options.run)
-    teacher = options.teacher
-    if teacher is not None:
-        if not teacher.is_dir():
-            raise UsageError(f"--teacher {teacher}: is not a folder")
-        teacher = teacher / "teacher" if RunFolder(teacher).exists() else teacher
+    teacher = stages.find_teacher(options.teacher) if options.teacher is not None else None
     device = resolve_device(options.device)
-    with catch_signals(), distributed.process_group(device) as share:
-        if share.is_first:
-            with folder:
-                config = pipeline.choose_config(folder, None, options.set, overwrite=options.overwrite)
-                job = pipeline.resume_run(folder, config, device, data=options.data, quiet=options.quiet)
-                pipeline.distill(job, teacher=teacher)
-        else:
+    with catch_signals(), distributed.process_group(device) as process:
+        if not process.is_first:
             # The first process holds the run's lock; every process distils and writes its own submodels.
-            pipeline.follow_distillation(folder, device, data=options.data, teacher=teacher)
-    if share.is_first:
-        print(f"student: {folder.folder('student')}\nnext:    smerf bake {folder.path}")
+            stages.follow_distillation(folder, device, data=options.data, teacher=teacher)
+            return 0
+        with folder:
+            config = job.choose_config(folder, settings=options.set, overwrite=options.overwrite)
+            stages.distill(
+                job.resume_run(
+                    folder, config, device, data=options.data, quiet=options.quiet, verbose=options.verbose
+                ),
+                teacher,
+            )
+    print(f"student: {folder.folder('student')}\nnext:    smerf bake {folder.path}")
     return 0

@@ -38,16 +38,18 @@ def run(options: Options) -> int:
     """Measure, write the files and print the figures."""
     from smerf.engine.folder import RunFolder
     from smerf.engine.signals import catch_signals
+    from smerf.pipeline import job
     from smerf.pipeline.evaluate import evaluate
-    from smerf.pipeline.stages import choose_config, resume_run
     from smerf.pipeline.summary import print_metrics
 
     folder = RunFolder.open(options.run)
     device = resolve_device(options.device)
     with catch_signals(), folder:
-        config = choose_config(folder, None, ())
-        job = resume_run(folder, config, device, data=options.data, quiet=options.quiet)
-        stages = evaluate(job, (options.stage,) if options.stage else ())
+        config = job.choose_config(folder)
+        work = job.resume_run(
+            folder, config, device, data=options.data, quiet=options.quiet, verbose=options.verbose
+        )
+        stages = evaluate(work, (options.stage,) if options.stage else ())
     if options.json:
         print(folder.metrics.read_text(), end="")
     else:

@@ -37,9 +37,9 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Write the page and say where it is."""
+    """Write the page and print its location."""
     from smerf.export.site import export_site
-    from smerf.pipeline.stages import run_photos
+    from smerf.pipeline.job import run_photos
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")

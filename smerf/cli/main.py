@@ -7,8 +7,8 @@ Only the chosen command's module is imported, so that help is instant.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
-import inspect
 import logging
 import os
 import sys
@@ -27,16 +27,22 @@ COMMANDS = {
     "distill": "distil the teacher into a student",
     "bake": "bake the student into streamable assets",
     "export": "write the web page of a baked scene",
-    "view": "open a scene in the desktop viewer, or draw it without a display",
+    "view": "open a scene in the desktop viewer, or render it without a display",
     "serve": "open a scene in the web viewer, from this machine",
     "render": "render frames or a video of a baked scene",
     "eval": "measure the stages of a run and write its report",
-    "verify": "check a scene's hashes, and that every viewer draws the same picture",
+    "verify": "check a scene's hashes, and that every viewer renders the same image",
     "objects": "object scenes: a few views become slots that can be edited",
-    "info": "say what a run, a capture or a baked scene holds",
-    "doctor": "say what this machine can do, and how to mend the rest",
+    "info": "say what a run, a capture or any file of smerf holds, and what to do next",
+    "doctor": "say what this machine can do, and how to fix what is missing",
 }
 """Every command with its line of help. Each is a module of ``smerf.cli`` with ``Options`` and ``run``."""
+_DISK = {
+    errno.ENOSPC: "; make room, and the same command continues from here",
+    errno.EDQUOT: "; make room, and the same command continues from here",
+    errno.EACCES: "; give a place that you may write to",
+    errno.EROFS: "; give a place that you may write to",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     # Threads that spin while they wait for each other stand still once anything else runs on a small machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words:
+        print(_help(), file=sys.stderr)
+        return 2
+    if words[0] in ("-h", "--help", "help"):
         if words[1:] and words[0] == "help":
             return main([words[1], "--help"])
         print(_help())
@@ -87,26 +96,30 @@ def describe_error(error: BaseException) -> tuple[str, int]:
         return "stopped; the same command continues from here", code
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").split(".")[0]
-        mend = "this install lacks it" if name == "smerf" else f"pip install {name}"
-        return f"the module {error.name} is missing: {mend}", 3
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory: give a smaller --max-side or the preset preview, or use another device", 1
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", 1
+        fix = "this install lacks it" if name == "smerf" else f"pip install {name}"
+        return f"the module {error.name} is missing: {fix}", 3
     text = " ".join(str(error).split())
+    if _is_out_of_memory(error, text):
+        return "out of memory: close other programs, or give --preset preview or --set max_side=400", 1
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename or 'a file'}: {error.strerror}{_DISK.get(error.errno or 0, '')}", 1
     return f"unexpected {type(error).__name__}: {text} (--verbose shows where)", 1
 
 
-def _dispatch(command: str, words: list[str]) -> int:
-    import tyro
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
+    # PyTorch's allocator on the CPU raises a plain RuntimeError.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
 
+
+def _dispatch(command: str, words: list[str]) -> int:
     module: Any = importlib.import_module(f"smerf.cli.{command}")
     if hasattr(module, "dispatch"):  # a family of commands
         return int(module.dispatch(words))
-    # Given as it stands: tyro's own reading of a docstring leaves the examples out.
-    description = inspect.getdoc(module.Options)
-    options = tyro.cli(module.Options, prog=f"smerf {command}", description=description, args=words)
-    return int(module.run(options) or 0)
+    from smerf.cli.parse import parse_options
+
+    return int(module.run(parse_options(module.Options, f"smerf {command}", words)) or 0)
 
 
 def _help() -> str:

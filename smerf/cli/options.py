@@ -22,10 +22,8 @@ __all__ = [
     "RunOutput",
     "Settings",
     "Switch",
-    "default_run",
     "parse_size",
     "refuse_non_empty",
-    "require_capture",
     "resolve_device",
     "scene_folder",
 ]
@@ -51,11 +49,6 @@ class Common:
     """Show no progress."""
 
 
-def default_run(data: Path) -> Path:
-    """Return where the run of a capture goes when the user does not say."""
-    return Path("runs") / (data.resolve().name or "scene")
-
-
 def resolve_device(device: str) -> str:
     """Turn ``auto`` into the device that the stages run on: a GPU that works, else the CPU.
 
@@ -64,17 +57,9 @@ def resolve_device(device: str) -> str:
     """
     if device == "cpu":
         return device
-    from smerf.engine.device import cuda_works, require_device
+    from smerf.engine import device as devices
 
-    if device == "auto":
-        return "cuda" if cuda_works() else "cpu"
-    return str(require_device(device))
-
-
-def require_capture(path: Path) -> None:
-    """Raise UsageError if there is nothing at ``path``, before a run folder is made for it."""
-    if not path.exists():
-        raise UsageError(f"{path}: does not exist; give the folder of a posed capture")
+    return devices.resolve_device(device)
 
 
 def scene_folder(path: Path) -> Path:

@@ -8,18 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from smerf.cli.options import (
-    Common,
-    Device,
-    Positional,
-    Preset,
-    RunOutput,
-    Settings,
-    Switch,
-    default_run,
-    require_capture,
-    resolve_device,
-)
+from smerf.cli.options import Common, Device, Positional, Preset, RunOutput, Settings, Switch
 
 __all__ = ["Options", "run"]
 
@@ -44,7 +33,7 @@ class Options(Common):
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Seed of every stage."""
+    """Random seed of every stage."""
     set: Settings = ()
     """Change one setting, such as max_side=800 or teacher.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
@@ -53,32 +42,19 @@ class Options(Common):
 
 def run(options: Options) -> int:
     """Run the stages and print the summary."""
-    from smerf.engine.files import read_json
-    from smerf.engine.folder import RunFolder
-    from smerf.engine.signals import catch_signals
-    from smerf.pipeline import stages as pipeline
-    from smerf.pipeline.evaluate import evaluate, is_current
+    from smerf.pipeline.run import run as run_stages
     from smerf.pipeline.summary import print_summary
 
-    require_capture(options.data)
-    device = resolve_device(options.device)
-    folder = RunFolder(options.output or default_run(options.data))
-    with catch_signals(), folder:
-        config = pipeline.choose_config(
-            folder, options.preset, options.set, options.seed, overwrite=options.overwrite
-        )
-        job = pipeline.start_run(
-            folder, options.data, config, device, overwrite=options.overwrite, quiet=options.quiet
-        )
-        pipeline.train(job, (1, 5))
-        pipeline.distill(job, (2, 5))
-        pipeline.bake(job, (3, 5))
-        pipeline.export(job, (4, 5))
-        if not job.capture.split("test"):
-            stages = {}
-        elif is_current(folder):
-            stages = read_json(folder.metrics)["stages"]
-        else:
-            stages = evaluate(job, number=(5, 5))
-        print_summary(folder, stages)
+    result = run_stages(
+        options.data,
+        options.output,
+        preset=options.preset,
+        settings=options.set,
+        seed=options.seed,
+        device=options.device,
+        overwrite=options.overwrite,
+        quiet=options.quiet,
+        verbose=options.verbose,
+    )
+    print_summary(result.folder, result.metrics)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -16,13 +16,8 @@ from smerf.cli.options import (
     RunOutput,
     Settings,
     Switch,
-    default_run,
-    require_capture,
     resolve_device,
 )
-
-if TYPE_CHECKING:
-    from smerf.engine.folder import RunFolder
 
 __all__ = ["Options", "run"]
 
@@ -45,7 +40,7 @@ class Options(Common):
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Seed of every stage."""
+    """Random seed of every stage."""
     set: Settings = ()
     """Change one setting, such as max_side=800 or teacher.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
@@ -53,38 +48,30 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Train the teacher and say where it is."""
+    """Train the teacher and print its location."""
     from smerf.engine import distributed
     from smerf.engine.folder import RunFolder
     from smerf.engine.signals import catch_signals
-    from smerf.pipeline import stages as pipeline
+    from smerf.pipeline import job, stages
+    from smerf.pipeline.run import default_output, require_capture
 
     require_capture(options.data)
     device = resolve_device(options.device)
-    folder = RunFolder(options.output or default_run(options.data))
-    with catch_signals(), distributed.process_group(device) as share:
-        if share.is_first:
-            _lead(options, folder, device)
-        else:
+    folder = RunFolder(options.output or default_output(options.data))
+    with catch_signals(), distributed.process_group(device) as process:
+        if not process.is_first:
             # The first process holds the run's lock and writes; the others only compute.
-            distributed.barrier()
-            pipeline.follow_training(folder, options.data, device)
-    if share.is_first:
-        print(f"teacher: {folder.folder('teacher')}\nnext:    smerf distill {folder.path}")
+            stages.follow_training(folder, options.data, device)
+            return 0
+        with folder:
+            config = job.choose_config(
+                folder, options.preset, options.set, options.seed, overwrite=options.overwrite
+            )
+            stages.train(
+                job.start_run(
+                    folder, options.data, config, device,
+                    overwrite=options.overwrite, quiet=options.quiet, verbose=options.verbose,
+                )
+            )  # fmt: skip
+    print(f"teacher: {folder.folder('teacher')}\nnext:    smerf distill {folder.path}")
     return 0
-
-
-def _lead(options: Options, folder: RunFolder, device: str) -> None:
-    """Train as the process that writes the run."""
-    from smerf.engine import distributed
-    from smerf.pipeline import stages as pipeline
-
-    with folder:
-        config = pipeline.choose_config(
-            folder, options.preset, options.set, options.seed, overwrite=options.overwrite
-        )
-        job = pipeline.start_run(
-            folder, options.data, config, device, overwrite=options.overwrite, quiet=options.quiet
-        )
-        distributed.barrier()
-        pipeline.train(job)

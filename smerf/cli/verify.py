@@ -1,4 +1,4 @@
-"""``smerf verify``: check that files are intact and that all viewers draw the same picture."""
+"""``smerf verify``: check that files are intact and that all viewers render the same image."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Options(Common):
     viewers: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = "native,desktop,web"
     """Viewers to compare; the others are held against the first."""
     size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "320x240"
-    """Size of the pictures."""
+    """Size of the images."""
     cameras: Annotated[int, tyro.conf.arg(metavar="INT")] = 4
-    """How many cameras to draw."""
+    """How many cameras to render."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None
-    """Folder for verify.json and differences.png, a sheet of all pictures and their differences."""
+    """Folder for verify.json and differences.png, a sheet of all images and their differences."""
     json: Json = False
     """Print JSON."""
 
@@ -49,7 +49,7 @@ def run(options: Options) -> int:
     names = tuple(name.strip() for name in options.viewers.split(",") if name.strip())
     size = parse_size(options.size)
     folder = scene_folder(options.scene)
-    with catch_signals(), Progress("verify", None, "pictures", stops=True, quiet=options.quiet) as progress:
+    with catch_signals(), Progress("verify", None, "images", stops=True, quiet=options.quiet) as progress:
         found = verify_scene(folder, names, size, options.cameras, options.output, progress)
     if options.json:
         print(json.dumps(found.to_json(), indent=1))

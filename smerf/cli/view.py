@@ -24,7 +24,7 @@ _BENCH_CAMERAS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Open a baked scene in a window, or draw it without one on a machine that has no display. H in the window shows
+    """Open a baked scene in a window, or render it without one on a machine that has no display. H in the window shows
     the keys.
 
     Examples:
@@ -37,7 +37,7 @@ class Options(Common):
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
     """Run folder, baked scene, or slots of an object scene (.safetensors)."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
-    """Size of the window or of the pictures; 1280x800, or the size that a path or photos ask for."""
+    """Size of the window or of the images; 1280x800, or the size that a path or photos ask for."""
     mode: Literal["orbit", "fly"] = "orbit"
     """How to move at first."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
@@ -45,15 +45,15 @@ class Options(Common):
     memory: Annotated[float, tyro.conf.arg(metavar="MB")] = 2048.0
     """Texture memory for submodels; those used longest ago are dropped."""
     path: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Camera path, as nerfstudio and our viewers save it: played in the window, drawn with --offscreen."""
+    """Camera path, as nerfstudio and our viewers save it: played in the window, rendered with --offscreen."""
     offscreen: Switch[bool] = False
-    """Open no window: draw --path, --split or --screenshot, on a server without a display."""
+    """Open no window: render --path, --split or --screenshot, on a server without a display."""
     split: Annotated[Literal["train", "test"] | None, tyro.conf.arg(metavar="train|test")] = None
-    """With --offscreen, draw the photos' cameras."""
+    """With --offscreen, render the photos' cameras."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None
-    """Folder for the frames of --offscreen, and for pictures and paths saved in the window."""
+    """Folder for the frames of --offscreen, and for images and paths saved in the window."""
     screenshot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Save the first finished picture as a PNG and close."""
+    """Save the first finished image as a PNG and close."""
     bench: Switch[bool] = False
     """Measure the time per frame at fixed cameras; opens no window."""
     frames: Annotated[int, tyro.conf.arg(metavar="INT")] = 20
@@ -65,7 +65,7 @@ class Options(Common):
 
 
 def run(options: Options) -> int:
-    """Open the window, or draw and say where the pictures are."""
+    """Open the window, or render and print where the images are."""
     from smerf.errors import UsageError
     from smerf.scene import load_scene
 
@@ -94,12 +94,12 @@ def _check(options: Options) -> None:
     from smerf.errors import UsageError
 
     if options.split and not options.offscreen:
-        raise UsageError("--split draws frames: add --offscreen and -o DIR")
+        raise UsageError("--split renders frames: add --offscreen and -o DIR")
     if options.split and options.path:
         raise UsageError("give either --path FILE or --split test")
     if options.offscreen and not (options.path or options.split or options.screenshot or options.bench):
         raise UsageError(
-            "--offscreen needs something to draw: --path FILE, --split test, --screenshot FILE or --bench"
+            "--offscreen needs something to render: --path FILE, --split test, --screenshot FILE or --bench"
         )
     if options.memory <= 0 or options.frames < 1:
         raise UsageError("--memory and --frames must be positive")
@@ -123,7 +123,7 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
         if options.screenshot is not None:
             window.viewer.finish()
             window.viewer.save_picture(options.screenshot)
-            print(f"picture: {options.screenshot}")
+            print(f"image: {options.screenshot}")
             return 0
         if path is not None:
             window.viewer.set_path(path)
@@ -134,7 +134,7 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
 
 def _photos(path: Path) -> Capture | None:
     # Only when it is asked for: the window should be there at once.
-    from smerf.pipeline.stages import run_photos
+    from smerf.pipeline.job import run_photos
 
     return run_photos(path)
 
@@ -170,7 +170,7 @@ def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> 
     if options.path or options.split:
         print(f"frames: {options.output} ({len(wanted) - (options.screenshot is not None)} frames)")
     if options.screenshot is not None:
-        print(f"picture: {options.screenshot}")
+        print(f"image: {options.screenshot}")
     return 0
 
 

@@ -14,7 +14,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smerf.engine.files import TEMPORARY_PREFIX, publish, temporary_name, write_text
+from smerf.engine.files import write_text
+from smerf.engine.tensors import write_tensors
 from smerf.errors import InvalidDataError
 
 if TYPE_CHECKING:
@@ -45,22 +46,12 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
 
     Raises:
         TypeError: If ``state`` is not made of JSON values.
+        SmerfError: If it cannot be written, as on a full disk; the checkpoints before it stay.
     """
-    from safetensors.torch import save_file
-
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    for leftover in checkpoints.glob(f"{TEMPORARY_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
-    path = checkpoints / f"step_{step:09d}.safetensors"
-    metadata = {"format": _FORMAT, "version": str(_VERSION), "step": str(step), "state": json.dumps(state)}
-    temporary = temporary_name(path)
-    try:
-        save_file({name: _storable(tensor) for name, tensor in tensors.items()}, temporary, metadata)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_text(checkpoints / "latest", path.name + "\n")
+    path = folder / "checkpoints" / f"step_{step:09d}.safetensors"
+    header = {"version": str(_VERSION), "step": str(step), "state": json.dumps(state)}
+    write_tensors(path, tensors, _FORMAT, header)
+    write_text(path.parent / "latest", path.name + "\n")
     for _, old in _saved(folder)[KEEP:]:
         old.unlink(missing_ok=True)
     return path
@@ -90,7 +81,7 @@ def load_latest(folder: Path, device: str = "cpu") -> tuple[int, dict[str, Tenso
         return step, tensors, state
     if saved:
         raise InvalidDataError(
-            f"{folder / 'checkpoints'}: no checkpoint can be read; delete the folder to start the stage anew"
+            f"{folder / 'checkpoints'}: no checkpoint can be read; delete the folder to start the stage again"
         )
     return None
 
@@ -125,8 +116,3 @@ def _load(path: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["state"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InvalidDataError(f"{path}: is damaged ({error})") from error
-
-
-def _storable(tensor: Tensor) -> Tensor:
-    # A copy on the CPU of its own: safetensors refuses strided tensors and tensors that share memory.
-    return tensor.detach().to("cpu", copy=True).contiguous()

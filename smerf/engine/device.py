@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smerf.errors import MissingPartError
 
-__all__ = ["cuda_works", "fast_products", "require_device", "restore_generator", "scope"]
+__all__ = ["cuda_works", "fast_products", "require_device", "resolve_device", "restore_generator", "scope"]
 
 
 def cuda_works() -> bool:
@@ -36,6 +36,17 @@ def require_device(device: str) -> torch.device:
             "use --device cpu, or leave it out"
         )
     return torch.device(device)
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``auto`` into the device that the stages run on: a GPU that works, else the CPU.
+
+    Raises:
+        MissingPartError: If ``cuda`` is asked for and there is none that works.
+    """
+    if device == "auto":
+        return "cuda" if cuda_works() else "cpu"
+    return str(require_device(device))
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def describe_environment(command: list[str] | None = None, device: str = "cpu") 
 
 
 def reset_peak_memory() -> None:
-    """Start measuring peak memory anew, where the system can; the GPU's as well."""
+    """Start measuring peak memory again, where the system can; the GPU's as well."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from smerf.errors import InvalidDataError
 
-__all__ = ["publish", "read_json", "temporary_name", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "publish",
+    "read_json",
+    "sync_folder",
+    "temporary_name",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "writing",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+_log = logging.getLogger(__name__)
+_warned: set[str] = set()
 
 
 def temporary_name(path: Path) -> Path:
@@ -19,23 +36,44 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` to write to; at the end of the block it takes the place of ``path``.
+
+    The folder is made if missing. If the block raises, ``path`` stays as it was and nothing else stays.
+
+    Raises:
+        OSError: If it cannot be written; it always names the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        publish(temporary, path)
+    except OSError as error:
+        # A full disk is found while writing, where the system names no file.
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def publish(temporary: Path, path: Path) -> None:
-    """Sync ``temporary`` to the disk and rename it to ``path``, replacing what was there."""
+    """Sync ``temporary`` to the disk and rename it to ``path``, replacing what was there.
+
+    The file gets the mode of any new file, whoever wrote it: safetensors makes its own readable by the owner alone.
+    """
     with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
+        _sync(file.fileno(), path)
+    _apply_umask(temporary)
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file ``path`` by ``content`` atomically; the folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    try:
+    with writing(path) as temporary:
         temporary.write_bytes(content)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -62,16 +100,47 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidDataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidDataError(f"{path}: is not valid JSON ({error})") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    # A rename survives a power cut only once the folder itself is on the disk. Windows cannot open folders.
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where its file system can: a rename survives a power cut only then."""
+    # Windows cannot open folders.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Network shares and some FUSE file systems cannot: the result is as good, a power cut may lose it.
+        if error.errno not in _CANNOT_SYNC:
+            raise
+        if error.strerror not in _warned:
+            _warned.add(error.strerror)
+            _log.warning(
+                "%s: this file system cannot sync (%s); a power cut may lose the last files",
+                path,
+                error.strerror,
+            )
+
+
+def _apply_umask(path: Path) -> None:
+    if os.name == "nt":
+        return
+    # The only way to read the mask is to set it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    mode = 0o666 & ~mask
+    try:
+        if path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
+    except OSError as error:
+        _log.debug("%s: keeps its mode (%s)", path, error.strerror)

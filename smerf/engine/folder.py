@@ -1,8 +1,10 @@
 """The folder of one run: where everything lies, which stages are done, and whose turn it is to write.
 
-Each stage has a key, the hash of its config and of the digest of the stage before it. ``STAGE/started.json``
-holds the key of the work in the folder and ``STAGE/done.json``, written last, says that this work is
-complete. Completing a stage draws a new digest, so redoing a stage makes everything after it out of date.
+Each stage has a key, the hash of its config and of the digest of the stage before it. Its work lies in
+``unfinished/STAGE``, whose ``started.json`` holds the key; the work of a process that was killed is found there
+again. ``done.json`` is written last, then the folder takes the place of ``STAGE`` by a rename: until then the
+finished result of before stays as it was. Completing a stage makes a new digest, so redoing a stage makes
+everything after it out of date.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from smerf.engine.files import read_json, write_json
+from smerf.engine.files import TEMPORARY_PREFIX, read_json, sync_folder, write_json
 from smerf.engine.lock import FolderLock
 from smerf.errors import InvalidDataError, UsageError
 
@@ -27,21 +29,27 @@ __all__ = ["STAGES", "RunFolder", "Stage", "describe_differences", "flatten", "s
 
 STAGES = ("teacher", "student", "baked", "site")
 """The stages that own a folder, in the order of the flow."""
+_UNFINISHED = "unfinished"
+_REPLACED = ".replaced-"
 _OWN = frozenset((".lock", "log.txt", "progress.jsonl", "capture.json", "environment.json"))
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What ``done.json`` says. ``digest`` names this result; ``seconds`` is the time of all sittings."""
+    """What ``done.json`` says of a finished stage."""
 
     name: str
     key: str
     digest: str
+    """Names this result."""
     seconds: float
+    """Total wall time over all resumed sessions."""
     peak_memory_mb: float | None
     finished: str
     peak_gpu_mb: float | None = None
+    settings: dict[str, Any] | None = None
+    """The settings that the stage ran with, as JSON values."""
 
 
 class RunFolder:
@@ -50,7 +58,9 @@ class RunFolder:
     Used as a context manager it holds the run's lock and appends the log of this process to ``log.txt``:
 
         with RunFolder(Path("runs/flat")) as run:
-            run.begin("teacher", key)
+            work = run.begin("teacher", key)
+            ...
+            run.finish("teacher", key, seconds)
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,6 +72,7 @@ class RunFolder:
         self.capture = self.path / "capture.json"
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
+        self._unfinished = self.path / _UNFINISHED
         self._lock = FolderLock(self.path / ".lock")
         self._handler: logging.Handler | None = None
 
@@ -86,16 +97,16 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path}: is a file; give a folder with -o")
-        if (
-            self.path.is_dir()
-            and not self.exists()
-            and any(path.name not in _OWN for path in self.path.iterdir())
-        ):
+        if self.path.is_dir() and not self.exists() and not all(map(_is_own, self.path.iterdir())):
             raise UsageError(f"{self.path}: holds other files and is not a run; give an empty folder with -o")
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
-        self._handler = logging.FileHandler(self.log, encoding="utf-8", delay=True)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        try:
+            self._recover()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._handler = _LogFile(self.log)
         logging.getLogger("smerf").addHandler(self._handler)
         return self
 
@@ -106,16 +117,24 @@ class RunFolder:
             if kind is not None and error is not None:
                 # Straight to the file: the command line prints its own single line.
                 text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
-                record = _log.makeRecord(_log.name, logging.ERROR, "", 0, text, (), (kind, error, trace))
+                where = None if isinstance(error, (UsageError, KeyboardInterrupt)) else (kind, error, trace)
+                record = _log.makeRecord(_log.name, logging.ERROR, "", 0, text, (), where)
                 self._handler.handle(record)
             logging.getLogger("smerf").removeHandler(self._handler)
             self._handler.close()
             self._handler = None
+        self._drop_if_empty()
         self._lock.release()
 
     def folder(self, stage: str) -> Path:
-        """Return the folder of a stage, made or not."""
-        return self.path / stage
+        """Return the folder of a stage's finished result, made or not."""
+        place, replaced = self.path / stage, self._replaced(stage)
+        # A process that was killed while it replaced the result leaves it there until the next writer comes.
+        return replaced if replaced.is_dir() and not place.exists() else place
+
+    def work(self, stage: str) -> Path:
+        """Return the folder in which a stage is being made or was left unfinished."""
+        return self._unfinished / stage
 
     def stage(self, name: str) -> Stage | None:
         """Return the record of a finished stage, or ``None`` if it is not finished."""
@@ -135,31 +154,41 @@ class RunFolder:
         record = self.stage(name)
         return record is not None and record.key == key
 
-    def begin(self, name: str, key: str, resumes: bool = True) -> Path:
-        """Prepare the folder of a stage and return it.
+    def begin(self, name: str, key: str, *, resumes: bool = True) -> Path:
+        """Return the folder to work in; the stage's finished result stays where it is.
 
-        Work under the same key stays, to be resumed; anything else in the folder is deleted. With
-        ``resumes`` off everything is deleted and the folder does not exist: for stages that write it as a
-        whole.
+        Unfinished work under the same key is there to be resumed; any other is deleted. With ``resumes`` off
+        everything is deleted and the folder does not exist: for stages that write it as a whole.
         """
-        folder = self.folder(name)
-        if folder.is_symlink():
-            raise UsageError(f"{folder}: is a link; smerf writes only into folders of its own")
-        started = self._started(name)
-        is_ours = resumes and started.is_file() and read_json(started).get("key") == key
-        if folder.exists() and not is_ours:
-            shutil.rmtree(folder)
+        work = self.work(name)
+        for folder in (self.path / name, work):
+            if folder.is_symlink():
+                raise UsageError(f"{folder}: is a link; smerf writes only into folders of its own")
+        if work.exists() and not (resumes and self.started(name).get("key") == key):
+            shutil.rmtree(work)
+        work.parent.mkdir(exist_ok=True)
         if resumes:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "done.json").unlink(missing_ok=True)
-            if not started.is_file():
-                write_json(started, {"key": key, "seconds": 0.0})
-        return folder
+            work.mkdir(exist_ok=True)
+            if not self.started(name):
+                self._write_started(name, key=key, seconds=0.0)
+        return work
+
+    def started(self, name: str) -> dict[str, Any]:
+        """Return the record of unfinished work: ``key``, ``seconds``, ``settings``; empty if there is none."""
+        path = self.work(name) / "started.json"
+        record = read_json(path) if path.is_file() else {}
+        if not isinstance(record, dict):
+            raise InvalidDataError(f"{path}: is not a record of work; delete {path.parent}")
+        return record
+
+    def note_settings(self, name: str, settings: dict[str, Any]) -> None:
+        """Record the settings that unfinished work runs with, for whoever resumes it."""
+        self._write_started(name, settings=settings)
 
     def pause(self, name: str, key: str, seconds: float) -> None:
-        """Add the time of an unfinished sitting to a stage that will be resumed."""
-        if self._started(name).is_file():
-            write_json(self._started(name), {"key": key, "seconds": self._seconds(name, key) + seconds})
+        """Add the time of an unfinished session to a stage that will be resumed."""
+        if self.started(name).get("key") == key:
+            self._write_started(name, seconds=self._seconds(name, key) + seconds)
 
     def finish(
         self,
@@ -168,8 +197,9 @@ class RunFolder:
         seconds: float,
         peak_memory_mb: float | None = None,
         peak_gpu_mb: float | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Stage:
-        """Mark a begun stage as finished; ``seconds`` is the time of this sitting."""
+        """Put the work of a begun stage in its place; ``seconds`` is the time of this session."""
         record = Stage(
             name=name,
             key=key,
@@ -178,34 +208,92 @@ class RunFolder:
             peak_memory_mb=peak_memory_mb,
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             peak_gpu_mb=peak_gpu_mb,
+            settings=settings,
         )
-        write_json(self.folder(name) / "done.json", asdict(record))
+        write_json(self.work(name) / "done.json", asdict(record))
+        self._install(name)
         return record
 
-    def _started(self, name: str) -> Path:
-        return self.folder(name) / "started.json"
+    def write_event(self, **fields: Any) -> None:
+        """Append one JSON line to ``progress.jsonl``; a disk that is full costs the line and no more."""
+        line = json.dumps({"time": round(time.time(), 3), **fields}, default=str) + "\n"
+        try:
+            descriptor = os.open(self.progress, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            _log.debug("%s: %s", self.progress, error.strerror)
+
+    def _write_started(self, name: str, **changes: Any) -> None:
+        write_json(self.work(name) / "started.json", self.started(name) | changes)
 
     def _seconds(self, name: str, key: str) -> float:
         """Return the time already spent on this work."""
-        if not self._started(name).is_file():
-            return 0.0
-        record = read_json(self._started(name))
+        record = self.started(name)
         return float(record.get("seconds", 0.0)) if record.get("key") == key else 0.0
 
-    def forget(self, name: str) -> None:
-        """Drop a stage and every stage after it, with their files."""
-        for stage in STAGES[STAGES.index(name) :]:
-            if self.folder(stage).is_dir() and not self.folder(stage).is_symlink():
-                shutil.rmtree(self.folder(stage))
+    def _replaced(self, name: str) -> Path:
+        return self._unfinished / f"{_REPLACED}{name}"
 
-    def write_event(self, **fields: Any) -> None:
-        """Append one JSON line to ``progress.jsonl``."""
-        line = json.dumps({"time": round(time.time(), 3), **fields}, default=str) + "\n"
-        descriptor = os.open(self.progress, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+    def _install(self, name: str) -> None:
+        """Let finished work take the place of the result of before, which goes last."""
+        place, old = self.path / name, self._replaced(name)
+        if place.exists():
+            place.rename(old)
+        self.work(name).rename(place)
+        sync_folder(self.path)
+        shutil.rmtree(old, ignore_errors=True)
+        self._drop_if_empty()
+
+    def _recover(self) -> None:
+        """End what a killed process began, bring back what it had moved away, and remove its leftovers."""
+        for name in STAGES:
+            self._adopt(name)
+        entries = list(self._unfinished.iterdir()) if self._unfinished.is_dir() else []
+        for old in (entry for entry in entries if entry.name.startswith(_REPLACED)):
+            name = old.name.removeprefix(_REPLACED)
+            if (self.path / name).exists() or (self.work(name) / "done.json").is_file():
+                shutil.rmtree(old)
+            else:
+                old.rename(self.path / name)
+        for entry in entries:
+            if (entry / "done.json").is_file():
+                self._install(entry.name)
+            elif entry.is_dir() and not (entry / "started.json").is_file():
+                shutil.rmtree(entry)
+        for leftover in self.path.rglob(f"{TEMPORARY_PREFIX}*"):
+            leftover.unlink(missing_ok=True)
+        self._drop_if_empty()
+
+    def _adopt(self, name: str) -> None:
+        """Take up the unfinished work of the first edition, which lay in the place of the result."""
+        place = self.path / name
+        if place.is_symlink() or (place / "done.json").is_file() or self.work(name).exists():
+            return
+        if (place / "started.json").is_file():
+            self._unfinished.mkdir(exist_ok=True)
+            place.rename(self.work(name))
+
+    def _drop_if_empty(self) -> None:
+        if self._unfinished.is_dir() and not any(self._unfinished.iterdir()):
+            self._unfinished.rmdir()
+
+
+class _LogFile(logging.FileHandler):
+    """Appends to ``log.txt``; a disk that is full costs the line and no more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Keep quiet."""
+
+
+def _is_own(path: Path) -> bool:
+    return path.name in _OWN or path.name.startswith(TEMPORARY_PREFIX)
 
 
 def stage_key(config: Any, upstream: str) -> str:

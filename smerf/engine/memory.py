@@ -29,15 +29,15 @@ def free_memory(device: str = "cpu") -> int | None:
     return min(found) if found else None
 
 
-def require_memory(needed: int, what: str, mend: str, device: str = "cpu") -> None:
+def require_memory(needed: int, what: str, fix: str, device: str = "cpu") -> None:
     """Refuse what does not fit.
 
     Raises:
-        UsageError: If ``needed`` bytes are more than is free; the message names ``what`` and the ``mend``.
+        UsageError: If ``needed`` bytes are more than is free; the message names ``what`` and the ``fix``.
     """
     free = free_memory(device)
     if free is not None and needed > free:
         raise UsageError(
             f"{what}: needs {needed / 1e9:.1f} GB of memory, and {max(free, 0) / 1e9:.1f} GB are free on {device}; "
-            f"{mend}"
+            f"{fix}"
         )

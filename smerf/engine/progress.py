@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,13 +15,43 @@ from smerf.engine.signals import raise_if_stopped
 if TYPE_CHECKING:
     from smerf.engine.folder import RunFolder
 
-__all__ = ["Progress", "format_seconds"]
+__all__ = ["Progress", "WholeRun", "format_seconds"]
 
 _LINE_SECONDS = 10.0
-_LINE_SHARE = 0.01
+_LINE_FRACTION = 0.01
+_MAX_LINE_SECONDS = 30.0
 _EVENT_SECONDS = 1.0
 _WINDOW_SECONDS = 60.0
 _SAMPLE_SECONDS = 0.25
+
+
+class WholeRun:
+    """The stages of a whole run, for the time that it has left.
+
+    Args:
+        weights: The time of each stage relative to the others, by name and in order: a first estimate, which the
+            stages that were measured in this run scale.
+    """
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        self._weights = weights
+        self._seconds: dict[str, float] = {}
+
+    def title(self, stage: str) -> str:
+        """Return a stage's name with its number, as shown."""
+        names = list(self._weights)
+        return f"[{names.index(stage) + 1}/{len(names)}] {stage}"
+
+    def finish(self, stage: str, seconds: float) -> None:
+        """Say how long a stage took."""
+        self._seconds[stage] = seconds
+
+    def left(self, stage: str, expected: float, eta: float) -> float:
+        """Return the seconds to go of all stages, while ``stage`` takes ``expected`` and has ``eta`` to go."""
+        measured = {**self._seconds, stage: expected}
+        scale = sum(measured.values()) / sum(self._weights[name] for name in measured)
+        names = list(self._weights)
+        return eta + scale * sum(self._weights[name] for name in names[names.index(stage) + 1 :])
 
 
 class Progress:
@@ -31,10 +62,11 @@ class Progress:
         total: Where ``done`` ends, or ``None`` while unknown; ``update`` may set it later.
         unit: What is counted, for example ``steps``. With ``s`` the total is a time budget in seconds.
         run: The run whose ``progress.jsonl`` is written, if any.
-        number: ``(i, n)``, shown as "stage i/n".
+        whole: The run that the stage is a part of: its number is shown, and the time that the run has left.
         stops: Whether ``update`` ends the stage when the user asks to stop. A stage that saves checkpoints
             polls ``stop_requested`` itself and leaves this off.
         quiet: Show nothing; the JSON lines are written all the same.
+        verbose: Show losses in plain lines too; a bar shows them where there is room.
 
     A progress is also callable with ``(done, total)``, for functions that know no more.
     """
@@ -46,9 +78,10 @@ class Progress:
         unit: str = "steps",
         run: RunFolder | None = None,
         *,
-        number: tuple[int, int] | None = None,
+        whole: WholeRun | None = None,
         stops: bool = False,
         quiet: bool = False,
+        verbose: bool = False,
         stream: TextIO | None = None,
     ) -> None:
         self.stage = stage
@@ -57,7 +90,8 @@ class Progress:
         self.done: float = 0
         self.metrics: dict[str, float] = {}
         self._run = run
-        self._number = number
+        self._whole = whole
+        self.verbose = verbose
         self._stops = stops
         self._show = _Silent() if quiet else _display(stream or sys.stderr)
         self._samples: deque[tuple[float, float]] = deque()
@@ -72,6 +106,8 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None and self._whole is not None:
+            self._whole.finish(self.stage, self.elapsed)
         self._show.end(self, completed=kind is None)
         self._event("end" if kind is None else "stopped")
 
@@ -87,7 +123,7 @@ class Progress:
         self.total = self.total if total is None else total
         self.unit = self.unit if unit is None else unit
         self.metrics |= {name: float(value) for name, value in metrics.items()}
-        # The first sample is where the clock starts: set-up, warm-up and the steps of an earlier sitting
+        # The first sample is where the clock starts: set-up, warm-up and the steps of an earlier session
         # before it must not count into the rate.
         self._latest = (now, done)
         if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
@@ -128,34 +164,58 @@ class Progress:
         return left / self.rate if self.rate else None
 
     @property
+    def left(self) -> float | None:
+        """Seconds to go of the whole run, or of the stage if it stands alone; ``None`` while unknown."""
+        eta = self.eta
+        if eta is None or self._whole is None or self.total is None:
+            return eta
+        expected = (
+            self.total if self.unit == "s" else self.total / self.rate if self.rate else self.elapsed + eta
+        )
+        return self._whole.left(self.stage, expected, eta)
+
+    @property
     def title(self) -> str:
         """The stage with its number, as shown."""
-        return f"[{self._number[0]}/{self._number[1]}] {self.stage}" if self._number else self.stage
+        return self._whole.title(self.stage) if self._whole is not None else self.stage
 
     def describe(self) -> str:
         """Describe the state in one plain line."""
-        parts = [self.amount()]
+        shown = self.parts() if self.verbose else self.parts()[: -len(self._losses()) or None]
+        return f"{self.title}: {', '.join(shown)}"
+
+    def parts(self) -> list[str]:
+        """Return what there is to say, the most important first."""
+        parts = []
+        if self.total:
+            parts.append(f"{100.0 * min(self.done / self.total, 1.0):.0f} %")
+        if self.left is not None:
+            run = "run: " if self._whole is not None else ""
+            parts.append(f"{run}{format_seconds(self.left)} left")
+        if "psnr" in self.metrics:
+            parts.append(f"PSNR {_short(self.metrics['psnr'])}")
+        parts.append(self.amount())
         if self.rate and self.unit != "s":
             parts.append(f"{_short(self.rate)} {self.unit}/s")
-        parts += [f"{name} {_short(value)}" for name, value in self.metrics.items()]
         parts.append(f"elapsed {format_seconds(self.elapsed)}")
-        if self.eta is not None:
-            parts.append(f"left {format_seconds(self.eta)}")
-        return f"{self.title}: {', '.join(parts)}"
+        return parts + self._losses()
+
+    def _losses(self) -> list[str]:
+        return [f"{name} {_short(value)}" for name, value in self.metrics.items() if name != "psnr"]
 
     def amount(self) -> str:
         """Say how much is done, for example ``120/400 steps``."""
         if self.unit == "s":
             done, total = format_seconds(self.done), format_seconds(self.total or 0)
             return done if self.total is None else f"{done} of {total}"
-        done = f"{self.done:g}" if self.done < 1e6 else f"{self.done:.0f}"
+        done = f"{self.done:.0f}"
         return f"{done} {self.unit}" if self.total is None else f"{done}/{self.total:.0f} {self.unit}"
 
     def _event(self, event: str) -> None:
         self._last_event = time.monotonic()
         if self._run is None:
             return
-        values = {"rate": self.rate, "eta": self.eta, **self.metrics}
+        values = {"rate": self.rate, "eta": self.eta, "left": self.left, **self.metrics}
         finite = {name: _round(value) if _is_finite(value) else None for name, value in values.items()}
         fields = {"stage": self.stage, "event": event, "done": self.done, "total": self.total}
         self._run.write_event(**fields, unit=self.unit, elapsed=_round(self.elapsed), **finite)
@@ -172,36 +232,49 @@ class _Silent:
 
 
 class _Lines:
-    """A plain line every ten seconds or one per cent, whichever is later."""
+    """A plain line every ten seconds or one per cent, whichever is later, and at least every thirty seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._last_time = 0.0
         self._last_done: float = 0.0
+        self._lines = 0
+        self._ended = threading.Event()
 
     def begin(self, progress: Progress) -> None:
         self._last_time = time.monotonic()
         self._print(f"{progress.title}: begins")
+        threading.Thread(target=self._keep_talking, args=(progress,), daemon=True).start()
 
     def update(self, progress: Progress) -> None:
-        now = time.monotonic()
-        share = (progress.done - self._last_done) / progress.total if progress.total else 1.0
-        if now - self._last_time >= _LINE_SECONDS and share >= _LINE_SHARE:
-            self._last_time, self._last_done = now, progress.done
+        waited = time.monotonic() - self._last_time
+        fraction = (progress.done - self._last_done) / progress.total if progress.total else 1.0
+        if waited >= _MAX_LINE_SECONDS or (waited >= _LINE_SECONDS and fraction >= _LINE_FRACTION):
+            self._last_time, self._last_done = time.monotonic(), progress.done
             self._print(progress.describe())
 
     def end(self, progress: Progress, completed: bool) -> None:
+        self._ended.set()
         if completed:
             self._print(f"{progress.title}: done in {format_seconds(progress.elapsed)}")
         else:
             self._print(f"{progress.title}: stopped at {progress.amount()}")
 
+    def _keep_talking(self, progress: Progress) -> None:
+        # A single step can take longer than anyone waits for a word.
+        lines = self._lines
+        while not self._ended.wait(_MAX_LINE_SECONDS / 2):
+            if self._lines == lines:
+                self._print(progress.describe())
+            lines = self._lines
+
     def _print(self, line: str) -> None:
+        self._lines += 1
         print(line, file=self._stream, flush=True)
 
 
 class _Bar:
-    """A rich bar: title, bar, amount, rate, figures, elapsed, time left."""
+    """A rich bar: title, bar, and as much of what there is to say as the terminal is wide."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -209,12 +282,14 @@ class _Bar:
         from rich.progress import Progress as RichProgress
 
         plain = {"markup": False}
+        console = Console(file=stream)
+        self._bar_width = 12 if console.width < 100 else 24
         self._rich = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}", **plain),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=self._bar_width),
             TextColumn("{task.fields[text]}", **plain),
-            console=Console(file=stream),
+            console=console,
             refresh_per_second=4,
         )
         self._task: Any = None
@@ -224,12 +299,10 @@ class _Bar:
         self._rich.start()
 
     def update(self, progress: Progress) -> None:
-        self._rich.update(
-            self._task,
-            completed=progress.done,
-            total=progress.total,
-            text=progress.describe().removeprefix(f"{progress.title}: "),
-        )
+        # The spinner and a space between all columns.
+        room = self._rich.console.width - len(progress.title) - self._bar_width - 5
+        text = _fit(progress.parts(), room)
+        self._rich.update(self._task, completed=progress.done, total=progress.total, text=text)
 
     def end(self, progress: Progress, completed: bool) -> None:
         word = "done in" if completed else f"stopped at {progress.amount()} after"
@@ -237,6 +310,13 @@ class _Bar:
         whole = progress.total or max(progress.done, 1)
         self._rich.update(self._task, total=whole, completed=whole if completed else progress.done, text=text)
         self._rich.stop()
+
+
+def _fit(parts: list[str], room: int) -> str:
+    """Join as many of the first parts as there is room for."""
+    while len(parts) > 1 and len(", ".join(parts)) > room:
+        parts = parts[:-1]
+    return ", ".join(parts)
 
 
 def _display(stream: TextIO) -> _Bar | _Lines:

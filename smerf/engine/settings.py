@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -17,9 +18,21 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from smerf.engine.files import write_text
 from smerf.errors import InvalidDataError, UsageError
 
-__all__ = ["apply_overrides", "from_dict", "load_yaml", "nearest", "require", "save_yaml", "to_dict"]
+__all__ = [
+    "apply_overrides",
+    "from_dict",
+    "load_yaml",
+    "nearest",
+    "parse_yaml",
+    "read_yaml",
+    "require",
+    "save_yaml",
+    "to_dict",
+]
 
 T = TypeVar("T")
+_MAX_WHOLE = 2**63
+"""What native code and files can hold."""
 
 
 def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
@@ -28,8 +41,6 @@ def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
     Raises:
         UsageError: If an override has no ``=``, an unknown key or a value that is not allowed.
     """
-    import yaml
-
     values = to_dict(config)
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -46,13 +57,41 @@ def apply_overrides(config: T, overrides: tuple[str, ...]) -> T:
             if index < len(parents):
                 kind, place = _type_of(kind, parent), place[parent]
         try:
-            place[last] = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
+            place[last] = parse_yaml(text)
+        except InvalidDataError as error:
             raise UsageError(f"--set {override}: the value is not valid YAML") from error
     try:
         return from_dict(type(config), values)
     except InvalidDataError as error:
         raise UsageError(f"--set: {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the plain values of a YAML file.
+
+    Raises:
+        InvalidDataError: If it cannot be read or is not YAML; the message names the file.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (InvalidDataError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{path}: is not valid YAML ({error})") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text.
+
+    Raises:
+        InvalidDataError: If it is not YAML, or nested without end.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise InvalidDataError(" ".join(str(error).split())) from error
 
 
 def _type_of(kind: Any, name: str) -> Any:
@@ -66,8 +105,8 @@ def _type_of(kind: Any, name: str) -> Any:
 def _unknown(kind: Any, key: str, valid: Any, prefix: str) -> str:
     renamed = getattr(kind, "RENAMED", {})
     if key in renamed:
-        return f"{prefix}{key} is now called {renamed[key]}"
-    return f"there is no key {prefix}{key}{nearest(key, valid)}"
+        return f"{prefix}{key} is now called {prefix}{renamed[key]}"
+    return f"there is no key {prefix}{key[:60]}{nearest(key, valid)}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -87,7 +126,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         InvalidDataError: If a key is unknown or missing, or a value has the wrong type; the message names it.
     """
     if not isinstance(values, dict):
-        raise InvalidDataError(f"{where or 'config'}: expected keys with values, got {values!r}")
+        raise InvalidDataError(f"{where or 'config'}: expected keys with values, got {reprlib.repr(values)}")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     prefix = f"{where}." if where else ""
@@ -97,7 +136,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     arguments = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
     try:
         return cls(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidDataError(f"{where or 'config'}: {error}") from error
 
 
@@ -108,7 +147,7 @@ def require(holds: bool, key: str, expected: str, got: Any) -> None:
         ValueError: If it does not hold; the message names the key, what is expected and what is given.
     """
     if not holds:
-        raise ValueError(f"{key}: expected {expected}, got {got!r}")
+        raise ValueError(f"{key}: expected {expected}, got {reprlib.repr(got)}")
 
 
 def save_yaml(path: Path, config: Any, kind: str | None = None) -> None:
@@ -126,14 +165,7 @@ def load_yaml(cls: type[T], path: Path, kind: str | None = None) -> T:
         UsageError: If it is a config of another kind.
         InvalidDataError: If the file is not such a config; the message names the file and the key.
     """
-    import yaml
-
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidDataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise InvalidDataError(f"{path}: is not valid YAML ({error})") from error
+    values = read_yaml(path)
     found = values.pop("kind", None) if isinstance(values, dict) else None
     if isinstance(values, dict) and found != kind:
         raise UsageError(f"{path}: belongs to a run of kind {found or 'photos'}, not {kind or 'photos'}")
@@ -155,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     """Check ``value`` against a type annotation; lists become tuples and integers floats on the way."""
-    if kind is Any or (isinstance(kind, type) and isinstance(value, kind) and type(value) is not bool):
+    if kind is Any or (kind not in (int, float, bool) and isinstance(kind, type) and isinstance(value, kind)):
         return value
     if dataclasses.is_dataclass(kind):
         return from_dict(kind, value, where)  # type: ignore[arg-type]
@@ -168,13 +200,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return value
     if kind is float and (number := _number(value)) is not None:
         return number
-    if (
-        kind is int
-        and not isinstance(value, bool)
-        and (number := _number(value)) is not None
-        and number.is_integer()
-    ):
-        return int(number)
+    if kind is int and (whole := _whole(value)) is not None:
+        return whole
     if kind is Path and isinstance(value, str):
         return Path(value)
     if origin is tuple and isinstance(value, (list, tuple)):
@@ -184,7 +211,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     expected = " | ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise InvalidDataError(f"{where}: expected {expected}, got {value!r}")
+    raise InvalidDataError(f"{where}: expected {expected}, got {reprlib.repr(value)}")
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -211,9 +238,16 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    if number is None or not number.is_integer() or abs(number) >= _MAX_WHOLE:
+        return None
+    return value if isinstance(value, int) else int(number)
+
+
 def nearest(word: str, valid: Any) -> str:
     """Return the end of a message about a word that is not valid: the nearest valid one, or all."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(word[:60], list(valid), n=1, cutoff=0.4)
     return (
         f"; did you mean {close[0]!r}?"
         if close

@@ -1,8 +1,7 @@
 """Turn Ctrl-C and SIGTERM into a flag, so that a training loop can save before it ends.
 
 A loop polls ``stop_requested()``, saves its checkpoint and calls ``raise_if_stopped()``. A second signal does
-not
-wait: it raises at once, wherever the program is.
+not wait: it raises at once, wherever the program is.
 """
 
 from __future__ import annotations
@@ -40,11 +39,9 @@ def raise_if_stopped() -> None:
 
 @contextmanager
 def catch_signals() -> Iterator[None]:
-    """Handle SIGINT and SIGTERM as requests to stop while the block runs; the old handlers come back after
-    it.
+    """Handle SIGINT and SIGTERM as requests to stop while the block runs; the old handlers come back after it.
 
-    Outside the main thread Python cannot install handlers: there the block runs with the handlers as they
-        are.
+    Outside the main thread Python cannot install handlers: there the block runs with the handlers as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,4 +62,4 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if len(_received) > 1:
         raise Interrupted(_received[0])
     # Not print: the handler may run while the interrupted code holds the lock of sys.stderr.
-    os.write(2, b"\nsmerf: stopping after this step; once more to stop at once\n")
+    os.write(2, b"\nsmerf: stopping after this step; press Ctrl-C again to quit now\n")

@@ -1,26 +1,30 @@
-"""The config of a whole run: one frozen dataclass a stage, presets, and YAML that reads back."""
+"""The config of a whole run: one frozen dataclass a stage, presets, and ``config.yaml``, which says what ran."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from smerf.baking.config import PRESETS as BAKE_PRESETS
 from smerf.baking.config import BakeConfig
-from smerf.engine.settings import apply_overrides, from_dict, nearest, to_dict
+from smerf.engine.files import write_text
+from smerf.engine.folder import RunFolder, flatten
+from smerf.engine.settings import apply_overrides, from_dict, nearest, read_yaml, to_dict
 from smerf.errors import InvalidDataError, UsageError
 from smerf.student.config import PRESETS as STUDENT_PRESETS
 from smerf.student.config import StudentConfig
 from smerf.teacher.config import PRESETS as TEACHER_PRESETS
 from smerf.teacher.config import TeacherConfig
 
-__all__ = ["PRESET_NAMES", "RunConfig", "load_config", "make_config", "save_config"]
+__all__ = ["PRESET_NAMES", "SECTIONS", "RunConfig", "load_config", "make_config", "part", "write_config"]
 
 _MAX_SIDE = {"tiny": 160, "preview": 640, "standard": 1600, "paper": 1600}
 PRESET_NAMES = tuple(_MAX_SIDE)
 """``tiny`` is for tests."""
+SECTIONS = {"teacher": ("preset", "max_side", "teacher"), "student": ("student",), "baked": ("bake",)}
+"""The settings that decide each stage's result."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ class RunConfig:
     """The student and its distillation."""
     bake: BakeConfig
     """Baking."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESET_NAMES:
+            raise ValueError(f"preset: expected one of {', '.join(PRESET_NAMES)}, got {self.preset}")
+        if not 16 <= self.max_side <= 65536:
+            raise ValueError(f"max_side: expected 16 to 65536 pixels, got {self.max_side}")
 
 
 def make_config(
@@ -71,30 +81,77 @@ def make_config(
     return apply_overrides(config, overrides)
 
 
-def save_config(path: Path, config: RunConfig) -> None:
-    """Write a config as YAML, atomically."""
-    import yaml
+def write_config(run: RunFolder, asked: RunConfig) -> None:
+    """Write ``config.yaml``: for every finished stage the settings that it ran with, for the others those asked for.
 
-    from smerf.engine.files import write_text
-
-    write_text(path, yaml.safe_dump(to_dict(config), sort_keys=False))
-
-
-def load_config(path: Path) -> RunConfig:
-    """Read a config that ``save_config`` wrote.
-
-    Raises:
-        InvalidDataError: If the file is not such a config; the message names the file and the key.
+    What a stage chose for itself stands at the end, under ``automatic``, with the value that was asked for.
     """
     import yaml
 
+    ran, wished = _stored(run) if run.exists() else ({}, {})
+    for stage in SECTIONS:
+        if run.stage(stage) is None:
+            plain = part(asked, stage)
+            begun = run.started(stage).get("settings") or {}
+            wished |= plain
+            ran |= begun["ran"] if begun.get("asked") == plain else plain
+    order = [field.name for field in dataclasses.fields(RunConfig)]
+    document: dict[str, Any] = {key: ran[key] for key in order if key in ran}
+    before, after = flatten(document), flatten(wished)
+    automatic = {key: after[key] for key in before if key in after and after[key] != before[key]}
+    if automatic:
+        document["automatic"] = automatic
+    text = yaml.safe_dump(document, sort_keys=False)
+    if not run.exists() or run.config.read_text(encoding="utf-8") != text:
+        write_text(run.config, text)
+
+
+def part(config: RunConfig, stage: str) -> dict[str, Any]:
+    """Return the settings that decide a stage's result, as JSON values."""
+    return {key: value for key, value in to_dict(config).items() if key in SECTIONS[stage]}
+
+
+def load_config(run: RunFolder, *, asked: bool = False) -> RunConfig:
+    """Return the config that a run's results were made with.
+
+    Args:
+        run: An existing run.
+        asked: Return what the user asked for, where a stage chose another value.
+
+    Raises:
+        InvalidDataError: If ``config.yaml`` is not such a config; the message names the file and the key.
+    """
+    ran, wished = _stored(run)
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidDataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise InvalidDataError(f"{path}: is not valid YAML ({error})") from error
-    try:
-        return from_dict(RunConfig, values)
+        return from_dict(RunConfig, wished if asked else ran)
     except InvalidDataError as error:
-        raise InvalidDataError(f"{path}: {error}") from error
+        raise InvalidDataError(
+            f"{run.config}: {error}; a run of another version of smerf is begun again in another folder (-o)"
+        ) from error
+
+
+def _stored(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what ran and what was asked for, as plain values.
+
+    The records of finished stages come before the file, which a process that was killed may not have reached.
+    """
+    ran = read_yaml(run.config)
+    if isinstance(ran, dict) and "kind" in ran:
+        raise UsageError(f"{run.path}: holds a run of {ran['kind']}; give the folder of a run of photos")
+    if not isinstance(ran, dict) or not isinstance(automatic := ran.pop("automatic", {}), dict):
+        raise InvalidDataError(f"{run.config}: expected keys with values")
+    wished = copy.deepcopy(ran)
+    for key, value in automatic.items():
+        *parents, last = str(key).split(".")
+        place: Any = wished
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise InvalidDataError(f"{run.config}: automatic names {key}, which is no key")
+        place[last] = value
+    for name in SECTIONS:
+        done = run.stage(name)
+        if done is not None and done.settings is not None:
+            ran |= done.settings["ran"]
+            wished |= done.settings["asked"]
+    return ran, wished

@@ -1,73 +1,103 @@
-"""Measure the stages of a run on its held-out photos, and write metrics.json and report.html."""
+"""Measure the stages of a run on its held-out photos."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smerf.engine.files import read_json, write_json
-from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
-from smerf.engine.settings import to_dict
 from smerf.errors import SmerfError, UsageError
+from smerf.pipeline.metrics import current_metrics, publish, stage_digests
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from smerf.capture.types import Camera, Capture, Frame
-    from smerf.pipeline.stages import Job
+    from smerf.capture.types import Capture, Frame
+    from smerf.pipeline.job import Job
+    from smerf.pipeline.renderers import Render
 
-__all__ = ["EVALUATED", "evaluate", "is_current", "truth_of"]
-
-EVALUATED = ("teacher", "student", "baked")
-"""The stages that can be compared with photos."""
+__all__ = ["evaluate", "truth_of", "view_file"]
 
 
-def is_current(run: RunFolder) -> bool:
-    """Return whether metrics.json and report.html speak of the results that the run now holds."""
-    if not (run.metrics.is_file() and run.report.is_file()):
-        return False
-    return read_json(run.metrics).get("digests") == _digests(run)
-
-
-def evaluate(
-    job: Job, stages: tuple[str, ...] = (), number: tuple[int, int] | None = None
-) -> dict[str, dict[str, Any]]:
-    """Measure ``stages`` (all finished ones by default) and return the summary of every stage measured so
-    far.
+def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """Measure ``stages`` (all finished ones by default), write metrics.json and report.html, and return the summary
+    of every stage measured so far.
 
     Figures of other stages that are still those of the run's results are kept.
 
     Raises:
         UsageError: If a stage is not done or the capture holds no test photos.
-        SmerfError: If a picture holds values that are not numbers.
+        SmerfError: If an image holds values that are not numbers.
     """
-    from smerf.evaluation.summary import hash_images, summarise
+    from smerf.pipeline.renderers import stage_renderer
 
-    run, frames = job.run, job.capture.split("test")
+    frames = job.capture.split("test")
     if not frames:
         raise UsageError(f"{job.capture.root}: has no test photos to compare with; see its split")
-    digests = _digests(run)
-    stages = stages or tuple(digests)
+    done = tuple(stage_digests(job.run))
     for stage in stages:
-        if stage not in digests:
-            raise UsageError(f"{run.path}: the stage {stage} is not done, so it cannot be measured")
-    record = _kept_record(run, digests, stages)
+        if stage not in done:
+            raise UsageError(f"{job.run.path}: the stage {stage} is not done, so it cannot be measured")
+    stages = stages or done
+    measured = current_metrics(job.run)
     total = len(stages) * len(frames)
-    truth_mark = hash_images(truth_of(frame, job.capture) for frame in frames)
-    with Progress("eval", total, "views", run, number=number, stops=True, quiet=job.quiet) as progress:
-        for position, stage in enumerate(stages):
-            views: dict[str, dict[str, float]] = {}
-            done = position * len(frames)
-            # Hashed as they come, so that one picture is in memory at a time.
-            mark = hash_images(_measured(job, stage, frames, views, progress, done))
-            record["stages"][stage] = summarise(
-                views, _protocol(job.capture), predictions_sha=mark, ground_truth_sha=truth_mark
+    with Progress(
+        "eval", total, "views", job.run, whole=job.whole, stops=True, quiet=job.quiet, verbose=job.verbose
+    ) as progress:
+        for stage in stages:
+            render = stage_renderer(job.run, stage, job.device)
+            measured[stage] = _Measurement(job, stage, frames, render, progress).summary()
+    return publish(job, measured, {view_file(frame.name): frame.name for frame in frames})
+
+
+@dataclass
+class _Measurement:
+    """One stage against the held-out photos, one image in memory at a time."""
+
+    job: Job
+    stage: str
+    frames: tuple[Frame, ...]
+    render: Render
+    progress: Progress
+    views: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        from smerf.evaluation.summary import hash_images, summarise
+
+        capture = self.job.capture
+        # Both go through all views; the first also measures them.
+        predictions = hash_images(self._predictions())
+        truth = hash_images(truth_of(frame, capture) for frame in self.frames)
+        return summarise(self.views, _protocol(capture), predictions_sha=predictions, ground_truth_sha=truth)
+
+    def _predictions(self) -> Iterator[np.ndarray]:
+        for frame in self.frames:
+            yield self._measure(frame)
+            self.progress.update(self.progress.done + 1, psnr=self.views[frame.name]["psnr"])
+
+    def _measure(self, frame: Frame) -> np.ndarray:
+        """Render one view, compare it with its photo, and keep small images for the report."""
+        import numpy as np
+
+        from smerf.capture import load_mask
+        from smerf.evaluation.metrics import image_metrics
+        from smerf.evaluation.pictures import save_pictures
+
+        run, capture = self.job.run, self.job.capture
+        prediction = np.asarray(self.render(frame.camera), dtype=np.float32)
+        if not np.isfinite(prediction).all():
+            raise SmerfError(
+                f"{self.stage}: the image of {frame.name} holds values that are not numbers; the training diverged. "
+                f"Delete {run.folder(self.stage)} and train again with a lower learning rate (--set)"
             )
-    record["digests"] = {stage: digests[stage] for stage in record["stages"]}
-    return _publish(job, record)
+        truth = truth_of(frame, capture)
+        save_pictures(run.path / "report", self.stage, view_file(frame.name), prediction, truth)
+        varies = len({other.exposure for other in capture.frames}) > 1
+        self.views[frame.name] = image_metrics(prediction, truth, load_mask(frame), colour_corrected=varies)
+        return prediction
 
 
 def truth_of(frame: Frame, capture: Capture) -> np.ndarray:
@@ -83,75 +113,9 @@ def truth_of(frame: Frame, capture: Capture) -> np.ndarray:
     return photo
 
 
-def _measured(
-    job: Job,
-    stage: str,
-    frames: tuple[Frame, ...],
-    views: dict[str, dict[str, float]],
-    progress: Progress,
-    done: int,
-) -> Iterator[np.ndarray]:
-    """Yield the stage's picture of each frame, once its figures are in ``views``."""
-    render = _renderer(job.run, stage, job.device)
-    for index, frame in enumerate(frames):
-        prediction, views[frame.name] = _measure(job.run, stage, frame, render, job.capture)
-        progress.update(done + index + 1, psnr=views[frame.name]["psnr"])
-        yield prediction
-
-
-def _measure(
-    run: RunFolder, stage: str, frame: Frame, render: Callable[[Camera], np.ndarray], capture: Capture
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Render one view, compare it with its photo, and keep small pictures for the report."""
-    import numpy as np
-
-    from smerf.capture import load_mask
-    from smerf.evaluation.metrics import image_metrics
-    from smerf.evaluation.pictures import save_pictures
-
-    prediction = np.asarray(render(frame.camera), dtype=np.float32)
-    if not np.isfinite(prediction).all():
-        raise SmerfError(
-            f"{stage}: the picture of {frame.name} holds values that are not numbers; the training diverged. "
-            f"Delete {run.folder(stage)} and train again with a lower learning rate (--set)"
-        )
-    truth, mask = truth_of(frame, capture), load_mask(frame)
-    save_pictures(run.path / "report", stage, view_file(frame.name), prediction, truth)
-    varies = len({other.exposure for other in capture.frames}) > 1
-    return prediction, image_metrics(prediction, truth, mask, colour_corrected=varies)
-
-
 def view_file(name: str) -> str:
     """Return a file name for a view, without folders and suffix."""
     return re.sub(r"[^\w.-]+", "_", str(Path(name).with_suffix("")))
-
-
-def _renderer(run: RunFolder, stage: str, device: str) -> Callable[[Camera], np.ndarray]:
-    folder = run.folder(stage)
-    if stage == "teacher":
-        from smerf.teacher import load_teacher
-
-        return _on(load_teacher(folder), device).render_image
-    if stage == "student":
-        from smerf.student import load_student
-        from smerf.teacher import load_teacher
-
-        student = load_student(folder)
-        student.teacher = load_teacher(run.folder("teacher"))
-        return _on(student, device).render_image
-    from smerf.scene import load_scene
-
-    scene = load_scene(folder)
-    scene.cache_size = 1
-    if device == "cpu":
-        return scene.render
-    from smerf.render.device import renderer
-
-    return renderer(scene, device)
-
-
-def _on(model: Any, device: str) -> Any:
-    return model if device == "cpu" else model.to(device)
 
 
 def _protocol(capture: Capture) -> dict[str, Any]:
@@ -165,62 +129,3 @@ def _protocol(capture: Capture) -> dict[str, Any]:
         "split": f"{len(capture.split('test'))} of {len(capture.frames)} photos held out",
         "background": capture.background or "none",
     }
-
-
-def _digests(run: RunFolder) -> dict[str, str]:
-    records = {name: run.stage(name) for name in EVALUATED}
-    return {name: record.digest for name, record in records.items() if record is not None}
-
-
-def _kept_record(run: RunFolder, digests: dict[str, str], redone: tuple[str, ...]) -> dict[str, Any]:
-    """Return the stages of metrics.json whose results are still there and are not about to be measured."""
-    if not run.metrics.is_file():
-        return {"stages": {}}
-    old = read_json(run.metrics)
-    marks = old.get("digests", {})
-    return {
-        "stages": {
-            name: summary
-            for name, summary in old.get("stages", {}).items()
-            if name not in redone and marks.get(name) == digests.get(name)
-        }
-    }
-
-
-def _publish(job: Job, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    from smerf.evaluation.report import ReportContext, write_report
-
-    run = job.run
-    order = [stage for stage in EVALUATED if stage in record["stages"]]
-    stages = {stage: record["stages"][stage] for stage in order}
-    last = stages[order[-1]]
-    timings = {
-        name: {
-            "seconds": stage.seconds,
-            "peak_memory_mb": stage.peak_memory_mb,
-            "peak_gpu_mb": stage.peak_gpu_mb,
-        }
-        for name in ("teacher", "student", "baked", "site")
-        if (stage := run.stage(name)) is not None
-    }
-    document = {
-        "experiment_name": run.path.resolve().name,
-        "method_name": "smerf",
-        "checkpoint": order[-1],
-        **last,
-        "stages": stages,
-        "timings": timings,
-        "digests": record["digests"],
-    }
-    write_json(run.metrics, document)
-    context = ReportContext(
-        title=run.path.resolve().name,
-        config=to_dict(job.config),
-        environment=read_json(run.environment) if run.environment.is_file() else {},
-        timings=timings,
-        site="site/index.html" if (run.folder("site") / "index.html").is_file() else None,
-        capture=read_json(run.capture),
-    )
-    views = {view_file(frame.name): frame.name for frame in job.capture.split("test")}
-    write_report(run.path, stages, views, context)
-    return stages

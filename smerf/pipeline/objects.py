@@ -111,8 +111,9 @@ def train(
             return run.folder(_STAGE) / MODEL_FILE
         command = ["smerf", *sys.argv[1:]]
         if process.is_first:
+            if run.stage(_STAGE) is None:
+                save_yaml(run.config, config, _KIND)
             run.begin(_STAGE, key)
-            save_yaml(run.config, config, _KIND)
             write_json(run.environment, describe_environment(command, device))
         # The first process may have had to clear the folder that all read checkpoints from.
         distributed.barrier()
@@ -121,7 +122,7 @@ def train(
             train_objects(
                 scenes,
                 config,
-                folder=run.folder(_STAGE),
+                folder=run.work(_STAGE),
                 device=device,
                 progress=progress,
                 command=command,
@@ -129,6 +130,9 @@ def train(
             )
             # A training that was asked to stop returns early, with its checkpoint saved.
             raise_if_stopped()
+        if process.is_first:
+            # With the result, not before it: a failed training leaves the config of the model that is there.
+            save_yaml(run.config, config, _KIND)
     return run.folder(_STAGE) / MODEL_FILE
 
 

@@ -1,4 +1,4 @@
-"""The stages of a run, one function each: prepare the folder, call the stage, mark it done.
+"""The stages of a run, one function each: work beside the finished result, call the stage, put the result in place.
 
 A stage reads what the stage before it left on disk. It is skipped when its folder holds a finished result of
 the same config and the same input.
@@ -6,38 +6,33 @@ the same config and the same input.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from smerf.engine import distributed
 from smerf.engine.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
 from smerf.engine.files import read_json, write_json
-from smerf.engine.folder import RunFolder, Stage, describe_differences, stage_key
+from smerf.engine.folder import RunFolder, Stage, flatten, stage_key
 from smerf.engine.progress import Progress, format_seconds
-from smerf.engine.settings import apply_overrides, to_dict
+from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.signals import raise_if_stopped
-from smerf.errors import InvalidDataError, SmerfError, UsageError
-from smerf.pipeline.config import RunConfig, load_config, make_config, save_config
-
-if TYPE_CHECKING:
-    from smerf.capture.types import Capture
+from smerf.errors import UsageError
+from smerf.pipeline.config import RunConfig, load_config, part, write_config
+from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
 
 __all__ = [
     "COMMAND_OF",
-    "Job",
     "bake",
-    "choose_config",
     "distill",
     "export",
-    "load_run_capture",
-    "resume_run",
-    "run_photos",
-    "start_run",
+    "find_teacher",
+    "follow_distillation",
+    "follow_training",
     "train",
 ]
 
@@ -45,273 +40,193 @@ COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site":
 """The command that makes each stage, which is also its name in progress lines."""
 _log = logging.getLogger(__name__)
 
-
-@dataclass
-class Job:
-    """A run at work: its folder (locked), config, capture, and how to go about it."""
-
-    run: RunFolder
-    config: RunConfig
-    capture: Capture
-    fingerprint: str
-    device: str
-    quiet: bool = False
+Work = Callable[[Path, RunConfig, Progress], None]
+"""Makes a stage's result in a folder, with settings."""
+Resolve = Callable[[RunConfig], RunConfig]
+"""Decides the settings that the user has left open."""
 
 
-def choose_config(
-    run: RunFolder,
-    preset: str | None,
-    settings: tuple[str, ...],
-    seed: int | None = None,
-    *,
-    overwrite: bool = False,
-) -> RunConfig:
-    """Return the config of the command line; what it leaves open stays as an existing run has it.
-
-    Raises:
-        UsageError: If an existing run has another config and ``overwrite`` is off; the message names the
-        keys.
-    """
-    if not run.exists():
-        return make_config(preset or "preview", settings, seed)
-    saved = load_config(run.config)
-    if preset is None and seed is None:
-        config = apply_overrides(saved, settings)
-    else:
-        config = make_config(preset or saved.preset, settings, seed)
-    differences = describe_differences(to_dict(saved), to_dict(config))
-    if differences and not overwrite:
-        shown = ", ".join(differences[:6]) + (f" and {len(differences) - 6} more" if differences[6:] else "")
-        raise UsageError(
-            f"{run.path}: holds a run of another config: {shown}; give another folder with -o, "
-            "or --overwrite to redo what the change touches"
-        )
-    return config
-
-
-def start_run(
-    run: RunFolder,
-    data: Path,
-    config: RunConfig,
-    device: str,
-    *,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> Job:
-    """Begin or resume the run in a locked folder.
-
-    Raises:
-        UsageError: If the folder holds a run of another capture and ``overwrite`` is off.
-    """
-    from smerf.capture import fingerprint, load_capture
-
-    capture = load_capture(data, max_side=config.max_side)
-    mark = fingerprint(capture)
-    if run.capture.is_file() and not overwrite and read_json(run.capture).get("fingerprint") != mark:
-        raise UsageError(
-            f"{run.path}: holds a run of other photos ({read_json(run.capture).get('path')}, "
-            "or they have changed); give another folder with -o, or --overwrite to redo what changes"
-        )
-    write_json(run.capture, _describe_capture(run, data, capture, mark))
-    write_json(run.environment, describe_environment(["smerf", *sys.argv[1:]], device))
-    save_config(run.config, config)
-    _log.info("begin: %s", " ".join(sys.argv[1:]))
-    return Job(run, config, capture, mark, device, quiet)
-
-
-def resume_run(
-    run: RunFolder, config: RunConfig, device: str, *, data: Path | None = None, quiet: bool = False
-) -> Job:
-    """Take up an existing run, in a locked folder, with its own capture."""
-    capture, mark = load_run_capture(run, config, data)
-    save_config(run.config, config)
-    _log.info("resume: %s", " ".join(sys.argv[1:]))
-    return Job(run, config, capture, mark, device, quiet)
-
-
-def load_run_capture(run: RunFolder, config: RunConfig, data: Path | None = None) -> tuple[Capture, str]:
-    """Load the capture of an existing run, from where it was or from ``data``; return it with its
-    fingerprint.
-
-    Raises:
-        UsageError: If the photos are gone.
-        InvalidDataError: If they are not those the run was made from.
-    """
-    from smerf.capture import fingerprint, load_capture
-
-    record = read_json(run.capture)
-    places = [data] if data else [Path(record["path"]), run.path / record["relative"]]
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
-        raise UsageError(f"{places[0]}: the run's capture is not there any more; say where it is with --data")
-    capture = load_capture(place, max_side=config.max_side)
-    mark = fingerprint(capture)
-    if mark != record["fingerprint"]:
-        raise InvalidDataError(
-            f"{place}: is not the capture that {run.path} was made from, or it has changed; "
-            f"smerf run {place} -o {run.path} --overwrite redoes the run"
-        )
-    return capture, mark
-
-
-def run_photos(path: Path, data: Path | None = None) -> Capture | None:
-    """Return the capture that the run at ``path`` was made from, for showing its photos.
-
-    ``None`` outside a run, and, with a word of why, where the photos are gone and ``data`` names no other place.
-    """
-    run = RunFolder(path)
-    if not run.exists():
-        return None
-    try:
-        return load_run_capture(run, load_config(run.config), data)[0]
-    except SmerfError as error:
-        if data is not None:
-            raise
-        print(f"no photos: {error}", file=sys.stderr)
-        return None
-
-
-def train(job: Job, number: tuple[int, int] | None = None) -> Stage:
+def train(job: Job) -> Stage:
     """Train the teacher."""
 
-    def work(folder: Path, progress: Progress) -> None:
+    def resolve(config: RunConfig) -> RunConfig:
+        from smerf.teacher.plan import resolve_config
+
+        world_size = distributed.this_process().world_size
+        return dataclasses.replace(
+            config, teacher=resolve_config(config.teacher, job.capture, job.device, world_size)
+        )
+
+    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.teacher import train_teacher
 
-        train_teacher(job.capture, job.config.teacher, folder=folder, progress=progress, device=job.device)
+        train_teacher(job.capture, config.teacher, folder=folder, progress=progress, device=job.device)
 
-    return _stage(job, "teacher", _teacher_key(job.config, job.fingerprint), work, number, saves=True)
-
-
-def _teacher_key(config: RunConfig, mark: str) -> str:
-    return stage_key({"teacher": to_dict(config.teacher), "max_side": config.max_side}, mark)
+    return _stage(job, "teacher", teacher_key(job.config, job.fingerprint), work, resolve)
 
 
 def follow_training(run: RunFolder, data: Path, device: str) -> None:
     """Train as one of torchrun's processes beside the first, which has begun the run and writes it."""
-    from smerf.capture import fingerprint, load_capture
+    from smerf.capture import load_capture
     from smerf.teacher import train_teacher
 
-    config = load_config(run.config)
-    capture = load_capture(data, max_side=config.max_side)
-    if not run.is_done("teacher", _teacher_key(config, fingerprint(capture))):
-        train_teacher(capture, config.teacher, folder=run.folder("teacher"), device=device)
+    config = _settings_of_first(run, "teacher")
+    if config is not None:
+        capture = load_capture(data, max_side=config.max_side)
+        train_teacher(capture, config.teacher, folder=run.work("teacher"), device=device)
 
 
-def distill(job: Job, number: tuple[int, int] | None = None, teacher: Path | None = None) -> Stage:
+def distill(job: Job, teacher: Path | None = None) -> Stage:
     """Distil the run's teacher, or the one in the folder ``teacher``, into the student."""
-    from smerf.engine import distributed
-
+    upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
     source = teacher or job.run.folder("teacher")
 
-    def work(folder: Path, progress: Progress) -> None:
+    def resolve(config: RunConfig) -> RunConfig:
+        from smerf.student.plan import resolve_config
+        from smerf.teacher import load_teacher
+
+        chosen = resolve_config(config.student, load_teacher(source), job.capture, job.device)
+        return dataclasses.replace(config, student=chosen)
+
+    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.student import distill as distill_student
         from smerf.teacher import load_teacher
 
-        # The folder is cleared and the config is written: others may follow.
-        distributed.barrier()
         distill_student(
             load_teacher(source),
             job.capture,
-            job.config.student,
+            config.student,
             folder=folder,
             progress=progress,
             device=job.device,
         )
 
-    key = _student_key(job.run, job.config, teacher)
-    if job.run.is_done("student", key):
-        distributed.barrier()
-    return _stage(job, "student", key, work, number, saves=True)
-
-
-def _student_key(run: RunFolder, config: RunConfig, teacher: Path | None) -> str:
-    upstream = _foreign_digest(teacher) if teacher else _upstream(run, "teacher").digest
-    return stage_key({"student": to_dict(config.student)}, upstream)
+    key = stage_key({"student": to_dict(job.config.student)}, upstream)
+    return _stage(job, "student", key, work, resolve)
 
 
 def follow_distillation(
     run: RunFolder, device: str, *, data: Path | None = None, teacher: Path | None = None
 ) -> None:
     """Distil as one of torchrun's processes beside the first, which has begun the stage and ends it."""
-    from smerf.engine import distributed
-    from smerf.engine.signals import raise_if_stopped
     from smerf.student import distill as distill_student
     from smerf.teacher import load_teacher
 
-    distributed.barrier()
-    config = load_config(run.config)
-    if run.is_done("student", _student_key(run, config, teacher)):
-        return
-    capture, _ = load_run_capture(run, config, data)
-    source = load_teacher(teacher or run.folder("teacher"))
-    distill_student(source, capture, config.student, folder=run.folder("student"), device=device)
-    raise_if_stopped()
+    config = _settings_of_first(run, "student")
+    if config is not None:
+        capture = load_run_capture(run, config, data)
+        source = load_teacher(teacher or run.folder("teacher"))
+        distill_student(source, capture, config.student, folder=run.work("student"), device=device)
+        raise_if_stopped()
 
 
-def bake(job: Job, number: tuple[int, int] | None = None) -> Stage:
+def bake(job: Job) -> Stage:
     """Bake the student."""
     upstream = _upstream(job.run, "student").digest
 
-    def work(folder: Path, progress: Progress) -> None:
+    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.baking import bake as bake_student
         from smerf.student import load_student
 
         student = load_student(job.run.folder("student"))
-        bake_student(student, job.capture, job.config.bake, folder=folder, progress=progress)
+        bake_student(student, job.capture, config.bake, folder=folder, progress=progress)
 
-    return _stage(
-        job, "baked", stage_key({"bake": to_dict(job.config.bake)}, upstream), work, number, saves=False
-    )
+    return _stage(job, "baked", stage_key({"bake": to_dict(job.config.bake)}, upstream), work)
 
 
-def export(job: Job, number: tuple[int, int] | None = None) -> Stage:
+def export(job: Job) -> Stage:
     """Write the web page."""
     upstream = _upstream(job.run, "baked").digest
 
-    def work(folder: Path, progress: Progress) -> None:
+    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.export.site import export_site
 
         export_site(job.run.folder("baked"), folder, capture=job.capture)
         progress.update(1, 1)
 
-    return _stage(job, "site", stage_key({}, upstream), work, number, saves=False)
+    return _stage(job, "site", stage_key({}, upstream), work)
 
 
-def _stage(
-    job: Job,
-    name: str,
-    key: str,
-    work: Callable[[Path, Progress], None],
-    number: tuple[int, int] | None,
-    saves: bool,
-) -> Stage:
-    """Do one stage unless it is done. ``saves`` says that it polls for signals and saves checkpoints
-    itself.
+def _stage(job: Job, name: str, key: str, work: Work, resolve: Resolve | None = None) -> Stage:
+    """Do one stage unless it is done.
+
+    ``resolve`` is given for stages that train: they save checkpoints and poll for signals themselves.
     """
-    run, command = job.run, COMMAND_OF[name]
-    if run.is_done(name, key):
-        stage = _upstream(run, name)
-        if not job.quiet:
-            title = f"[{number[0]}/{number[1]}] {command}" if number else command
-            print(f"{title}: done before, in {format_seconds(stage.seconds)}", file=sys.stderr)
-        return stage
-    folder = run.begin(name, key, resumes=saves)
+    run, command, trains = job.run, COMMAND_OF[name], resolve is not None
+    done = run.stage(name)
+    if done is not None and done.key == key:
+        distributed.any_process(False)
+        _report_done(job, command, done)
+        return done
+    folder = run.begin(name, key, resumes=trains)
     reset_peak_memory()
-    began = time.monotonic()
-    progress = Progress(command, run=run, number=number, stops=not saves, quiet=job.quiet)
+    began, config = time.monotonic(), job.config
     try:
-        with progress:
-            work(folder, progress)
-            if saves:
+        with _progress(job, command, stops=not trains) as progress:
+            if resolve is not None:
+                config = _settle(job, name, resolve)
+            # The folder is ready and says what to do with it: the other processes may follow.
+            distributed.any_process(True)
+            work(folder, config, progress)
+            if trains:
                 # A training loop that was asked to stop returns early, with its checkpoint saved.
                 raise_if_stopped()
     except BaseException:
         run.pause(name, key, time.monotonic() - began)
         raise
-    stage = run.finish(name, key, time.monotonic() - began, peak_memory_mb(), peak_gpu_mb())
+    seconds, peak = time.monotonic() - began, (peak_memory_mb(), peak_gpu_mb())
+    settings = _record_settings(job, name, config) if name != "site" else None
+    stage = run.finish(name, key, seconds, *peak, settings)
+    write_json(run.environment, describe_environment(["smerf", *sys.argv[1:]], job.device))
+    write_records(job)
     _log.info("%s: done in %.1f s", command, stage.seconds)
     raise_if_stopped()
     return stage
+
+
+def _settle(job: Job, name: str, resolve: Resolve) -> RunConfig:
+    """Return the settings that a stage runs with: those of the work that it resumes, or as ``resolve`` decides."""
+    begun = job.run.started(name).get("settings")
+    if begun:
+        config = from_dict(RunConfig, to_dict(job.config) | begun["ran"])
+    else:
+        config = resolve(job.config)
+        job.run.note_settings(name, _record_settings(job, name, config))
+    asked, ran = flatten(part(job.config, name)), flatten(part(config, name))
+    chosen = [f"{key.split('.')[-1]} {_short(ran[key])}" for key in ran if ran[key] != asked.get(key)]
+    if chosen and not job.quiet:
+        print(f"{COMMAND_OF[name]}: {', '.join(chosen)} (chosen)", file=sys.stderr)
+    write_config(job.run, job.config)
+    return config
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _record_settings(job: Job, name: str, config: RunConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = {"ran": part(config, name), "asked": part(job.config, name)}
+    return settings | ({"capture": job.capture_record} if name == "teacher" else {})
+
+
+def _settings_of_first(run: RunFolder, name: str) -> RunConfig | None:
+    """Return the config that the first process trains with, or None if the stage is done."""
+    if not distributed.any_process(False):
+        return None
+    return from_dict(RunConfig, to_dict(load_config(run)) | run.started(name)["settings"]["ran"])
+
+
+def _progress(job: Job, command: str, *, stops: bool) -> Progress:
+    return Progress(command, run=job.run, whole=job.whole, stops=stops, quiet=job.quiet, verbose=job.verbose)
+
+
+def _report_done(job: Job, command: str, stage: Stage) -> None:
+    title = command
+    if job.whole is not None:
+        title = job.whole.title(command)
+        job.whole.finish(command, stage.seconds)
+    if not job.quiet:
+        print(f"{title}: already done (took {format_seconds(stage.seconds)})", file=sys.stderr)
 
 
 def _upstream(run: RunFolder, name: str) -> Stage:
@@ -323,27 +238,18 @@ def _upstream(run: RunFolder, name: str) -> Stage:
     return stage
 
 
+def find_teacher(path: Path) -> Path:
+    """Return the teacher folder that a path means: a run's, or the folder itself.
+
+    Raises:
+        UsageError: If it is no folder.
+    """
+    if not path.is_dir():
+        raise UsageError(f"--teacher {path}: is not a folder")
+    return RunFolder(path).folder("teacher") if RunFolder(path).exists() else path
+
+
 def _foreign_digest(teacher: Path) -> str:
     """Name a teacher outside the run: by the digest of its stage, or by its place."""
     done = teacher / "done.json"
     return str(read_json(done)["digest"]) if done.is_file() else str(teacher.resolve())
-
-
-def _describe_capture(run: RunFolder, data: Path, capture: Capture, mark: str) -> dict[str, Any]:
-    test, train_frames = capture.split("test"), capture.split("train")
-    if not train_frames:
-        raise InvalidDataError(f"{data}: has no photos to train on")
-    similarity = capture.training_from_source
-    return {
-        "path": str(data.resolve()),
-        "relative": os.path.relpath(data.resolve(), run.path.resolve()),
-        "kind": capture.kind,
-        "fingerprint": mark,
-        "frames": {"train": len(train_frames), "test": len(test)},
-        "training_from_source": {
-            "scale": float(similarity.scale),
-            "rotation": [[float(x) for x in row] for row in similarity.rotation],
-            "translation": [float(x) for x in similarity.translation],
-        },
-        "test_frames": [frame.name for frame in test],
-    }

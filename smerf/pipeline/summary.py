@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from smerf.engine.files import read_json
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import format_seconds
 
-__all__ = ["format_bytes", "format_table", "print_metrics", "print_summary"]
+__all__ = ["folder_bytes", "format_bytes", "format_table", "print_baked", "print_metrics", "print_summary"]
 
 COLUMNS = {
     "psnr": ("PSNR", 2),
@@ -40,11 +42,29 @@ def print_summary(run: RunFolder, stages: dict[str, dict[str, Any]]) -> None:
     header = ["stage", "time", "peak memory", "peak GPU memory"]
     print(format_table(header[: 3 + has_gpu], [row[: 3 + has_gpu] for row in rows]))
     print()
-    size = sum(path.stat().st_size for path in run.folder("site").rglob("*") if path.is_file())
-    print(f"page:   {run.folder('site') / 'index.html'} ({format_bytes(size)})")
+    size = format_bytes(folder_bytes(run.folder("site")))
+    print(f"page:   {run.folder('site') / 'index.html'} ({size})")
     if run.report.is_file():
         print(f"report: {run.report}")
     print(f"open:   smerf serve {run.path}")
+
+
+def print_baked(run: RunFolder) -> None:
+    """Print where the baked scene is, its size, and what a size budget cost."""
+    baked = run.folder("baked")
+    cost = read_json(baked / "manifest.json").get("extra", {}).get("size_budget")
+    if cost:
+        print(
+            f"size:  {cost['full_mb']:.1f} MB -> {cost['mb']:.1f} MB of {cost['max_mb']:g} MB with "
+            f"{100 * cost['blocks_kept']:.0f} % of the occupied blocks; on {len(cost['views'])} training photos "
+            f"{cost['full_psnr']:.2f} dB -> {cost['psnr']:.2f} dB"
+        )
+    print(f"scene: {baked} ({format_bytes(folder_bytes(baked))})\nnext:  smerf export {run.path} -o site")
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def print_metrics(stages: dict[str, dict[str, Any]]) -> None:

@@ -13,11 +13,9 @@ import fakes  # noqa: E402
 @pytest.fixture
 def smerf(monkeypatch, capsys, tmp_path):
     """Run a command line in this process on the fake stages; return (exit code, stdout, stderr)."""
+    replaced = fakes.install()
     from smerf.cli.main import main
 
-    for name, module in fakes.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    forget_pipeline()
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
@@ -26,13 +24,7 @@ def smerf(monkeypatch, capsys, tmp_path):
         return code, output.out, output.err
 
     yield call
-    forget_pipeline()
-
-
-def forget_pipeline():
-    """Let the pipeline be imported again: it holds the configs of the stages that it was imported with."""
-    for name in [name for name in sys.modules if name.startswith("smerf.pipeline")]:
-        del sys.modules[name]
+    fakes.uninstall(replaced)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import smerf.capture.types
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_json
 from smerf.engine.signals import stop_requested
-from smerf.errors import InvalidDataError, SmerfError
+from smerf.errors import InvalidDataError, SmerfError, UsageError
 
 WIDTH, HEIGHT = 24, 16
 
@@ -42,6 +42,8 @@ class StudentConfig:
     steps: int = 4
     pause: float = 0.0
     grid: Grid = Grid()
+    width: int = 8
+    automatic: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class BakeConfig:
 
 def note(folder: Path, text: str) -> None:
     """Write what was called, beside the stages."""
-    with open(folder.parent / "calls.txt", "a") as file:
+    place = folder.absolute().parent
+    with open((place.parent if place.name == "unfinished" else place) / "calls.txt", "a") as file:
         file.write(text + "\n")
 
 
@@ -120,6 +123,15 @@ def train_teacher(capture, config, *, folder, progress, device):
     (folder / "value.json").write_text("NaN" if config.gives_nan else "0.1")
 
 
+def resolve_teacher(config, capture, device, world_size):
+    return config
+
+
+def resolve_student(config, teacher, capture, device):
+    """Choose twice the sizes, as for a lone object."""
+    return replace(config, width=2 * config.width) if config.automatic else config
+
+
 def load_teacher(folder):
     return Model(json.loads((folder / "value.json").read_text()))
 
@@ -136,6 +148,8 @@ def load_student(folder):
 def bake(student, capture, config, *, folder, progress):
     assert not folder.exists(), "a baked scene is written as a whole"
     note(folder, "baked")
+    if config.max_mb is not None and config.max_mb < 0.01:
+        raise UsageError("--max-mb: the scene can't be made smaller than 0.01 MB")
     for index in range(3):
         time.sleep(config.pause)
         progress.update(index + 1, 3)
@@ -216,6 +230,8 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.capture.synth": {"render_capture": render_capture},
         "smerf.teacher": {"train_teacher": train_teacher, "load_teacher": load_teacher},
         "smerf.teacher.config": {"TeacherConfig": TeacherConfig, "PRESETS": presets(TeacherConfig, steps=9)},
+        "smerf.teacher.plan": {"resolve_config": resolve_teacher},
+        "smerf.student.plan": {"resolve_config": resolve_student},
         "smerf.student": {"distill": distill, "load_student": load_student},
         "smerf.student.config": {"StudentConfig": StudentConfig, "PRESETS": presets(StudentConfig, steps=8)},
         "smerf.baking": {"bake": bake},
@@ -229,8 +245,29 @@ def modules() -> dict[str, types.ModuleType]:
     return {name: module(name, **content) for name, content in contents.items()}
 
 
+def install() -> dict[str, types.ModuleType]:
+    """Put the fakes in the place of the stages; return the modules that they and whoever imported them replaced."""
+    made = modules()
+    replaced = {name: sys.modules[name] for name in list(sys.modules) if name in made or _uses_stages(name)}
+    for name in replaced:
+        del sys.modules[name]
+    sys.modules.update(made)
+    return replaced
+
+
+def uninstall(replaced: dict[str, types.ModuleType]) -> None:
+    """Undo ``install``."""
+    for name in [name for name in sys.modules if name in modules() or _uses_stages(name)]:
+        del sys.modules[name]
+    sys.modules.update(replaced)
+
+
+def _uses_stages(name: str) -> bool:
+    return name.startswith(("smerf.pipeline", "smerf.cli"))
+
+
 if __name__ == "__main__":
-    sys.modules.update(modules())
+    install()
     from smerf.cli.main import main
 
     sys.exit(main())

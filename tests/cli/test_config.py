@@ -1,27 +1,27 @@
 import importlib
-import sys
+from dataclasses import dataclass
+from typing import ClassVar
 
 import fakes
 import pytest
 import yaml
 
-from smerf.engine.settings import from_dict, to_dict
+from smerf.engine.folder import RunFolder
+from smerf.engine.settings import apply_overrides, from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
 
-RunConfig = load_config = make_config = save_config = None
+RunConfig = load_config = make_config = part = write_config = None
 
 
 @pytest.fixture(autouse=True)
 def stages(monkeypatch):
     """The run's config, put together from those of the fake stages."""
-    for name, module in fakes.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "smerf.pipeline.config", raising=False)
+    replaced = fakes.install()
     made = importlib.import_module("smerf.pipeline.config")
-    for name in ("RunConfig", "load_config", "make_config", "save_config"):
+    for name in ("RunConfig", "load_config", "make_config", "part", "write_config"):
         monkeypatch.setitem(globals(), name, getattr(made, name))
     yield
-    sys.modules.pop("smerf.pipeline.config", None)
+    fakes.uninstall(replaced)
 
 
 def test_a_preset_holds_every_stage():
@@ -82,26 +82,85 @@ def test_the_seed_goes_to_every_stage_that_has_one():
 
 
 def test_yaml_reads_back_equal_and_is_plain(tmp_path):
-    config = make_config("preview", ("student.grid.sizes=[5]", "teacher.lr=1e-7"))
-    save_config(tmp_path / "config.yaml", config)
-    assert load_config(tmp_path / "config.yaml") == config
-    assert "!!" not in (tmp_path / "config.yaml").read_text()
+    config, run = make_config("preview", ("student.grid.sizes=[5]", "teacher.lr=1e-7")), RunFolder(tmp_path)
+    write_config(run, config)
+    assert load_config(run) == load_config(run, asked=True) == config
+    assert "!!" not in run.config.read_text() and "\nautomatic:" not in run.config.read_text()
+
+
+def test_what_a_stage_chose_stands_in_the_file_beside_what_was_asked_for(tmp_path):
+    asked, run = make_config("preview"), RunFolder(tmp_path)
+    write_config(run, asked)
+    ran = make_config("preview", ("student.width=16",))
+    run.begin("student", "k")
+    run.finish("student", "k", 1.0, settings={"ran": part(ran, "student"), "asked": part(asked, "student")})
+    write_config(run, asked)
+    values = yaml.safe_load(run.config.read_text())
+    assert values["student"]["width"] == 16 and values["automatic"] == {"student.width": 8}
+    assert load_config(run) == ran and load_config(run, asked=True) == asked
+
+
+def test_the_file_keeps_the_settings_of_results_until_they_are_replaced(tmp_path):
+    first, run = make_config("preview"), RunFolder(tmp_path)
+    write_config(run, first)
+    run.begin("teacher", "k")
+    run.finish("teacher", "k", 1.0, settings={"ran": part(first, "teacher"), "asked": part(first, "teacher")})
+    write_config(run, make_config("preview", ("teacher.lr=1", "student.steps=5")))
+    assert load_config(run).teacher.lr == 0.01 and load_config(run).student.steps == 5
 
 
 def test_an_unknown_key_in_the_file_names_file_key_and_nearest(tmp_path):
     values = to_dict(make_config())
     values["student"]["grid"]["size"] = [1]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(InvalidDataError, match=r"config\.yaml: no key student\.grid\.size; .*'sizes'"):
-        load_config(tmp_path / "config.yaml")
+    with pytest.raises(
+        InvalidDataError, match=r"config\.yaml: there is no key student\.grid\.size; .*'sizes'"
+    ):
+        load_config(RunFolder(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["- 1", "a: [", "{}", "preset: preview", "\x00"])
+DEEP = "[" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- 1", "a: [", "{}", "preset: preview", "\x00", DEEP, f"preset: {DEEP}", "max_side: " + "9" * 5000,
+        "automatic: 3", "? [1]\n: 2", "&a [*a]", "!!python/object/apply:os.system [true]",
+    ],
+)  # fmt: skip
 def test_files_that_are_no_config_are_named(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(InvalidDataError, match=r"config\.yaml"):
-        load_config(tmp_path / "config.yaml")
+        load_config(RunFolder(tmp_path))
 
 
 def test_missing_keys_keep_their_defaults():
     assert from_dict(fakes.TeacherConfig, {"steps": 3}) == fakes.TeacherConfig(steps=3)
+
+
+@dataclass(frozen=True)
+class Inner:
+    max_blocks: int = 1
+    RENAMED: ClassVar[dict[str, str]] = {"most_blocks": "max_blocks"}
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    size: float = 1.0
+    RENAMED: ClassVar[dict[str, str]] = {"scale": "size"}
+
+
+@pytest.mark.parametrize(
+    ("values", "override", "words"),
+    [
+        ({"scale": 2.0}, "scale=2", "scale is now called size"),
+        ({"inner": {"most_blocks": 2}}, "inner.most_blocks=2", "most_blocks is now called .*max_blocks"),
+    ],
+)
+def test_a_renamed_setting_is_refused_with_its_new_name(values, override, words):
+    with pytest.raises(InvalidDataError, match=words):
+        from_dict(Outer, values)
+    with pytest.raises(UsageError, match=words):
+        apply_overrides(Outer(), (override,))

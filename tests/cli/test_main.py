@@ -66,7 +66,7 @@ def test_a_missing_argument_is_a_usage_error(command, smerf):
 
 def test_version_and_no_words(smerf):
     assert smerf("--version") == (0, f"smerf {package.__version__}\n", "")
-    assert smerf()[1] == smerf("--help")[1]
+    assert smerf() == (2, "", smerf("--help")[1])
 
 
 def test_an_unknown_command_names_the_nearest(smerf):
@@ -90,7 +90,8 @@ def test_flags_may_be_spelt_with_underscores(smerf, data):
         (KeyboardInterrupt(), 130, "same command"),
         (ModuleNotFoundError("no", name="pycolmap.x"), 3, "pip install pycolmap"),
         (OSError(28, "No space left on device", "runs/a"), 1, "runs/a: No space left on device"),
-        (MemoryError(), 1, "max-side"),
+        (MemoryError(), 1, "--set max_side"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out of memory"),
         (ValueError("odd"), 1, "unexpected ValueError: odd"),
     ],
 )
@@ -107,13 +108,13 @@ def test_a_device_that_is_not_there(smerf, data, monkeypatch):
     assert code == 3 and "--device cuda" in err and "doctor" in err
 
 
-def test_doctor_reports_each_part_and_its_mend(smerf, monkeypatch):
+def test_doctor_reports_each_part_and_its_fix(smerf, monkeypatch):
     code, out, _ = smerf("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(out)}
     assert code == 0
     assert checks["python"]["state"] == checks["torch"]["state"] == checks["numpy"]["state"] == "ok"
     assert {"CUDA device", "g++", "nvcc", "libGL", "Chromium"} <= checks.keys()
-    assert all(check["mend"] for check in checks.values() if check["state"] == "missing")
+    assert all(check["fix"] for check in checks.values() if check["state"] == "missing")
 
 
 def test_doctor_fails_when_something_essential_is_missing(smerf, monkeypatch):
@@ -132,6 +133,19 @@ def test_doctor_fails_when_something_essential_is_missing(smerf, monkeypatch):
     lines = out.splitlines()
     index = next(i for i, line in enumerate(lines) if "safetensors" in line)
     assert lines[index].startswith("missing") and "pip install" in lines[index + 1]
+
+
+def test_doctor_ends_with_a_verdict_and_keeps_details_for_verbose(smerf):
+    code, short, _ = smerf("doctor")
+    assert code == 0 and short.splitlines()[-1].startswith("Ready: ") and "kernel " not in short
+    code, long, _ = smerf("doctor", "--verbose")
+    assert code == 0 and "kernel " in long and long.splitlines()[-1] == short.splitlines()[-1]
+
+
+def test_wrong_options_are_one_line_like_all_errors(smerf):
+    code, out, err = smerf("run", "data", "--quite")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith("smerf run: ") and "did you mean --quiet?" in err and "smerf run --help" in err
 
 
 def test_a_closed_pipe_is_no_traceback():

@@ -124,7 +124,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(smerf, scenes, tmp_path, mo
     monkeypatch.setattr(ObjectsTrainer, "advance", advance)
     code, _, err = train(smerf, scenes, run, "--set", "training.steps=4")
     assert code == 130 and "continues from here" in err
-    assert (run / "objects" / "checkpoints" / "step_000000002.safetensors").is_file()
+    assert (run / "unfinished" / "objects" / "checkpoints" / "step_000000002.safetensors").is_file()
     assert not (run / "objects" / "model.safetensors").exists()
     monkeypatch.setattr(ObjectsTrainer, "advance", real)
     assert train(smerf, scenes, run, "--set", "training.steps=4")[0] == 0

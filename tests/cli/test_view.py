@@ -85,7 +85,7 @@ def test_frame_times_as_json(view, baked):
     ("words", "told"),
     [
         (("--split", "test"), "--offscreen"),
-        (("--offscreen",), "something to draw"),
+        (("--offscreen",), "something to render"),
         (("--offscreen", "--split", "test"), "-o DIR"),
         (("--size", "12"), "640x360"),
         (("--memory", "0"), "--memory"),

@@ -141,13 +141,13 @@ def test_a_second_call_does_nothing_again(run, capture):
     count = len(events(folder))
     again, err = smerf("run", capture, "-o", folder)
     assert again == out
-    assert err.count("done before") == len(STAGES)
+    assert err.count("already done (took") == len(STAGES)
     assert len(events(folder)) == count
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("done.json")} == before
 
 
 def first_after_resuming(folder, stage):
-    """Return the first position that the second sitting of a stage reports."""
+    """Return the first position that the second session of a stage reports."""
     own = [event for event in events(folder) if event["stage"] == stage]
     second = [index for index, event in enumerate(own) if event["event"] == "begin"][1]
     return own[second + 1]["done"]
@@ -158,7 +158,7 @@ def kill_in(stage, folder, *words):
     process = start("run", *words, "-o", folder)
     try:
         until = time.monotonic() + 120.0
-        while latest_step(folder / stage) is None:
+        while latest_step(folder / "unfinished" / stage) is None:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -166,7 +166,7 @@ def kill_in(stage, folder, *words):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert not (folder / stage / "done.json").exists()
-    return latest_step(folder / stage)
+    return latest_step(folder / "unfinished" / stage)
 
 
 def test_a_killed_run_goes_on_where_it_was(run, capture, tmp_path):
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_where_it_was(run, capture, tmp_path):
     trained = kill_in("teacher", folder, capture, *TINY)
     distilled = kill_in("student", folder, capture, *TINY)
     last, err = smerf("run", capture, "-o", folder)
-    assert "train: done before" in err and "distill: done in" in err
+    assert "train: already done" in err and "distill: done in" in err
     starts = [event["stage"] for event in events(folder) if event["event"] == "begin"]
     assert starts == ["train", "train", "distill", "distill", "bake", "export", "eval"]
     assert first_after_resuming(folder, "train") > trained > 0
@@ -184,7 +184,7 @@ def test_a_killed_run_goes_on_where_it_was(run, capture, tmp_path):
     whole = load_file(finished / "teacher" / "teacher.safetensors")
     parts = load_file(folder / "teacher" / "teacher.safetensors")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
-    # The pool is drawn anew, so the students are alike and not the same.
+    # The pool is sampled again, so the students are alike and not the same.
     for stage, psnr in table(out).items():
         assert table(last)[stage] == pytest.approx(psnr, abs=1.0)
 

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from smerf.engine import progress as module
 from smerf.engine.folder import RunFolder
-from smerf.engine.progress import Progress, format_seconds
+from smerf.engine.progress import Progress, WholeRun, format_seconds
 from smerf.engine.signals import Interrupted, catch_signals, raise_if_stopped, stop_requested
 
 
@@ -31,7 +32,7 @@ def clock(monkeypatch):
 
 def test_plain_lines_come_every_ten_seconds_or_one_per_cent_whichever_is_later(clock):
     stream = io.StringIO()
-    with Progress("train", 1000, stream=stream) as progress:
+    with Progress("train", 1000, stream=stream, verbose=True) as progress:
         for step in range(1, 1001):
             clock.now += 0.125 if step <= 500 else 2.0
             progress.update(step, loss=1 / step)
@@ -61,7 +62,7 @@ def test_a_budget_of_seconds(clock):
         progress.update(60, psnr=21.5)
         assert progress.eta == 180
     assert "1 min 00 s of 4 min 00 s" in stream.getvalue()
-    assert "psnr 21.5" in stream.getvalue() and "left 3 min 00 s" in stream.getvalue()
+    assert "PSNR 21.5" in stream.getvalue() and "3 min 00 s left" in stream.getvalue()
 
 
 def test_the_total_may_come_later_and_a_progress_is_callable(clock):
@@ -111,13 +112,54 @@ def test_quiet_shows_nothing(clock):
     assert stream.getvalue() == ""
 
 
+def test_the_whole_run_is_scaled_by_what_was_measured(clock):
+    whole = WholeRun({"train": 0.5, "distill": 0.4, "eval": 0.1})
+    with Progress("train", 100, whole=whole, stream=io.StringIO()) as progress:
+        progress.update(0)
+        assert progress.left is None
+        clock.now += 10
+        progress.update(10)
+        # 90 s of this stage, and as much as the other half of a run whose first half takes 100 s.
+        assert progress.left == pytest.approx(190)
+        clock.now += 190
+        progress.update(100)
+    with Progress("distill", 10, whole=whole, stream=io.StringIO()) as progress:
+        progress.update(0)
+        clock.now += 16
+        progress.update(1)
+        # 160 s expected: as estimated from the training, so 40 s are left for the evaluation.
+        assert progress.left == pytest.approx(144 + 40)
+
+
+def test_losses_are_left_out_of_plain_lines_unless_asked_for(clock):
+    for verbose in (False, True):
+        stream = io.StringIO()
+        with Progress("train", 10, stream=stream, verbose=verbose) as progress:
+            clock.now += 20
+            progress.update(5, colour=0.25, psnr=24.0)
+        line = stream.getvalue().splitlines()[1]
+        assert line.startswith("train: 50 %") and "PSNR 24" in line and ("colour" in line) is verbose
+
+
+def test_a_slow_step_does_not_keep_the_log_silent(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_LINE_SECONDS", 0.05)
+    stream = io.StringIO()
+    with Progress("bake", 4, "submodels", stream=stream):
+        end = time.monotonic() + 30
+        while stream.getvalue().count("0/4 submodels") < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+    assert stream.getvalue().count("0/4 submodels") >= 2
+
+
 BAR = """
 import time
-from smerf.engine.progress import Progress
-with Progress("train [x]", 4, number=(2, 5)) as progress:
-    for step in range(1, 5):
-        time.sleep(0.05)
-        progress.update(step, loss=0.25)
+from smerf.engine.progress import Progress, WholeRun
+whole = WholeRun({"synth": 0.1, "train [x]": 0.6, "distill": 0.3})
+losses = {"colour": 0.1288, "distortion": 0.007092, "opacity": 0.0001}
+with Progress("train [x]", 400, whole=whole) as progress:
+    for step in range(1, 401):
+        time.sleep(0.005)
+        progress.update(step, psnr=24.125, **losses)
 print("result")
 """
 
@@ -149,12 +191,22 @@ def run_on_terminal(**environment):
 def test_a_terminal_gets_a_bar_and_stdout_stays_clean():
     stdout, terminal = run_on_terminal()
     assert stdout == "result\n"
-    assert "[2/5] train [x]" in terminal and "━" in terminal and "\x1b[3" in terminal
+    assert "[2/3] train [x]" in terminal and "━" in terminal and "\x1b[3" in terminal
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+def test_a_bar_shows_what_matters_at_every_width(columns):
+    terminal = run_on_terminal(COLUMNS=str(columns), NO_COLOR="1")[1]
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "\n", terminal)
+    lines = [line.rstrip() for part in text.split("\r") for line in part.split("\n") if "left" in line]
+    assert lines
+    for line in lines:
+        assert re.search(r"\[2/3\] train \[x\] +[━╸╺]+ .*\d+ %, run: .* left, PSNR 24.12", line), line
+        assert len(line) <= columns and "\u2026" not in line
+    assert any("opacity" in line for line in lines) is (columns == 200)
 
 
 def test_no_color_is_honoured_and_a_dumb_terminal_gets_lines():
-    import re
-
     terminal = run_on_terminal(NO_COLOR="1")[1]
     colours = re.findall(r"\x1b\[[\d;]*m", terminal)
     assert all(code in ("\x1b[0m", "\x1b[m", "\x1b[1m", "\x1b[2m") for code in colours), set(colours)

@@ -1,0 +1,80 @@
+"""Frames of a baked scene along a camera path or from the photos' cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from smerf.capture.types import Camera
+from smerf.engine.folder import RunFolder
+from smerf.engine.progress import Progress
+from smerf.errors import UsageError
+from smerf.pipeline.config import load_config
+from smerf.pipeline.evaluate import view_file
+from smerf.pipeline.job import load_run_capture
+from smerf.pipeline.renderers import scene_renderer
+from smerf.render.video import is_video, write_frames, write_video
+from smerf.scene import load_scene
+
+__all__ = ["render", "split_cameras"]
+
+
+def render(
+    scene: Path,
+    output: Path,
+    cameras: list[Camera],
+    names: list[str],
+    fps: float,
+    *,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> None:
+    """Render a baked scene to a video or a folder of frames.
+
+    Args:
+        scene: Baked scene.
+        output: A video if its name is one, else a folder.
+        cameras: One a frame.
+        names: Names of the frames in a folder, without suffix.
+        fps: Frames a second of a video.
+        device: ``cpu`` or ``cuda``.
+        quiet: Show no progress.
+
+    Raises:
+        UsageError: If ``output`` is a file that we do not write.
+    """
+    has_video = is_video(output)
+    if not has_video and output.is_file():
+        raise UsageError(f"{output}: is a file; frames need a folder, a video a name ending in .mp4")
+    frames = _frames(scene, cameras, device, quiet)
+    if has_video:
+        write_video(output, frames, fps)
+    else:
+        write_frames(output, names, frames)
+
+
+def split_cameras(run: Path, split: str, data: Path | None = None) -> tuple[list[Camera], list[str]]:
+    """Return the cameras of a run's training or test photos, and names for their frames.
+
+    Raises:
+        UsageError: If ``run`` is no run folder or has no such photos.
+    """
+    folder = RunFolder(run)
+    if not folder.exists():
+        raise UsageError(f"{run}: --split needs a run folder, which knows its photos; or give --path")
+    capture = load_run_capture(folder, load_config(folder), data)
+    chosen = capture.split(split)
+    if not chosen:
+        raise UsageError(f"{capture.root}: has no {split} photos")
+    return [frame.camera for frame in chosen], [view_file(frame.name) for frame in chosen]
+
+
+def _frames(scene: Path, cameras: list[Camera], device: str, quiet: bool) -> Iterator[np.ndarray]:
+    """Render the cameras one after the other, uint8 (H, W, 3)."""
+    renderer = scene_renderer(load_scene(scene), device)
+    with Progress("render", len(cameras), "frames", stops=True, quiet=quiet) as progress:
+        for index, camera in enumerate(cameras):
+            yield np.rint(np.clip(renderer(camera), 0.0, 1.0) * 255.0).astype(np.uint8)
+            progress.update(index + 1)

@@ -1,0 +1,52 @@
+"""Each stage of a run as a function from a camera to an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from smerf.engine.folder import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from smerf.capture.types import Camera
+    from smerf.scene import BakedScene
+
+    Render = Callable[[Camera], np.ndarray]
+    """Renders a camera, float (H, W, 3) in [0, 1]."""
+
+__all__ = ["scene_renderer", "stage_renderer"]
+
+
+def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
+    """Return the renderer of a finished stage: ``teacher``, ``student`` or ``baked``."""
+    folder = run.folder(stage)
+    if stage == "teacher":
+        from smerf.teacher import load_teacher
+
+        return _on(load_teacher(folder), device).render_image
+    if stage == "student":
+        from smerf.student import load_student
+        from smerf.teacher import load_teacher
+
+        student = load_student(folder)
+        student.teacher = load_teacher(run.folder("teacher"))
+        return _on(student, device).render_image
+    from smerf.scene import load_scene
+
+    return scene_renderer(load_scene(folder), device)
+
+
+def scene_renderer(scene: BakedScene, device: str) -> Render:
+    """Return the renderer of a baked scene, which keeps one submodel in memory."""
+    scene.cache_size = 1
+    if device == "cpu":
+        return scene.render
+    from smerf.render.device import renderer
+
+    return renderer(scene, device)
+
+
+def _on(model: Any, device: str) -> Any:
+    return model if device == "cpu" else model.to(device)

@@ -1,0 +1,121 @@
+"""The whole run: every stage that is not done yet, from photos to the page and the report."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smerf.engine.folder import RunFolder
+from smerf.engine.progress import WholeRun
+from smerf.engine.signals import catch_signals
+from smerf.errors import UsageError
+from smerf.pipeline import stages
+from smerf.pipeline.evaluate import evaluate
+from smerf.pipeline.job import Job, choose_config, start_run
+from smerf.pipeline.metrics import current_metrics, is_current
+
+__all__ = ["RunResult", "default_output", "require_capture", "run"]
+
+_WEIGHTS = {"train": 0.4, "distill": 0.56, "bake": 0.01, "export": 0.005, "eval": 0.025}
+"""First estimate of each stage's fraction of the time: processor time of a preview of the tabletop on AVX2."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    folder: RunFolder
+    """Where everything lies."""
+    metrics: dict[str, dict[str, Any]]
+    """The summary of each stage's figures on the held-out photos, by stage; empty without such photos."""
+
+    @property
+    def page(self) -> Path:
+        """The web page, which a server or ``smerf serve`` shows."""
+        return self.folder.folder("site") / "index.html"
+
+    @property
+    def scene(self) -> Path:
+        """The baked scene, for ``smerf.load_scene``."""
+        return self.folder.folder("baked")
+
+
+def run(
+    what: Path | str,
+    output: Path | str | None = None,
+    *,
+    preset: str | None = None,
+    settings: tuple[str, ...] = (),
+    seed: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> RunResult:
+    """Turn a capture into a page: train, distill, bake, export, measure.
+
+    Stages that are done are skipped, so the same call continues a run that was stopped.
+
+    Args:
+        what: Folder of a posed capture.
+        output: Run folder; ``runs/NAME`` if not given.
+        preset: How much work: ``preview`` (new runs), ``standard``, ``paper``.
+        settings: Dotted ``key=value`` pairs, such as ``teacher.steps=4000``.
+        seed: Random seed of every stage.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overwrite: Accept a changed config or capture; what the change touches is redone.
+        quiet: Show no progress.
+        verbose: Show losses as well.
+
+    Raises:
+        UsageError: If something does not exist, or the folder holds another run and ``overwrite`` is off.
+        InvalidDataError: If the capture is unusable.
+        MissingPartError: If the device is not there.
+        Interrupted: If Ctrl-C was pressed; the work is saved.
+    """
+    what = Path(what)
+    require_capture(what)
+    folder = RunFolder(Path(output) if output is not None else default_output(what))
+    if not quiet:
+        print(f"run: {what} -> {folder.path}: {', '.join(_WEIGHTS)}", file=sys.stderr, flush=True)
+    from smerf.engine.device import resolve_device
+
+    device = resolve_device(device)
+    with catch_signals(), folder:
+        config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
+        job = start_run(folder, what, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose)
+        return _run_stages(job)
+
+
+def require_capture(path: Path) -> None:
+    """Refuse what is not there, before a run folder is made for it.
+
+    Raises:
+        UsageError: If there is nothing at ``path``, or it is an address.
+    """
+    if (address := re.match(r"(https?|ftp|s3|gs):/", str(path))) is not None:
+        raise UsageError(
+            f"{str(path).replace(address[0], address[0] + '/', 1)}: is an address; download it and give the folder"
+        )
+    if not path.exists():
+        raise UsageError(f"{path}: does not exist; give the folder of a posed capture")
+
+
+def default_output(what: Path) -> Path:
+    """Return where the run of a capture goes when the user does not say."""
+    return Path("runs") / (what.resolve().name or "scene")
+
+
+def _run_stages(job: Job) -> RunResult:
+    has_test = bool(job.capture.split("test"))
+    job.whole = WholeRun({name: weight for name, weight in _WEIGHTS.items() if has_test or name != "eval"})
+    stages.train(job)
+    stages.distill(job)
+    stages.bake(job)
+    stages.export(job)
+    if has_test and not is_current(job.run):
+        evaluate(job)
+    return RunResult(job.run, current_metrics(job.run) if has_test else {})
