@@ -130,9 +130,7 @@ def _visible(model: Model, b: int, points: np.ndarray, rays: np.ndarray) -> np.n
     return points[is_inside & is_like]
 
 
-def path_steps(
-    model: Model, places: Mapping[str, Place]
-) -> tuple[float | None, tuple[str, str] | None]:
+def path_steps(model: Model, places: Mapping[str, Place]) -> tuple[float | None, tuple[str, str] | None]:
     """Return the largest step of the camera path as a multiple of the median one, and the photos it lies between.
 
     Steps join photos that are neighbours in the capture, and are divided by their distance in time.
@@ -144,9 +142,7 @@ def path_steps(
     return float(steps[index] / np.median(steps)), pairs[index]
 
 
-def neighbour_steps(
-    model: Model, places: Mapping[str, Place]
-) -> tuple[list[tuple[str, str]], np.ndarray]:
+def neighbour_steps(model: Model, places: Mapping[str, Place]) -> tuple[list[tuple[str, str]], np.ndarray]:
     """Return the pairs of registered photos that follow each other in an input, and their distances a unit of time."""
     index_of = {name: index for index, name in enumerate(model.names)}
     ordered = sorted(index_of, key=lambda name: (places[name].sequence, places[name].number))
@@ -203,9 +199,7 @@ def compare_poses(poses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray,
     Both sets (N, 3, 4) are aligned by the similarity that the majority agrees on.
     """
     relative = reference[:, :, :3] @ poses[:, :, :3].transpose(0, 2, 1)
-    angles = np.degrees(
-        np.arccos(np.clip((np.einsum("aij,bij->ab", relative, relative) - 1) / 2, -1, 1))
-    )
+    angles = np.degrees(np.arccos(np.clip((np.einsum("aij,bij->ab", relative, relative) - 1) / 2, -1, 1)))
     rotation = relative[np.argmin(np.median(angles, axis=1))]
     trusted = angles[np.argmin(np.median(angles, axis=1))] < 5.0
     for _ in range(3):

@@ -19,7 +19,15 @@ import numpy as np
 import smerf
 from smerf.errors import MissingPartError, SmerfError
 
-__all__ = ["Pair", "call", "count_rows", "read_descriptors", "read_keypoint_counts", "read_pairs", "require_pycolmap"]
+__all__ = [
+    "Pair",
+    "call",
+    "count_rows",
+    "read_descriptors",
+    "read_keypoint_counts",
+    "read_pairs",
+    "require_pycolmap",
+]
 
 _POLL_SECONDS = 0.25
 _PAIR_BASE = 2147483647  # COLMAP: pair_id = smaller image id * base + larger image id
@@ -60,7 +68,9 @@ def call(
         SmerfError: If the job fails.
     """
     root = str(Path(smerf.__file__).resolve().parent.parent)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    }
     if threads > 0:
         environment |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     with log.open("ab") as output:
@@ -131,7 +141,9 @@ def read_pairs(database: Path) -> list[Pair]:
     """Return all pairs that were matched, in order of their ids; unverified ones have 0 inliers."""
     with closing(_connect(database)) as connection:
         names = dict(connection.execute("SELECT image_id, name FROM images"))
-        rows = connection.execute("SELECT pair_id, rows, config FROM two_view_geometries ORDER BY pair_id").fetchall()
+        rows = connection.execute(
+            "SELECT pair_id, rows, config FROM two_view_geometries ORDER BY pair_id"
+        ).fetchall()
     return [
         Pair(names[pair_id // _PAIR_BASE], names[pair_id % _PAIR_BASE], int(count), int(config))
         for pair_id, count, config in rows

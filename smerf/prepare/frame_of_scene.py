@@ -6,26 +6,14 @@ go round, the mean of the cameras' up vectors is the better estimate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-__all__ = ["Placement", "choose_up", "enu_metres", "metric_scale", "rotation_to_z"]
+__all__ = ["choose_up", "enu_metres", "metric_scale", "rotation_to_z"]
 
 _MAX_TILT_RATIO = 0.05
 _MIN_TURN = 0.3
 _MIN_GPS, _MIN_GPS_SPREAD, _GPS_ERROR = 5, 20.0, 5.0
 _EARTH, _FLATTENING = 6378137.0, 1 / 298.257223563  # WGS 84
-
-
-@dataclass(frozen=True)
-class Placement:
-    """``written = scale * rotation @ model``: rotation (3, 3), and where both come from."""
-
-    rotation: np.ndarray
-    scale: float
-    up_source: str
-    is_metric: bool
 
 
 def choose_up(poses: np.ndarray) -> tuple[np.ndarray, str]:

@@ -19,7 +19,15 @@ from PIL import ExifTags, Image, ImageOps
 from smerf.capture.readers.source import IMAGE_SUFFIXES
 from smerf.errors import InvalidDataError, MissingPartError, UsageError
 
-__all__ = ["Photo", "VIDEO_SUFFIXES", "camera_groups", "find_inputs", "import_photo", "read_tags", "sort_photos"]
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "Photo",
+    "camera_groups",
+    "find_inputs",
+    "import_photo",
+    "read_tags",
+    "sort_photos",
+]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".3gp")
 _HEIC_SUFFIXES = (".heic", ".heif")
@@ -164,7 +172,11 @@ def _number(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str:
-    text = value.decode("ascii", "ignore") if isinstance(value, bytes) else str(value if value is not None else "")
+    text = (
+        value.decode("ascii", "ignore")
+        if isinstance(value, bytes)
+        else str(value if value is not None else "")
+    )
     return text.strip("\x00 ")
 
 

@@ -6,7 +6,7 @@ of large scale are few and match well, so a handful of common ones tells which p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -43,6 +43,7 @@ def choose_pairs(
     is_video: bool = False,
     use_order: bool = True,
     partners: int = 8,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, str]]:
     """Choose the pairs to match, sorted by capture order.
 
@@ -52,6 +53,7 @@ def choose_pairs(
         is_video: Take neighbours further apart.
         use_order: Whether the order means anything.
         partners: How many of the best partners of the quick match to take for each photo.
+        progress: Called with the number of photos that were compared.
     """
     names = [name for sequence in sequences for name in sequence]
     if len(names) <= _ALL_PAIRS:
@@ -62,16 +64,19 @@ def choose_pairs(
         for step in _VIDEO_STEPS if is_video else _PHOTO_STEPS:
             chosen |= {(begin + index, begin + index + step) for index in range(len(sequence) - step)}
         begin += len(sequence)
-    common = _count_all([descriptors[name] for name in names])
+    common = _count_all([descriptors[name] for name in names], progress)
     for index, row in enumerate(common):
         order = np.argsort(-row, kind="stable")[:partners]
-        chosen |= {(min(index, other), max(index, other)) for other in order.tolist() if row[other] >= _MIN_COMMON}
+        chosen |= {
+            (min(index, other), max(index, other)) for other in order.tolist() if row[other] >= _MIN_COMMON
+        }
     return [(names[a], names[b]) for a, b in sorted(chosen)]
 
 
-def _count_all(descriptors: list[np.ndarray]) -> np.ndarray:
+def _count_all(descriptors: list[np.ndarray], progress: Callable[[int], None]) -> np.ndarray:
     counts = np.zeros((len(descriptors), len(descriptors)), np.int64)
     for a in range(len(descriptors)):
+        progress(a)
         for b in range(a + 1, len(descriptors)):
             counts[a, b] = counts[b, a] = count_common(descriptors[a], descriptors[b])
     return counts

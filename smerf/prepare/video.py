@@ -111,7 +111,9 @@ def extract_frames(
             for number in some:
                 pixels = output.read(width * height * 3)
                 if len(pixels) < width * height * 3:
-                    raise InvalidDataError(f"{video.path}: ends before frame {number}; export it again as MP4")
+                    raise InvalidDataError(
+                        f"{video.path}: ends before frame {number}; export it again as MP4"
+                    )
                 done += 1
                 progress(done)
                 yield number, Image.frombytes("RGB", (width, height), pixels)

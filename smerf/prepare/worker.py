@@ -111,7 +111,8 @@ def map_incremental(
         counter.write_text(str(count))
 
     _hand_over(
-        pc.incremental_mapping(database, images, output, options, next_image_callback=registered), Path(output)
+        pc.incremental_mapping(database, images, output, options, next_image_callback=registered),
+        Path(output),
     )
 
 
@@ -142,7 +143,11 @@ def finish(model: str, output: str, names: list[str], threads: int) -> None:
     refined = _refined(rec)
     rec = refined if refined is not None else rec
     rec.update_point_3d_errors()
-    weak = [key for key, point in rec.points3D.items() if point.error > _MAX_ERROR or point.track.length() < _MIN_VIEWS]
+    weak = [
+        key
+        for key, point in rec.points3D.items()
+        if point.error > _MAX_ERROR or point.track.length() < _MIN_VIEWS
+    ]
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for key in weak:
