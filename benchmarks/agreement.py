@@ -25,7 +25,7 @@ from smerf.cli.options import scene_folder
 from smerf.engine.folder import RunFolder
 from smerf.pipeline.config import load_config
 from smerf.pipeline.job import load_run_capture
-from smerf.scene import load_scene
+from smerf.render.scene import load_scene
 from smerf.student.store import load_student
 from smerf.teacher import load_teacher
 

@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from smerf.capture.types import Camera, Intrinsics
-from smerf.render import native, reference
+from smerf.render import march as native
+from smerf.render import reference
 from smerf.render.camera import OFFICIAL
 from smerf.scene import load_scene
 from smerf.scene.types import VIEWER_FROM_TRAINING

@@ -34,7 +34,7 @@ from smerf.scene import load_scene
 VIEWER_FROM_TRAINING = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 TOLERANCE = 2
-SHARE_WITHIN = 0.99
+FRACTION_WITHIN = 0.99
 DRAW = """async ([matrix, fov]) => {
   await smerf.setCamera(matrix, fov);
   return document.querySelector("canvas").toDataURL();
@@ -137,7 +137,7 @@ def main() -> int:
         print(f"{record['name']:40} {record['viewer']:>8} {figures}")
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=1))
-    return 0 if records and all(record["share_within_2"] >= SHARE_WITHIN for record in records) else 1
+    return 0 if records and all(record["share_within_2"] >= FRACTION_WITHIN for record in records) else 1
 
 
 if __name__ == "__main__":

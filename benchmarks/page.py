@@ -35,7 +35,8 @@ from smerf.engine.environment import processor_name
 from smerf.errors import SmerfError, UsageError
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
-from smerf.render import native, reference
+from smerf.render import march as native
+from smerf.render import reference
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
@@ -43,7 +44,7 @@ from smerf.scene.write import write_scene
 
 CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 TOLERANCE = 2
-SHARE_WITHIN = 0.99
+FRACTION_WITHIN = 0.99
 DRAW = """async ([matrix, fov, lens]) => {
   await smerf.setCamera(matrix, fov, lens);
   return document.querySelector("canvas").toDataURL();
@@ -196,7 +197,7 @@ def measure(
             record = {"name": f"page/{entry.name}", "size": [width, height], "page_ms": 1e3 * seconds}
             for name, image in peers.items():
                 difference = compare(drawn, image)
-                record[f"{name}_within_2"] = difference.share_within
+                record[f"{name}_within_2"] = difference.fraction_within
                 record[f"{name}_max"] = difference.maximum
                 record[f"{name}_mean"] = difference.mean
             if photo is not None:
@@ -253,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(records, indent=1))
     shares = [record[f"{peer}_within_2"] for record in records for peer in ("reference", "native")]
-    return 0 if min(shares) >= SHARE_WITHIN and not errors else 1
+    return 0 if min(shares) >= FRACTION_WITHIN and not errors else 1
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.cli.options import scene_folder
 from smerf.engine.environment import processor_name
 from smerf.kernels import native as libraries
-from smerf.render import native, reference
+from smerf.render import march as native
+from smerf.render import reference
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.example import example_camera, example_scene
 

@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page import CHROMIUM_FLAGS, find_scene, find_site
+from smerf.baking.coarse import coarse_files
 from smerf.errors import SmerfError
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
@@ -42,7 +44,8 @@ def export_rooms(folder: Path) -> Path:
     """Bake and export a scene of several submodels; return the page's folder."""
     scene = example_scene(64, 3, ROOMS, lattice=1)
     submodels = (scene.submodel(k) for k in range(len(ROOMS)))
-    write_scene(folder / "baked", scene.params, scene.mlp, submodels, scene.manifest, coarse_bytes=20_000)
+    coarse = partial(coarse_files, scene.params, scene.mlp, 20_000)
+    write_scene(folder / "baked", scene.params, scene.mlp, submodels, scene.manifest, coarse=coarse)
     return export_site(folder / "baked", folder / "site").parent
 
 

@@ -24,9 +24,8 @@ from benchmarks.quality import HeldOut, about
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
 from smerf.student.config import PRESETS, StudentConfig
-from smerf.student.fused import FusedParameters
-from smerf.student.resolution import choose_resolution
-from smerf.student.trainer import StudentTrainer, choose_partition
+from smerf.student.plan import resolve_config
+from smerf.student.trainer import StudentTrainer
 from smerf.teacher import load_teacher
 from smerf.teacher.model import Teacher
 
@@ -39,7 +38,7 @@ def configured(preset: str, form: str, teacher: Teacher, capture: Capture) -> St
     config = PRESETS[preset]
     if form == "hash":
         config = replace(config, parameterisation="hash", grid_lr=0.01)
-    return choose_resolution(config, teacher, capture, choose_partition(capture, config, teacher))
+    return resolve_config(config, teacher, capture)
 
 
 def curve(
@@ -61,8 +60,7 @@ def curve(
                 planned = spent + 1.0
                 left = max(0.0, seconds - spent) * trainer.step / (spent - begun)
                 trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)
-        if config.parameterisation == "hash":
-            trainer.parameters.finish(trainer.student.grids)
+        trainer.optimizer.complete_grids()
         images = views.draw(trainer.student.render_image)
         records.append(
             {
@@ -79,14 +77,8 @@ def curve(
 
 def step_milliseconds(teacher: Teacher, capture: Capture, config: StudentConfig, fused: bool) -> float:
     """Return the median time of a step, by the fused kernel or the separate ones, teacher rays included."""
-    fits = FusedParameters.fit
-    if not fused:
-        FusedParameters.fit = staticmethod(lambda config, device: False)
-    try:
-        trainer = StudentTrainer(teacher, capture, replace(config, pool=65536))
-        trainer.prepare()
-    finally:
-        FusedParameters.fit = fits
+    trainer = StudentTrainer(teacher, capture, replace(config, pool=65536, fused=fused))
+    trainer.prepare()
     times = []
     for i in range(WARM_UP + TIMED):
         started = time.perf_counter()

@@ -25,7 +25,7 @@ from smerf.engine.environment import processor_name
 from smerf.engine.folder import RunFolder
 from smerf.pipeline.config import load_config
 from smerf.pipeline.job import load_run_capture
-from smerf.scene import load_scene
+from smerf.render.scene import load_scene
 from smerf.student.partition import Partition
 
 BORDER = 0.1

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.quality import HeldOut, about
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
-from smerf.teacher.config import PRESETS
+from smerf.teacher.config import PRESETS, TeacherConfig
+from smerf.teacher.plan import resolve_config
 from smerf.teacher.trainer import TeacherTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,9 +51,13 @@ class Job:
         return cls(Path(path), int(side), tuple(float(s) for s in seconds.split(",")))
 
 
+def _trainer(capture: Capture, config: TeacherConfig) -> TeacherTrainer:
+    return TeacherTrainer(capture, resolve_config(config, capture, "cpu", 1))
+
+
 def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
     """Train for some seconds; return time, steps, rays per second and PSNR at each quarter."""
-    trainer = TeacherTrainer(capture, replace(PRESETS[preset], steps=100_000_000))
+    trainer = _trainer(capture, replace(PRESETS[preset], steps=100_000_000))
     views, records, spent, planned = HeldOut(capture), [], 0.0, 0.0
     for mark in MARKS:
         while spent < mark * seconds:
@@ -76,7 +81,7 @@ def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
 
 def step_milliseconds(capture: Capture, preset: str) -> tuple[float, float]:
     """Return the median and the spread (half the range) of a step's time."""
-    trainer = TeacherTrainer(capture, PRESETS[preset])
+    trainer = _trainer(capture, PRESETS[preset])
     times = []
     for i in range(WARM_UP + TIMED):
         started = time.perf_counter()

@@ -13,7 +13,7 @@ _LAZY = {
     "train_teacher": "smerf.teacher",
     "distill": "smerf.student",
     "bake": "smerf.baking",
-    "load_scene": "smerf.scene",
+    "load_scene": "smerf.render.scene",
 }
 
 __all__ = ["__version__", *_LAZY]

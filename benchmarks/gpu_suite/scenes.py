@@ -95,11 +95,11 @@ def _train(trainer, suite: Suite, most: int, curve) -> tuple[int, float, list[di
 
 
 def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
-    from smerf.teacher import save_teacher
+    from smerf.teacher import resolve_config, save_teacher
     from smerf.teacher.config import PRESETS
     from smerf.teacher.trainer import TeacherTrainer
 
-    config = PRESETS[suite.preset]
+    config = resolve_config(PRESETS[suite.preset], capture, "cuda", 1)
     torch.cuda.reset_peak_memory_stats(suite.device)
     trainer = TeacherTrainer(capture, config, str(suite.device))
     total, seconds, points = _train(
@@ -122,12 +122,13 @@ def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
 def _train_student(suite: Suite, scene: str, capture: Capture) -> None:
     from smerf.student import save_student
     from smerf.student.config import PRESETS
+    from smerf.student.plan import resolve_config
     from smerf.student.trainer import StudentTrainer
     from smerf.teacher import load_teacher
 
-    config = PRESETS[suite.preset]
     torch.cuda.reset_peak_memory_stats(suite.device)
     teacher = load_teacher(suite.work / scene / "teacher")
+    config = resolve_config(PRESETS[suite.preset], teacher, capture, suite.device)
     trainer = StudentTrainer(teacher, capture, config, suite.device)
     began = time.perf_counter()
     trainer.prepare()
@@ -173,8 +174,8 @@ def _bake(suite: Suite, scene: str, capture: Capture) -> None:
     suite.add(
         f"bake/{scene}",
         seconds=time.perf_counter() - began,
-        plane_resolution=student.grids[0].spec.plane_resolution,
-        voxel_resolution=student.grids[0].spec.voxel_resolution,
+        plane_resolution=student.config.plane_resolution,
+        voxel_resolution=student.config.voxel_resolution,
         megabytes=size / 1e6,
     )
 
@@ -191,18 +192,17 @@ def _large(camera: Camera) -> Camera:
 
 
 def _render(suite: Suite, scene: str, capture: Capture) -> None:
-    from smerf.render import native as cpu
-    from smerf.render.device import DeviceRenderer
+    from smerf.render.march import DeviceRenderer, render_camera
     from smerf.scene import load_scene
 
     baked = load_scene(suite.work / scene / "baked")
     renderer = DeviceRenderer(baked, suite.device)
     view = _views(capture)[0].camera
-    gap = np.abs(renderer.render(view) - cpu.render_camera(baked, view)).max(-1)
+    gap = np.abs(renderer.render(view) - render_camera(baked, view)).max(-1)
     large = _large(view)
     k = baked.params.choose_submodel(large.world_from_cam[:, 3])
     rays = renderer.rays(large, k)
-    march, spread = median_seconds(partial(renderer.draw, large, *rays, k), suite.device, suite.repeats)
+    march, spread = median_seconds(partial(renderer.march, large, *rays, k), suite.device, suite.repeats)
     whole, _ = median_seconds(partial(renderer.render, large), suite.device, max(3, suite.repeats // 4))
     suite.add(
         f"render/{scene}",

@@ -12,14 +12,11 @@
 #include "gemm.h"
 #include "smerf/directions.h"
 #include "smerf/lanes.h"
+#include "teacher_pass.h"
 
 namespace smerf {
 
 constexpr int kDirections = 16;  // spherical harmonics of degree 0 to 3
-
-struct RadianceWidths {
-  int32_t features, density, geometry, colour;
-};
 
 // Weights (or their gradients) of both networks, padded to the vector length; output weights are stored by colour.
 struct RadianceWeights {

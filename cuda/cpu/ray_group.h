@@ -13,57 +13,13 @@
 #include "radiance_tile.h"
 #include "smerf/density_cache.h"
 #include "smerf/ray_losses.h"
+#include "teacher_pass.h"
 
 namespace smerf {
 
 constexpr int kGroupRays = 16;
 constexpr int kSlice = 8;    // samples of a ray that are evaluated together
 constexpr int kMaxSamples = 128;
-
-struct TeacherField {
-  const HashLevel* levels;
-  const float* table;
-  const uint16_t* half_table;  // the same in half floats, or null: half the memory to fetch
-  const float* density_params;
-  const float* colour_params;
-  int32_t level_count, features;
-  RadianceWidths widths;
-  RaySpacing spacing;
-  float scale;              // training units to the contraction's unit cube
-  float min_light;          // a ray stops where less light is left
-  float min_weight;         // samples of less weight have no colour
-  const float* cache;        // (n^3) densities or null: samples whose cell says less depth than min_depth are empty,
-  int32_t cache_resolution;  // except a share `recheck` of them, drawn by `draw`
-  float min_depth, recheck;
-  uint32_t draw;
-};
-
-struct TeacherRays {
-  const float *origins, *directions, *radii;  // (R, 3), (R, 3), (R)
-  const float* s_edges;                       // (R, S + 1)
-  int64_t rays;
-  int32_t samples;
-};
-
-// What training adds: the target and the losses. near_distance: samples closer than this have weaker gradients (0: none).
-struct TeacherTarget {
-  const float* truth;       // (R, 3), over the background
-  const float* background;  // (R, 3)
-  float charbonnier, distortion_weight, opacity_weight, near_distance, min_gradient;
-};
-
-// What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each.
-struct TeacherTrace {
-  float* losses;           // (R, 4): Charbonnier mean, distortion, squared error mean, sum of opacities
-  float* grad_density;     // flat, added to
-  float* grad_colour;      // flat, added to
-  float* points;           // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient
-  float* feature_gradient; // (groups, 16 S, padded features)
-  int32_t* counts;         // (groups, 2): samples with a gradient, samples evaluated
-  int32_t* cells;          // (groups, 16 S) cache cells of the evaluated samples
-  float* densities;        // (groups, 16 S)
-  float cache_keep;        // what a cell keeps of its density when it is seen again
-};
 
 template <int F>
 class RayGroup {
@@ -284,6 +240,7 @@ class RayGroup {
     for (int i = 0; i < samples_; ++i) {
       const float middle = 0.5f * (t[i] + t[i + 1]);
       const float x = scale * (o[0] + middle * d[0]), y = scale * (o[1] + middle * d[1]), z = scale * (o[2] + middle * d[2]);
+      // contract_flat() of contraction.h, written out: through the call the compiler rounds otherwise.
       const float ax = fabsf(x), ay = fabsf(y), az = fabsf(z);
       const float m = larger(1.0f, larger(ax, larger(ay, az))), inv = 1.0f / m, pull = 2.0f - inv;
       const bool is_x = ax >= ay && ax >= az, is_y = !is_x && ay >= az;
@@ -319,9 +276,9 @@ class RayGroup {
     row_[at] = row;
   }
 
-  // A fixed function of the draw and the sample: the same on any number of threads.
+  // A fixed function of the step and the sample: the same on any number of threads.
   bool rechecks(uint32_t sample) const {
-    uint32_t h = (sample ^ field_.draw * 0x9e3779b9u) * 0x85ebca6bu;
+    uint32_t h = (sample ^ field_.step * 0x9e3779b9u) * 0x85ebca6bu;
     h = (h ^ h >> 13) * 0xc2b2ae35u;
     return (float)((h ^ h >> 16) >> 8) * 5.9604645e-8f < field_.recheck;
   }

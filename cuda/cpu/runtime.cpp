@@ -1,12 +1,25 @@
 // Which library this is, and what the processor can run.
-#include <omp.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
-#include "smerf/common.h"
+#include "smerf/abi.h"
+#include "smerf/density_cache.h"
+#include "student_pass.h"
+#include "teacher_pass.h"
 
 SMERF_API int smerf_abi() { return SMERF_ABI; }
+
+// Bytes of a structure that callers fill in; 0 for one that no kernel here takes.
+SMERF_API int64_t smerf_sizeof(const char* structure) {
+  static const smerf::StructureSize sizes[] = {
+      SMERF_COMMON_SIZES,          SMERF_SIZE(RaySpacing),    SMERF_SIZE(CacheSampling),  SMERF_SIZE(RadianceWidths),
+      SMERF_SIZE(TeacherField),    SMERF_SIZE(TeacherRays),   SMERF_SIZE(TeacherTarget),  SMERF_SIZE(TeacherTrace),
+      SMERF_SIZE(StudentRays),     SMERF_SIZE(StudentNetwork), SMERF_SIZE(StudentLoss),   SMERF_SIZE(StudentGrids),
+      SMERF_SIZE(AdamStep),        SMERF_SIZE(StudentTrace),
+  };
+  return smerf::structure_size(sizes, structure);
+}
 
 SMERF_API const char* smerf_isa() { return SMERF_ISA; }
 
@@ -21,8 +34,6 @@ SMERF_API int smerf_processor_level() {
 #endif
   return 0;
 }
-
-SMERF_API int smerf_max_threads() { return omp_get_max_threads(); }
 
 // Asks for large pages behind an array that is read at random: fewer address translations. Best effort.
 SMERF_API int smerf_use_large_pages(void* data, int64_t bytes) {

@@ -10,6 +10,7 @@
 #include "smerf/appearance.h"
 #include "smerf/patch_loss.h"
 #include "smerf/ray_losses.h"
+#include "student_pass.h"
 #include "tile_update.h"
 
 namespace {
@@ -17,49 +18,6 @@ namespace {
 using namespace smerf;
 
 constexpr int kShards = 32;  // ranges of patches whose network gradients are summed apart, then in order
-
-// Field order and types of these are mirrored by smerf/kernels/student_step.py.
-struct StudentRays {
-  const float* origins;     // (rays, 3) training space
-  const float* directions;  // (rays, 3) unit
-  const float* edges;       // (rays, samples + 1) metric
-  const float* weights;     // (rays, samples) of the teacher
-  const float* colour;      // (rays, 3) of the teacher, over black
-  const float* background;  // (rays, 3)
-  const float* log_exposure;  // (rays), or null: the network reads logit(feature) + log_exposure
-  const float* s_edges;     // (rays, samples + 1) normalised, or null: no distortion loss
-  int64_t rays;
-  int32_t samples;
-  int32_t pixels;           // rays of a patch, which follow each other
-};
-
-struct StudentNetwork {
-  const float* params;      // (lattice^3, params)
-  float* gradient;          // the same, added to
-  int32_t lattice;
-  int32_t width;
-  float lattice_scale;      // training units about the submodel's centre to [-1, 1]
-};
-
-struct StudentLoss {
-  float tau, step;          // culling threshold, marching step in contracted space
-  float charbonnier;
-  float geometry;           // weight of sum |w - w_teacher|
-  float least_gradient;     // of a sample's values: smaller ones are dropped
-  const float* backdrop;    // (14) composited features of what lies behind everything, or null
-  float dssim;              // weight of the dissimilarity of patches of more than one ray
-  float distortion;         // weight of the distortion
-};
-
-struct RayLosses {
-  float colour, geometry, square, dssim, distortion;  // weighted, but for the mean squared error
-};
-
-struct StudentTrace {
-  RayLosses* losses;        // (rays)
-  float* weights;           // (rays, samples) of the student
-  SampleGradient* samples;  // (rays * samples)
-};
 
 // Keeps the samples whose gradient has a channel above `least`, in order. Returns their number.
 int drop_small(SampleGradient* samples, int count, float least) {
@@ -240,7 +198,7 @@ class PatchStep {
     compare_weights(r, up_opacity);
     const RenderedRay<W>& ray = rendered_[i];
     differentiate(ray.kept, ray.count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights_.data(), out);
-    return drop_small(out, ray.count, loss_.least_gradient);
+    return drop_small(out, ray.count, loss_.min_gradient);
   }
 
   // Writes the features' gradient, returns that of the opacity.

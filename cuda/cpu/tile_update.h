@@ -10,29 +10,10 @@
 
 #include <vector>
 
+#include "student_pass.h"
 #include "student_ray.h"
 
 namespace smerf {
-
-// Field order and types are mirrored by smerf/kernels/student_step.py.
-struct Vertex {
-  float z[kChannels];
-  uint16_t first[kChannels], root[kChannels];
-};
-static_assert(sizeof(Vertex) == 64, "a vertex is one cache line");
-
-struct StudentGrids {
-  Vertex* voxels;
-  uint8_t* voxel_bytes;
-  int64_t blocks;
-  Vertex* planes;
-  uint8_t* plane_bytes;
-};
-
-struct AdamStep {
-  float lr, beta1, beta2, eps;
-  float correction1, correction2;  // 1 - beta^step
-};
 
 #if defined(__F16C__)
 inline Lanes8 from_half(const uint16_t* half) { return (Lanes8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)half)); }

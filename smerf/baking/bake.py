@@ -12,22 +12,25 @@ from pathlib import Path
 import numpy as np
 
 from smerf.baking.budget import Fit, fit_size
+from smerf.baking.coarse import coarse_files
 from smerf.baking.config import BakeConfig
 from smerf.baking.submodel import bake_submodel
-from smerf.capture import load_image
+from smerf.capture.images import load_composited, mse_to_psnr
 from smerf.capture.types import Capture, Frame
 from smerf.errors import UsageError
+from smerf.render.march import render_camera
+from smerf.render.scene import RenderableScene, renderable
 from smerf.scene.manifest import Manifest, SceneCamera, StartCamera
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
-from smerf.scene.write import encoded_sizes, write_scene
+from smerf.scene.write import CoarseLevel, encoded_sizes, write_scene
 from smerf.student.model import Student, grid_spec
 
 __all__ = ["bake", "scene_params"]
 
 _COST_BYTES = 2048
 """Room for what the manifest says about a size budget."""
-_COARSE_SHARE = 0.2
-"""Most of a size budget that goes into the coarse levels."""
+_COARSE_FRACTION = 0.2
+"""Largest fraction of a size budget that goes into the coarse levels."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
 _LEVEL_WEIGHT = 4.0
@@ -58,8 +61,8 @@ def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
     unlike = sum(_unlikeness(poses[:, :, column]) for column in (2, 3))
     tilt = np.abs(poses[:, 2, 0])
     best = frames[int((unlike + _LEVEL_WEIGHT * tilt).argmin())].camera
-    lens = best.intrinsics
-    fov = float(np.degrees(2.0 * np.arctan(0.5 * lens.height / lens.fy)))
+    intrinsics = best.intrinsics
+    fov = float(np.degrees(2.0 * np.arctan(0.5 * intrinsics.height / intrinsics.fy)))
     return StartCamera(best.world_from_cam, fov)
 
 
@@ -87,54 +90,53 @@ class _Baker:
     def __init__(self, student: Student, config: BakeConfig, manifest: Manifest) -> None:
         self.student, self.config, self.manifest = student, config, manifest
         self.params = scene_params(student)
-        arrays = student.appearance.arrays()
+        arrays = student.network_arrays()
         self.mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in arrays.items()}
 
     @property
-    def coarse_bytes(self) -> int:
-        """Largest coarse level of a submodel; at most a fixed share of a size that is asked for."""
+    def coarse(self) -> CoarseLevel | None:
+        """What makes the coarse levels, which take at most a fixed fraction of a size that is asked for."""
         limit, count = self.config.coarse_bytes, len(self.params.params_to_sm)
         if self.config.max_mb is not None:
-            limit = min(limit, int(_COARSE_SHARE * self.config.max_mb * 1e6 / count))
-        return limit
+            limit = min(limit, int(_COARSE_FRACTION * self.config.max_mb * 1e6 / count))
+        return functools.partial(coarse_files, self.params, self.mlp, limit) if limit else None
 
     def submodel(self, k: int, threshold: float = 0.0) -> BakedSubmodel:
         """Bake one submodel."""
-        student = self.student
-        keep = student.block_weights[k].numpy() >= threshold if threshold > 0.0 else None
+        student, part = self.student, self.student.submodels[k]
+        keep = None
+        if threshold > 0.0 and part.block_weights is not None:
+            keep = part.block_weights.numpy() >= threshold
         # The assets are put together in main memory.
         return bake_submodel(
-            student.grids[k].to("cpu"), student.alive[k], self.params.params_to_sm[k], self.config.dilation,
-            student.backdrop, keep,
+            part.grids.to("cpu"), part.occupied, part.cell, self.config.dilation, student.backdrop, keep
         )  # fmt: skip
 
     def size(self, threshold: float) -> int:
         """Return the bytes of the whole scene folder."""
         sizes: dict[str, int] = {}
         for k in range(len(self.params.params_to_sm)):
-            sizes |= encoded_sizes(
-                self.params,
-                self.mlp,
-                self.submodel(k, threshold),
-                self.config.array_format,
-                self.coarse_bytes,
-            )
+            submodel = self.submodel(k, threshold)
+            sizes |= encoded_sizes(self.params, self.mlp, submodel, self.config.array_format, self.coarse)
         manifest = replace(self.manifest, files={name: ("0" * 64, size) for name, size in sizes.items()})
         return sum(sizes.values()) + len(json.dumps(manifest.to_json(), indent=1)) + _COST_BYTES
 
     def contributions(self) -> np.ndarray:
         """Return what every block with data contributes (N,), in all submodels."""
-        student = self.student
-        parts = []
-        for k in range(len(self.params.params_to_sm)):
-            weights = student.block_weights[k].numpy()
-            parts.append(weights[(student.grids[k].block_index.cpu().numpy() >= 0) & (weights > 0.0)])
-        return np.concatenate(parts)
+        return np.concatenate([_contributions(self.student, k) for k in range(len(self.student.partition))])
 
     def scene(self, threshold: float) -> BakedScene:
-        """Return the scene as it would be, baked as it is looked at."""
+        """Return the scene as it would be; submodels are baked when they are rendered."""
         load = functools.partial(self.submodel, threshold=threshold)
         return BakedScene(self.params, self.mlp, self.manifest, load, cache_size=1)
+
+
+def _contributions(student: Student, k: int) -> np.ndarray:
+    part = student.submodels[k]
+    if part.block_weights is None:
+        raise UsageError("--max-mb: the student doesn't know what its blocks contribute; distil it again")
+    weights = part.block_weights.numpy()
+    return weights[(part.grids.block_index.cpu().numpy() >= 0) & (weights > 0.0)]
 
 
 def bake(
@@ -144,11 +146,11 @@ def bake(
     *,
     folder: Path,
     progress: Callable[..., None] | None = None,
-) -> BakedScene:
+) -> RenderableScene:
     """Write a student as a baked scene and return it re-opened.
 
-    With ``config.max_mb`` the voxel blocks that contribute least to what is seen go until the folder is no larger; the
-    manifest's ``extra["size_budget"]`` then says what that cost.
+    With ``config.max_mb`` the voxel blocks that contribute least to the views go until the folder, coarse levels
+    included, is no larger; the manifest's ``extra["size_budget"]`` then says what that cost.
 
     Args:
         student: What distillation produced; its submodels are read one at a time.
@@ -173,19 +175,16 @@ def bake(
                 progress(k, count)
             yield baker.submodel(k, threshold)
 
-    coarse_bytes = baker.coarse_bytes
     scene = write_scene(
-        folder, baker.params, baker.mlp, submodels(), manifest, config.array_format, coarse_bytes
+        folder, baker.params, baker.mlp, submodels(), manifest, config.array_format, baker.coarse
     )
     if progress:
         progress(count, count)
-    return scene
+    return renderable(scene)
 
 
 def _fit(baker: _Baker, capture: Capture, max_mb: float) -> tuple[float, dict[str, object]]:
     """Return the threshold under which the scene fits, and what it costs on some training views."""
-    if len(baker.student.block_weights) == 0:
-        raise UsageError("--max-mb: the student doesn't know what its blocks contribute; distil it again")
     full, values = baker.size(0.0), baker.contributions()
     budget = int(max_mb * 1e6)
     fit = Fit(0.0, full) if full <= budget else fit_size(values, baker.size, budget, full)
@@ -203,14 +202,11 @@ def _fit(baker: _Baker, capture: Capture, max_mb: float) -> tuple[float, dict[st
 
 
 def _psnr(scene: BakedScene, capture: Capture, frames: Sequence[Frame]) -> float:
-    """Return the mean PSNR of a scene against photos, drawn submodel by submodel."""
+    """Return the mean PSNR of a scene against photos, rendered submodel by submodel."""
     where = [scene.params.choose_submodel(frame.camera.world_from_cam[:, 3]) for frame in frames]
     values = []
     for i in np.argsort(where, kind="stable"):
-        photo = load_image(frames[i]).astype(np.float32) / 255.0
-        if photo.shape[-1] == 4:
-            behind = 1.0 if capture.background == "white" else 0.0
-            photo = photo[..., :3] * photo[..., 3:] + behind * (1.0 - photo[..., 3:])
-        error = float(np.mean((scene.render(frames[i].camera) - photo) ** 2))
-        values.append(-10.0 * np.log10(max(error, 1e-10)))
+        photo = load_composited(frames[i], capture.background)
+        error = float(np.mean((render_camera(scene, frames[i].camera) - photo) ** 2))
+        values.append(min(mse_to_psnr(error), 100.0))
     return float(np.mean(values)) if values else 0.0

@@ -13,7 +13,7 @@ __all__ = ["Fit", "fit_size"]
 
 _TRIES = 12
 _CLOSE = 0.97
-"""Share of the budget that is good enough."""
+"""Fraction of the budget that is good enough."""
 
 
 @dataclass(frozen=True)

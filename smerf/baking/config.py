@@ -17,9 +17,9 @@ class BakeConfig:
     array_format: Literal["png", "raw", "raw.gz"] = "png"
     """How arrays are stored."""
     coarse_bytes: int = 4_000_000
-    """Submodels above this size get a coarse level of at most this size, for the first picture; 0: none."""
+    """Submodels above this size get a coarse level of at most this size, for the first image; 0: none."""
     max_mb: float | None = None
-    """Largest size of the scene folder in MB (10^6 bytes); as large as it gets if not given."""
+    """Largest size of the scene folder in MB (10^6 bytes); unbounded if not given."""
 
     def __post_init__(self) -> None:
         if self.max_mb is not None and not self.max_mb > 0:

@@ -10,26 +10,30 @@ from smerf.kernels import Grids, block_samples, distance_grid
 from smerf.kernels.grid_render import BLOCK
 from smerf.scene.grids import build_atlas, max_pool, pack_bits
 from smerf.scene.types import BakedSubmodel
-from smerf.student.alive import CELL_TEXELS, AliveCells
 from smerf.student.backdrop import backdrop_blocks
+from smerf.student.visibility import CELL_TEXELS, OccupiedCells
 
-__all__ = ["alive_blocks", "bake_submodel", "gather_blocks", "used_texels"]
+__all__ = ["bake_submodel", "gather_blocks", "serving_blocks", "used_texels"]
 
 
-def alive_blocks(occupied: np.ndarray, grids: Grids) -> np.ndarray:
-    """Return the macroblocks (B, B, B) bool that serve an occupied cell and hold data.
+def serving_blocks(occupied: np.ndarray, voxels: int, block: int = BLOCK) -> np.ndarray:
+    """Return the macroblocks (B, B, B) bool that serve an occupied cell.
 
     Blocks are sample-centred and cells are not: a cell at a block's border is served by the block below too.
+
+    Args:
+        occupied: Cells (N, N, N) bool.
+        voxels: Voxels per axis, of the whole grid.
+        block: Voxels per axis, of a block.
     """
-    spec = grids.spec
-    ratio = spec.voxel_resolution / occupied.shape[0]
-    result = np.zeros((spec.blocks,) * 3, bool)
+    ratio, blocks = voxels / occupied.shape[0], voxels // block
+    result = np.zeros((blocks,) * 3, bool)
     cells = np.argwhere(occupied)
-    low = np.floor((cells * ratio - 0.5) / BLOCK).astype(int).clip(0, spec.blocks - 1)
-    high = np.floor(((cells + 1) * ratio - 0.5 - 1e-6) / BLOCK).astype(int).clip(0, spec.blocks - 1)
+    low = np.floor((cells * ratio - 0.5) / block).astype(int).clip(0, blocks - 1)
+    high = np.floor(((cells + 1) * ratio - 0.5 - 1e-6) / block).astype(int).clip(0, blocks - 1)
     for corner in np.ndindex(2, 2, 2):
         result[tuple(np.where(np.array(corner, bool), high, low).T)] = True
-    return result & (grids.block_index.numpy() >= 0)
+    return result
 
 
 def gather_blocks(grids: Grids, coords: np.ndarray) -> np.ndarray:
@@ -51,33 +55,37 @@ def used_texels(blocks: np.ndarray, plane_resolution: int) -> np.ndarray:
 
 def bake_submodel(
     grids: Grids,
-    alive: AliveCells,
+    alive: OccupiedCells,
     region: int,
     dilation: int,
     backdrop: tuple[float, float, float] | None = None,
     keep: np.ndarray | None = None,
 ) -> BakedSubmodel:
-    """Bake the quantised grids of the submodel of a region; cells that are seen are occupied, and those within
-    ``dilation`` cells of a surface.
+    """Bake the quantised grids of a region's submodel.
 
-    ``backdrop`` is the colour of a shell around the scene, if there is one; ``keep`` (B, B, B) bool says which voxel
-    blocks may be used, all if not given.
+    Args:
+        grids: The grids, in main memory.
+        alive: Visible cells, which are occupied, and surface cells.
+        region: Linear index of the region.
+        dilation: Cells by which surfaces are grown; what they cover is occupied too.
+        backdrop: Colour of a shell around the scene, if it has one.
+        keep: Voxel blocks (B, B, B) bool that may be used; ``None`` means all.
     """
     spec = grids.spec
     occupied = alive.grid().copy()
     if dilation:
-        occupied |= binary_dilation(alive.solid(), np.ones((3, 3, 3)), iterations=dilation)
+        occupied |= binary_dilation(alive.surface(), np.ones((3, 3, 3)), iterations=dilation)
     kept = grids.block_index.numpy() >= 0
     if keep is not None:
         kept &= keep
-    blocks = alive_blocks(occupied, grids) & kept
+    blocks = serving_blocks(occupied, spec.voxel_resolution) & kept
     coords = np.argwhere(blocks)
     samples = gather_blocks(grids, coords)
     resolution = spec.plane_resolution
     planes = grids.planes.numpy().reshape(3, resolution, resolution, 8).copy()
     # The shell lets a little of every texel through: those that no content reads stay neutral for it.
     planes[~used_texels(blocks, resolution)] = 0 if backdrop is None else 128
-    # A cell without data draws nothing: leaving it empty lets rays pass it quickly.
+    # A cell without data renders nothing: leaving it empty lets rays pass it quickly.
     cell_blocks = (np.arange(occupied.shape[0]) * (spec.voxel_resolution / occupied.shape[0]) / BLOCK).astype(
         int
     )

@@ -59,7 +59,7 @@ def visible_depths(cameras: list[Camera], points: np.ndarray) -> np.ndarray:
         size = (camera.intrinsics.width, camera.intrinsics.height)
         with np.errstate(invalid="ignore"):
             inside = np.all((pixels >= 0) & (pixels <= size), axis=1) & (depth > 0)
-        # Far outside the image a polynomial lens model folds back into it; a generous cone keeps such points
+        # Far outside the image a polynomial distortion model folds back into it; a generous cone keeps such points
         # out.
         local = (points - camera.world_from_cam[:, 3]) @ camera.world_from_cam[:, :3]
         reach = np.hypot(size[0] / camera.intrinsics.fx, size[1] / camera.intrinsics.fy)

@@ -1,4 +1,4 @@
-"""Lens models: camera-space directions to image points and back.
+"""Camera models: camera-space directions to image points and back.
 
 Camera axes here are OpenCV's (x right, y down, z forward) and image points are in pixels with (0, 0) at the
 outer corner of the first pixel. Everything is float64; N counts points. Formulas: OpenCV's calibration model
@@ -21,12 +21,12 @@ def image_from_camera(intrinsics: Intrinsics, points: np.ndarray) -> np.ndarray:
     """Project camera-space points to image points.
 
     Args:
-        intrinsics: The lens.
+        intrinsics: The camera's.
         points: Shape (N, 3), OpenCV camera axes, any length unit.
 
     Returns:
         Image points in pixels, shape (N, 2), float64. NaN where a point is not in front of the camera (for a
-        fisheye lens: where it lies exactly behind).
+        fisheye camera: where it lies exactly behind).
     """
     points = np.asarray(points, np.float64).reshape(-1, 3)
     if intrinsics.model == "OPENCV_FISHEYE":
@@ -44,7 +44,7 @@ def camera_from_image(intrinsics: Intrinsics, image_points: np.ndarray) -> np.nd
     """Return the camera-space direction seen at each image point.
 
     Args:
-        intrinsics: The lens.
+        intrinsics: The camera's.
         image_points: Shape (N, 2), pixels.
 
     Returns:

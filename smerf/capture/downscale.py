@@ -1,4 +1,4 @@
-"""Which file serves each frame at the wanted size, and the lens at that size.
+"""Which file serves each frame at the wanted size, and the intrinsics at that size.
 
 A capture may carry reduced copies of its photos in ``images_2``, ``images_4`` ... beside ``images``. What a
 folder is worth is found from real file sizes, not from its name: folders of old data sets differ from their
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smerf.capture.images import image_header
-from smerf.capture.readers.source import Source, SourceFrame, image_folder, list_images
+from smerf.capture.readers.image_files import image_folder, list_images
+from smerf.capture.readers.source import Source, SourceFrame
 from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError, UsageError
 
@@ -24,7 +25,7 @@ _LOG = logging.getLogger("smerf")
 
 @dataclass(frozen=True)
 class Photo:
-    """The file that serves a frame, the lens at the final size, and by how much reading reduces the file."""
+    """The file that serves a frame, the intrinsics at the final size, and by how much reading reduces the file."""
 
     path: Path
     intrinsics: Intrinsics
@@ -36,7 +37,7 @@ class Photo:
 def choose_photos(
     source: Source, *, max_side: int | None = None, downscale: int | None = None
 ) -> dict[str, Photo]:
-    """Choose the file and lens of every frame whose photo exists, by frame name.
+    """Choose the file and intrinsics of every frame whose photo exists, by frame name.
 
     Args:
         source: The capture as stated.
@@ -69,7 +70,7 @@ def choose_photos(
 def scale_intrinsics(
     intrinsics: Intrinsics, width: int, height: int, scale: tuple[float, float]
 ) -> Intrinsics:
-    """Return the lens for an image of ``width`` x ``height``, focal length and centre times ``scale``."""
+    """Return the intrinsics for an image of ``width`` x ``height``, focal length and centre times ``scale``."""
     x, y = scale
     return replace(
         intrinsics,
@@ -175,20 +176,24 @@ def _files(folder: Path, candidate: Path, frames: list[SourceFrame]) -> dict[str
 
 def _photo(frame: SourceFrame, path: Path, factor: int, rest: int, stated_in: Path) -> Photo:
     (width, height), has_alpha, exposure = image_header(path)
-    lens = frame.intrinsics
-    is_right = (width, height) == (lens.width, lens.height)
+    intrinsics = frame.intrinsics
+    is_right = (width, height) == (intrinsics.width, intrinsics.height)
     if factor > 1:
-        is_right = abs(width - lens.width / factor) <= 1 and abs(height - lens.height / factor) <= 1
+        is_right = (
+            abs(width - intrinsics.width / factor) <= 1 and abs(height - intrinsics.height / factor) <= 1
+        )
     if not is_right:
-        expected = f"{lens.width}x{lens.height}" + (f" reduced {factor} times" if factor > 1 else "")
+        expected = f"{intrinsics.width}x{intrinsics.height}" + (
+            f" reduced {factor} times" if factor > 1 else ""
+        )
         raise InvalidDataError(
             f"{path}: the image is {width}x{height}, but {stated_in} states {expected}; restore photos "
             "of that size, put reduced copies into images_2, images_4 ..., or correct the camera"
         )
     if rest > min(width, height):
         raise UsageError(f"{path}: cannot reduce {width}x{height} by {rest}")
-    scale = (width / lens.width / rest, height / lens.height / rest)
+    scale = (width / intrinsics.width / rest, height / intrinsics.height / rest)
     exposure = frame.exposure if frame.exposure is not None else exposure
     return Photo(
-        path, scale_intrinsics(lens, width // rest, height // rest, scale), rest, has_alpha, exposure
+        path, scale_intrinsics(intrinsics, width // rest, height // rest, scale), rest, has_alpha, exposure
     )

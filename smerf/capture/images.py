@@ -1,12 +1,14 @@
 """Pixels of a capture: which file serves which size, and reading photos, masks and depth.
 
-Photos keep their sRGB encoding and are never turned by EXIF tags: poses belong to the pixels as stored.
+Photos keep their sRGB encoding and are never rotated by EXIF tags: poses belong to the pixels as stored.
 Reducing averages whole blocks of file pixels (weighted by alpha where there is one); columns and rows that do
 not fill a block at the right and lower edge are cut. Shapes: H W image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,47 @@ from PIL import Image
 from smerf.capture.types import Frame
 from smerf.errors import InvalidDataError
 
-__all__ = ["image_header", "load_depth", "load_image", "load_mask", "reduce_by_average"]
+__all__ = [
+    "image_header",
+    "load_composited",
+    "load_depth",
+    "load_image",
+    "load_mask",
+    "load_npy",
+    "mse_to_psnr",
+    "open_image",
+    "reduce_by_average",
+]
 
 _EXIF_IFD, _EXPOSURE_TIME, _ISO = 0x8769, 33434, 34855
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong inside the block raises InvalidDataError with the file's name."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise InvalidDataError(f"{path}: too large ({error or 'out of memory'}); reduce the image") from error
+    except Exception as error:  # Pillow's readers raise errors of many families
+        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """Return the array of an ``.npy`` file.
+
+    Raises:
+        InvalidDataError: If it holds anything else, or less than its header says.
+    """
+    try:
+        # A map of the file: a header can't make it reserve memory that the file doesn't fill.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive, not one array")
+        return np.array(array)
+    except Exception as error:  # numpy's reader of headers raises errors of many families
+        raise InvalidDataError(f"{path}: not a readable array ({error}); restore the file") from error
 
 
 def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
@@ -28,14 +68,11 @@ def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
     Raises:
         InvalidDataError: If the file is not an image.
     """
-    try:
-        with Image.open(path) as image:
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            # Pillow reads a whole PNG to find its EXIF; photos with exposure tags are JPEG or TIFF.
-            exposure = _exposure(image) if image.format in ("JPEG", "MPO", "TIFF") else None
-            return image.size, has_alpha, exposure
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+    with open_image(path) as image:
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        # Pillow reads a whole PNG to find its EXIF; photos with exposure tags are JPEG or TIFF.
+        exposure = _exposure(image) if image.format in ("JPEG", "MPO", "TIFF") else None
+        return image.size, has_alpha, exposure
 
 
 def load_image(frame: Frame) -> np.ndarray:
@@ -48,6 +85,24 @@ def load_image(frame: Frame) -> np.ndarray:
     """
     pixels = _read(frame.image_path)
     return _fit(reduce_by_average(pixels, frame.downscale), frame, frame.image_path)
+
+
+def load_composited(frame: Frame, background: str | None) -> np.ndarray:
+    """Return the photo of a frame over its capture's background (white, else black): float32 (H, W, 3) in [0, 1].
+
+    Raises:
+        InvalidDataError: If the file is damaged or its size does not fit the camera.
+    """
+    photo = load_image(frame).astype(np.float32) / 255.0
+    if photo.shape[-1] == 3:
+        return photo
+    alpha = photo[..., 3:]
+    return photo[..., :3] * alpha + (1.0 - alpha if background == "white" else 0.0)
+
+
+def mse_to_psnr(mse: float) -> float:
+    """Return the peak signal-to-noise ratio in dB of a mean squared error, peak 1; infinite for 0."""
+    return float(-10.0 * np.log10(mse)) if mse > 0 else float("inf")
 
 
 def load_mask(frame: Frame) -> np.ndarray | None:
@@ -67,10 +122,10 @@ def load_mask(frame: Frame) -> np.ndarray | None:
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     if factor is not None:
         return used.reshape(height, factor, width, factor).all(axis=(1, 3))
-    share = Image.fromarray(np.where(used, 1.0, 0.0).astype(np.float32)).resize(
+    fraction = Image.fromarray(np.where(used, 1.0, 0.0).astype(np.float32)).resize(
         (width, height), Image.Resampling.BOX
     )
-    return np.asarray(share) > 0.999
+    return np.asarray(fraction) > 0.999
 
 
 def load_depth(frame: Frame) -> np.ndarray | None:
@@ -85,10 +140,7 @@ def load_depth(frame: Frame) -> np.ndarray | None:
         return None
     path = frame.depth_path
     if path.suffix == ".npy":
-        try:
-            stored = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InvalidDataError(f"{path}: not a readable array ({error}); restore the file") from error
+        stored = load_npy(path)
         stored = stored[..., 0] if stored.ndim == 3 else stored
     else:
         stored = _array(path)
@@ -137,28 +189,22 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _array(path: Path, colour: bool = False) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):
-                return np.asarray(image).astype(np.uint16)
-            if image.mode == "I" and colour:
-                return np.asarray(image).clip(0, 65535).astype(np.uint16)
-            if not colour:
-                return np.asarray(image)
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+    with open_image(path) as image:
+        if image.mode.startswith("I;16"):
+            return np.asarray(image).astype(np.uint16)
+        if image.mode == "I" and colour:
+            return np.asarray(image).clip(0, 65535).astype(np.uint16)
+        if not colour:
+            return np.asarray(image)
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
 
 
 def _grey(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return np.where(np.asarray(image) > 0, 255, 0)
-            return np.asarray(image.convert("L"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
+    with open_image(path) as image:
+        if image.mode.startswith("I"):
+            return np.where(np.asarray(image) > 0, 255, 0)
+        return np.asarray(image.convert("L"))
 
 
 def _fit(pixels: np.ndarray, frame: Frame, path: Path) -> np.ndarray:

@@ -16,7 +16,6 @@ from smerf.capture.bounds import choose_near
 from smerf.capture.downscale import Photo, choose_photos
 from smerf.capture.normalise import METHODS, apply_similarity, choose_similarity, find_outliers
 from smerf.capture.readers import Source, SourceFrame, read_source
-from smerf.capture.readers.source import default_split
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.errors import InvalidDataError, UsageError
 
@@ -24,6 +23,7 @@ __all__ = ["fingerprint", "load_capture"]
 
 _LOG = logging.getLogger("smerf")
 _NAMES_SHOWN = 5
+_TEST_EVERY = 8
 
 
 def load_capture(
@@ -66,7 +66,7 @@ def load_capture(
     source = read_source(Path(path))
     _check_names(source)
     photos = choose_photos(source, max_side=max_side, downscale=downscale)
-    frames = default_split(_with_photos(source, photos))
+    frames = _default_split(_with_photos(source, photos))
     frames = [frame for frame in frames if frame.split != "unused"]
     if not any(frame.split == "train" for frame in frames):
         if len(frames) > 1 or not frames or frames[0].split is None:
@@ -109,12 +109,12 @@ def load_capture(
 def fingerprint(capture: Capture) -> str:
     """Return a SHA-256 that changes when anything that training sees does.
 
-    That is: files and their sizes, masks, depth, poses, lenses, exposure, split, near and far. Times of files
+    That is: files and their sizes, masks, depth, poses, intrinsics, exposure, split, near and far. Times of files
     and the folder's own place do not count, so that a copied capture still resumes.
     """
     digest = hashlib.sha256()
     for frame in capture.frames:
-        lens = frame.camera.intrinsics
+        intrinsics = frame.camera.intrinsics
         files = [
             [
                 Path(os.path.relpath(path, capture.root)).as_posix(),
@@ -123,15 +123,23 @@ def fingerprint(capture: Capture) -> str:
             for path in (frame.image_path, frame.mask_path, frame.depth_path)
             if path is not None
         ]
-        numbers = [lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion, frame.depth_scale, frame.exposure]
+        numbers = [
+            intrinsics.fx,
+            intrinsics.fy,
+            intrinsics.cx,
+            intrinsics.cy,
+            *intrinsics.distortion,
+            frame.depth_scale,
+            frame.exposure,
+        ]
         pose = np.round(frame.camera.world_from_cam, 9) + 0.0  # below this, linear algebra differs by machine
         stated = [
             frame.name,
             frame.split,
             files,
-            lens.model,
-            lens.width,
-            lens.height,
+            intrinsics.model,
+            intrinsics.width,
+            intrinsics.height,
             frame.downscale,
             numbers,
         ]
@@ -214,3 +222,14 @@ def _bounds(
             "them so that 0 <= near < far"
         )
     return float(near), float(far)
+
+
+def _default_split(frames: list[SourceFrame]) -> list[SourceFrame]:
+    """Sort by name and hold out every 8th frame, starting with the first, where the data names no split."""
+    if any(frame.split is not None for frame in frames):
+        return frames
+    ordered = sorted(frames, key=lambda frame: frame.name)
+    return [
+        replace(frame, split="test" if index % _TEST_EVERY == 0 else "train")
+        for index, frame in enumerate(ordered)
+    ]

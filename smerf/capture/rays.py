@@ -12,11 +12,10 @@ import numpy as np
 from smerf.capture.distortion import camera_from_image, image_from_camera
 from smerf.capture.types import Camera
 
-__all__ = ["pixel_rays", "project"]
+__all__ = ["pixel_directions", "pixel_rays", "project"]
 
 _GL_FROM_CV = np.array([1.0, -1.0, -1.0])
-# The radius of a disc whose variance along each axis is that of a pixel-wide box, 1/12, is 2/sqrt(12) / 2 *
-# width.
+# A disc of radius 2/sqrt(12) / 2 has the variance of a box one pixel wide along each axis, 1/12.
 _RADIUS_OF_PIXEL = 2.0 / np.sqrt(12.0)
 
 
@@ -24,7 +23,7 @@ def pixel_rays(camera: Camera, pixels: np.ndarray | None = None) -> tuple[np.nda
     """Return the rays through pixel centres.
 
     Args:
-        camera: The posed lens.
+        camera: The camera.
         pixels: Integer (column, row) indices, shape (N, 2); the ray of (i, j) passes through the image point
             (i + 0.5, j + 0.5). ``None`` means every pixel, row by row.
 
@@ -59,17 +58,31 @@ def pixel_rays(camera: Camera, pixels: np.ndarray | None = None) -> tuple[np.nda
     return origins.astype(np.float32), directions.astype(np.float32), radii.astype(np.float32)
 
 
+def pixel_directions(camera: Camera) -> np.ndarray:
+    """Return the directions of ``pixel_rays`` for every pixel (H * W, 3), float32; alone they are much faster."""
+    intrinsics = camera.intrinsics
+    columns, rows = np.arange(intrinsics.width) + 0.5, np.arange(intrinsics.height) + 0.5
+    if intrinsics.model != "OPENCV_FISHEYE" and not any(intrinsics.distortion):
+        right, up, back = camera.world_from_cam[:3, :3].astype(np.float64).T
+        lines = ((intrinsics.cy - rows) / intrinsics.fy)[:, None] * up - back
+        directions = lines[:, None] + ((columns - intrinsics.cx) / intrinsics.fx)[:, None] * right
+    else:
+        points = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        directions = _gl_directions(camera, points) @ camera.world_from_cam[:3, :3].T
+    return directions.reshape(-1, 3).astype(np.float32)
+
+
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Project world points into the image: the inverse of ``pixel_rays``.
 
     Args:
-        camera: The posed lens.
+        camera: The camera.
         points: Shape (N, 3), in the camera's world space.
 
     Returns:
         Image points (N, 2) in pixels with (0, 0) at the outer corner of the first pixel, and depths (N,),
         both float64. Depth is the t of ``pixel_rays``: along the optical axis (negative behind the camera),
-        for fisheye lenses the distance. Image points are NaN where the lens cannot see the point.
+        for fisheye cameras the distance. Image points are NaN where the camera cannot see the point.
     """
     rotation, centre = camera.world_from_cam[:3, :3], camera.world_from_cam[:3, 3]
     local = ((np.asarray(points, np.float64).reshape(-1, 3) - centre) @ rotation) * _GL_FROM_CV

@@ -11,12 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Camera", "Capture", "Frame", "Intrinsics", "Similarity"]
+__all__ = ["Camera", "Capture", "Frame", "Intrinsics", "Similarity", "intrinsics_fault"]
+
+_COEFFICIENTS = {"PINHOLE": (0,), "OPENCV": (0, 4), "FULL_OPENCV": (0, 8), "OPENCV_FISHEYE": (0, 4)}
+_MAX_SIZE = 65_535
+_MAX_NUMBER = 1e7  # the longest focal length that the field of view allows is below it
+_FIELD_OF_VIEW = (1.0, 179.0)
+"""Degrees, along the wider axis; outside, the focal length belongs to another image or unit."""
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """One lens: size and focal length in pixels, and its distortion.
+    """Intrinsics of a camera: size and focal length in pixels, and its distortion.
 
     ``model`` is ``PINHOLE``, ``OPENCV`` (k1 k2 p1 p2), ``FULL_OPENCV`` (k1 k2 p1 p2 k3 k4 k5 k6) or
     ``OPENCV_FISHEYE`` (k1 k2 k3 k4); ``distortion`` holds the coefficients in that order.
@@ -32,9 +38,35 @@ class Intrinsics:
     distortion: tuple[float, ...] = ()
 
 
+def intrinsics_fault(intrinsics: Intrinsics) -> str | None:
+    """Return what is impossible about intrinsics, or ``None``."""
+    model, distortion = intrinsics.model, intrinsics.distortion
+    width, height = intrinsics.width, intrinsics.height
+    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+    if len(distortion) not in _COEFFICIENTS.get(model, ()):
+        return f"model {model} with {len(distortion)} distortion coefficients is not known"
+    if not all(abs(value) <= _MAX_NUMBER for value in (fx, fy, cx, cy, *distortion)) or min(fx, fy) <= 0:
+        return (
+            f"focal length {fx:g}, {fy:g}, centre {cx:g}, {cy:g}, distortion {distortion}: "
+            f"expected positive focal lengths and values up to {_MAX_NUMBER:g}"
+        )
+    if not (0 < width <= _MAX_SIZE and 0 < height <= _MAX_SIZE):
+        return f"size {width}x{height}: expected 1 to {_MAX_SIZE} pixels"
+    is_fisheye = model == "OPENCV_FISHEYE"
+    reach = max(width / fx, height / fy)
+    field = float(np.degrees(reach if is_fisheye else 2.0 * np.arctan(0.5 * reach)))
+    low, high = _FIELD_OF_VIEW
+    if field < low or (field > high and not is_fisheye):
+        return (
+            f"focal length {fx:g}, {fy:g} for {width}x{height} pixels is a field of view of {field:.3g} degrees, "
+            f"expected {low:g} to {high:g}"
+        )
+    return None
+
+
 @dataclass(frozen=True)
 class Camera:
-    """A lens at a place. ``world_from_cam`` is 3x4 float64, OpenGL axes, in training space."""
+    """Intrinsics at a pose. ``world_from_cam`` is 3x4 float64, OpenGL axes, in training space."""
 
     intrinsics: Intrinsics
     world_from_cam: np.ndarray

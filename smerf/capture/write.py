@@ -40,14 +40,14 @@ def save_transforms(
     """
     path = Path(path)
     similarity = capture.training_from_source
-    lenses = [_file_lens(frame) for frame in capture.frames]
-    models = {"PINHOLE" if not any(lens.distortion) else lens.model for lens in lenses}
+    stored = [_file_intrinsics(frame) for frame in capture.frames]
+    models = {"PINHOLE" if not any(one.distortion) else one.model for one in stored}
     models = models - {"PINHOLE"} or models
     if len(models) > 1:
         raise ValueError(f"capture: expected one camera model, got {', '.join(sorted(models))}")
     model = models.pop()
     content: dict[str, Any] = {"camera_model": model}
-    keys = [_lens_keys(lens, model) for lens in lenses]
+    keys = [_intrinsics_keys(one, model) for one in stored]
     is_shared = all(entry == keys[0] for entry in keys)
     if is_shared:
         content |= keys[0]
@@ -68,9 +68,9 @@ def save_transforms(
             frame,
             invert_pose(similarity, frame.camera.world_from_cam),
             path.parent,
-            {} if is_shared else lens,
+            {} if is_shared else own,
         )
-        for frame, lens in zip(capture.frames, keys)
+        for frame, own in zip(capture.frames, keys)
     ]
     for split in ("train", "test"):
         names = [_relative(frame.image_path, path.parent) for frame in capture.split(split)]
@@ -81,27 +81,34 @@ def save_transforms(
     os.replace(aside, path)
 
 
-def _file_lens(frame: Frame) -> Intrinsics:
-    lens = frame.camera.intrinsics
+def _file_intrinsics(frame: Frame) -> Intrinsics:
+    intrinsics = frame.camera.intrinsics
     if frame.downscale == 1:
-        return lens
+        return intrinsics
     (width, height), _, _ = image_header(frame.image_path)
-    return scale_intrinsics(lens, width, height, (frame.downscale, frame.downscale))
+    return scale_intrinsics(intrinsics, width, height, (frame.downscale, frame.downscale))
 
 
-def _lens_keys(lens: Intrinsics, model: str) -> dict[str, float]:
+def _intrinsics_keys(intrinsics: Intrinsics, model: str) -> dict[str, float]:
     names = _DISTORTION.get(model, ())
-    values = tuple(lens.distortion) + (0.0,) * (len(names) - len(lens.distortion))
-    size = {"w": lens.width, "h": lens.height, "fl_x": lens.fx, "fl_y": lens.fy, "cx": lens.cx, "cy": lens.cy}
+    values = tuple(intrinsics.distortion) + (0.0,) * (len(names) - len(intrinsics.distortion))
+    size = {
+        "w": intrinsics.width,
+        "h": intrinsics.height,
+        "fl_x": intrinsics.fx,
+        "fl_y": intrinsics.fy,
+        "cx": intrinsics.cx,
+        "cy": intrinsics.cy,
+    }
     return size | dict(zip(names, values))
 
 
-def _entry(frame: Frame, pose: np.ndarray, folder: Path, lens: dict[str, float]) -> dict[str, Any]:
+def _entry(frame: Frame, pose: np.ndarray, folder: Path, intrinsics: dict[str, float]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "file_path": _relative(frame.image_path, folder),
         "name": frame.name,
         "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
-        **lens,
+        **intrinsics,
     }
     if frame.mask_path is not None:
         entry["mask_path"] = _relative(frame.mask_path, folder)

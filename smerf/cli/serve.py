@@ -29,6 +29,8 @@ class Options(Common):
     """Port to listen on."""
     browser: bool = True
     """Open the browser."""
+    allow_origin: str | None = None
+    """Another origin whose pages may read and frame the scene, such as https://example.org; * for all."""
 
 
 def run(options: Options) -> int:
@@ -37,5 +39,6 @@ def run(options: Options) -> int:
 
     pages = (options.scene, options.scene / "site")
     page = next((folder for folder in pages if (folder / "index.html").is_file()), None)
-    serve(page or scene_folder(options.scene), options.host, options.port, options.browser)
+    folder = page or scene_folder(options.scene)
+    serve(folder, options.host, options.port, options.browser, options.allow_origin)
     return 0

@@ -64,11 +64,11 @@ def run(options: Options) -> int:
             print(f"  {problem}")
         rows = [
             [
-                f"{difference.camera}: {difference.viewer} - {difference.yardstick}",
+                f"{difference.camera}: {difference.viewer} - {difference.reference}",
                 str(difference.maximum),
                 f"{difference.p999:.1f}",
                 f"{difference.mean:.3f}",
-                f"{100 * difference.share_within:.3f} %",
+                f"{100 * difference.fraction_within:.3f} %",
             ]
             for difference in found.differences
         ]

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smerf.engine.files import write_text
+from smerf.engine.files import TEMPORARY_PREFIX, write_text
 from smerf.engine.tensors import write_tensors
 from smerf.errors import InvalidDataError
 
@@ -49,6 +49,8 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
         SmerfError: If it cannot be written, as on a full disk; the checkpoints before it stay.
     """
     path = folder / "checkpoints" / f"step_{step:09d}.safetensors"
+    for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
     header = {"version": str(_VERSION), "step": str(step), "state": json.dumps(state)}
     write_tensors(path, tensors, _FORMAT, header)
     write_text(path.parent / "latest", path.name + "\n")

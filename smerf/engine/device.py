@@ -76,6 +76,7 @@ def scope(device: torch.device | str) -> Iterator[None]:
 def restore_generator(generator: torch.Generator, state: Tensor, seed: int) -> None:
     """Continue a generator's numbers from a saved state, or from a seed if another kind of device saved it."""
     if state.numel() == generator.get_state().numel():
-        generator.set_state(state.cpu())
+        # A copy is aligned as set_state reads it; a part of a file need not be.
+        generator.set_state(state.to("cpu", copy=True))
     else:
         generator.manual_seed(seed)

@@ -121,7 +121,10 @@ class Progress:
         now = time.monotonic()
         self.done = done
         self.total = self.total if total is None else total
-        self.unit = self.unit if unit is None else unit
+        if unit is not None and unit != self.unit:
+            # Another phase of the stage, with a rate of its own.
+            self.unit = unit
+            self._samples.clear()
         self.metrics |= {name: float(value) for name, value in metrics.items()}
         # The first sample is where the clock starts: set-up, warm-up and the steps of an earlier session
         # before it must not count into the rate.
@@ -248,7 +251,8 @@ class _Lines:
 
     def update(self, progress: Progress) -> None:
         waited = time.monotonic() - self._last_time
-        fraction = (progress.done - self._last_done) / progress.total if progress.total else 1.0
+        # Absolute: another phase counts from zero again.
+        fraction = abs(progress.done - self._last_done) / progress.total if progress.total else 1.0
         if waited >= _MAX_LINE_SECONDS or (waited >= _LINE_SECONDS and fraction >= _LINE_FRACTION):
             self._last_time, self._last_done = time.monotonic(), progress.done
             self._print(progress.describe())

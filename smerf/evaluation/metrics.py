@@ -3,8 +3,7 @@
 Images are float arrays (H, W, 3) in [0, 1], sRGB-encoded, rounded to 8 bits by ``quantise`` before anything
 is measured. Means over a set are means of per-image values, never of pooled errors.
 
-Sources: SSIM as in dm_pix (Gaussian window 11x11, sigma 1.5, "valid", clipped variances); the rounding and
-    the
+Sources: SSIM as in dm_pix (Gaussian window 11x11, sigma 1.5, "valid", clipped variances); the rounding and the
 colour correction as in Zip-NeRF's published code (``eval_quantize_metrics``, ``image.color_correct``); FLIP
 from the ``flip-evaluator`` package (Andersson et al. 2020), low dynamic range, 67 pixels per degree.
 """
@@ -12,6 +11,8 @@ from the ``flip-evaluator`` package (Andersson et al. 2020), low dynamic range, 
 from __future__ import annotations
 
 import numpy as np
+
+from smerf.capture.images import mse_to_psnr
 
 __all__ = [
     "METRIC_PROTOCOL",
@@ -61,7 +62,7 @@ def quantise(image: np.ndarray) -> np.ndarray:
 def psnr(pred: np.ndarray, truth: np.ndarray) -> float:
     """Return the peak signal-to-noise ratio in dB: -10 log10 of the mean squared error; infinite if equal."""
     pred, truth = _pair(pred, truth)
-    return _decibel(np.mean((pred - truth) ** 2))
+    return mse_to_psnr(np.mean((pred - truth) ** 2))
 
 
 def masked_psnr(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
@@ -74,7 +75,7 @@ def masked_psnr(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     mask = _checked_mask(mask, truth)
     if not mask.any():
         raise ValueError("mask: no pixel is used")
-    return _decibel(np.mean((pred - truth)[mask] ** 2))
+    return mse_to_psnr(np.mean((pred - truth)[mask] ** 2))
 
 
 def ssim(pred: np.ndarray, truth: np.ndarray) -> float:
@@ -214,10 +215,6 @@ def _checked_mask(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if mask.shape != truth.shape[:2] or mask.dtype != bool:
         raise ValueError(f"mask: expected bool of shape {truth.shape[:2]}, got {mask.dtype} {mask.shape}")
     return mask
-
-
-def _decibel(mse: float) -> float:
-    return float(-10.0 * np.log10(mse)) if mse > 0 else float("inf")
 
 
 def _blur(image: np.ndarray, window: np.ndarray) -> np.ndarray:

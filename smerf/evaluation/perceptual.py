@@ -42,7 +42,7 @@ def find_weights() -> Path | None:
 
 
 def missing_reason() -> str | None:
-    """Return why LPIPS cannot be measured and what would mend it, or ``None`` if it can."""
+    """Return why LPIPS cannot be measured and what would fix it, or ``None`` if it can."""
     if find_weights() is not None:
         return None
     return f"no LPIPS weights: save the lpips package's state as {_cache() / _NAMES[1]} or set {_VARIABLE}"

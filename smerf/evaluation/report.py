@@ -1,4 +1,4 @@
-"""The report page of a run: one HTML file with its pictures inside, that needs nothing else to be read."""
+"""The report page of a run: one HTML file with its images inside, that needs nothing else to be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from smerf.engine.files import write_text
 from smerf.engine.folder import flatten
 from smerf.engine.progress import format_seconds
-from smerf.evaluation.pictures import ERROR_RANGE, colour_map
+from smerf.evaluation.report_images import ERROR_RANGE, colour_map
 
 __all__ = ["ReportContext", "write_report"]
 
@@ -50,19 +50,19 @@ def write_report(
     """Write ``report.html`` below ``run_dir`` and return its path.
 
     Args:
-        run_dir: The run; pictures are taken from ``report/photo``, ``report/STAGE`` and
-            ``report/STAGE_error`` (JPEG, as ``save_pictures`` leaves them) and embedded. Missing ones are
+        run_dir: The run; images are taken from ``report/photo``, ``report/STAGE`` and
+            ``report/STAGE_error`` (JPEG, as ``save_report_images`` leaves them) and embedded. Missing ones are
             dashes.
         stages: Per stage a summary: ``results`` (figures), ``per_image`` (figures by view), ``protocol``.
         views: File name to name of the views, in order.
         context: The rest.
     """
-    pictures = run_dir / "report"
+    images = run_dir / "report"
     body = "\n".join(
         [
             _header(stages, views, context),
             _headline(stages),
-            _views(stages, views, pictures),
+            _views(stages, views, images),
             _timings(context.timings),
             _facts("Protocol", _protocol(stages)),
             _facts("Capture", {k: v for k, v in context.capture.items() if k != "test_frames"}),
@@ -112,18 +112,18 @@ def _headline(stages: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _views(stages: dict[str, dict[str, Any]], views: dict[str, str], pictures: Path) -> str:
+def _views(stages: dict[str, dict[str, Any]], views: dict[str, str], images: Path) -> str:
     rows = []
     for file, name in views.items():
-        photo = _picture(pictures / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")
+        photo = _image(images / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")
         cells = [f"<div>{photo}</div>"]
         for stage, summary in stages.items():
             figures = summary.get("per_image", {}).get(name, {})
             keys = [key for key in ("psnr", "ssim") if _is_number(figures.get(key))]
             text = ", ".join(f"{_HEADINGS[key][0]} {_figure(key, figures)}" for key in keys)
-            rendered = _picture(pictures / stage / f"{file}.jpg", stage, f"{stage}, {name}", text)
-            error = pictures / f"{stage}_error" / f"{file}.jpg"
-            difference = _picture(error, f"{stage} error", f"error of {stage}, {name}", "")
+            rendered = _image(images / stage / f"{file}.jpg", stage, f"{stage}, {name}", text)
+            error = images / f"{stage}_error" / f"{file}.jpg"
+            difference = _image(error, f"{stage} error", f"error of {stage}, {name}", "")
             cells.append(f"<div>{rendered}{difference}</div>")
         rows.append(f"<article><h3>{escape(name)}</h3><div class=row>{''.join(cells)}</div></article>")
     return f"<section><h2>Views</h2>{_legend()}{''.join(rows)}</section>"
@@ -139,7 +139,7 @@ def _legend() -> str:
     )
 
 
-def _picture(path: Path, label: str, description: str, figures: str) -> str:
+def _image(path: Path, label: str, description: str, figures: str) -> str:
     if path.is_file():
         data = base64.b64encode(path.read_bytes()).decode("ascii")
         image = f'<img loading="lazy" alt="{escape(description)}" src="data:image/jpeg;base64,{data}">'

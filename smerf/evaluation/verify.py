@@ -1,6 +1,6 @@
-"""Check that a baked scene is intact and that every viewer draws the same picture of it.
+"""Check that a baked scene is intact and that every viewer renders the same image of it.
 
-Differences are those of 8-bit pictures, per pixel the largest of the three channels, in steps of 1/255.
+Differences are those of 8-bit images, per pixel the largest of the three channels, in steps of 1/255.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from smerf.scene import BakedScene, load_scene, verify_manifest
 from smerf.scene.manifest import MANIFEST_NAME
 
 __all__ = [
-    "SHARE_WITHIN",
+    "FRACTION_WITHIN",
     "TOLERANCE",
     "Difference",
     "Verification",
@@ -33,30 +33,30 @@ __all__ = [
 ]
 
 TOLERANCE = 2
-SHARE_WITHIN = 0.999
+FRACTION_WITHIN = 0.999
 _AMPLIFICATION = 32
 _FIELD_DEGREES = 60.0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one viewer's picture of a camera is from the yardstick's, in steps of 1/255.
+    """How far one viewer's image of a camera is from the reference's, in steps of 1/255.
 
-    ``p999`` is the 99.9th percentile, ``share_within`` the share of pixels within ``TOLERANCE``.
+    ``p999`` is the 99.9th percentile, ``fraction_within`` the fraction of pixels within ``TOLERANCE``.
     """
 
     camera: str
     viewer: str
-    yardstick: str
+    reference: str
     maximum: int
     p999: float
     mean: float
-    share_within: float
+    fraction_within: float
 
     @property
     def is_within(self) -> bool:
         """Whether enough pixels agree."""
-        return self.share_within >= SHARE_WITHIN
+        return self.fraction_within >= FRACTION_WITHIN
 
 
 @dataclass
@@ -75,13 +75,13 @@ class Verification:
         if self.problems:
             more = f" and {len(self.problems) - 3} more" if len(self.problems) > 3 else ""
             return f"{self.scene}: {'; '.join(self.problems[:3])}{more}; copy or bake the scene again"
-        worst = min(self.differences, key=lambda difference: difference.share_within, default=None)
+        worst = min(self.differences, key=lambda difference: difference.fraction_within, default=None)
         if worst is None or worst.is_within:
             return None
         return (
-            f"{worst.viewer} differs from {worst.yardstick}: at camera {worst.camera} only "
-            f"{100 * worst.share_within:.3f} % of the pixels agree within {TOLERANCE}/255 "
-            f"({100 * SHARE_WITHIN:.1f} % are needed)"
+            f"{worst.viewer} differs from {worst.reference}: at camera {worst.camera} only "
+            f"{100 * worst.fraction_within:.3f} % of the pixels agree within {TOLERANCE}/255 "
+            f"({100 * FRACTION_WITHIN:.1f} % are needed)"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -92,25 +92,25 @@ class Verification:
             "viewers": list(self.viewers),
             "size": list(self.size),
             "tolerance": TOLERANCE,
-            "share_needed": SHARE_WITHIN,
+            "share_needed": FRACTION_WITHIN,
             "hashes": {"checked": self.problems is not None, "problems": self.problems or []},
             "differences": [asdict(difference) for difference in self.differences],
         }
 
 
-def compare(picture: np.ndarray, yardstick: np.ndarray, camera: str, viewer: str, against: str) -> Difference:
-    """Compare two pictures, uint8 (H, W, 3)."""
-    if picture.shape != yardstick.shape:
-        raise ValueError(f"pictures: expected equal shapes, got {picture.shape} and {yardstick.shape}")
-    steps = np.abs(picture.astype(np.int16) - yardstick.astype(np.int16)).max(-1)
+def compare(image: np.ndarray, reference: np.ndarray, camera: str, viewer: str, against: str) -> Difference:
+    """Compare two images, uint8 (H, W, 3)."""
+    if image.shape != reference.shape:
+        raise ValueError(f"images: expected equal shapes, got {image.shape} and {reference.shape}")
+    steps = np.abs(image.astype(np.int16) - reference.astype(np.int16)).max(-1)
     return Difference(
         camera=camera,
         viewer=viewer,
-        yardstick=against,
+        reference=against,
         maximum=int(steps.max()),
         p999=float(np.percentile(steps, 99.9)),
         mean=float(steps.mean()),
-        share_within=float((steps <= TOLERANCE).mean()),
+        fraction_within=float((steps <= TOLERANCE).mean()),
     )
 
 
@@ -140,7 +140,7 @@ def choose_cameras(scene: BakedScene, count: int, size: tuple[int, int]) -> list
 def _made_up(scene: BakedScene, count: int, size: tuple[int, int]) -> list[tuple[str, Camera]]:
     width, height = size
     focal = 0.5 * height / math.tan(math.radians(0.5 * _FIELD_DEGREES))
-    lens = Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2)
+    intrinsics = Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2)
     cameras = []
     # Off the centres and axes, where rays run along cell borders and rounding decides which cell they see.
     aside = np.array([0.031, 0.047, 0.053]) / scene.params.submodel_grid_resolution
@@ -150,7 +150,7 @@ def _made_up(scene: BakedScene, count: int, size: tuple[int, int]) -> list[tuple
         c, s = math.cos(angle), math.sin(angle)
         axes = ([c, s, 0.0], [0.0, 0.0, 1.0], [s, -c, 0.0])
         pose = np.stack([*map(np.array, axes), scene.params.submodel_centre(k) + aside], -1)
-        cameras.append((f"submodel {k}, {math.degrees(angle):.0f} degrees", Camera(lens, pose)))
+        cameras.append((f"submodel {k}, {math.degrees(angle):.0f} degrees", Camera(intrinsics, pose)))
     return cameras
 
 
@@ -162,23 +162,23 @@ def verify_scene(
     report: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verification:
-    """Check a scene's files against its manifest, then draw the same cameras in several viewers and compare.
+    """Check a scene's files against its manifest, then render the same cameras in several viewers and compare.
 
-    Files that differ end the check: their pictures would say nothing.
+    Files that differ end the check: their images would say nothing.
 
     Args:
         root: Folder of the baked scene.
-        viewers: Names from ``VIEWERS``; the first of them in its order is the yardstick.
-        size: Width and height of the pictures.
-        cameras: How many to draw.
+        viewers: Names from ``VIEWERS``; the first of them in its order is the reference.
+        size: Width and height of the images.
+        cameras: How many to render.
         report: Folder for ``verify.json`` and ``differences.png``, made if need be.
-        progress: Called with pictures done and in all.
+        progress: Called with images done and in all.
 
     Raises:
         UsageError: For an unknown viewer or no camera.
         MissingPartError: If this machine cannot run a viewer; the message names it.
         InvalidDataError: If the scene cannot be read.
-        VerificationError: If the page refuses to draw the scene.
+        VerificationError: If the page refuses to render the scene.
     """
     unknown = sorted(set(viewers) - set(VIEWERS))
     if unknown or not viewers or cameras < 1:
@@ -191,13 +191,13 @@ def verify_scene(
     if not problems:
         scene = load_scene(root)
         chosen = choose_cameras(scene, cameras, size)
-        pictures = _draw_all(scene, root, names, chosen, size, progress)
-        for (camera, _), row in zip(chosen, pictures):
+        images = _draw_all(scene, root, names, chosen, size, progress)
+        for (camera, _), row in zip(chosen, images):
             for name in names[1:]:
                 result.differences.append(compare(row[name], row[names[0]], camera, name, names[0]))
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-            _write_sheet(report / "differences.png", names, [name for name, _ in chosen], pictures)
+            _write_sheet(report / "differences.png", names, [name for name, _ in chosen], images)
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
         (report / "verify.json").write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
@@ -215,7 +215,7 @@ def _draw_all(
     rows: list[dict[str, np.ndarray]] = [{} for _ in cameras]
     done, total = 0, len(names) * len(cameras)
     with contextlib.ExitStack() as stack:
-        # All start before one draws, so that what is missing is told at once.
+        # All start before one renders, so that what is missing is told at once.
         opened = []
         for name in names:
             viewer = open_viewer(name, scene, root, size)
@@ -232,7 +232,7 @@ def _draw_all(
 def _write_sheet(
     path: Path, names: tuple[str, ...], cameras: list[str], rows: list[dict[str, np.ndarray]]
 ) -> None:
-    """Write a row per camera: every viewer's picture, then the differences to the first, amplified."""
+    """Write a row per camera: every viewer's image, then the differences to the first, amplified."""
     from PIL import Image, ImageDraw
 
     height, width = rows[0][names[0]].shape[:2]
@@ -254,6 +254,6 @@ def _write_sheet(
         for name in names[1:]:
             steps = np.abs(row[name].astype(np.int16) - first) * _AMPLIFICATION
             shown.append(np.minimum(steps, 255).astype(np.uint8))
-        for column, picture in enumerate(shown):
-            sheet.paste(Image.fromarray(picture), (gap + column * (width + gap), top + text))
+        for column, image in enumerate(shown):
+            sheet.paste(Image.fromarray(image), (gap + column * (width + gap), top + text))
     sheet.save(path)

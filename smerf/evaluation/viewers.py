@@ -1,4 +1,4 @@
-"""The three viewers behind one face: a camera in, the 8-bit picture that a user would see out.
+"""The three viewers behind one face: a camera in, the 8-bit image that a user would see out.
 
 Cameras are pinhole cameras of one size, in training axes. Each viewer says in one line what this machine lacks
 to run it.
@@ -36,8 +36,8 @@ _FLAGS = (
     "--disable-sync",
 )
 _TIMEOUT_MS = 180_000
-_DRAW = """async ([matrix, fov, lens]) => {
-  await smerf.setCamera(matrix, fov, lens);
+_DRAW = """async ([matrix, fov, intrinsics]) => {
+  await smerf.setCamera(matrix, fov, intrinsics);
   return document.querySelector("canvas").toDataURL();
 }"""
 
@@ -51,8 +51,8 @@ class NativeViewer:
         self.scene = scene
 
     def draw(self, camera: Camera) -> np.ndarray:
-        """Draw a camera: uint8 (H, W, 3)."""
-        from smerf.render.native import render_camera
+        """Render a camera: uint8 (H, W, 3)."""
+        from smerf.render.march import render_camera
 
         return np.rint(255.0 * render_camera(self.scene, camera)).astype(np.uint8)
 
@@ -72,7 +72,7 @@ class DesktopViewer:
         self._renderer = desktop_viewer("renderer").Renderer(scene)
 
     def draw(self, camera: Camera) -> np.ndarray:
-        """Draw a camera: uint8 (H, W, 3)."""
+        """Render a camera: uint8 (H, W, 3)."""
         return self._renderer.image(camera)
 
     def close(self) -> None:
@@ -134,20 +134,20 @@ class WebViewer:
         return f"{server.url}viewer/web/index.html?dir={folder}&ui=0&dpr=1"
 
     def draw(self, camera: Camera) -> np.ndarray:
-        """Draw a camera: uint8 (H, W, 3)."""
+        """Render a camera: uint8 (H, W, 3)."""
         return self._thread.submit(self._draw, camera).result()
 
     def _draw(self, camera: Camera) -> np.ndarray:
         from PIL import Image
 
-        lens = camera.intrinsics
+        intrinsics = camera.intrinsics
         matrix = np.concatenate([camera.world_from_cam, [[0.0, 0.0, 0.0, 1.0]]]).ravel().tolist()
-        fov = math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
+        fov = math.degrees(2.0 * math.atan(intrinsics.height / (2.0 * intrinsics.fy)))
         fractions = {
-            "fx": lens.fx / lens.width,
-            "fy": lens.fy / lens.height,
-            "cx": lens.cx / lens.width,
-            "cy": lens.cy / lens.height,
+            "fx": intrinsics.fx / intrinsics.width,
+            "fy": intrinsics.fy / intrinsics.height,
+            "cx": intrinsics.cx / intrinsics.width,
+            "cy": intrinsics.cy / intrinsics.height,
         }
         url = self._ask(lambda: self._page.evaluate(_DRAW, [matrix, fov, fractions]))
         with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
@@ -175,7 +175,7 @@ class WebViewer:
 
 
 VIEWERS = {viewer.name: viewer for viewer in (NativeViewer, DesktopViewer, WebViewer)}
-"""Every viewer by name; the first of those that are compared is the yardstick of the others."""
+"""Every viewer by name; the first of those that are compared is the reference of the others."""
 
 
 def open_viewer(
@@ -187,7 +187,7 @@ def open_viewer(
         name: One of ``VIEWERS``.
         scene: The scene.
         root: Its folder.
-        size: Width and height of all pictures.
+        size: Width and height of all images.
 
     Raises:
         MissingPartError: If this machine cannot run it; the message begins with its name.

@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["bundle_modules"]
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\.{1,2}/[\w./]+)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?function|class|const) ([\w$]+)", re.MULTILINE)
 
 
 def bundle_modules(root: Path, entry: str, replaced: dict[str, str] | None = None) -> str:
@@ -19,6 +19,9 @@ def bundle_modules(root: Path, entry: str, replaced: dict[str, str] | None = Non
         root: Folder of the modules.
         entry: Name of the first module below it, such as ``slots/main.js``.
         replaced: Texts that take the place of files, by their names below ``root``.
+
+    Raises:
+        OSError: If a module is missing.
     """
     names: dict[str, str] = {}
     parts: list[str] = []

@@ -1,4 +1,4 @@
-"""Small photos for a site: what each camera saw, to be laid over the picture.
+"""Small photos for a site: what each camera saw, to be laid over the rendered image.
 
 ``cameras.json`` of a site::
 
@@ -6,7 +6,7 @@
      "cameras": [{"name": str, "split": str, "world_from_cam": [[4] * 3], "photo": "photos/000.jpg" or null,
                   "intrinsics": {"model": "PINHOLE", "width", "height", "fx", "fy", "cx", "cy", "distortion": []}}]}
 
-Poses are in training space. Photos are resampled without lens distortion, so that a photo covers exactly the
+Poses are in training space. Photos are resampled without distortion, so that a photo covers exactly the
 image of its pinhole camera, at any number of pixels.
 """
 
@@ -16,17 +16,15 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from smerf.capture.distortion import image_from_camera
+from smerf.capture.images import open_image
 from smerf.capture.types import Capture, Frame, Intrinsics
-from smerf.errors import InvalidDataError
 from smerf.scene.manifest import SceneCamera
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["CAMERAS_NAME", "PHOTO_BYTES", "site_cameras", "small_photo"]
 
@@ -35,7 +33,7 @@ PHOTO_BYTES = 1_500_000
 """What the photos of a site may take together."""
 _EDGES = (512, 400, 320, 256, 208, 160, 128)
 _QUALITY = 80
-_MOST_PHOTOS = 240
+_MAX_PHOTOS = 240
 _TRIED = 6
 
 
@@ -56,8 +54,8 @@ def site_cameras(cameras: Sequence[SceneCamera], capture: Capture | None) -> dic
         return {}
     frames = {frame.name: frame for frame in capture.frames} if capture else {}
     known = [index for index, entry in enumerate(cameras) if entry.name in frames]
-    if len(known) > _MOST_PHOTOS:
-        known = [known[i] for i in np.linspace(0, len(known) - 1, _MOST_PHOTOS).round().astype(int)]
+    if len(known) > _MAX_PHOTOS:
+        known = [known[i] for i in np.linspace(0, len(known) - 1, _MAX_PHOTOS).round().astype(int)]
     photos = _encode([frames[cameras[index].name] for index in known])
     names = {index: f"photos/{index:03d}.jpg" for index in known}
     entries: list[dict[str, Any]] = [
@@ -75,8 +73,8 @@ def site_cameras(cameras: Sequence[SceneCamera], capture: Capture | None) -> dic
     return files | {names[index]: photo for index, photo in zip(known, photos)}
 
 
-def _pinhole(lens: Intrinsics) -> Intrinsics:
-    return replace(lens, model="PINHOLE", distortion=())
+def _pinhole(intrinsics: Intrinsics) -> Intrinsics:
+    return replace(intrinsics, model="PINHOLE", distortion=())
 
 
 def _encode(frames: list[Frame]) -> list[bytes]:
@@ -103,33 +101,26 @@ def _photo(frame: Frame, edge: int) -> bytes:
 
 
 def small_photo(frame: Frame, edge: int) -> Image.Image:
-    """Return a photo of at most ``edge`` pixels, without lens distortion and composited over white.
+    """Return a photo of at most ``edge`` pixels, without distortion and composited over white.
 
     Raises:
         InvalidDataError: If the file is damaged.
     """
-    from PIL import Image
-
-    lens = frame.camera.intrinsics
-    scale = min(1.0, edge / max(lens.width, lens.height))
-    width, height = max(1, round(lens.width * scale)), max(1, round(lens.height * scale))
-    try:
-        with Image.open(frame.image_path) as image:
-            full = image.size
-            image.draft("RGB", (2 * width, 2 * height))
-            # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
-            share = (lens.width * frame.downscale / full[0], lens.height * frame.downscale / full[1])
-            box = tuple(min(1.0, part) * size for part, size in zip(share, image.size))
-            pixels = image.convert("RGBA" if _has_alpha(image) else "RGB")
-            if pixels.mode == "RGBA":
-                pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
-            small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(
-            f"{frame.image_path}: not a readable image ({error}); restore the file"
-        ) from error
-    if lens.distortion or lens.model == "OPENCV_FISHEYE":
-        small = Image.fromarray(_straighten(np.asarray(small), lens))
+    intrinsics = frame.camera.intrinsics
+    scale = min(1.0, edge / max(intrinsics.width, intrinsics.height))
+    width, height = max(1, round(intrinsics.width * scale)), max(1, round(intrinsics.height * scale))
+    with open_image(frame.image_path) as image:
+        full = image.size
+        image.draft("RGB", (2 * width, 2 * height))
+        # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
+        used = (intrinsics.width * frame.downscale / full[0], intrinsics.height * frame.downscale / full[1])
+        box = tuple(min(1.0, part) * size for part, size in zip(used, image.size))
+        pixels = image.convert("RGBA" if _has_alpha(image) else "RGB")
+        if pixels.mode == "RGBA":
+            pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
+        small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
+    if intrinsics.distortion or intrinsics.model == "OPENCV_FISHEYE":
+        small = Image.fromarray(_straighten(np.asarray(small), intrinsics))
     return small
 
 
@@ -137,7 +128,7 @@ def _has_alpha(image: Any) -> bool:
     return "A" in image.getbands() or "transparency" in image.info
 
 
-def _straighten(pixels: np.ndarray, lens: Intrinsics) -> np.ndarray:
+def _straighten(pixels: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
     """Resample a reduced photo (H, W, 3) to what a pinhole camera of the same focal length sees; the border
     goes on where the photo saw nothing.
     """
@@ -145,9 +136,13 @@ def _straighten(pixels: np.ndarray, lens: Intrinsics) -> np.ndarray:
 
     height, width = pixels.shape[:2]
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
-    plane = [(x * lens.width - lens.cx) / lens.fx, (y * lens.height - lens.cy) / lens.fy, np.ones_like(x)]
-    seen = image_from_camera(lens, np.stack(plane, -1).reshape(-1, 3)).reshape(height, width, 2)
-    places = seen[..., ::-1] * (height / lens.height, width / lens.width) - 0.5
+    plane = [
+        (x * intrinsics.width - intrinsics.cx) / intrinsics.fx,
+        (y * intrinsics.height - intrinsics.cy) / intrinsics.fy,
+        np.ones_like(x),
+    ]
+    seen = image_from_camera(intrinsics, np.stack(plane, -1).reshape(-1, 3)).reshape(height, width, 2)
+    places = seen[..., ::-1] * (height / intrinsics.height, width / intrinsics.width) - 0.5
     places = np.moveaxis(np.nan_to_num(places, nan=0.0), -1, 0)
     channels = [
         map_coordinates(pixels[..., c].astype(np.float32), places, order=1, mode="nearest") for c in range(3)

@@ -1,14 +1,13 @@
 """Turn a baked scene into a web page: a folder for any static host, or one file that opens offline.
 
-A site holds ``index.html``, the viewer's modules in ``viewer/``, the scene in ``baked/``, unchanged except that
-large submodels without a coarse level get one, and the photos' cameras (``smerf.export.photos``). It is written
-aside, checked, and only then renamed: an interrupted export leaves the old site alone.
+A site holds ``index.html``, the viewer's modules in ``viewer/``, the scene as it is in ``baked/``, and the photos'
+cameras (``smerf.export.photos``). It is written aside, checked, and only then renamed: an interrupted export leaves
+the old site alone.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import json
 import logging
@@ -16,26 +15,26 @@ import re
 import shutil
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from smerf.capture.types import Capture
+from smerf.engine.files import write_text
+from smerf.engine.replace import replace_folder
 from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.export.bundle import bundle_modules
 from smerf.export.photos import CAMERAS_NAME, site_cameras
 from smerf.export.viewer_files import viewer_root
-from smerf.scene.coarse import COARSE_BYTES, COARSE_FOLDER
-from smerf.scene.manifest import MANIFEST_NAME, parse_manifest, read_json
-from smerf.scene.params_io import sm_folder
-from smerf.scene.read import load_scene
-from smerf.scene.write import folder_bytes, write_coarse
-
-if TYPE_CHECKING:
-    from smerf.capture.types import Capture
+from smerf.scene.layout import COARSE_FOLDER
+from smerf.scene.manifest import MANIFEST_NAME, hash_file, parse_manifest, read_json
 
 __all__ = ["export_site", "viewer_root"]
 
+_LOG = logging.getLogger("smerf")
+_LARGE_SUBMODEL_BYTES = 5_000_000
+"""Above it a page without a coarse level keeps its visitors waiting."""
 MARKER = '<meta name="smerf-scene"'
 CAMERAS_MARKER = '<meta name="smerf-cameras"'
-# Some browsers fail to open larger pages.
-LARGE_PAGE_BYTES = 50_000_000
+LARGE_PAGE_MB = 50
+"""Some browsers fail to open larger pages."""
 # The coarse level is of no use to a page that has everything.
 VIEWER_READS = re.compile(
     r"^([^/]+/)?((scene_params|deferred_mlp)\.json(\.gz)?"
@@ -69,7 +68,6 @@ def export_site(
     single_file: bool = False,
     title: str | None = None,
     capture: Capture | None = None,
-    coarse_bytes: int = COARSE_BYTES,
 ) -> Path:
     """Write a web page that shows the baked scene.
 
@@ -79,7 +77,6 @@ def export_site(
         single_file: Put everything into one HTML file that works offline from ``file://``.
         title: Title of the page; the scene folder's name by default.
         capture: Where the scene's photos are; small copies go with the page. ``None`` leaves them out.
-        coarse_bytes: Largest coarse level that is added to a larger submodel without one; 0 adds none.
 
     Returns:
         The page to open: ``site_dir/index.html`` or the HTML file.
@@ -96,21 +93,21 @@ def export_site(
     cameras = _cameras(files, capture)
     if single_file:
         return _write_single_file(files, site_dir, title, cameras)
-    return _write_folder(files, entry, site_dir, title, cameras, scene_dir, coarse_bytes)
+    return _write_folder(files, entry, site_dir, title, cameras)
 
 
 def _cameras(files: dict[str, Path], capture: Capture | None) -> dict[str, bytes]:
     """Return the files of the site that tell of its cameras; none where the manifest names none."""
     if capture is None or MANIFEST_NAME not in files:
         return {}
-    manifest = parse_manifest(_read_json(files[MANIFEST_NAME]), str(files[MANIFEST_NAME]))
+    manifest = parse_manifest(read_json(files[MANIFEST_NAME]), str(files[MANIFEST_NAME]))
     return site_cameras(manifest.cameras, capture)
 
 
 def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
     """Return the scene's files by their path below ``baked/``, and the address that the page opens."""
     if (scene_dir / "scene_params.json").is_file():
-        params = _read_json(scene_dir / "scene_params.json")
+        params = read_json(scene_dir / "scene_params.json")
         if params.get("num_local_submodels", 1) > 1:
             scene_dir = scene_dir.parent
         else:
@@ -123,7 +120,7 @@ def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
             f"{scene_dir}: no baked scene here (no sm_*/scene_params.json); run smerf bake first"
         )
     for path in entries:
-        _read_json(path)
+        read_json(path)
     found = {
         path.relative_to(scene_dir).as_posix(): path
         for path in sorted(scene_dir.rglob("*"))
@@ -135,62 +132,41 @@ def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
 
 
 def _write_folder(
-    files: dict[str, Path],
-    entry: str,
-    site_dir: Path,
-    title: str,
-    cameras: dict[str, bytes],
-    scene_dir: Path,
-    coarse_bytes: int,
+    files: dict[str, Path], entry: str, site_dir: Path, title: str, cameras: dict[str, bytes]
 ) -> Path:
     if site_dir.exists() and not _is_site(site_dir):
         raise UsageError(
             f"{site_dir}: exists and is not an exported site; choose another folder or remove it"
         )
-    partial = site_dir.with_name(site_dir.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        _copy_viewer(partial, entry, title, CAMERAS_NAME if cameras else "")
+    _warn_of_missing_coarse_levels(files)
+    with replace_folder(site_dir) as folder:
+        _copy_viewer(folder, entry, title, CAMERAS_NAME if cameras else "")
         for name, data in cameras.items():
-            (partial / name).parent.mkdir(exist_ok=True)
-            (partial / name).write_bytes(data)
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
         for name, source in files.items():
-            target = partial / "baked" / name
+            target = folder / "baked" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-        _check_site(partial, files)
-        if coarse_bytes and "manifest.json" in files:
-            _add_coarse(scene_dir, partial / "baked", coarse_bytes)
-        _replace(partial, site_dir)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        _check_site(folder, files)
     return site_dir / "index.html"
 
 
-def _add_coarse(scene_dir: Path, target: Path, coarse_bytes: int) -> None:
-    """Write the coarse levels that large submodels lack into a copy of the scene, and list them there."""
-    manifest = read_json(target / MANIFEST_NAME)
-    records = manifest.get("files", {})
-    files = {name: (record.get("sha256", ""), record.get("bytes", 0)) for name, record in records.items()}
-    folders = sorted({name.split("/")[0] for name in files if "/" in name})
+def _warn_of_missing_coarse_levels(files: dict[str, Path]) -> None:
+    """Tell how a page of large submodels would show its first image sooner."""
+    sizes: dict[str, int] = {}
+    for name, path in files.items():
+        sizes[name.split("/")[0]] = sizes.get(name.split("/")[0], 0) + path.stat().st_size
     lacking = [
         folder
-        for folder in folders
-        if f"{folder}/{COARSE_FOLDER}/scene_params.json" not in files
-        and folder_bytes(files, folder) > coarse_bytes
+        for folder, size in sorted(sizes.items())
+        if size > _LARGE_SUBMODEL_BYTES and f"{folder}/{COARSE_FOLDER}/scene_params.json" not in files
     ]
-    if not lacking:
-        return
-    scene = load_scene(scene_dir, cache_size=1)
-    added: dict[str, tuple[str, int]] = {}
-    for k, region in enumerate(scene.params.params_to_sm):
-        if sm_folder(region) in lacking:
-            write_coarse(target, scene.params, scene.mlp, scene.submodel(k), coarse_bytes, added)
-    records |= {name: {"sha256": digest, "bytes": size} for name, (digest, size) in added.items()}
-    manifest["files"] = dict(sorted(records.items()))
-    (target / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1, allow_nan=False))
+    if lacking and MANIFEST_NAME in files:
+        _LOG.warning(
+            "%s: without a coarse level; bake again with smerf bake for a first image sooner",
+            ", ".join(lacking),
+        )
 
 
 def _is_site(site_dir: Path) -> bool:
@@ -198,15 +174,6 @@ def _is_site(site_dir: Path) -> bool:
         return False
     page = site_dir / "index.html"
     return not any(site_dir.iterdir()) or (page.is_file() and MARKER in page.read_text(errors="replace"))
-
-
-def _replace(partial: Path, site_dir: Path) -> None:
-    old = site_dir.with_name(site_dir.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if site_dir.exists():
-        site_dir.rename(old)
-    partial.rename(site_dir)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _copy_viewer(site: Path, entry: str, title: str, cameras: str) -> None:
@@ -245,7 +212,7 @@ def _check_site(site: Path, files: dict[str, Path]) -> None:
             raise SmerfError(f"{site / name}: missing after the export; try again")
     listed = {}
     if "manifest.json" in files:
-        listed = _read_json(files["manifest.json"]).get("files", {})
+        listed = read_json(files["manifest.json"]).get("files", {})
     for name, record in listed.items():
         copy = site / "baked" / name
         if not copy.is_file():
@@ -254,7 +221,7 @@ def _check_site(site: Path, files: dict[str, Path]) -> None:
             )
         if copy.stat().st_size != record.get("bytes", copy.stat().st_size):
             raise InvalidDataError(f"{copy.name}: size differs from manifest.json; bake the scene again")
-        if "sha256" in record and _sha256(copy) != record["sha256"]:
+        if "sha256" in record and hash_file(copy)[0] != record["sha256"]:
             raise InvalidDataError(f"{name}: content differs from manifest.json; bake the scene again")
     for name, source in files.items():
         if (site / "baked" / name).stat().st_size != source.stat().st_size:
@@ -279,63 +246,21 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: 
         text,
     )
     text = text.replace('<script type="module" src="./main.js"></script>\n', "")
+    script = bundle_modules(viewer_root() / "web", "main.js", {"shaders.js": _shader_module()})
     scripts = (
         f'<script type="text/plain" id="smerf-licence">\n{licence_text()}</script>\n'
         f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'
-        f"<script>\n{_bundle()}</script>\n</body>"
+        '<script>\nglobalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
+        f"{script}</script>\n</body>"
     )
     text = text.replace("</body>", scripts)
-    partial = page.with_name(page.name + ".partial")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(text)
-    partial.replace(page)
-    if page.stat().st_size > LARGE_PAGE_BYTES:
-        logging.getLogger("smerf").warning(
+    write_text(page, text)
+    megabytes = page.stat().st_size / 1e6
+    if megabytes > LARGE_PAGE_MB:
+        _LOG.warning(
             "%s has %.0f MB; some browsers fail to open pages above %.0f MB. Export a folder instead.",
-            page, page.stat().st_size / 1e6, LARGE_PAGE_BYTES / 1e6,
-        )  # fmt: skip
-    return page
-
-
-def _bundle() -> str:
-    """Join the viewer's modules into one classic script, which pages opened from ``file://`` may run."""
-    web = viewer_root() / "web"
-    parts: list[str] = []
-    done: set[str] = set()
-
-    def visit(name: str) -> None:
-        if name in done:
-            return
-        done.add(name)
-        text = _shader_module() if name == "shaders.js" else (web / name).read_text()
-        imports = re.compile(r'^import (\{[^}]*\}) from "\./([\w.]+)";\n', re.MULTILINE)
-        for match in imports.finditer(text):
-            visit(match.group(2))
-        text = imports.sub(lambda m: f"const {m.group(1)} = module_{Path(m.group(2)).stem};\n", text)
-        pattern = re.compile(r"^export ((?:async )?function|class|const) ([\w$]+)", re.MULTILINE)
-        names = [match.group(2) for match in pattern.finditer(text)]
-        text = pattern.sub(r"\1 \2", text)
-        parts.append(
-            f"const module_{Path(name).stem} = (() => {{\n{text}return {{ {', '.join(names)} }};\n}})();\n"
+            page,
+            megabytes,
+            LARGE_PAGE_MB,
         )
-
-    visit("main.js")
-    start = (
-        'globalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
-    )
-    return '"use strict";\n' + start + "".join(parts)
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InvalidDataError(f"{path}: cannot be read as JSON ({error}); bake the scene again") from error
-    if not isinstance(value, dict):
-        raise InvalidDataError(f"{path}: expected a JSON object; bake the scene again")
-    return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return page

@@ -14,9 +14,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from smerf.engine.files import write_text
+from smerf.engine.replace import replace_folder
 from smerf.errors import UsageError
 from smerf.export.bundle import bundle_modules
-from smerf.export.site import MARKER, viewer_root
+from smerf.export.site import MARKER
+from smerf.export.viewer_files import viewer_root
 from smerf.scene.slots import SlotScene, write_slots
 
 __all__ = ["export_slots"]
@@ -28,7 +31,7 @@ _HEAD = re.compile(r'<link rel="stylesheet" href="\./([\w./]+)">')
 
 
 def export_slots(scene: SlotScene, site: Path, *, single_file: bool = False, title: str = "slots") -> Path:
-    """Write a web page that draws a scene of slots.
+    """Write a web page that renders a scene of slots.
 
     Args:
         scene: The scene.
@@ -46,28 +49,14 @@ def export_slots(scene: SlotScene, site: Path, *, single_file: bool = False, tit
     if single_file:
         page = site / "index.html" if site.is_dir() else site
         _refuse_foreign(page)
-        page.parent.mkdir(parents=True, exist_ok=True)
-        partial = page.with_name(page.name + ".partial")
-        partial.write_text(_one_file(scene, title), encoding="utf-8")
-        partial.replace(page)
+        write_text(page, _one_file(scene, title))
         return page
     if site.is_file():
         raise UsageError(f"{site}: is a file; give a folder, or --single-file")
     if site.is_dir() and any(site.iterdir()):
         _refuse_foreign(site / "index.html", site)
-    partial = site.with_name(site.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _fill(scene, partial, title)
-        old = site.with_name(site.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if site.exists():
-            site.rename(old)
-        partial.rename(site)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with replace_folder(site) as folder:
+        _fill(scene, folder, title)
     return site / "index.html"
 
 

@@ -21,7 +21,7 @@ from smerf.kernels.reference.multisample import frustum_points, scale_features
 
 __all__ = ["nerfacc_sample", "require_accelerator", "tcnn_encode", "tcnn_grid", "tcnn_network"]
 
-_MENDS = {
+_HINTS = {
     "tinycudann": (
         "install it on the GPU machine with `pip install --no-build-isolation "
         "git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch`, or set teacher.backend=own"
@@ -34,15 +34,15 @@ def require_accelerator(name: str) -> ModuleType:
     """Import ``tinycudann`` or ``nerfacc``.
 
     Raises:
-        MissingPartError: If there is no GPU, or the package is absent or unusable; the message says how to mend it.
+        MissingPartError: If there is no GPU, or the package is absent or unusable; the message says how to fix it.
     """
     if not torch.cuda.is_available():
-        raise MissingPartError(f"{name}: runs on NVIDIA GPUs alone, and there is none here; {_MENDS[name]}")
+        raise MissingPartError(f"{name}: runs on NVIDIA GPUs alone, and there is none here; {_HINTS[name]}")
     try:
         return importlib.import_module(name)
     # tiny-cuda-nn raises EnvironmentError where it finds no device that it was built for.
     except (ImportError, OSError) as error:
-        raise MissingPartError(f"{name}: can't be imported ({error}); {_MENDS[name]}") from error
+        raise MissingPartError(f"{name}: can't be imported ({error}); {_HINTS[name]}") from error
 
 
 def tcnn_grid(grid: HashSpec) -> nn.Module:
@@ -57,7 +57,8 @@ def tcnn_grid(grid: HashSpec) -> nn.Module:
         "base_resolution": grid.base,
         "per_level_scale": math.exp(math.log(grid.finest / grid.base) / steps),
     }
-    return tcnn.Encoding(3, config, dtype=torch.float32)
+    encoding: nn.Module = tcnn.Encoding(3, config, dtype=torch.float32)
+    return encoding
 
 
 def tcnn_network(dims: tuple[int, ...]) -> nn.Module:
@@ -71,7 +72,8 @@ def tcnn_network(dims: tuple[int, ...]) -> nn.Module:
         "n_neurons": width,
         "n_hidden_layers": max(1, len(dims) - 2),
     }
-    return tcnn.Network(dims[0], dims[-1], config)
+    network: nn.Module = tcnn.Network(dims[0], dims[-1], config)
+    return network
 
 
 def tcnn_encode(
@@ -95,7 +97,7 @@ def tcnn_encode(
 
 
 def nerfacc_sample(edges: Tensor, weights: Tensor, samples: int, is_random: bool, mix: float) -> Tensor:
-    """Draw intervals as ``smerf.kernels.importance_sample`` does, with nerfacc's kernel: (R, samples + 1)."""
+    """Sample intervals as ``smerf.kernels.importance_sample`` does, with nerfacc's kernel: (R, samples + 1)."""
     nerfacc: Any = require_accelerator("nerfacc")
     pdf = importlib.import_module("nerfacc.pdf")
     structures = importlib.import_module("nerfacc.data_specs")
@@ -106,5 +108,6 @@ def nerfacc_sample(edges: Tensor, weights: Tensor, samples: int, is_random: bool
     )
     cdf = torch.nn.functional.pad(torch.cumsum(density / density.sum(-1, keepdim=True), -1), (1, 0))
     intervals = structures.RayIntervals(vals=edges.contiguous())
-    drawn, _ = pdf.importance_sampling(intervals, cdf, samples, stratified=is_random)
-    return drawn.vals.clamp(0.0, 1.0)
+    found, _ = pdf.importance_sampling(intervals, cdf, samples, stratified=is_random)
+    intervals_found: Tensor = found.vals
+    return intervals_found.clamp(0.0, 1.0)

@@ -40,7 +40,7 @@ def camera_rays(camera: Camera) -> Rays:
 
 
 class RayBank:
-    """Draw random pixels of training photos, uniformly over all unmasked pixels."""
+    """All unmasked pixels of training photos, and the rays of chosen or random ones."""
 
     def __init__(self, frames: Sequence[Frame], device: torch.device | str = "cpu") -> None:
         """Load the photos.
@@ -59,18 +59,18 @@ class RayBank:
         )
         rotations = np.stack([f.camera.world_from_cam[:, :3] for f in frames])
         self.rotations = torch.tensor(rotations, dtype=torch.float32)
-        self._lenses: list[Rays] = []
-        lens_of: dict[object, int] = {}
+        self._local: list[Rays] = []
+        number_of: dict[object, int] = {}
         colours, pixels, owners = [], [], []
         for index, frame in enumerate(frames):
-            lens = frame.camera.intrinsics
-            if lens not in lens_of:
-                lens_of[lens] = len(self._lenses)
+            intrinsics = frame.camera.intrinsics
+            if intrinsics not in number_of:
+                number_of[intrinsics] = len(self._local)
                 identity = np.concatenate([np.eye(3), np.zeros((3, 1))], 1)
-                self._lenses.append(camera_rays(replace(frame.camera, world_from_cam=identity)))
+                self._local.append(camera_rays(replace(frame.camera, world_from_cam=identity)))
             image = load_image(frame)
             mask = load_mask(frame)
-            keep = np.arange(lens.width * lens.height) if mask is None else np.flatnonzero(mask)
+            keep = np.arange(intrinsics.width * intrinsics.height) if mask is None else np.flatnonzero(mask)
             colours.append(image.reshape(-1, image.shape[-1])[keep])
             pixels.append(keep.astype(np.int32))
             owners.append(np.full(len(keep), index, np.int32))
@@ -87,37 +87,37 @@ class RayBank:
         self._sizes = torch.tensor(
             [(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in frames], dtype=torch.long
         )
-        self._lens = torch.tensor([lens_of[f.camera.intrinsics] for f in frames])
+        self._number = torch.tensor([number_of[f.camera.intrinsics] for f in frames])
         self._near: Tensor | None = None
         self._device = torch.device(device)
-        for name in ("_colours", "_pixels", "_owners", "_lens", "_sizes", "centres", "rotations"):
+        for name in ("_colours", "_pixels", "_owners", "_number", "_sizes", "centres", "rotations"):
             setattr(self, name, getattr(self, name).to(self._device))
-        self._lenses = [lens.to(self._device) for lens in self._lenses]
+        self._local = [rays.to(self._device) for rays in self._local]
 
     def __len__(self) -> int:
         return self._pixels.shape[0]
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
-        """Draw the rays (count * edge^2,) of square patches around random pixels, patch by patch.
+        """Sample the rays (count * edge^2,) of square patches around random pixels, patch by patch.
 
-        Patches stay inside their photo; masks hold for the drawn pixels alone.
+        Patches stay inside their photo; masks hold for the sampled pixels alone.
         """
         return self._rays(*self._patches(count, edge, generator))
 
     def sample_between(self, count: int, edge: int, generator: torch.Generator) -> Rays:
-        """Draw rays (count * edge^2,) as ``sample_patches`` does, of cameras that no photo is from.
+        """Sample rays (count * edge^2,) as ``sample_patches`` does, of interpolated cameras.
 
-        Each stands somewhere between a photo's camera and one of those nearest to it, and is turned like another of
+        Each stands somewhere between a photo's camera and one of those nearest to it, and is rotated like another of
         those.
         """
         frames, patch = self._patches(count, edge, generator)
         near, device = self._neighbours(), generator.device
         columns = torch.randint(near.shape[1], (2, count), generator=generator, device=device)
-        towards, turned = near[frames, columns.to(self._device).repeat_interleave(edge * edge, 1)]
-        share = torch.rand(count, 1, generator=generator, device=device).to(self._device)
-        share = share.repeat_interleave(edge * edge, 0)
-        rays = self._rays(frames, patch, turned)
-        origins = (1.0 - share) * self.centres[frames] + share * self.centres[towards]
+        towards, rotated = near[frames, columns.to(self._device).repeat_interleave(edge * edge, 1)]
+        fraction = torch.rand(count, 1, generator=generator, device=device).to(self._device)
+        fraction = fraction.repeat_interleave(edge * edge, 0)
+        rays = self._rays(frames, patch, rotated)
+        origins = (1.0 - fraction) * self.centres[frames] + fraction * self.centres[towards]
         return Rays(origins, rays.directions, rays.radii)
 
     def _neighbours(self) -> Tensor:
@@ -129,7 +129,7 @@ class RayBank:
         return self._near
 
     def _patches(self, count: int, edge: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw photos and pixels (count * edge^2,) of square patches."""
+        """Sample photos and pixels (count * edge^2,) of square patches."""
         index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
             self._device
         )
@@ -143,17 +143,18 @@ class RayBank:
         patch = (y[:, :, None] * widths[:, None, None] + x[:, None, :]).view(-1)
         return frames.repeat_interleave(edge * edge), patch
 
-    def _rays(self, frames: Tensor, pixels: Tensor, turned: Tensor | None = None) -> Rays:
-        """Return the rays of pixels (R,) of frames (R,), turned like frames ``turned`` (R,) if given."""
-        if len(self._lenses) == 1:
-            local, radii = self._lenses[0].directions[pixels], self._lenses[0].radii[pixels]
+    def _rays(self, frames: Tensor, pixels: Tensor, rotated: Tensor | None = None) -> Rays:
+        """Return the rays of pixels (R,) of frames (R,), rotated like frames ``rotated`` (R,) if given."""
+        if len(self._local) == 1:
+            local, radii = self._local[0].directions[pixels], self._local[0].radii[pixels]
         else:
             local = torch.empty(len(pixels), 3, device=self._device)
             radii = torch.empty(len(pixels), device=self._device)
-            for number, lens in enumerate(self._lenses):
-                here = self._lens[frames] == number
-                local[here], radii[here] = lens.directions[pixels[here]], lens.radii[pixels[here]]
-        directions = torch.einsum("rij,rj->ri", self.rotations[frames if turned is None else turned], local)
+            for number, whole in enumerate(self._local):
+                here = self._number[frames] == number
+                chosen = whole[pixels[here]]
+                local[here], radii[here] = chosen.directions, chosen.radii
+        directions = torch.einsum("rij,rj->ri", self.rotations[frames if rotated is None else rotated], local)
         return Rays(self.centres[frames], directions, radii)
 
     def gather(self, index: Tensor) -> RayBatch:

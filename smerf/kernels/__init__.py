@@ -1,4 +1,7 @@
-"""The Python face of the native kernels: one function a kernel, a plain PyTorch reference beside each."""
+"""The Python face of the native kernels: one file a kernel, with a plain PyTorch reference in ``reference``.
+
+The fused steps (``student_step``, ``teacher_step``) have the composition of their parts as reference.
+"""
 
 from smerf.kernels.appearance import appearance
 from smerf.kernels.block_samples import block_samples

@@ -6,11 +6,12 @@ SMERF (arXiv 2312.07541, section 4). Letters: R rays, P vertices of the lattice 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from smerf.kernels import native
+from smerf.kernels import abi, native
 from smerf.kernels.reference import appearance as reference
 
 __all__ = ["APPEARANCE_INPUTS", "APPEARANCE_WIDTHS", "appearance", "appearance_size"]
@@ -20,17 +21,6 @@ APPEARANCE_INPUTS = 41
 APPEARANCE_WIDTHS = (8, 16, 32, 64)
 """Hidden widths that there are kernels for."""
 _FEATURES = 14
-
-
-class _Rays(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("features", "directions", "positions")),
-        ("rays", ctypes.c_int64),
-    ]
-
-
-class _Networks(ctypes.Structure):
-    _fields_ = [("params", ctypes.c_void_p), ("lattice", ctypes.c_int32), ("width", ctypes.c_int32)]
 
 
 def appearance_size(width: int) -> int:
@@ -74,31 +64,43 @@ def appearance(features: Tensor, directions: Tensor, positions: Tensor, params: 
     return _Appearance.apply(features.contiguous(), *constant, params.contiguous(), width, backend)
 
 
+def _records(
+    features: Tensor, directions: Tensor, positions: Tensor, params: Tensor, width: int
+) -> tuple[ctypes.Structure, ctypes.Structure]:
+    """Return the kernels' ``AppearanceRays`` and ``AppearanceNetworks``."""
+    rays = abi.record(
+        "AppearanceRays", features=features, directions=directions, positions=positions, rays=len(features)
+    )
+    lattice = round(len(params) ** (1 / 3))
+    return rays, abi.record("AppearanceNetworks", params=params, lattice=lattice, width=width)
+
+
 class _Appearance(torch.autograd.Function):
     @staticmethod
-    def _records(features, directions, positions, params, width):
-        rays = _Rays(*(one.data_ptr() for one in (features, directions, positions)), len(features))
-        return rays, _Networks(params.data_ptr(), round(len(params) ** (1 / 3)), width)
-
-    @staticmethod
-    def forward(ctx, features, directions, positions, params, width, backend):
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        directions: Tensor,
+        positions: Tensor,
+        params: Tensor,
+        width: int,
+        backend: native.Backend,
+    ) -> Any:
         colour = features.new_empty(len(features), 3)
-        rays, networks = _Appearance._records(features, directions, positions, params, width)
-        backend.call(
-            "smerf_appearance_forward", ctypes.byref(rays), ctypes.byref(networks), native.pointer(colour)
-        )
+        rays, networks = _records(features, directions, positions, params, width)
+        backend.call("smerf_appearance_forward", rays, networks, colour)
         ctx.save_for_backward(features, directions, positions, params)
         ctx.width, ctx.backend = width, backend
         return colour
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         features, directions, positions, params = ctx.saved_tensors
         grad_features, grad_params = torch.empty_like(features), torch.zeros_like(params)
-        rays, networks = _Appearance._records(features, directions, positions, params, ctx.width)
+        rays, networks = _records(features, directions, positions, params, ctx.width)
         upstream = upstream.contiguous()
         ctx.backend.call(
-            "smerf_appearance_backward", ctypes.byref(rays), ctypes.byref(networks), native.pointer(upstream),
-            native.pointer(grad_params), native.pointer(grad_features),
+            "smerf_appearance_backward", rays, networks, upstream,
+            grad_params, grad_features,
         )  # fmt: skip
         return grad_features, None, None, grad_params, None, None

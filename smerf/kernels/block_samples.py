@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
-from smerf.kernels.grid_render import grid_view
+from smerf.kernels.records import grid_view
 from smerf.kernels.reference import block_samples as reference
 from smerf.kernels.types import BLOCK, Grids
 
@@ -37,9 +35,8 @@ def block_samples(grids: Grids, coords: Tensor) -> Tensor:
         return reference.block_samples(grids, coords)
     coords, edge = coords.contiguous(), BLOCK + 1
     result = torch.empty(len(coords), edge, edge, edge, 8, dtype=torch.uint8, device=coords.device)
-    view = grid_view(grids)
     backend.call(
-        "smerf_block_samples", ctypes.byref(view), native.pointer(coords), ctypes.c_int64(len(coords)),
-        native.pointer(result),
+        "smerf_block_samples", grid_view(grids), coords, len(coords),
+        result,
     )  # fmt: skip
     return result

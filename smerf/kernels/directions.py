@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,25 +40,25 @@ def encode_directions(directions: Tensor, kind: str = "spherical") -> Tensor:
 
 class _EncodeDirections(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, directions, kind):
+    def forward(ctx: Any, directions: Tensor, kind: str) -> Any:
         out = directions.new_empty(directions.shape[0], DIRECTION_WIDTHS[kind])
         ctx.save_for_backward(directions)
         ctx.number = list(DIRECTION_WIDTHS).index(kind)
         native.backend(directions).call(
             "smerf_encode_directions_forward",
             ctx.number,
-            native.pointer(directions),
-            ctypes.c_int64(directions.shape[0]),
-            native.pointer(out),
+            directions,
+            directions.shape[0],
+            out,
         )
         return out
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         (directions,) = ctx.saved_tensors
         gradient, upstream = torch.empty_like(directions), upstream.contiguous()
         native.backend(directions).call(
-            "smerf_encode_directions_backward", ctx.number, native.pointer(directions),
-            ctypes.c_int64(directions.shape[0]), native.pointer(upstream), native.pointer(gradient),
+            "smerf_encode_directions_backward", ctx.number, directions,
+            directions.shape[0], upstream, gradient,
         )  # fmt: skip
         return gradient, None

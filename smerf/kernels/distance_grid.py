@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
@@ -35,9 +33,9 @@ def distance_grid(occupied: Tensor) -> Tensor:
     if not occupied.numel():
         return result
     # On a CPU the launcher has its own memory.
-    work = [] if backend.kind == "cpu" else [occupied.new_empty(4 * occupied.numel(), dtype=torch.uint8)]
+    work = None if backend.kind == "cpu" else occupied.new_empty(4 * occupied.numel(), dtype=torch.uint8)
     backend.call(
-        "smerf_distance_grid", native.pointer(occupied), *(ctypes.c_int(size) for size in occupied.shape),
-        ctypes.c_int(min(255, max(occupied.shape))), native.pointer(result), *map(native.pointer, work),
+        "smerf_distance_grid", occupied, *occupied.shape,
+        min(255, max(occupied.shape)), result, work,
     )  # fmt: skip
     return result

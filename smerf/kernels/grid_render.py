@@ -8,12 +8,13 @@ that rendering reads.
 
 from __future__ import annotations
 
-import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.records import grid_view
 from smerf.kernels.reference import grid_render as reference
 from smerf.kernels.types import BLOCK, FEATURES, MAX_SAMPLES, Grids
 
@@ -23,34 +24,7 @@ __all__ = [
     "grid_mark",
     "grid_read",
     "grid_render",
-    "grid_view",
 ]
-
-
-class _View(ctypes.Structure):
-    _fields_ = [
-        ("voxels", ctypes.c_void_p),
-        ("block_index", ctypes.c_void_p),
-        ("planes", ctypes.c_void_p),
-        ("voxel_resolution", ctypes.c_int32),
-        ("plane_resolution", ctypes.c_int32),
-        ("centre", ctypes.c_float * 3),
-        ("scale", ctypes.c_float),
-        ("density_low", ctypes.c_float),
-        ("density_high", ctypes.c_float),
-        ("feature_low", ctypes.c_float),
-        ("feature_high", ctypes.c_float),
-    ]
-
-
-def grid_view(grids: Grids) -> _View:
-    """Return the grids as the kernels' structure; it lives no longer than the grids."""
-    spec = grids.spec
-    return _View(
-        grids.voxels.data_ptr(), grids.block_index.data_ptr(), grids.planes.data_ptr(),
-        spec.voxel_resolution, spec.plane_resolution, (ctypes.c_float * 3)(*spec.centre), spec.scale,
-        *spec.density_range, *spec.feature_range,
-    )  # fmt: skip
 
 
 def _check_rays(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) -> None:
@@ -97,33 +71,40 @@ def grid_render(
 
 class _GridRender(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, anchor, grids, origins, directions, edges, tau, backend):
+    def forward(
+        ctx: Any,
+        anchor: Tensor,
+        grids: Grids,
+        origins: Tensor,
+        directions: Tensor,
+        edges: Tensor,
+        tau: float,
+        backend: native.Backend,
+    ) -> Any:
         rays, samples = edges.shape[0], edges.shape[1] - 1
         features, weights = edges.new_empty(rays, FEATURES), edges.new_empty(rays, samples)
-        view = grid_view(grids)
         backend.call(
-            "smerf_grid_render_forward", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
-            native.pointer(edges),
-            ctypes.c_int64(rays), samples, ctypes.c_float(tau), ctypes.c_float(grids.spec.step),
-            native.pointer(features), native.pointer(weights),
+            "smerf_grid_render_forward", grid_view(grids), origins, directions,
+            edges,
+            rays, samples, tau, grids.spec.step,
+            features, weights,
         )  # fmt: skip
         ctx.save_for_backward(anchor, origins, directions, edges)
         ctx.grids, ctx.tau, ctx.backend = grids, tau, backend
         return features, weights
 
     @staticmethod
-    def backward(ctx, up_features, up_weights):
+    def backward(ctx: Any, up_features: Tensor, up_weights: Tensor) -> Any:
         anchor, origins, directions, edges = ctx.saved_tensors
         grids, rays, samples = ctx.grids, edges.shape[0], edges.shape[1] - 1
         up_features, up_weights = up_features.contiguous(), up_weights.contiguous()
-        view = grid_view(grids)
         ctx.backend.call(
-            "smerf_grid_render_backward", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
-            native.pointer(edges),
-            ctypes.c_int64(rays), samples, ctypes.c_float(ctx.tau), ctypes.c_float(grids.spec.step),
-            native.pointer(up_features), native.pointer(up_weights),
-            native.pointer(grids.voxel_records), native.pointer(grids.voxel_touched),
-            native.pointer(grids.plane_records), native.pointer(grids.plane_touched),
+            "smerf_grid_render_backward", grid_view(grids), origins, directions,
+            edges,
+            rays, samples, ctx.tau, grids.spec.step,
+            up_features, up_weights,
+            grids.voxel_records, grids.voxel_touched,
+            grids.plane_records, grids.plane_touched,
         )  # fmt: skip
         return torch.zeros_like(anchor), None, None, None, None, None, None
 
@@ -136,12 +117,11 @@ def grid_mark(grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor) 
         reference.grid_mark(grids, origins, directions, edges)
         return
     origins, directions, edges = origins.contiguous(), directions.contiguous(), edges.contiguous()
-    view = grid_view(grids)
     backend.call(
-        "smerf_grid_mark", ctypes.byref(view), native.pointer(origins), native.pointer(directions),
-            native.pointer(edges),
-        ctypes.c_int64(edges.shape[0]), edges.shape[1] - 1,
-        native.pointer(grids.voxel_touched), native.pointer(grids.plane_touched),
+        "smerf_grid_mark", grid_view(grids), origins, directions,
+            edges,
+        edges.shape[0], edges.shape[1] - 1,
+        grids.voxel_touched, grids.plane_touched,
     )  # fmt: skip
 
 
@@ -163,11 +143,10 @@ def grid_read(grids: Grids, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     points, count = points.contiguous(), points.shape[0]
     voxels, planes = points.new_zeros(count, 8), points.new_zeros(count, 8)
     alive = torch.zeros(count, dtype=torch.uint8, device=points.device)
-    view = grid_view(grids)
     backend.call(
-        "smerf_grid_read", ctypes.byref(view), native.pointer(points), ctypes.c_int64(count),
-        native.pointer(voxels),
-        native.pointer(planes), native.pointer(alive),
+        "smerf_grid_read", grid_view(grids), points, count,
+        voxels,
+        planes, alive,
     )  # fmt: skip
     return voxels, planes, alive.bool()
 
@@ -195,18 +174,14 @@ def grid_adam_(
     if backend is None:
         reference.grid_adam_(grids, step=step, lr=lr, plane_lr=plane_lr, betas=betas, eps=eps)
         return
-    spec, f = grids.spec, ctypes.c_float
-    ranges = (
-        f(spec.density_range[1] - spec.density_range[0]),
-        f(spec.feature_range[1] - spec.feature_range[0]),
-    )
+    ranges = [high - low for low, high in (grids.spec.density_range, grids.spec.feature_range)]
     parts = (
         (grids.voxel_records, grids.voxels, grids.voxel_touched, lr),
         (grids.plane_records, grids.planes, grids.plane_touched, lr if plane_lr is None else plane_lr),
     )
     for records, values, touched, rate in parts:
         backend.call(
-            "smerf_grid_adam", native.pointer(records), native.pointer(values), native.pointer(touched),
-            ctypes.c_int64(values.shape[0]), *ranges, f(rate), f(betas[0]), f(betas[1]), f(eps),
-            f(1.0 - betas[0] ** step), f(1.0 - betas[1] ** step),
+            "smerf_grid_adam", records, values, touched,
+            len(values), *ranges, rate, *betas, eps,
+            1.0 - betas[0] ** step, 1.0 - betas[1] ** step,
         )  # fmt: skip

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.records import hash_levels
 from smerf.kernels.reference import hash_encoding as reference
 from smerf.kernels.types import HashSpec
 
-__all__ = ["hash_encode", "level_records"]
+__all__ = ["hash_encode"]
 
 _CUDA_LEVELS = 32
-_LEVEL = np.dtype([("offset", "<i8"), ("resolution", "<i4"), ("mask", "<u4")])
-
-
-@cache
-def level_records(spec: HashSpec) -> np.ndarray:
-    """Return the native ``HashLevel`` of each level."""
-    records = np.zeros(spec.level_count, _LEVEL)
-    for i, (offset, resolution, size) in enumerate(spec.levels()):
-        records[i] = (offset, resolution, size - 1 if size < resolution**3 else 0)
-    return records
 
 
 def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None = None) -> Tensor:
@@ -59,43 +48,45 @@ def hash_encode(x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None =
 
 class _HashEncode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, table, spec, sigma, backend):
-        records = level_records(spec)
+    def forward(
+        ctx: Any, x: Tensor, table: Tensor, spec: HashSpec, sigma: Tensor | None, backend: native.Backend
+    ) -> Any:
+        levels = hash_levels(spec)
         out = x.new_empty(x.shape[0], spec.width)
         backend.call(
-            "smerf_hash_encode_forward", native.pointer(records), spec.level_count, spec.features,
-            native.pointer(table), native.pointer(x), native.pointer(sigma), ctypes.c_int64(x.shape[0]),
-            native.pointer(out),
+            "smerf_hash_encode_forward", levels, spec.level_count, spec.features,
+            table, x, sigma, x.shape[0],
+            out,
         )  # fmt: skip
         ctx.save_for_backward(x, table, sigma)
         ctx.spec, ctx.backend = spec, backend
         return out
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         x, table, sigma = ctx.saved_tensors
-        spec, records, upstream = ctx.spec, level_records(ctx.spec), upstream.contiguous()
-        backend, count = ctx.backend, ctypes.c_int64(x.shape[0])
+        spec, levels, upstream = ctx.spec, hash_levels(ctx.spec), upstream.contiguous()
+        backend, count = ctx.backend, x.shape[0]
         grad_table = grad_x = None
         if ctx.needs_input_grad[1]:
             grad_table = torch.zeros_like(table)
             common = (
-                native.pointer(records), spec.level_count, spec.features, native.pointer(x),
-                native.pointer(sigma), count, native.pointer(upstream),
+                levels, spec.level_count, spec.features, x,
+                sigma, count, upstream,
             )  # fmt: skip
             if backend.kind == "cuda" and torch.are_deterministic_algorithms_enabled():
                 units = torch.zeros(table.shape, dtype=torch.int64, device=table.device)
                 backend.call(
-                    "smerf_hash_encode_backward_repeatable", *common, native.pointer(units),
-                    native.pointer(grad_table), ctypes.c_int64(spec.entry_count),
+                    "smerf_hash_encode_backward_repeatable", *common, units,
+                    grad_table, spec.entry_count,
                 )  # fmt: skip
             else:
-                backend.call("smerf_hash_encode_backward", *common, native.pointer(grad_table))
+                backend.call("smerf_hash_encode_backward", *common, grad_table)
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x)
             backend.call(
-                "smerf_hash_encode_backward_input", native.pointer(records), spec.level_count, spec.features,
-                native.pointer(table), native.pointer(x), native.pointer(sigma), count, native.pointer(upstream),
-                native.pointer(grad_x),
+                "smerf_hash_encode_backward_input", levels, spec.level_count, spec.features,
+                table, x, sigma, count, upstream,
+                grad_x,
             )  # fmt: skip
         return grad_x, grad_table, None, None, None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
@@ -53,7 +51,7 @@ def importance_sample(
     jitter = None if jitter is None else jitter.contiguous()
     drawn = edges.new_empty(rays, samples + 1)
     backend.call(
-        "smerf_importance_sample", native.pointer(edges), native.pointer(weights), native.pointer(jitter),
-        ctypes.c_float(mix), ctypes.c_int64(rays), bins, samples, native.pointer(drawn),
+        "smerf_importance_sample", edges, weights, jitter,
+        mix, rays, bins, samples, drawn,
     )  # fmt: skip
     return drawn

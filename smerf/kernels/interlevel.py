@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,17 +53,24 @@ def blurred_interlevel(
 
 class _BlurredInterlevel(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, edges, weights, outer_edges, outer_weights, half_width):
+    def forward(
+        ctx: Any,
+        edges: Tensor,
+        weights: Tensor,
+        outer_edges: Tensor,
+        outer_weights: Tensor,
+        half_width: float,
+    ) -> Any:
         (rays, samples), bins = weights.shape, outer_weights.shape[1]
         loss, gradient = weights.new_empty(rays), torch.empty_like(outer_weights)
         native.backend(edges).call(
-            "smerf_blurred_interlevel", native.pointer(edges), native.pointer(weights), native.pointer(outer_edges),
-            native.pointer(outer_weights), ctypes.c_float(half_width), ctypes.c_int64(rays), samples, bins,
-            native.pointer(loss), native.pointer(gradient),
+            "smerf_blurred_interlevel", edges, weights, outer_edges,
+            outer_weights, half_width, rays, samples, bins,
+            loss, gradient,
         )  # fmt: skip
         ctx.save_for_backward(gradient)
         return loss
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         return None, None, None, upstream[:, None] * ctx.saved_tensors[0], None

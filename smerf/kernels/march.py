@@ -1,7 +1,7 @@
 """March rays through a baked submodel natively: the face of ``cuda/include/smerf/march.h``.
 
 Works on numpy arrays and plain numbers, so that viewers and other stages can use it without torch; on a GPU, on
-torch tensors that lie there. The plain twin is ``smerf.render.reference``; ``smerf.render.native`` chooses between
+torch tensors that lie there. The plain reference is ``smerf.render.reference``; ``smerf.render.march`` chooses between
 the two.
 """
 
@@ -15,53 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from smerf.kernels import native
+from smerf.kernels import abi, native
 
 __all__ = ["MAX_HIDDEN", "MarchSettings", "is_available", "march_rays", "march_tensors", "sample_assets"]
 
 MAX_HIDDEN = 64
 """Widest hidden layer of the appearance network that the kernel takes."""
-
-_POINTERS = ("atlas", "planes", "blocks", "distance", "occupancy")
-_WHOLE = (
-    *("atlas_x", "atlas_y", "atlas_z", "texels", "num_blocks", "block_size", "cells"),
-    *(
-        "hidden0",
-        "hidden1",
-        "is_gated",
-        "has_coarse",
-        "is_relu",
-        "is_vfr",
-        "is_exposed",
-        "is_enlarging",
-        "max_steps",
-    ),
-)
-_REAL = (
-    *(
-        "voxel",
-        "sparse_voxel",
-        "step",
-        "near",
-        "density_low",
-        "density_scale",
-        "feature_low",
-        "feature_scale",
-    ),
-    *("inv_submodel_scale", "visibility_delay", "log_exposure", "red", "green", "blue"),
-)
-
-
-class _Scene(ctypes.Structure):
-    """``smerf::MarchScene``, field by field."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in _POINTERS),
-        ("kernels", ctypes.c_void_p * 3),
-        ("biases", ctypes.c_void_p * 3),
-        *((name, ctypes.c_int32) for name in _WHOLE),
-        *((name, ctypes.c_float) for name in _REAL),
-    ]
 
 
 @dataclass(frozen=True)
@@ -88,53 +47,69 @@ class MarchSettings:
 
 def is_available() -> bool:
     """Return whether the native marcher is built and loads here."""
-    library = native.load_cpu()
-    return library is not None and hasattr(library, "smerf_march")
+    return native.cpu_backend("smerf_march") is not None
 
 
-def _library() -> ctypes.CDLL:
-    library = native.load_cpu()
-    if library is None or not hasattr(library, "smerf_march"):
+def _backend() -> native.Backend:
+    backend = native.cpu_backend("smerf_march")
+    if backend is None:
         raise OSError("the native marcher is not built: reinstall with `pip install -e .`")
-    return library
+    return backend
 
 
 def _scene(
-    settings: MarchSettings, submodel: Any, network: Mapping[str, np.ndarray] | None
-) -> tuple[_Scene, list]:
-    """Describe a submodel to the kernel. Returns the struct and the arrays that must outlive its use."""
+    settings: MarchSettings, submodel: Any, network: Mapping[str, Any] | None, device: Any = None
+) -> ctypes.Structure:
+    """Describe a submodel to the kernel."""
     texels, block = settings.triplane_resolution, settings.data_block_size
     cells, blocks = -(-texels // 8), settings.sparse_grid_resolution // block
-    arrays = {
+    assets = {
         "atlas": (submodel.atlas, (None, None, None, 8)),
         "planes": (submodel.planes, (3, texels, texels, 8)),
         "blocks": (submodel.block_indices, (blocks, blocks, blocks, 3)),
         "distance": (submodel.distance[8], (cells, cells, cells)),
         "occupancy": (submodel.occupancy[8], (cells, cells, cells)),
     }
-    scene, kept = _Scene(), []
-    for name, (array, shape) in arrays.items():
-        kept.append(_contiguous(name, array, "uint8", shape))
-        setattr(scene, name, native.pointer(kept[-1]).value)
-    scene.atlas_x, scene.atlas_y, scene.atlas_z = submodel.atlas.shape[:3]
-    scene.texels, scene.num_blocks, scene.block_size, scene.cells = texels, blocks, block, cells
-    scene.is_gated, scene.has_coarse = settings.feature_gating, settings.has_coarse
-    scene.is_relu, scene.is_vfr = settings.is_relu, settings.is_vfr
-    scene.is_enlarging = settings.enlarge_steps_when_occluded
-    scene.max_steps = settings.step_multiplier * math.ceil(math.sqrt(2.0) * texels)
-    scene.voxel, scene.sparse_voxel = 4.0 / texels, 4.0 / settings.sparse_grid_resolution
-    scene.step, scene.near = 4.0 / texels / settings.step_multiplier, settings.near
-    for kind, (low, high) in (("density", settings.range_density), ("feature", settings.range_features)):
-        setattr(scene, f"{kind}_low", low)
-        setattr(scene, f"{kind}_scale", (high - low) / 255.0)
-    scene.inv_submodel_scale = 1.0 / settings.submodel_scale
-    scene.visibility_delay = settings.visibility_delay
-    scene.is_exposed = bool(settings.exposure)
-    scene.log_exposure = math.log(settings.exposure) if settings.exposure else 0.0
-    scene.red, scene.green, scene.blue = settings.background
-    if network is not None:
-        _add_network(scene, kept, network, 41 if settings.has_coarse else 34)
-    return scene, kept
+    arrays = {name: _contiguous(name, array, "uint8", shape) for name, (array, shape) in assets.items()}
+    layers = _layers(network, 41 if settings.has_coarse else 34) if network is not None else []
+    for array in (*arrays.values(), *(part for layer in layers for part in layer)):
+        if device is not None and array.device != device:
+            raise ValueError(f"submodel, network: expected tensors on {device}, got one on {array.device}")
+    (density_low, density_high), (feature_low, feature_high) = settings.range_density, settings.range_features
+    red, green, blue = settings.background
+    return abi.record(
+        "MarchScene",
+        **arrays,
+        kernels=[kernel for kernel, _ in layers],
+        biases=[bias for _, bias in layers],
+        atlas_x=submodel.atlas.shape[0],
+        atlas_y=submodel.atlas.shape[1],
+        atlas_z=submodel.atlas.shape[2],
+        texels=texels,
+        num_blocks=blocks,
+        block_size=block,
+        cells=cells,
+        hidden=[len(bias) for _, bias in layers[:2]],
+        is_gated=settings.feature_gating,
+        has_coarse=settings.has_coarse,
+        is_relu=settings.is_relu,
+        is_vfr=settings.is_vfr,
+        is_exposed=bool(settings.exposure),
+        is_enlarging=settings.enlarge_steps_when_occluded,
+        max_steps=settings.step_multiplier * math.ceil(math.sqrt(2.0) * texels),
+        voxel=4.0 / texels,
+        sparse_voxel=4.0 / settings.sparse_grid_resolution,
+        step=4.0 / texels / settings.step_multiplier,
+        near=settings.near,
+        density_low=density_low,
+        density_scale=(density_high - density_low) / 255.0,
+        feature_low=feature_low,
+        feature_scale=(feature_high - feature_low) / 255.0,
+        inv_submodel_scale=1.0 / settings.submodel_scale,
+        visibility_delay=settings.visibility_delay,
+        log_exposure=math.log(settings.exposure) if settings.exposure else 0.0,
+        background=(red, green, blue),
+    )
 
 
 def _contiguous(name: str, array: Any, dtype: str, shape: tuple[int | None, ...]) -> Any:
@@ -148,17 +123,22 @@ def _contiguous(name: str, array: Any, dtype: str, shape: tuple[int | None, ...]
     return array.contiguous()
 
 
-def _add_network(scene: _Scene, kept: list, network: Mapping[str, np.ndarray], width: int) -> None:
+def _layers(network: Mapping[str, Any], width: int) -> list[tuple[Any, Any]]:
+    """Return the kernel and bias of the three layers behind ``width`` inputs."""
+    layers = []
     for i in range(3):
         kernel, bias = network[f"ResampleDense_{i}/kernel"], network[f"ResampleDense_{i}/bias"]
         out = 3 if i == 2 else bias.shape[0]
-        kept.append(_contiguous(f"layer {i} kernel", kernel, "float32", (width, out)))
-        kept.append(_contiguous(f"layer {i} bias", bias, "float32", (out,)))
         if out > MAX_HIDDEN:
             raise ValueError(f"layer {i}: {out} units, the native marcher takes at most {MAX_HIDDEN}")
-        scene.kernels[i], scene.biases[i] = (native.pointer(array).value for array in kept[-2:])
+        layers.append(
+            (
+                _contiguous(f"layer {i} kernel", kernel, "float32", (width, out)),
+                _contiguous(f"layer {i} bias", bias, "float32", (out,)),
+            )
+        )
         width = out
-    scene.hidden0, scene.hidden1 = (network[f"ResampleDense_{i}/bias"].shape[0] for i in (0, 1))
+    return layers
 
 
 def march_rays(
@@ -189,14 +169,10 @@ def march_rays(
     count = len(directions)
     native.check("directions", directions, np.float32, (count, 3))
     native.check("origins", origins, np.float32, (1 if len(origins) == 1 else count, 3))
-    scene, kept = _scene(settings, submodel, network)
+    scene = _scene(settings, submodel, network)
     origins, directions = np.ascontiguousarray(origins), np.ascontiguousarray(directions)
     rgb = np.empty((count, 3), np.float32)
-    _library().smerf_march(
-        ctypes.byref(scene), native.pointer(origins), ctypes.c_int(len(origins) == 1),
-        native.pointer(directions), ctypes.c_int64(count), ctypes.c_int(width), native.pointer(rgb),
-    )  # fmt: skip
-    del kept
+    _backend().call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb)
     return rgb
 
 
@@ -233,16 +209,10 @@ def march_tensors(
     backend = native.backend(directions, "smerf_march")
     if backend is None or backend.kind != "cuda":
         raise OSError(f"no native marcher for tensors on {device}: install nvcc and run `pip install -e .`")
-    scene, kept = _scene(settings, submodel, network)
-    for array in kept:
-        if array.device != device:
-            raise ValueError(f"submodel, network: expected tensors on {device}, got one on {array.device}")
+    scene = _scene(settings, submodel, network, device)
     origins, directions = origins.contiguous(), directions.contiguous()
     rgb = torch.empty_like(directions)
-    backend.call(
-        "smerf_march", ctypes.byref(scene), native.pointer(origins), ctypes.c_int(len(origins) == 1),
-        native.pointer(directions), ctypes.c_int64(count), ctypes.c_int(width), native.pointer(rgb),
-    )  # fmt: skip
+    backend.call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb)
     return rgb
 
 
@@ -256,13 +226,9 @@ def sample_assets(
     """
     count = len(points)
     native.check("points", points, np.float32, (count, 3))
-    scene, kept = _scene(settings, submodel, None)
+    scene = _scene(settings, submodel, None)
     points = np.ascontiguousarray(points)
     fine, coarse = np.empty((count, 8), np.float32), np.empty((count, 8), np.float32)
     alive = np.empty(count, np.uint8)
-    _library().smerf_sample_assets(
-        ctypes.byref(scene), native.pointer(points), ctypes.c_int64(count), native.pointer(fine),
-        native.pointer(coarse), native.pointer(alive),
-    )  # fmt: skip
-    del kept
+    _backend().call("smerf_sample_assets", scene, points, count, fine, coarse, alive)
     return np.where(alive, fine[:, 0], np.float32(-np.inf)), fine[:, 1:], coarse[:, 1:]

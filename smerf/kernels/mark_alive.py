@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
-from smerf.kernels import native
+from smerf.kernels import abi, native
 from smerf.kernels.reference import mark_alive as reference
 from smerf.kernels.types import GridSpec
 
 __all__ = ["mark_alive_"]
-
-
-class _Grid(ctypes.Structure):
-    _fields_ = [
-        ("centre", ctypes.c_float * 3),
-        ("scale", ctypes.c_float),
-        ("cells", ctypes.c_int32),
-        ("seen", ctypes.c_float),
-        ("solid", ctypes.c_float),
-    ]
 
 
 def mark_alive_(
@@ -68,9 +56,11 @@ def mark_alive_(
     if backend is None:
         reference.mark_alive_(seen, solid, spec, origins, directions, edges, weights, least, least_solid)
         return
-    grid = _Grid((ctypes.c_float * 3)(*spec.centre), spec.scale, cells, least, least_solid)
-    kept = [tensor.contiguous() for tensor in (origins, directions, edges, weights)]
+    grid = abi.record(
+        "AliveGrid", centre=spec.centre, scale=spec.scale, cells=cells, seen=least, solid=least_solid
+    )
+    parts = [tensor.contiguous() for tensor in (origins, directions, edges, weights)]
     backend.call(
-        "smerf_mark_alive", ctypes.byref(grid), *map(native.pointer, kept), ctypes.c_int64(rays), ctypes.c_int(samples),
-        native.pointer(seen), native.pointer(solid),
+        "smerf_mark_alive", grid, *parts, rays, samples,
+        seen, solid,
     )  # fmt: skip

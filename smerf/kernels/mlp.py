@@ -7,16 +7,16 @@ large for them are left to PyTorch, and ``SMERF_MLP=float32`` leaves all to it, 
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.records import layer_widths
 from smerf.kernels.reference import mlp as reference
 
 __all__ = ["initial_params", "mlp", "param_count", "radiance_head"]
@@ -37,29 +37,26 @@ def initial_params(dims: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.cat(parts)
 
 
-def _dims(dims: Sequence[int]) -> np.ndarray:
-    return np.asarray(dims, np.int32)
-
-
 def _scratch(backend: native.Backend, dims: Sequence[int], colour: Sequence[int], rows: int) -> int:
     """Return the floats of scratch memory that CUDA's backward pass needs; -1 if the networks are too large."""
-    function = backend.library.smerf_mlp_scratch
-    function.restype = ctypes.c_int64
-    first, second = _dims(dims), _dims(colour)
-    with backend.device_scope():
-        return function(
-            native.pointer(first), len(dims) - 1, native.pointer(second), max(0, len(colour) - 1),
-            ctypes.c_int64(rows),
-        )  # fmt: skip
+    count = backend.query(
+        "smerf_mlp_scratch",
+        layer_widths(dims),
+        len(dims) - 1,
+        layer_widths(colour),
+        max(0, len(colour) - 1),
+        rows,
+    )
+    return int(count)
 
 
 def _scratch_of(
     backend: native.Backend, x: Tensor, dims: Sequence[int], colour: Sequence[int]
-) -> tuple[Tensor, ...]:
-    """Return the scratch memory as an argument of CUDA's backward pass; the CPU's takes none."""
+) -> Tensor | None:
+    """Return the scratch memory of CUDA's backward pass; the CPU's takes none."""
     if backend.kind == "cpu":
-        return ()
-    return (x.new_empty(max(1, _scratch(backend, dims, colour, x.shape[0]))),)
+        return None
+    return x.new_empty(max(1, _scratch(backend, dims, colour, x.shape[0])))
 
 
 def _backend(x: Tensor, dims: Sequence[int], colour: Sequence[int] = ()) -> native.Backend | None:
@@ -99,28 +96,27 @@ def mlp(x: Tensor, params: Tensor, dims: Sequence[int]) -> Tensor:
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, params, dims, backend):
+    def forward(ctx: Any, x: Tensor, params: Tensor, dims: tuple[int, ...], backend: native.Backend) -> Any:
         out = x.new_empty(x.shape[0], dims[-1])
-        widths = _dims(dims)
         backend.call(
-            "smerf_mlp_forward", native.pointer(widths), len(dims) - 1, native.pointer(params), native.pointer(x),
-            ctypes.c_int64(x.shape[0]), native.pointer(out),
+            "smerf_mlp_forward", layer_widths(dims), len(dims) - 1, params, x,
+            x.shape[0], out,
         )  # fmt: skip
         ctx.save_for_backward(x, params)
         ctx.dims, ctx.backend = dims, backend
         return out
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         x, params = ctx.saved_tensors
         grad_params = torch.zeros_like(params)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        widths, upstream = _dims(ctx.dims), upstream.contiguous()
+        upstream = upstream.contiguous()
         scratch = _scratch_of(ctx.backend, x, ctx.dims, ())
         ctx.backend.call(
-            "smerf_mlp_backward", native.pointer(widths), len(ctx.dims) - 1, native.pointer(params),
-            native.pointer(x), ctypes.c_int64(x.shape[0]), native.pointer(upstream),
-            native.pointer(grad_params), native.pointer(grad_x), *map(native.pointer, scratch),
+            "smerf_mlp_backward", layer_widths(ctx.dims), len(ctx.dims) - 1, params,
+            x, x.shape[0], upstream,
+            grad_params, grad_x, scratch,
         )  # fmt: skip
         return grad_x, grad_params, None, None
 
@@ -174,29 +170,35 @@ class _RadianceHead(torch.autograd.Function):
     def _common(features, directions, density_params, density_dims, colour_params, colour_dims):
         rows = features.shape[0]
         samples = max(1, rows // max(1, directions.shape[0]))
-        density_widths, colour_widths = _dims(density_dims), _dims(colour_dims)
-        keep = (density_widths, colour_widths)
-        return keep, (
-            native.pointer(density_widths), len(density_dims) - 1, native.pointer(density_params),
-            native.pointer(colour_widths), len(colour_dims) - 1, native.pointer(colour_params),
-            native.pointer(features), native.pointer(directions), samples, ctypes.c_int64(rows),
+        return (
+            layer_widths(density_dims), len(density_dims) - 1, density_params,
+            layer_widths(colour_dims), len(colour_dims) - 1, colour_params,
+            features, directions, samples, rows,
         )  # fmt: skip
 
     @staticmethod
-    def forward(ctx, features, directions, density_params, density_dims, colour_params, colour_dims, backend):
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        directions: Tensor,
+        density_params: Tensor,
+        density_dims: tuple[int, ...],
+        colour_params: Tensor,
+        colour_dims: tuple[int, ...],
+        backend: native.Backend,
+    ) -> Any:
         rows = features.shape[0]
         density, colour = features.new_empty(rows), features.new_empty(rows, 3)
-        keep, common = _RadianceHead._common(
+        common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
-        backend.call("smerf_radiance_head_forward", *common, native.pointer(density), native.pointer(colour))
-        del keep
+        backend.call("smerf_radiance_head_forward", *common, density, colour)
         ctx.save_for_backward(features, directions, density_params, colour_params)
         ctx.dims, ctx.backend = (density_dims, colour_dims), backend
         return density, colour
 
     @staticmethod
-    def backward(ctx, up_density, up_colour):
+    def backward(ctx: Any, up_density: Tensor, up_colour: Tensor) -> Any:
         features, directions, density_params, colour_params = ctx.saved_tensors
         density_dims, colour_dims = ctx.dims
         up_density, up_colour = up_density.contiguous(), up_colour.contiguous()
@@ -205,16 +207,16 @@ class _RadianceHead(torch.autograd.Function):
             torch.zeros_like(colour_params),
             torch.empty_like(features),
         ]
-        keep, common = _RadianceHead._common(
+        common = _RadianceHead._common(
             features, directions, density_params, density_dims, colour_params, colour_dims
         )
         scratch = _scratch_of(ctx.backend, features, density_dims, colour_dims)
         ctx.backend.call(
             "smerf_radiance_head_backward",
             *common,
-            native.pointer(up_density),
-            native.pointer(up_colour),
-            *(native.pointer(tensor) for tensor in (*grads, *scratch)),
+            up_density,
+            up_colour,
+            *grads,
+            scratch,
         )
-        del keep
         return grads[2], None, grads[0], None, grads[1], None, None

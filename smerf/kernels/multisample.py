@@ -6,42 +6,32 @@ Zip-NeRF (arXiv 2304.06706, section 3.1). Letters: R rays, S samples, L levels, 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from smerf.kernels import native
-from smerf.kernels.hash_encoding import hash_encode, level_records
+from smerf.kernels import abi, native
+from smerf.kernels.hash_encoding import hash_encode
+from smerf.kernels.records import hash_levels
 from smerf.kernels.reference import multisample as reference
 from smerf.kernels.types import Frustums, HashSpec
 
 __all__ = ["multisample_encode"]
 
-_RECORD = np.dtype(
-    [
-        ("first_ray", "<i8"),
-        ("scale", "<f4"),
-        ("points", "<i4"),
-        ("is_ball", "<i4"),
-        ("is_random", "<i4"),
-        ("seed", "<u4"),
-        ("padding", "<i4"),
-    ]
-)
 
-
-def _record(frustums: Frustums) -> np.ndarray:
-    """Return the bytes of the native ``FrustumSpec``."""
-    record = np.zeros(1, _RECORD)
-    record["first_ray"], record["scale"], record["points"] = (
-        frustums.first_ray,
-        frustums.scale,
-        frustums.points,
+def _record(frustums: Frustums) -> ctypes.Structure:
+    """Return the kernels' ``FrustumSpec``."""
+    return abi.record(
+        "FrustumSpec",
+        first_ray=frustums.first_ray,
+        scale=frustums.scale,
+        points=frustums.points,
+        is_ball=frustums.contraction == "ball",
+        is_random=frustums.seed is not None,
+        seed=(frustums.seed or 0) & 0xFFFFFFFF,
+        padding=0,
     )
-    record["is_ball"], record["is_random"] = frustums.contraction == "ball", frustums.seed is not None
-    record["seed"] = (frustums.seed or 0) & 0xFFFFFFFF
-    return record
 
 
 def multisample_encode(
@@ -106,30 +96,40 @@ def multisample_encode(
 
 class _MultisampleEncode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, origins, directions, edges, radii, table, spec, frustums, level_scales):
+    def forward(
+        ctx: Any,
+        origins: Tensor,
+        directions: Tensor,
+        edges: Tensor,
+        radii: Tensor,
+        table: Tensor,
+        spec: HashSpec,
+        frustums: Frustums,
+        level_scales: Tensor | None,
+    ) -> Any:
         rays, samples = edges.shape[0], edges.shape[1] - 1
-        levels, record = level_records(spec), _record(frustums)
+        levels, record = hash_levels(spec), _record(frustums)
         width = spec.width + (0 if level_scales is None else spec.level_count)
         out = edges.new_empty(rays * samples, width)
         native.backend(edges).call(
-            "smerf_multisample_forward", native.pointer(record), native.pointer(origins), native.pointer(directions),
-            native.pointer(edges), native.pointer(radii), ctypes.c_int64(rays), samples,
-            native.pointer(levels), spec.level_count, spec.features, native.pointer(table),
-            native.pointer(level_scales), native.pointer(out),
+            "smerf_multisample_forward", record, origins, directions,
+            edges, radii, rays, samples,
+            levels, spec.level_count, spec.features, table,
+            level_scales, out,
         )  # fmt: skip
         ctx.save_for_backward(origins, directions, edges, radii, table)
         ctx.spec, ctx.frustums = spec, frustums
         return out
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         origins, directions, edges, radii, table = ctx.saved_tensors
-        spec, levels, record = ctx.spec, level_records(ctx.spec), _record(ctx.frustums)
+        spec, levels, record = ctx.spec, hash_levels(ctx.spec), _record(ctx.frustums)
         gradient, upstream = torch.zeros_like(table), upstream.contiguous()
         native.backend(edges).call(
-            "smerf_multisample_backward", native.pointer(record), native.pointer(origins), native.pointer(directions),
-            native.pointer(edges), native.pointer(radii), ctypes.c_int64(edges.shape[0]),
-            edges.shape[1] - 1, native.pointer(levels), spec.level_count, spec.features,
-            native.pointer(upstream), upstream.shape[1], native.pointer(gradient),
+            "smerf_multisample_backward", record, origins, directions,
+            edges, radii, edges.shape[0],
+            edges.shape[1] - 1, levels, spec.level_count, spec.features,
+            upstream, upstream.shape[1], gradient,
         )  # fmt: skip
         return None, None, None, None, gradient, None, None, None

@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from smerf.errors import SmerfError
+from smerf.kernels import abi
 
 __all__ = [
     "Backend",
     "backend",
     "check",
     "check_device",
+    "cpu_backend",
     "kernel_table",
     "load_cpu",
     "load_cuda",
-    "pointer",
     "status",
     "use_large_pages",
 ]
 
-ABI = 3
 _ISAS = ("baseline", "avx2", "avx512")
 _FOLDER = Path(__file__).parent
 _KERNELS = {
@@ -65,17 +65,16 @@ def _library(name: str) -> Path:
     return _FOLDER / f"{name}.so"
 
 
-def _open(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    found = library.smerf_abi()
-    if found != ABI:
-        raise OSError(f"{path.name} has interface {found}, expected {ABI}: reinstall with `pip install -e .`")
+def _open(name: str) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(_library(name)))
+    abi.check_interface(library)
+    abi.bind(library, "cuda" if name == "libsmerf_cuda" else "cpu")
     return library
 
 
 def _best_isa() -> str:
     """Return the name of the best instruction set that is built, runs here and is not capped."""
-    probe = _open(_library("libsmerf_cpu_baseline"))
+    probe = _open("libsmerf_cpu_baseline")
     level = min(int(probe.smerf_processor_level()), len(_ISAS) - 1)
     cap = os.environ.get("SMERF_ISA")
     if cap:
@@ -100,7 +99,7 @@ def load_cpu() -> ctypes.CDLL | None:
     """
     if _are_off() or not _library("libsmerf_cpu_baseline").exists():
         return None
-    return _open(_library(f"libsmerf_cpu_{_best_isa()}"))
+    return _open(f"libsmerf_cpu_{_best_isa()}")
 
 
 @functools.cache
@@ -112,7 +111,7 @@ def load_cuda() -> ctypes.CDLL | None:
     """
     if _are_off() or not _library("libsmerf_cuda").exists():
         return None
-    return _open(_library("libsmerf_cuda"))
+    return _open("libsmerf_cuda")
 
 
 @dataclass(frozen=True)
@@ -128,19 +127,30 @@ class Backend:
         return hasattr(self.library, name)
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a kernel; on CUDA it is queued on torch's current stream of the device.
+        """Call a kernel of ``abi.KERNELS``; on CUDA it is queued on torch's current stream of the device.
+
+        Arguments are tensors, arrays, ``abi.record`` structures and numbers, which live at least until it returns.
 
         Raises:
             SmerfError: If the kernel does not take these sizes, or the driver reports an error.
+            TypeError: If the arguments are not those of the kernel.
+            ValueError: If a tensor is not contiguous.
         """
         function = getattr(self.library, name)
+        values = abi.convert(name, abi.KERNELS[name], arguments, self.kind)
         if self.kind == "cpu":
-            code = function(*arguments)
+            code = function(*values)
         else:
             with self.device_scope() as stream:
-                code = function(*arguments, ctypes.c_void_p(stream))
+                code = function(*values, stream)
         if code:
             raise SmerfError(f"{name} on {self.device or self.kind}: {self._describe(code)}")
+
+    def query(self, name: str, *arguments: Any) -> Any:
+        """Return the answer of a function of ``abi.FUNCTIONS``, on CUDA for the backend's device."""
+        values = abi.convert(name, abi.FUNCTIONS[name][1], arguments, self.kind)
+        with contextlib.nullcontext() if self.kind == "cpu" else self.device_scope():
+            return getattr(self.library, name)(*values)
 
     @contextlib.contextmanager
     def device_scope(self) -> Iterator[int | None]:
@@ -153,7 +163,6 @@ class Backend:
     def _describe(self, code: int) -> str:
         if self.kind == "cpu" or code < 0:
             return "the kernel is not made for these sizes; SMERF_KERNELS=reference turns it off"
-        self.library.smerf_error.restype = ctypes.c_char_p
         return f"CUDA error {code}: {self.library.smerf_error(code).decode()}"
 
 
@@ -171,29 +180,28 @@ def backend(tensor: Any, name: str | None = None) -> Backend | None:
     return Backend(kind, library, None if kind == "cpu" else tensor.device)
 
 
-def pointer(tensor: Any | None) -> ctypes.c_void_p:
-    """Return the address of a contiguous tensor or array's first element (null for None)."""
-    if tensor is None:
-        return ctypes.c_void_p(None)
-    return ctypes.c_void_p(tensor.data_ptr() if hasattr(tensor, "data_ptr") else tensor.ctypes.data)
+def cpu_backend(name: str | None = None) -> Backend | None:
+    """Return what runs kernels on arrays in the CPU's memory, or None where it is not built or lacks ``name``."""
+    library = load_cpu()
+    return None if library is None or (name and not hasattr(library, name)) else Backend("cpu", library)
 
 
 def use_large_pages(tensor: Any) -> None:
     """Ask the system for large pages behind a tensor that kernels read at random; without effect elsewhere."""
-    library = load_cpu()
-    if library is not None and tensor.device.type == "cpu":
-        library.smerf_use_large_pages(pointer(tensor), ctypes.c_int64(tensor.numel() * tensor.element_size()))
+    cpu = cpu_backend()
+    if cpu and tensor.device.type == "cpu":
+        cpu.query("smerf_use_large_pages", tensor, tensor.numel() * tensor.element_size())
 
 
 def check(name: str, tensor: Any, dtype: Any, shape: Sequence[int | None], device: Any = None) -> None:
-    """Raise ValueError unless a tensor has the dtype and shape that a kernel expects (None fits any size).
+    """Raise ValueError unless a tensor has the dtype and shape that a kernel expects (None is any size).
 
     ``device``, if given, is where it has to be.
     """
-    fits = len(tensor.shape) == len(shape) and all(
+    has_shape = len(tensor.shape) == len(shape) and all(
         want is None or have == want for have, want in zip(tensor.shape, shape)
     )
-    if tensor.dtype != dtype or not fits:
+    if tensor.dtype != dtype or not has_shape:
         wanted = tuple("any" if size is None else size for size in shape)
         raise ValueError(f"{name}: expected {dtype} {wanted}, got {tensor.dtype} {tuple(tensor.shape)}")
     if device is not None and tensor.device != device:
@@ -218,7 +226,7 @@ def status() -> list[dict[str, str]]:
     rows = []
     try:
         used = load_cpu()
-        chosen = ctypes.string_at(_call_isa(used)).decode() if used else ""
+        chosen = used.smerf_isa().decode() if used else ""
         fault = ""
     except OSError as error:
         chosen, fault = "", str(error)
@@ -242,7 +250,6 @@ def _cuda_status() -> dict[str, str]:
     count = library.smerf_device_count()
     if count > 0:
         return {"name": "cuda", "state": "used", "reason": ""}
-    library.smerf_error.restype = ctypes.c_char_p
     why = library.smerf_error(-count).decode() if count else "no device"
     return {"name": "cuda", "state": "ready", "reason": f"built, but there is no GPU to run it: {why}"}
 
@@ -269,8 +276,3 @@ def kernel_table() -> dict[str, dict[str, str]]:
         }
         for kernel, names in _KERNELS.items()
     }
-
-
-def _call_isa(library: ctypes.CDLL) -> int:
-    library.smerf_isa.restype = ctypes.c_void_p
-    return library.smerf_isa()

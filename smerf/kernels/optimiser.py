@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from smerf.kernels import native
+from smerf.kernels.reference import optimiser as reference
 
 __all__ = ["sparse_adam_"]
 
@@ -51,26 +50,14 @@ def sparse_adam_(
             raise ValueError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
     if half is not None:
         native.check("half", half, torch.float16, values.shape)
-    correction = 1.0 - betas[0] ** step, 1.0 - betas[1] ** step
-    name, also = "smerf_sparse_adam", ()
-    if half is not None:
-        name, also = "smerf_sparse_adam_half", (native.pointer(half),)
+    name = "smerf_sparse_adam" if half is None else "smerf_sparse_adam_half"
     backend = native.backend(values, name)
-    if backend is not None:
-        f = ctypes.c_float
-        backend.call(
-            name, native.pointer(values), native.pointer(gradient), native.pointer(moment1),
-            native.pointer(moment2), ctypes.c_int64(values.shape[0]), values.shape[1], f(lr), f(betas[0]),
-            f(betas[1]), f(eps), f(correction[0]), f(correction[1]), f(decay), *also,
-        )  # fmt: skip
+    if backend is None:
+        reference.sparse_adam_(
+            values, gradient, moment1, moment2, step=step, lr=lr, betas=betas, eps=eps, decay=decay, half=half
+        )
         return
-    size = gradient.abs().sum(-1)
-    rows = torch.nonzero((size > 0) & (size <= 3e38)).squeeze(-1)
-    slope = gradient[rows] + decay * values[rows]
-    moment1[rows] = betas[0] * moment1[rows] + (1.0 - betas[0]) * slope
-    moment2[rows] = betas[1] * moment2[rows] + (1.0 - betas[1]) * slope**2
-    root = (moment2[rows] / correction[1]).sqrt() + eps
-    values[rows] -= lr * (moment1[rows] / correction[0]) / root
-    if half is not None:
-        half[rows] = values[rows].half()
-    gradient.zero_()
+    backend.call(
+        name, values, gradient, moment1, moment2, *values.shape, lr, *betas, eps, 1.0 - betas[0] ** step,
+        1.0 - betas[1] ** step, decay, *(() if half is None else (half,)),
+    )  # fmt: skip

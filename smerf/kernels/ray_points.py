@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
@@ -48,8 +46,8 @@ def ray_points(
     origins, directions, edges, radii = (a.detach().contiguous() for a in (origins, directions, edges, radii))
     x, sigma = edges.new_empty(rays * samples, 3), edges.new_empty(rays * samples)
     backend.call(
-        "smerf_ray_points", native.pointer(origins), native.pointer(directions), native.pointer(edges),
-        native.pointer(radii),
-        ctypes.c_float(scale), ctypes.c_int64(rays), samples, native.pointer(x), native.pointer(sigma),
+        "smerf_ray_points", origins, directions, edges,
+        radii,
+        scale, rays, samples, x, sigma,
     )  # fmt: skip
     return x, sigma

@@ -1,20 +1,20 @@
 """The student's fused training step on CPUs: rays in, grids updated in place (native only).
 
-The plain twin is autograd over the parts: ``grid_render``, the appearance network, the losses, and ``grid_adam_``.
+Its reference is autograd over the parts, as tests/kernels/test_student_step.py composes them: ``grid_render``, the
+appearance network, the losses, and ``grid_adam_``.
 """
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from smerf.kernels import native
+from smerf.kernels import abi, native
 from smerf.kernels.appearance import APPEARANCE_WIDTHS, appearance_size
-from smerf.kernels.grid_render import grid_view
-from smerf.kernels.types import FEATURES, MAX_SAMPLES, Grids
+from smerf.kernels.records import adam_step, grid_view
+from smerf.kernels.types import BLOCK, FEATURES, MAX_SAMPLES, Adam, Grids, LatticeNetworks, StudentLosses
 
 __all__ = ["GridState", "StudentRays", "StudentStep"]
 
@@ -23,56 +23,6 @@ _SAMPLE = 96
 _NEUTRAL = 128
 _ARRAYS = ("origins", "directions", "edges", "weights", "colour", "background", "log_exposure", "s_edges")
 _LOSSES = 5
-
-
-class _Rays(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in _ARRAYS),
-        ("rays", ctypes.c_int64),
-        ("samples", ctypes.c_int32),
-        ("pixels", ctypes.c_int32),
-    ]
-
-
-class _Network(ctypes.Structure):
-    _fields_ = [
-        ("params", ctypes.c_void_p),
-        ("gradient", ctypes.c_void_p),
-        ("lattice", ctypes.c_int32),
-        ("width", ctypes.c_int32),
-        ("lattice_scale", ctypes.c_float),
-    ]
-
-
-class _Loss(ctypes.Structure):
-    _fields_ = [
-        ("tau", ctypes.c_float),
-        ("step", ctypes.c_float),
-        ("charbonnier", ctypes.c_float),
-        ("geometry", ctypes.c_float),
-        ("least_gradient", ctypes.c_float),
-        ("backdrop", ctypes.c_void_p),
-        ("dssim", ctypes.c_float),
-        ("distortion", ctypes.c_float),
-    ]
-
-
-class _Grids(ctypes.Structure):
-    _fields_ = [
-        ("voxels", ctypes.c_void_p),
-        ("voxel_bytes", ctypes.c_void_p),
-        ("blocks", ctypes.c_int64),
-        ("planes", ctypes.c_void_p),
-        ("plane_bytes", ctypes.c_void_p),
-    ]
-
-
-class _Adam(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_float) for n in ("lr", "beta1", "beta2", "eps", "correction1", "correction2")]
-
-
-class _Trace(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("losses", "weights", "samples")]
 
 
 class GridState:
@@ -84,19 +34,19 @@ class GridState:
 
     def __init__(self, grids: Grids) -> None:
         """Start from the grids' bytes, with moments at zero."""
-        library = native.load_cpu()
+        backend = native.cpu_backend("smerf_student_start")
+        if backend is None:
+            raise OSError("the student's fused step is not built: reinstall with `pip install -e .`")
         self.voxels = torch.empty(len(grids.voxels), _VERTEX, dtype=torch.uint8)
         self.planes = torch.zeros(len(grids.planes), _VERTEX, dtype=torch.uint8)
         for tensor in (self.voxels, self.planes, grids.voxels, grids.planes):
             native.use_large_pages(tensor)
         parts = [(self.voxels, grids.voxels)]
-        # A logit of zero is the byte next above zero: memory of planes that nobody reads is never touched.
+        # A logit of zero is the byte of sigmoid(0): memory of planes that nobody reads is never touched.
         if bool((grids.planes != _NEUTRAL).any()):
             parts.append((self.planes, grids.planes))
         for state, values in parts:
-            library.smerf_student_start(
-                native.pointer(state), native.pointer(values), ctypes.c_int64(len(values))
-            )
+            backend.call("smerf_student_start", state, values, len(values))
 
     def logits(self) -> tuple[Tensor, Tensor]:
         """Return views of the logits (V, 8) and (T, 8) float32."""
@@ -155,7 +105,7 @@ class StudentStep:
         self._samples = torch.empty(0)
 
     @staticmethod
-    def fits(width: int, device: torch.device) -> bool:
+    def supports(width: int, device: torch.device) -> bool:
         """Tell whether the step covers an appearance network of this width, and runs on this device."""
         backend = native.backend(torch.empty(0, device=device), "smerf_student_step")
         return backend is not None and backend.kind == "cpu" and width in APPEARANCE_WIDTHS
@@ -165,22 +115,10 @@ class StudentStep:
         grids: Grids,
         state: GridState,
         rays: StudentRays,
-        params: Tensor,
-        gradient: Tensor,
-        *,
-        width: int,
-        lattice_scale: float,
-        step: int,
-        lr: float,
-        tau: float,
-        geometry_weight: float,
-        dssim_weight: float = 0.0,
-        distortion_weight: float = 0.0,
-        charbonnier: float = 1e-3,
+        networks: LatticeNetworks,
+        losses: StudentLosses,
+        adam: Adam,
         backdrop: Tensor | None = None,
-        least_gradient: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.99),
-        eps: float = 1e-15,
     ) -> tuple[Tensor, Tensor]:
         """Render, compare with the teacher, differentiate, and update the grids' touched vertices.
 
@@ -191,21 +129,10 @@ class StudentStep:
             grids: Its bytes are read, then updated.
             state: Of the same grids; updated.
             rays: The batch.
-            params: Appearance networks of the P^3 lattice vertices (z slowest), a row each (P^3, n), float32.
-            gradient: Of ``params``, added to.
-            width: Hidden width of the networks.
-            lattice_scale: Takes ray origins about the submodel's centre to [-1, 1].
-            step: Number of this update, from 1.
-            lr: Learning rate of the logits.
-            tau: Culling threshold, in alpha over one marching step.
-            geometry_weight: Of the sum of |weight - teacher's weight|.
-            dssim_weight: Of (1 - SSIM) / 2 of patches of more than one ray (``smerf.student.patches``).
-            distortion_weight: Of the distortion of rays that have ``s_edges`` (arXiv 2111.12077, equation 15).
-            charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
+            networks: The appearance networks; their gradient is added to.
+            losses: Weights of the losses, and what is left out.
+            adam: The update of the logits.
             backdrop: Features (14,) of what lies behind everything, if anything does.
-            least_gradient: Samples whose values all have a smaller gradient teach nothing.
-            betas: Decay of the moments.
-            eps: Added to the denominator.
 
         Returns:
             Losses (R, 5), weighted: colour, geometry, mean squared error (as it is), dissimilarity, distortion; and
@@ -213,42 +140,55 @@ class StudentStep:
 
         Raises:
             ValueError: If a shape or dtype is not as stated.
+            SmerfError: If the step does not cover these sizes.
         """
         count, samples = rays.weights.shape
-        vertices, size = params.shape
-        lattice = round(vertices ** (1 / 3))
-        native.check("params", params, torch.float32, (lattice**3, appearance_size(width)))
-        native.check("gradient", gradient, torch.float32, (lattice**3, size))
+        lattice = round(len(networks.params) ** (1 / 3))
+        shape = (lattice**3, appearance_size(networks.width))
+        native.check("params", networks.params, torch.float32, shape)
+        native.check("gradient", networks.gradient, torch.float32, shape)
         if backdrop is not None:
             native.check("backdrop", backdrop, torch.float32, (FEATURES,))
         if len(state.voxels) != len(grids.voxels) or len(state.planes) != len(grids.planes):
             raise ValueError("state: expected that of these grids")
+        backend = native.backend(rays.edges, "smerf_student_step")
+        if backend is None:
+            raise ValueError("the fused step is not built: use the separate kernels")
         if self._samples.numel() < count * samples * _SAMPLE // 4:
             self._samples = torch.empty(count * samples * _SAMPLE // 4)
-        losses, weights = torch.empty(count, _LOSSES), torch.empty(count, samples)
-        view = grid_view(grids)
-        address = native.pointer
-        code = native.load_cpu().smerf_student_step(
-            ctypes.byref(view),
-            ctypes.byref(
-                _Rays(*(address(getattr(rays, name)) for name in _ARRAYS), count, samples, rays.pixels)
+        result, weights = torch.empty(count, _LOSSES), torch.empty(count, samples)
+        backend.call(
+            "smerf_student_step",
+            grid_view(grids),
+            abi.record("StudentRays", **vars(rays), rays=count, samples=samples),
+            abi.record(
+                "StudentNetwork",
+                params=networks.params,
+                gradient=networks.gradient,
+                lattice=lattice,
+                width=networks.width,
+                lattice_scale=networks.scale,
             ),
-            ctypes.byref(_Network(address(params), address(gradient), lattice, width, lattice_scale)),
-            ctypes.byref(
-                _Loss(
-                    tau, grids.spec.step, charbonnier, geometry_weight, least_gradient, address(backdrop),
-                    dssim_weight, distortion_weight,
-                )
+            abi.record(
+                "StudentLoss",
+                tau=losses.tau,
+                step=grids.spec.step,
+                charbonnier=losses.charbonnier,
+                geometry=losses.geometry_weight,
+                min_gradient=losses.min_gradient,
+                backdrop=backdrop,
+                dssim=losses.dssim_weight,
+                distortion=losses.distortion_weight,
             ),
-            ctypes.byref(
-                _Grids(
-                    address(state.voxels), address(grids.voxels), len(grids.voxels) // 512,
-                    address(state.planes), address(grids.planes),
-                )
+            abi.record(
+                "StudentGrids",
+                voxels=state.voxels,
+                voxel_bytes=grids.voxels,
+                blocks=len(grids.voxels) // BLOCK**3,
+                planes=state.planes,
+                plane_bytes=grids.planes,
             ),
-            ctypes.byref(_Adam(lr, *betas, eps, 1.0 - betas[0] ** step, 1.0 - betas[1] ** step)),
-            ctypes.byref(_Trace(address(losses), address(weights), address(self._samples))),
-        )  # fmt: skip
-        if code:
-            raise ValueError("the fused student does not cover these sizes: use the separate kernels")
-        return losses, weights
+            adam_step(adam),
+            abi.record("StudentTrace", losses=result, weights=weights, samples=self._samples),
+        )
+        return result, weights

@@ -1,6 +1,7 @@
-"""The teacher's fused passes: answering rays, and one training pass with all gradients (native only).
+"""The teacher's fused passes: queries of rays, and one training pass with all gradients (native only).
 
-The plain twin is autograd over the parts: ``hash_encode``, ``radiance_head``, volume rendering and the losses.
+Their reference is autograd over the parts, as tests/kernels/test_teacher_step.py composes them: ``ray_points``,
+``hash_encode``, ``radiance_head``, volume rendering and the losses.
 """
 
 from __future__ import annotations
@@ -11,80 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smerf.kernels import native
-from smerf.kernels.density_cache import SpacingRecord, spacing_record
-from smerf.kernels.hash_encoding import level_records
+from smerf.kernels import abi, native
 from smerf.kernels.mlp import param_count
-from smerf.kernels.types import HashSpec, Spacing
+from smerf.kernels.records import hash_levels, ray_spacing, supports_spacing
+from smerf.kernels.types import FieldGradients, FieldRays, HashSpec, Spacing, TeacherLosses
 
 __all__ = ["FusedField", "TeacherPass", "reads_half"]
 
 _GROUP = 16
 _LANE = 16
-_MOST_SAMPLES = 128
-
-
-class _Widths(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int32) for name in ("features", "density", "geometry", "colour")]
-
-
-class _Field(ctypes.Structure):
-    _fields_ = [
-        ("levels", ctypes.c_void_p),
-        ("table", ctypes.c_void_p),
-        ("half_table", ctypes.c_void_p),
-        ("density_params", ctypes.c_void_p),
-        ("colour_params", ctypes.c_void_p),
-        ("level_count", ctypes.c_int32),
-        ("features", ctypes.c_int32),
-        ("widths", _Widths),
-        ("spacing", SpacingRecord),
-        ("scale", ctypes.c_float),
-        ("min_light", ctypes.c_float),
-        ("min_weight", ctypes.c_float),
-        ("cache", ctypes.c_void_p),
-        ("cache_resolution", ctypes.c_int32),
-        ("min_depth", ctypes.c_float),
-        ("recheck", ctypes.c_float),
-        ("draw", ctypes.c_uint32),
-    ]
-
-
-class _Rays(ctypes.Structure):
-    _fields_ = [
-        ("origins", ctypes.c_void_p),
-        ("directions", ctypes.c_void_p),
-        ("radii", ctypes.c_void_p),
-        ("s_edges", ctypes.c_void_p),
-        ("rays", ctypes.c_int64),
-        ("samples", ctypes.c_int32),
-    ]
-
-
-class _Target(ctypes.Structure):
-    _fields_ = [
-        ("truth", ctypes.c_void_p),
-        ("background", ctypes.c_void_p),
-        ("charbonnier", ctypes.c_float),
-        ("distortion_weight", ctypes.c_float),
-        ("opacity_weight", ctypes.c_float),
-        ("near_distance", ctypes.c_float),
-        ("min_gradient", ctypes.c_float),
-    ]
-
-
-class _Trace(ctypes.Structure):
-    _fields_ = [
-        ("losses", ctypes.c_void_p),
-        ("grad_density", ctypes.c_void_p),
-        ("grad_colour", ctypes.c_void_p),
-        ("points", ctypes.c_void_p),
-        ("feature_gradient", ctypes.c_void_p),
-        ("counts", ctypes.c_void_p),
-        ("cells", ctypes.c_void_p),
-        ("densities", ctypes.c_void_p),
-        ("cache_keep", ctypes.c_float),
-    ]
+_MAX_SAMPLES = 128
 
 
 @dataclass(frozen=True)
@@ -95,7 +32,7 @@ class FusedField:
     (geometry + 16, width, 3), all float32 and contiguous; see ``smerf.kernels.mlp``. ``scale`` turns training
     units into the contraction's unit cube. A ray stops where less than ``min_light`` is left, and samples
     lighter than ``min_weight`` have no colour. Samples that a density ``cache`` (n, n, n) credits with less
-    optical depth than ``min_depth`` count as empty, except a share ``recheck`` that ``draw`` chooses. A
+    optical depth than ``min_depth`` count as empty, except a fraction ``recheck`` of them, chosen by ``step``. A
     ``half_table`` (entries, F) float16 is read instead of the table: half the memory to fetch.
     """
 
@@ -112,13 +49,16 @@ class FusedField:
     cache: Tensor | None = None
     min_depth: float = 0.0
     recheck: float = 0.0
-    draw: int = 0
+    step: int = 0
     half_table: Tensor | None = None
 
     @staticmethod
-    def fits(density_dims: tuple[int, ...], colour_dims: tuple[int, ...], samples: int) -> bool:
-        """Tell whether the fused passes cover these networks and this number of samples."""
-        return len(density_dims) == 3 and len(colour_dims) == 3 and samples <= _MOST_SAMPLES
+    def supports(
+        density_dims: tuple[int, ...], colour_dims: tuple[int, ...], spacing: Spacing, samples: int
+    ) -> bool:
+        """Tell whether the fused passes are built and cover these networks, spacing and number of samples."""
+        covers = len(density_dims) == 3 and len(colour_dims) == 3 and samples <= _MAX_SAMPLES
+        return covers and supports_spacing(spacing) and native.cpu_backend("smerf_teacher_step") is not None
 
     def __post_init__(self) -> None:
         native.check("table", self.table, torch.float32, (self.grid.entry_count, self.grid.features))
@@ -137,46 +77,38 @@ class FusedField:
                 f"colour_dims: expected {wanted} behind {self.density_dims}, got {self.colour_dims}"
             )
 
-    def _record(self) -> _Field:
-        record = _Field(
-            table=self.table.data_ptr(),
-            half_table=None if self.half_table is None else self.half_table.data_ptr(),
-            density_params=self.density_params.data_ptr(),
-            colour_params=self.colour_params.data_ptr(),
+    def _record(self) -> ctypes.Structure:
+        features, density, geometry = self.density_dims
+        widths = abi.record(
+            "RadianceWidths",
+            features=features,
+            density=density,
+            geometry=geometry,
+            colour=self.colour_dims[1],
+        )
+        return abi.record(
+            "TeacherField",
+            levels=hash_levels(self.grid),
+            table=self.table,
+            half_table=self.half_table,
+            density_params=self.density_params,
+            colour_params=self.colour_params,
             level_count=self.grid.level_count,
             features=self.grid.features,
-            widths=_Widths(*self.density_dims, self.colour_dims[1]),
-            spacing=spacing_record(self.spacing),
+            widths=widths,
+            spacing=ray_spacing(self.spacing),
             scale=self.scale,
             min_light=self.min_light,
             min_weight=self.min_weight,
-            cache=None if self.cache is None or self.min_depth <= 0.0 else self.cache.data_ptr(),
+            cache=self.cache if self.min_depth > 0.0 else None,
             cache_resolution=0 if self.cache is None else self.cache.shape[0],
             min_depth=self.min_depth,
             recheck=self.recheck,
-            draw=self.draw & 0xFFFFFFFF,
+            step=self.step & 0xFFFFFFFF,
         )
-        record.levels = level_records(self.grid).ctypes.data
-        return record
 
-    def _rays(self, origins: Tensor, directions: Tensor, radii: Tensor, s_edges: Tensor) -> _Rays:
-        rays = origins.shape[0]
-        native.check("origins", origins, torch.float32, (rays, 3))
-        native.check("directions", directions, torch.float32, (rays, 3))
-        native.check("radii", radii, torch.float32, (rays,))
-        native.check("s_edges", s_edges, torch.float32, (rays, None))
-        samples = s_edges.shape[1] - 1
-        if not 1 <= samples <= _MOST_SAMPLES:
-            raise ValueError(f"s_edges: expected 1 to {_MOST_SAMPLES} intervals, got {samples}")
-        keep = [a.detach().contiguous() for a in (origins, directions, radii, s_edges)]
-        record = _Rays(*(a.data_ptr() for a in keep), rays, samples)
-        record.keep = keep  # the memory lives as long as the record
-        return record
-
-    def query(
-        self, origins: Tensor, directions: Tensor, radii: Tensor, s_edges: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer rays in intervals s_edges (R, S + 1).
+    def query(self, rays: FieldRays) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate the field along rays.
 
         Returns:
             Metric edges (R, S + 1), weights (R, S) and colours (R, 3) over black.
@@ -184,31 +116,36 @@ class FusedField:
         Raises:
             ValueError: If a shape or dtype is not as stated.
         """
-        rays = self._rays(origins, directions, radii, s_edges)
-        edges, weights = (
-            s_edges.new_empty(rays.rays, rays.samples + 1),
-            s_edges.new_empty(rays.rays, rays.samples),
-        )
-        colours = s_edges.new_empty(rays.rays, 3)
-        record = self._record()
-        _call(
-            native.load_cpu().smerf_teacher_query(
-                ctypes.byref(record), ctypes.byref(rays), native.pointer(edges), native.pointer(weights),
-                native.pointer(colours),
-            )
-        )  # fmt: skip
+        record = _rays_record(rays)
+        (count, ends), new = rays.s_edges.shape, rays.s_edges.new_empty
+        edges, weights, colours = new(count, ends), new(count, ends - 1), new(count, 3)
+        _backend().call("smerf_teacher_query", self._record(), record, edges, weights, colours)
         return edges, weights, colours
+
+
+def _rays_record(rays: FieldRays) -> ctypes.Structure:
+    count, samples = len(rays.origins), rays.s_edges.shape[-1] - 1
+    native.check("origins", rays.origins, torch.float32, (count, 3))
+    native.check("directions", rays.directions, torch.float32, (count, 3))
+    native.check("radii", rays.radii, torch.float32, (count,))
+    native.check("s_edges", rays.s_edges, torch.float32, (count, None))
+    if not 1 <= samples <= _MAX_SAMPLES:
+        raise ValueError(f"s_edges: expected 1 to {_MAX_SAMPLES} intervals, got {samples}")
+    tensors = {name: tensor.detach().contiguous() for name, tensor in vars(rays).items()}
+    return abi.record("TeacherRays", **tensors, rays=count, samples=samples)
+
+
+def _backend() -> native.Backend:
+    backend = native.cpu_backend("smerf_teacher_step")
+    if backend is None:
+        raise OSError("the teacher's fused passes are not built: reinstall with `pip install -e .`")
+    return backend
 
 
 def reads_half() -> bool:
     """Tell whether the library in use reads tables of half floats."""
-    library = native.load_cpu()
-    return library is not None and bool(library.smerf_reads_half())
-
-
-def _call(code: int) -> None:
-    if code:
-        raise ValueError("the fused teacher does not cover these sizes: use the separate kernels")
+    backend = native.cpu_backend()
+    return backend is not None and bool(backend.query("smerf_reads_half"))
 
 
 class TeacherPass:
@@ -230,85 +167,62 @@ class TeacherPass:
     def run(
         self,
         field: FusedField,
-        origins: Tensor,
-        directions: Tensor,
-        radii: Tensor,
-        s_edges: Tensor,
+        rays: FieldRays,
         truth: Tensor,
         background: Tensor,
-        *,
-        grad_density: Tensor,
-        grad_colour: Tensor,
-        grad_table: Tensor,
+        gradients: FieldGradients,
+        losses: TeacherLosses,
         cache: Tensor | None = None,
         cache_keep: float = 0.9,
-        charbonnier: float = 1e-3,
-        distortion_weight: float = 0.0,
-        opacity_weight: float = 0.0,
-        near_distance: float = 0.0,
-        min_gradient: float = 0.0,
     ) -> None:
         """Add the gradients of the mean losses over a batch.
 
         Args:
             field: The field.
-            origins: (R, 3) float32.
-            directions: Unit vectors (R, 3).
-            radii: (R,).
-            s_edges: Ascending interval ends in s (R, S + 1).
-            truth: Wanted colours over ``background`` (R, 3); rays where they are not finite teach nothing.
+            rays: The batch.
+            truth: Target colours over ``background`` (R, 3); rays where they are not finite are left out.
             background: (R, 3).
-            grad_density: Flat gradient of the density net, added to.
-            grad_colour: Flat gradient of the colour net, added to.
-            grad_table: Gradient of the table, added to.
+            gradients: Added to.
+            losses: Weights of the losses, and what is left out.
             cache: Densities (n, n, n) that are raised to what the field says, in place.
             cache_keep: What a cell keeps of its density, once a pass, when it is seen again.
-            charbonnier: Rounding of the colour loss sqrt(e^2 + charbonnier^2).
-            distortion_weight: Weight of the distortion loss.
-            opacity_weight: Weight of the sum of a ray's opacities 1 - exp(-depth).
-            near_distance: Gradients of samples closer than this fall off with the square of the distance.
-            min_gradient: Samples without colour and with less gradient of their raw density, times R, are left out.
 
         Raises:
             ValueError: If a shape or dtype is not as stated.
         """
-        rays = field._rays(origins, directions, radii, s_edges)
-        if (rays.rays, rays.samples, field.grid.width) != self._shape:
+        count, samples = len(rays.origins), rays.s_edges.shape[-1] - 1
+        if (count, samples, field.grid.width) != self._shape:
             raise ValueError(
-                f"s_edges: expected rays, samples and width {self._shape}, got {tuple(s_edges.shape)}"
+                f"s_edges: expected rays, samples and width {self._shape}, got {tuple(rays.s_edges.shape)}"
             )
-        native.check("truth", truth, torch.float32, (rays.rays, 3))
-        native.check("background", background, torch.float32, (rays.rays, 3))
-        native.check("grad_table", grad_table, torch.float32, tuple(field.table.shape))
+        native.check("truth", truth, torch.float32, (count, 3))
+        native.check("background", background, torch.float32, (count, 3))
+        native.check("gradients.table", gradients.table, torch.float32, tuple(field.table.shape))
         if cache is not None:
             if field.cache is None or field.cache.shape != cache.shape:
                 raise ValueError("cache: expected the field's own cache")
             native.check("cache", cache, torch.float32, (self._resolution,) * 3)
-        truth, background = truth.contiguous(), background.contiguous()
-        target = _Target(
-            truth.data_ptr(), background.data_ptr(), charbonnier, distortion_weight, opacity_weight,
-            near_distance, min_gradient,
-        )  # fmt: skip
-        trace = _Trace(
-            self.losses.data_ptr(), grad_density.data_ptr(), grad_colour.data_ptr(), self._points.data_ptr(),
-            self._features.data_ptr(), self._counts.data_ptr(),
-            None if cache is None else self._cells.data_ptr(),
-            None if cache is None else self._densities.data_ptr(), cache_keep,
-        )  # fmt: skip
-        record, library = field._record(), native.load_cpu()
-        _call(
-            library.smerf_teacher_step(
-                ctypes.byref(record), ctypes.byref(rays), ctypes.byref(target), ctypes.byref(trace)
-            )
+        target = abi.record(
+            "TeacherTarget", truth=truth.contiguous(), background=background.contiguous(), **vars(losses)
         )
-        _call(
-            library.smerf_teacher_scatter(
-                ctypes.byref(record), ctypes.byref(rays), ctypes.byref(trace), native.pointer(grad_table),
-                native.pointer(cache),
-            )
-        )  # fmt: skip
+        trace = abi.record(
+            "TeacherTrace",
+            losses=self.losses,
+            grad_density=gradients.density,
+            grad_colour=gradients.colour,
+            points=self._points,
+            feature_gradient=self._features,
+            counts=self._counts,
+            cells=None if cache is None else self._cells,
+            densities=None if cache is None else self._densities,
+            cache_keep=cache_keep,
+        )
+        read, along, backend = field._record(), _rays_record(rays), _backend()
+        backend.call("smerf_teacher_step", read, along, target, trace)
+        backend.call("smerf_teacher_scatter", read, along, trace, gradients.table, cache)
 
-    def share_of_samples(self) -> tuple[float, float]:
-        """Return which shares of the samples the last pass followed back, and evaluated."""
+    def sample_fractions(self) -> tuple[float, float]:
+        """Return which fractions of the samples the last pass differentiated, and evaluated."""
         total = self._shape[0] * self._shape[1]
-        return tuple((self._counts.sum(0) / total).tolist())
+        differentiated, evaluated = (self._counts.sum(0) / total).tolist()
+        return differentiated, evaluated

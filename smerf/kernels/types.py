@@ -14,12 +14,20 @@ __all__ = [
     "BLOCK",
     "DIRECTION_WIDTHS",
     "FEATURES",
+    "MAX_BINS",
     "MAX_SAMPLES",
+    "Adam",
+    "CacheSampling",
+    "FieldGradients",
+    "FieldRays",
     "Frustums",
     "GridSpec",
     "Grids",
     "HashSpec",
+    "LatticeNetworks",
     "Spacing",
+    "StudentLosses",
+    "TeacherLosses",
     "VertexDecoder",
     "Vertices",
     "power_ladder",
@@ -30,7 +38,9 @@ BLOCK = 8
 FEATURES = 14
 """Composited channels: seven gated and seven of the voxel grid alone."""
 MAX_SAMPLES = 256
-"""Most intervals of one ray."""
+"""Maximum number of intervals of one ray."""
+MAX_BINS = 256
+"""Maximum number of intervals in which a ray reads a density cache."""
 _RECORD = 32
 _NEUTRAL = 128
 """The byte of parameter zero."""
@@ -88,6 +98,29 @@ class Spacing:
             return (t - self.near) / (self.far - self.near)
         near, far = self.ends()
         return (self._ladder(t) - near) / (far - near)
+
+
+@dataclass(frozen=True)
+class CacheSampling:
+    """How samples are placed by a cache of densities."""
+
+    spacing: Spacing
+    bins: int
+    """Evenly spaced intervals of s in which the cache is read, at most ``MAX_BINS``."""
+    samples: int
+    """Intervals to sample."""
+    scale: float
+    """Factor from training units to the contraction's unit cube."""
+    cap: float
+    """Maximum optical depth of a bin: a ray never goes blind behind one."""
+    mix: float
+    """Fraction of the probability that is spread evenly over s."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bins <= MAX_BINS or self.samples < 1:
+            raise ValueError(
+                f"bins, samples: expected 1 to {MAX_BINS} and at least 1, got {self.bins} and {self.samples}"
+            )
 
 
 @dataclass(frozen=True)
@@ -275,3 +308,88 @@ class VertexDecoder:
     def __post_init__(self) -> None:
         if len(self.dims) < 2 or self.dims[0] != self.spec.width or self.dims[-1] != 8:
             raise ValueError(f"dims: expected {self.spec.width}, .., 8, got {self.dims}")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """One update by Adam."""
+
+    step: int
+    """Number of this update, from 1, for the bias correction (one count for all parameters)."""
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-15
+
+    def corrections(self) -> tuple[float, float]:
+        """Return what the moments are divided by."""
+        return 1.0 - self.betas[0] ** self.step, 1.0 - self.betas[1] ** self.step
+
+
+@dataclass(frozen=True)
+class FieldRays:
+    """Rays and where a field is sampled along them.
+
+    ``origins`` (R, 3), unit ``directions`` (R, 3), cone ``radii`` per unit distance (R,), and ascending interval ends
+    ``s_edges`` (R, S + 1) in normalised distance; all float32.
+    """
+
+    origins: Tensor
+    directions: Tensor
+    radii: Tensor
+    s_edges: Tensor
+
+
+@dataclass(frozen=True)
+class FieldGradients:
+    """Gradients of a field's parameters, of their shapes, which the training pass adds to."""
+
+    table: Tensor
+    density: Tensor
+    colour: Tensor
+
+
+@dataclass(frozen=True)
+class TeacherLosses:
+    """The losses of the teacher's training pass, each a mean over rays."""
+
+    charbonnier: float = 1e-3
+    """Rounding of the colour loss sqrt(e^2 + charbonnier^2)."""
+    distortion_weight: float = 0.0
+    opacity_weight: float = 0.0
+    """Weight of the sum of a ray's opacities 1 - exp(-depth)."""
+    near_distance: float = 0.0
+    """Gradients of samples closer than this fall off with the square of the distance."""
+    min_gradient: float = 0.0
+    """Samples without colour and with less gradient of their raw density, times R, are left out."""
+
+
+@dataclass(frozen=True)
+class LatticeNetworks:
+    """The appearance networks of a submodel's lattice.
+
+    ``params`` (P^3, n) float32 holds a network a row, z slowest; the step adds to ``gradient``, of the same shape.
+    ``width`` is that of the hidden layers, ``scale`` takes ray origins about the submodel's centre to [-1, 1].
+    """
+
+    params: Tensor
+    gradient: Tensor
+    width: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class StudentLosses:
+    """The losses of the student's training step, each a sum over rays."""
+
+    tau: float
+    """Culling threshold, in alpha over one marching step."""
+    geometry_weight: float
+    """Weight of the sum of |weight - teacher's weight|."""
+    dssim_weight: float = 0.0
+    """Weight of (1 - SSIM) / 2 of patches of more than one ray."""
+    distortion_weight: float = 0.0
+    """Weight of the distortion of rays that have ``s_edges`` (arXiv 2111.12077, equation 15)."""
+    charbonnier: float = 1e-3
+    """Rounding of the colour loss sqrt(e^2 + charbonnier^2)."""
+    min_gradient: float = 0.0
+    """Samples whose values all have a smaller gradient are left out."""

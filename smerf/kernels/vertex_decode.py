@@ -8,42 +8,16 @@ from __future__ import annotations
 
 import ctypes
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from smerf.kernels import native
-from smerf.kernels.hash_encoding import level_records
+from smerf.kernels import abi, native
 from smerf.kernels.mlp import param_count
+from smerf.kernels.records import hash_levels, layer_widths
 from smerf.kernels.reference import vertex_decode as reference
 from smerf.kernels.types import BLOCK, Grids, VertexDecoder, Vertices
 
 __all__ = ["decode_vertices_", "vertex_gradients_"]
-
-
-class _Vertices(ctypes.Structure):
-    _fields_ = [
-        ("voxels", ctypes.c_void_p),
-        ("texels", ctypes.c_void_p),
-        ("voxel_count", ctypes.c_int64),
-        ("texel_count", ctypes.c_int64),
-        ("blocks", ctypes.c_void_p),
-        ("voxel_resolution", ctypes.c_int32),
-        ("plane_resolution", ctypes.c_int32),
-    ]
-
-
-class _Decoder(ctypes.Structure):
-    _fields_ = [
-        ("levels", ctypes.c_void_p),
-        ("table", ctypes.c_void_p),
-        ("params", ctypes.c_void_p),
-        ("dims", ctypes.c_void_p),
-        ("level_count", ctypes.c_int32),
-        ("features", ctypes.c_int32),
-        ("layers", ctypes.c_int32),
-        ("gain", ctypes.c_float),
-    ]
 
 
 def _check(grids: Grids, vertices: Vertices, table: Tensor, network: Tensor, decoder: VertexDecoder) -> None:
@@ -55,29 +29,31 @@ def _check(grids: Grids, vertices: Vertices, table: Tensor, network: Tensor, dec
     native.check("network", network, torch.float32, (param_count(decoder.dims),), device)
 
 
-class _Call:
-    """The kernels' structures, and what has to live as long as they do."""
-
-    def __init__(
-        self, grids: Grids, vertices: Vertices, table: Tensor, network: Tensor, decoder: VertexDecoder
-    ) -> None:
-        spec, address = grids.spec, native.pointer
-        levels, dims = level_records(decoder.spec), np.asarray(decoder.dims, np.int32)
-        rows = [part.contiguous() for part in (vertices.voxels, vertices.texels, vertices.blocks)]
-        values = [part.detach().contiguous() for part in (table, network)]
-        self._kept = (levels, dims, rows, values)
-        self._vertices = _Vertices(
-            address(rows[0]), address(rows[1]), len(rows[0]), len(rows[1]), address(rows[2]),
-            spec.voxel_resolution, spec.plane_resolution,
-        )  # fmt: skip
-        self._decoder = _Decoder(
-            address(levels), address(values[0]), address(values[1]), address(dims),
-            decoder.spec.level_count, decoder.spec.features, len(decoder.dims) - 1, decoder.gain,
-        )  # fmt: skip
-
-    def arguments(self) -> tuple:
-        """Return the two structures by reference."""
-        return ctypes.byref(self._vertices), ctypes.byref(self._decoder)
+def _records(
+    grids: Grids, vertices: Vertices, table: Tensor, network: Tensor, decoder: VertexDecoder
+) -> tuple[ctypes.Structure, ctypes.Structure]:
+    """Return the kernels' ``VertexList`` and ``VertexDecoder``."""
+    chosen = abi.record(
+        "VertexList",
+        voxels=vertices.voxels.contiguous(),
+        texels=vertices.texels.contiguous(),
+        voxel_count=len(vertices.voxels),
+        texel_count=len(vertices.texels),
+        blocks=vertices.blocks.contiguous(),
+        voxel_resolution=grids.spec.voxel_resolution,
+        plane_resolution=grids.spec.plane_resolution,
+    )
+    return chosen, abi.record(
+        "VertexDecoder",
+        levels=hash_levels(decoder.spec),
+        table=table.detach().contiguous(),
+        params=network.detach().contiguous(),
+        dims=layer_widths(decoder.dims),
+        level_count=decoder.spec.level_count,
+        features=decoder.spec.features,
+        layers=len(decoder.dims) - 1,
+        gain=decoder.gain,
+    )
 
 
 def decode_vertices_(
@@ -100,10 +76,8 @@ def decode_vertices_(
     if backend is None:
         reference.decode_vertices_(grids, vertices, table, network, decoder)
         return
-    call = _Call(grids, vertices, table, network, decoder)
-    backend.call(
-        "smerf_vertex_decode_forward", *call.arguments(), native.pointer(grids.voxels), native.pointer(grids.planes)
-    )  # fmt: skip
+    records = _records(grids, vertices, table, network, decoder)
+    backend.call("smerf_vertex_decode_forward", *records, grids.voxels, grids.planes)
 
 
 def vertex_gradients_(
@@ -124,34 +98,27 @@ def vertex_gradients_(
     backend = _backend(grids, decoder)
     if backend is None:
         return reference.vertex_gradients_(grids, vertices, table, network, decoder)
-    call, spec = _Call(grids, vertices, table, network, decoder), grids.spec
     grad_table, grad_network = torch.zeros_like(table), torch.zeros_like(network)
-    scratch = _scratch(backend, table, decoder)
+    ranges = [high - low for low, high in (grids.spec.density_range, grids.spec.feature_range)]
+    scratch = None
+    if backend.kind == "cuda":
+        scratch = table.new_empty(max(1, _scratch_floats(backend, decoder)))
     backend.call(
-        "smerf_vertex_decode_backward", *call.arguments(), native.pointer(grids.voxel_records),
-        native.pointer(grids.plane_records),
-        ctypes.c_float(spec.density_range[1] - spec.density_range[0]),
-        ctypes.c_float(spec.feature_range[1] - spec.feature_range[0]),
-        native.pointer(grad_table), native.pointer(grad_network), *map(native.pointer, scratch),
+        "smerf_vertex_decode_backward", *_records(grids, vertices, table, network, decoder), grids.voxel_records,
+        grids.plane_records, *ranges, grad_table, grad_network, scratch,
     )  # fmt: skip
     return grad_table, grad_network
 
 
-def _scratch(backend: native.Backend, table: Tensor, decoder: VertexDecoder) -> tuple[Tensor, ...]:
-    """Return the scratch memory as an argument of CUDA's backward pass; the CPU's takes none."""
-    if backend.kind == "cpu":
-        return ()
-    return (table.new_empty(max(1, _scratch_floats(backend, decoder))),)
-
-
 def _scratch_floats(backend: native.Backend, decoder: VertexDecoder) -> int:
     """Return the floats of scratch memory that CUDA's backward pass needs; -1 if it does not take the network."""
-    function, dims = backend.library.smerf_vertex_decode_scratch, np.asarray(decoder.dims, np.int32)
-    function.restype = ctypes.c_int64
-    with backend.device_scope():
-        return function(
-            native.pointer(dims), len(decoder.dims) - 1, decoder.spec.level_count, decoder.spec.features
+    spec = decoder.spec
+    return int(
+        backend.query(
+            "smerf_vertex_decode_scratch", layer_widths(decoder.dims), len(decoder.dims) - 1, spec.level_count,
+            spec.features,
         )
+    )  # fmt: skip
 
 
 def _backend(grids: Grids, decoder: VertexDecoder) -> native.Backend | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,20 +63,22 @@ def volume_render(
 
 class _VolumeRender(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, density, edges, colour, coordinates):
+    def forward(
+        ctx: Any, density: Tensor, edges: Tensor, colour: Tensor | None, coordinates: Tensor | None
+    ) -> Any:
         rays, samples = density.shape
         weights, image = torch.empty_like(density), density.new_empty(rays, 6)
         native.backend(density).call(
-            "smerf_volume_render_forward", native.pointer(density), native.pointer(edges), native.pointer(colour),
-            native.pointer(coordinates), ctypes.c_int64(rays), samples, native.pointer(weights),
-            native.pointer(image),
+            "smerf_volume_render_forward", density, edges, colour,
+            coordinates, rays, samples, weights,
+            image,
         )  # fmt: skip
         ctx.save_for_backward(density, edges, colour, coordinates, weights)
         ctx.set_materialize_grads(False)
         return weights, image
 
     @staticmethod
-    def backward(ctx, up_weights, up_image):
+    def backward(ctx: Any, up_weights: Tensor | None, up_image: Tensor | None) -> Any:
         density, edges, colour, coordinates, weights = ctx.saved_tensors
         rays, samples = density.shape
         up_image = density.new_zeros(rays, 6) if up_image is None else up_image.contiguous()
@@ -85,9 +86,9 @@ class _VolumeRender(torch.autograd.Function):
         grad_density = torch.empty_like(density)
         grad_colour = torch.empty_like(colour) if ctx.needs_input_grad[2] else None
         native.backend(density).call(
-            "smerf_volume_render_backward", native.pointer(density), native.pointer(edges), native.pointer(colour),
-            native.pointer(coordinates), ctypes.c_int64(rays), samples, native.pointer(weights),
-            native.pointer(up_image), native.pointer(up_weights), native.pointer(grad_density),
-            native.pointer(grad_colour),
+            "smerf_volume_render_backward", density, edges, colour,
+            coordinates, rays, samples, weights,
+            up_image, up_weights, grad_density,
+            grad_colour,
         )  # fmt: skip
         return grad_density, None, grad_colour, None

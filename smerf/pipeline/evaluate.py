@@ -84,7 +84,7 @@ class _Measurement:
 
         from smerf.capture import load_mask
         from smerf.evaluation.metrics import image_metrics
-        from smerf.evaluation.pictures import save_pictures
+        from smerf.evaluation.report_images import save_report_images
 
         run, capture = self.job.run, self.job.capture
         prediction = np.asarray(self.render(frame.camera), dtype=np.float32)
@@ -94,7 +94,7 @@ class _Measurement:
                 f"Delete {run.folder(self.stage)} and train again with a lower learning rate (--set)"
             )
         truth = truth_of(frame, capture)
-        save_pictures(run.path / "report", self.stage, view_file(frame.name), prediction, truth)
+        save_report_images(run.path / "report", self.stage, view_file(frame.name), prediction, truth)
         varies = len({other.exposure for other in capture.frames}) > 1
         self.views[frame.name] = image_metrics(prediction, truth, load_mask(frame), colour_corrected=varies)
         return prediction
@@ -102,15 +102,9 @@ class _Measurement:
 
 def truth_of(frame: Frame, capture: Capture) -> np.ndarray:
     """Return a photo as float32 (H, W, 3) in [0, 1], composited over the capture's background."""
-    import numpy as np
+    from smerf.capture import load_composited
 
-    from smerf.capture import load_image
-
-    photo = load_image(frame).astype(np.float32) / 255.0
-    if photo.shape[-1] == 4:
-        alpha = photo[..., 3:]
-        photo = photo[..., :3] * alpha + (1.0 - alpha if capture.background == "white" else 0.0)
-    return photo
+    return load_composited(frame, capture.background)
 
 
 def view_file(name: str) -> str:

@@ -43,7 +43,7 @@ def scene_renderer(scene: BakedScene, device: str) -> Render:
     scene.cache_size = 1
     if device == "cpu":
         return scene.render
-    from smerf.render.device import renderer
+    from smerf.render.march import renderer
 
     return renderer(scene, device)
 

@@ -1,4 +1,4 @@
-"""How a baked scene is marched, and the rays of a camera. Shared by the reference and the native renderer."""
+"""The cameras of a baked scene: rays, near plane, background, exposure, and the choices of the march."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from smerf.capture.rays import pixel_directions
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
@@ -14,11 +15,11 @@ __all__ = [
     "DEFAULT_NEAR",
     "OFFICIAL",
     "MarchOptions",
-    "camera_rays",
     "choose_background",
     "choose_exposure",
     "choose_near",
     "fit_camera",
+    "near_rays",
     "to_submodel",
 ]
 
@@ -33,7 +34,7 @@ class MarchOptions:
     """Choices of the ray march that the assets leave open.
 
     enlarge_steps_when_occluded: Lengthen steps, up to tenfold, behind nearly opaque content. The official
-        viewer always does; our own viewers do not by default, which costs little and draws thin content
+        viewer always does; our own viewers do not by default, which costs little and renders thin content
         behind surfaces exactly.
     visibility_delay: Delay of the running visibility that enlarges steps: 0.99 high, 0.95 medium, 0.8 low
         quality.
@@ -85,50 +86,38 @@ def choose_exposure(params: SceneParams, options: MarchOptions) -> float | None:
     return params.default_exposure or options.exposure
 
 
-def camera_rays(camera: Camera, near: float) -> tuple[np.ndarray, np.ndarray]:
+def near_rays(camera: Camera, near: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the camera centre (1, 3) and one direction per pixel (H * W, 3), float32, training axes.
 
-    Directions are scaled so that t = 1 is the near plane (for fisheye lenses, the sphere of that radius).
+    The directions are those of ``capture.rays.pixel_rays`` times ``near``: t = 1 is the near plane (of a fisheye
+    camera, the sphere of that radius).
     """
-    lens = camera.intrinsics
-    pose = np.asarray(camera.world_from_cam, np.float64)
-    if lens.model == "PINHOLE" or (not any(lens.distortion) and lens.model != "OPENCV_FISHEYE"):
-        x = ((np.arange(lens.width) + 0.5 - lens.cx) * (near / lens.fx)).astype(np.float32)
-        y = (-(np.arange(lens.height) + 0.5 - lens.cy) * (near / lens.fy)).astype(np.float32)
-        right, up, back = pose[:, :3].T.astype(np.float32)
-        rows = y[:, None] * up - np.float32(near) * back
-        directions = (rows[:, None] + x[None, :, None] * right).reshape(-1, 3)
-    else:
-        from smerf.capture.rays import pixel_rays
-
-        directions = pixel_rays(camera)[1] * np.float32(near)
-    return pose[None, :3, 3].astype(np.float32), np.ascontiguousarray(directions, np.float32)
+    centre = np.asarray(camera.world_from_cam, np.float32)[None, :3, 3]
+    return centre, pixel_directions(camera) * np.float32(near)
 
 
 def fit_camera(camera: Camera, width: int, height: int) -> Camera:
-    """Return a pinhole camera of another image shape, with the lens offset but without the lens's distortion.
+    """Return a pinhole camera of another image shape, with the same principal point but without distortion.
 
     Pixels that were square stay square, and the axis that is tighter keeps its field of view.
     """
-    lens = camera.intrinsics
-    scale = max(width / lens.width, height / lens.height)
-    cx = width / 2 + (lens.cx - lens.width / 2) * scale
-    cy = height / 2 + (lens.cy - lens.height / 2) * scale
-    fitted = Intrinsics("PINHOLE", width, height, lens.fx * scale, lens.fy * scale, cx, cy)
+    intrinsics = camera.intrinsics
+    scale = max(width / intrinsics.width, height / intrinsics.height)
+    cx = width / 2 + (intrinsics.cx - intrinsics.width / 2) * scale
+    cy = height / 2 + (intrinsics.cy - intrinsics.height / 2) * scale
+    fitted = Intrinsics("PINHOLE", width, height, intrinsics.fx * scale, intrinsics.fy * scale, cx, cy)
     return replace(camera, intrinsics=fitted)
 
 
 def to_submodel(
     params: SceneParams, k: int, origins: np.ndarray, directions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take rays (..., 3) from training axes to submodel k's frame on viewer axes, float32. t keeps its
-    meaning.
-    """
+    """Take rays (..., 3) from training axes to submodel k's frame on viewer axes, float32; t keeps its meaning."""
     scale = params.submodel_scale
     moved = (np.asarray(origins, np.float64) - params.submodel_centre(k)) @ VIEWER_FROM_TRAINING.T * scale
     # The rotation only permutes and negates: three copies beat a matrix product on a whole frame.
-    turned = np.empty(directions.shape, np.float32)
-    turned[..., 0] = directions[..., 0] * -scale
-    turned[..., 1] = directions[..., 2] * scale
-    turned[..., 2] = directions[..., 1] * scale
-    return moved.astype(np.float32), turned
+    rotated = np.empty(directions.shape, np.float32)
+    rotated[..., 0] = directions[..., 0] * -scale
+    rotated[..., 1] = directions[..., 2] * scale
+    rotated[..., 2] = directions[..., 1] * scale
+    return moved.astype(np.float32), rotated

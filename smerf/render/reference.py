@@ -1,4 +1,4 @@
-"""Plain PyTorch renderer of baked scenes: the yardstick of the native and the GLSL renderers.
+"""Plain PyTorch renderer of baked scenes: what the native and the GLSL renderers are measured against.
 
 Follows the official viewer step by step: piecewise-straight rays through the contraction, distance grid,
 packed occupancy, block-sparse atlas plus three planes, gated sum, compositing, and one small network per
@@ -20,10 +20,10 @@ from smerf.capture.types import Camera
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.render.camera import (
     MarchOptions,
-    camera_rays,
     choose_background,
     choose_exposure,
     choose_near,
+    near_rays,
     to_submodel,
 )
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams, lattice_mlp_at
@@ -67,9 +67,7 @@ def _region_planes() -> tuple[Tensor, Tensor]:
 
 
 def _region_exits(origins: Tensor, directions: Tensor, near: float) -> Tensor:
-    """Return the parameters t > near at which rays (R, 3) leave a region, ascending, padded with inf: (R,
-    7).
-    """
+    """Return the t > near at which rays (R, 3) leave a region, ascending, padded with inf: (R, 7)."""
     normals, offsets = _region_planes()
     a = origins @ normals.view(-1, 3).T + offsets.view(-1)
     b = directions @ normals.view(-1, 3).T
@@ -298,9 +296,7 @@ class _Marcher:
         return rays[distance == 0]
 
     def _skip_by_occupancy(self, rays: Tensor, stride: Tensor) -> Tensor:
-        """Drop rays in empty cells after moving them past; a full cell's answer holds until the ray leaves
-        it.
-        """
+        """Drop rays in empty cells after moving them past; a full cell's answer holds until the ray leaves it."""
         is_new = self.s[rays] > self.cell_end[rays]
         new = rays[is_new]
         size = _CELL * self.params.triplane_voxel_size
@@ -426,7 +422,7 @@ def render_rays(
         k: Parameter index of the submodel.
         origins: (R, 3), or (1, 3) for one camera, training axes, world units.
         directions: (R, 3), training axes, scaled so that t = 1 is the near plane.
-        near: Ray parameter at which drawing starts, in units of ``directions``.
+        near: Ray parameter at which rendering starts, in units of ``directions``.
         background: RGB; ``None`` means the scene's own.
         options: Choices of the march.
 
@@ -468,21 +464,21 @@ def render_camera(
     options: MarchOptions | None = None,
     k: int | None = None,
 ) -> np.ndarray:
-    """Draw one camera.
+    """Render one camera.
 
     Args:
         scene: The scene.
-        camera: Lens and pose, training axes.
+        camera: Intrinsics and pose, training axes.
         near: Near plane in world units; ``None`` means the scene's own, else 0.2.
         background: RGB; ``None`` means the scene's own, else grey 0.5.
         options: Choices of the march.
-        k: Submodel to draw; ``None`` means the one that holds the camera's centre.
+        k: Submodel to render; ``None`` means the one that holds the camera's centre.
 
     Returns:
         (H, W, 3) float32, clamped to [0, 1], display-referred (sRGB-encoded) values.
     """
-    origins, directions = camera_rays(camera, choose_near(scene, near))
+    origins, directions = near_rays(camera, choose_near(scene, near))
     k = scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
     colours = render_rays(scene, k, origins, directions, 1.0, background, options)
-    lens = camera.intrinsics
-    return colours.clamp(0.0, 1.0).numpy().reshape(lens.height, lens.width, 3)
+    size = camera.intrinsics
+    return colours.clamp(0.0, 1.0).numpy().reshape(size.height, size.width, 3)

@@ -182,9 +182,9 @@ def _bake(params: SceneParams, k: int) -> BakedSubmodel:
     occupied = _occupied(params, k)
     edge, size = params.data_block_size, params.sparse_grid_voxel_size
     grid = params.sparse_grid_resolution // edge
-    alive = np.argwhere(occupied)
+    cells = np.argwhere(occupied)
     # Blocks are sample-centred and occupancy is cell-aligned: a cell may be served by two blocks per axis.
-    touched = [np.clip((alive + np.array(corner) - 1) // edge, 0, grid - 1) for corner in np.ndindex(2, 2, 2)]
+    touched = [np.clip((cells + np.array(corner) - 1) // edge, 0, grid - 1) for corner in np.ndindex(2, 2, 2)]
     coords = np.unique(np.concatenate(touched), axis=0)
     offsets = np.stack(np.meshgrid(*(np.arange(edge + 1),) * 3, indexing="ij"), -1)
     blocks = np.zeros((len(coords), edge + 1, edge + 1, edge + 1, 8), np.uint8)

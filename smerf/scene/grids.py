@@ -19,7 +19,7 @@ _MAX_ATLAS_EDGE = 2048
 """Largest 3-D texture edge that every WebGL2 device offers."""
 
 _ATLAS_WASTE = 0.03
-"""Share of unused slots that is accepted for an atlas without extremely long edges."""
+"""Fraction of unused slots that is accepted for an atlas without extremely long edges."""
 
 
 def max_pool(occupied: np.ndarray, factor: int) -> np.ndarray:
@@ -72,13 +72,15 @@ def distance_grid(occupied: np.ndarray) -> np.ndarray:
 
 
 def _slots_per_axis(count: int, edge: int) -> tuple[int, int, int]:
-    """Choose ax >= ay >= az with room for ``count`` blocks: nearly the least volume, and of those the most
+    """Choose ax >= ay >= az with room for ``count`` blocks: nearly the smallest volume, and of those the most
     compact.
     """
-    most = min(_MAX_SLOTS, _MAX_ATLAS_EDGE // edge)
-    if count > most**3:
-        raise ValueError(f"blocks: {count} do not fit an atlas of at most {most}^3 slots; bake with fewer")
-    ax, ay = np.meshgrid(np.arange(1, most + 1), np.arange(1, most + 1), indexing="ij")
+    max_slots = min(_MAX_SLOTS, _MAX_ATLAS_EDGE // edge)
+    if count > max_slots**3:
+        raise ValueError(
+            f"blocks: {count} do not fit an atlas of at most {max_slots}^3 slots; bake with fewer"
+        )
+    ax, ay = np.meshgrid(np.arange(1, max_slots + 1), np.arange(1, max_slots + 1), indexing="ij")
     az = -(-count // (ax * ay))
     is_sorted = (ax >= ay) & (ay >= az)
     shapes = np.stack([ax, ay, az], -1)[is_sorted]
@@ -88,7 +90,7 @@ def _slots_per_axis(count: int, edge: int) -> tuple[int, int, int]:
     return int(best[0]), int(best[1]), int(best[2])
 
 
-def _share_slots(blocks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _assign_slots(blocks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the slot number (n,) of the blocks in ``order`` (n,), and which block fills each slot.
 
     Equal blocks share a slot.
@@ -130,7 +132,7 @@ def build_atlas(blocks: np.ndarray, coords: np.ndarray, grid: int) -> tuple[np.n
     coords = coords[order]
     if count > 1 and (coords[1:] == coords[:-1]).all(-1).any():
         raise ValueError("coords: the same macroblock appears twice")
-    numbers, order = _share_slots(blocks, order)
+    numbers, order = _assign_slots(blocks, order)
     slots = _slots_per_axis(max(1, len(order)), edge)
     where = np.stack(np.unravel_index(np.arange(len(order)), slots), -1)
     index = np.full((grid, grid, grid, 3), 255, np.uint8)

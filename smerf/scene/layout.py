@@ -9,22 +9,21 @@ import numpy as np
 from smerf.errors import InvalidDataError
 from smerf.scene.types import BakedSubmodel, SceneParams
 
-__all__ = ["slice_count", "submodel_arrays"]
+__all__ = ["COARSE_FOLDER", "slice_count", "submodel_arrays"]
+
+COARSE_FOLDER = "coarse"
+"""Where a submodel's folder holds its coarse level, if it has one (``smerf.baking.coarse``)."""
 
 _SLICE_BYTES = 12 << 20
-"""Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an
-image.
-"""
+"""Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an image."""
 
 
 def slice_count(atlas_shape: tuple[int, ...], block_edge: int) -> int:
     """Fewest slices that divide the depth into whole block layers and stay below ``_SLICE_BYTES`` each."""
     layers = atlas_shape[2] // block_edge
     for count in range(1, layers + 1):
-        if (
-            layers % count == 0
-            and 3 * atlas_shape[0] * atlas_shape[1] * (atlas_shape[2] // count) <= _SLICE_BYTES
-        ):
+        size = 3 * atlas_shape[0] * atlas_shape[1] * (atlas_shape[2] // count)
+        if layers % count == 0 and size <= _SLICE_BYTES:
             return count
     return layers
 

@@ -18,16 +18,18 @@ A reader refuses a version it does not know and any entry of ``required_features
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
-import math
+import sys
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from smerf.capture.types import Camera, Intrinsics, Similarity
+from smerf.capture.types import Camera, Intrinsics, Similarity, intrinsics_fault
 from smerf.errors import InvalidDataError
 
 __all__ = [
@@ -45,13 +47,13 @@ MANIFEST_NAME = "manifest.json"
 FORMAT = "smerf-baked"
 VERSION = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
+_MIN_UNPACKED, _MAX_RATIO = 64 << 20, 20
+"""A packed JSON file may always unpack to so many bytes, and to so many times its size: numbers pack about 3 to 1."""
 
 
 @dataclass(frozen=True)
 class StartCamera:
-    """Where a viewer opens: ``world_from_cam`` 3x4 (training axes, OpenGL camera), vertical field of view in
-    degrees.
-    """
+    """Where a viewer opens: ``world_from_cam`` 3x4 (training axes, OpenGL), vertical field of view in degrees."""
 
     world_from_cam: np.ndarray
     fov_degrees: float = 60.0
@@ -86,9 +88,7 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of the module's schema. Raises ValueError for a number that is not
-        finite.
-        """
+        """Return the JSON object of the module's schema. Raises ValueError for a number that is not finite."""
         start = self.start and {
             "world_from_cam": _plain(self.start.world_from_cam),
             "fov_degrees": float(self.start.fov_degrees),
@@ -133,30 +133,40 @@ def _plain(array: np.ndarray) -> list[Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a strict JSON object, plain or from ``path`` + ``.gz``.
 
-    Raises InvalidDataError if the file is missing, is not JSON, holds NaN or Infinity, or is not an object.
+    Raises InvalidDataError if the file is missing, unpacks to far more than numbers do, is not JSON, holds NaN or
+    Infinity, or is not an object.
     """
-    import gzip
-    import zlib
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is not JSON")
 
     packed = path.with_name(path.name + ".gz")
     try:
-        data = (
-            path.read_bytes()
-            if path.is_file() or not packed.is_file()
-            else gzip.decompress(packed.read_bytes())
-        )
-    except (OSError, EOFError, zlib.error) as error:
+        data = path.read_bytes() if path.is_file() or not packed.is_file() else _unpack(packed)
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
         raise InvalidDataError(f"{path}: cannot be read ({error}); is this a baked scene?") from error
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise InvalidDataError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise InvalidDataError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def _unpack(path: Path) -> bytes:
+    """Unpack a gzip file, unless it grows as only one that was made for it does."""
+    limit = _MIN_UNPACKED + _MAX_RATIO * path.stat().st_size
+    with gzip.open(path, "rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise InvalidDataError(f"{path}: unpacks to more than {limit} bytes; copy or bake the scene again")
+    return data
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a number that fits a finite float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 class _Fields:
@@ -175,14 +185,14 @@ class _Fields:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.value.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InvalidDataError(f"{self.where}: {key!r} must be a finite number, got {value!r}")
-        return value
+        if not is_number(value):
+            raise InvalidDataError(f"{self.where}: {key!r} must be a finite number, got {str(value)[:80]}")
+        return float(value)
 
     def array(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
         try:
             array = np.array(self.value.get(key), np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             array = np.zeros(0)
         if array.shape != shape or not np.isfinite(array).all():
             raise InvalidDataError(f"{self.where}: {key!r} must be finite numbers of shape {shape}")
@@ -191,19 +201,22 @@ class _Fields:
 
 def _parse_camera(value: Any, where: str) -> SceneCamera:
     entry = _Fields(value, where)
-    lens = _Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
-    width, height = lens.number("width"), lens.number("height")
+    values = _Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
+    width, height = values.number("width"), values.number("height")
     if width != int(width) or height != int(height) or min(width, height) < 1:
         raise InvalidDataError(f"{where}: 'width' and 'height' must be whole and positive")
-    distortion = lens.value.get("distortion", [])
+    distortion = values.value.get("distortion", [])
     count = len(distortion) if isinstance(distortion, list) else 0
     intrinsics = Intrinsics(
-        model=lens.text("model"),
+        model=values.text("model"),
         width=int(width),
         height=int(height),
-        **{key: float(lens.number(key)) for key in ("fx", "fy", "cx", "cy")},
-        distortion=tuple(lens.array("distortion", (count,)).tolist()) if count else (),
+        **{key: values.number(key) for key in ("fx", "fy", "cx", "cy")},
+        distortion=tuple(values.array("distortion", (count,)).tolist()) if count else (),
     )
+    fault = intrinsics_fault(intrinsics)
+    if fault:
+        raise InvalidDataError(f"{where}: {fault}")
     return SceneCamera(
         entry.text("name"),
         entry.text("split", "train"),
@@ -212,9 +225,7 @@ def _parse_camera(value: Any, where: str) -> SceneCamera:
 
 
 def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
-    """Turn a JSON object into a Manifest. Raises InvalidDataError, prefixed with ``where``, for anything
-    malformed.
-    """
+    """Turn a JSON object into a Manifest. Raises InvalidDataError, prefixed with ``where``, if it is malformed."""
     fields = _Fields(value, where)
     if value.get("format") != FORMAT:
         raise InvalidDataError(f"{where}: 'format' is {value.get('format')!r}, expected {FORMAT!r}")
@@ -234,13 +245,17 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
     if "training_from_source" in value:
         entry = _Fields(value["training_from_source"], f"{where}: 'training_from_source'")
         similarity = Similarity(
-            float(entry.number("scale")), entry.array("rotation", (3, 3)), entry.array("translation", (3,))
+            entry.number("scale"), entry.array("rotation", (3, 3)), entry.array("translation", (3,))
         )
     start = None
     if value.get("start") is not None:
         entry = _Fields(value["start"], f"{where}: 'start'")
-        start = StartCamera(entry.array("world_from_cam", (3, 4)), float(entry.number("fov_degrees")))
-    near = None if value.get("near") is None else float(fields.number("near"))
+        start = StartCamera(entry.array("world_from_cam", (3, 4)), entry.number("fov_degrees"))
+        if not 0.0 < start.fov_degrees < 180.0:
+            raise InvalidDataError(
+                f"{where}: 'fov_degrees' must lie between 0 and 180, got {start.fov_degrees}"
+            )
+    near = None if value.get("near") is None else fields.number("near")
     if near is not None and near <= 0:
         raise InvalidDataError(f"{where}: 'near' must be positive, got {near}")
     background = None
@@ -271,7 +286,10 @@ def _parse_file(name: str, value: Any, where: str) -> tuple[str, int]:
     if Path(name).is_absolute() or ".." in parts or not parts:
         raise InvalidDataError(f"{where}: file {name!r} lies outside the scene folder")
     entry = _Fields(value, f"{where}: file {name!r}")
-    return entry.text("sha256"), int(entry.number("bytes"))
+    size = entry.number("bytes")
+    if size < 0 or size != int(size):
+        raise InvalidDataError(f"{where}: file {name!r}: 'bytes' must be a whole number, got {size}")
+    return entry.text("sha256"), int(size)
 
 
 def read_manifest(scene_dir: Path) -> Manifest:

@@ -1,28 +1,30 @@
-"""``scene_params.json`` and ``deferred_mlp.json``: parsing with checks, and the complete objects the viewers
-need.
-"""
+"""``scene_params.json`` and ``deferred_mlp.json``: parsing with checks, and the complete objects for viewers."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from smerf.errors import InvalidDataError
 from smerf.scene.arrays import ARRAY_FORMATS
+from smerf.scene.manifest import is_number
 from smerf.scene.types import SceneParams
 
 __all__ = ["Layout", "check_mlp", "mlp_to_json", "params_to_json", "parse_mlp", "parse_params"]
 
 _LAYERS = (0, 1, 2)
 _MAX_EDGE = 8192
-"""Largest resolution that is believed; beyond it a file is damaged, and allocating for it would exhaust
-memory.
-"""
+"""Largest resolution that is believed; beyond it a file is damaged, and allocating for it would exhaust memory."""
+_MAX_BLOCKS = 1024
+"""Macroblocks per axis."""
+_MAX_VOXELS = 1 << 30
+"""Voxels of an atlas, eight bytes each."""
+_MAX_RANGE = 1e4
+"""Largest bound of a quantisation range; exp of it is beyond any float."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,25 @@ class _Reader:
     def fail(self, message: str) -> InvalidDataError:
         return InvalidDataError(f"{self.where}: {message}")
 
-    def whole(self, key: str, default: int | None = None, least: int = 1, most: int = 1 << 16) -> int:
+    def whole(self, key: str, default: int | None = None, low: int = 1, high: int = 1 << 16) -> int:
         value = self.value.get(key, default)
         if value is None:
             raise self.fail(f"key {key!r} is missing")
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
-            or not least <= value <= most
+            or not low <= value <= high
             or value != int(value)
         ):
-            raise self.fail(f"{key!r} must be a whole number in {least} .. {most}, got {value!r}")
+            raise self.fail(f"{key!r} must be a whole number in {low} .. {high}, got {str(value)[:80]}")
         return int(value)
 
     def number(self, key: str) -> float:
         if key not in self.value:
             raise self.fail(f"key {key!r} is missing")
         value = self.value[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise self.fail(f"{key!r} must be a finite number, got {value!r}")
+        if not is_number(value):
+            raise self.fail(f"{key!r} must be a finite number, got {str(value)[:80]}")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -89,15 +91,11 @@ class _Reader:
 
     def bounds(self, key: str) -> tuple[float, float]:
         value = self.value.get(key)
-        if (
-            not isinstance(value, list)
-            or len(value) != 2
-            or not all(
-                isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value
+        is_pair = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+        if not is_pair or not -_MAX_RANGE <= value[0] < value[1] <= _MAX_RANGE:
+            raise self.fail(
+                f"{key!r} must be [min, max] with min < max within {_MAX_RANGE:g}, got {str(value)[:80]}"
             )
-            or not value[0] < value[1]
-        ):
-            raise self.fail(f"{key!r} must be [min, max] with min < max, got {value!r}")
         return float(value[0]), float(value[1])
 
 
@@ -108,11 +106,13 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
     combination.
     """
     read = _Reader(value, where)
-    triplane = read.whole("triplane_resolution", least=2, most=_MAX_EDGE)
-    sparse = read.whole("sparse_grid_resolution", most=_MAX_EDGE)
+    triplane = read.whole("triplane_resolution", low=2, high=_MAX_EDGE)
+    sparse = read.whole("sparse_grid_resolution", high=_MAX_EDGE)
     block = read.whole("data_block_size")
     if sparse % block:
         raise read.fail(f"'data_block_size' {block} does not divide 'sparse_grid_resolution' {sparse}")
+    if sparse // block > _MAX_BLOCKS:
+        raise read.fail(f"'data_block_size' {block}: more than {_MAX_BLOCKS} blocks per axis")
     for key, size in (("triplane_voxel_size", triplane), ("sparse_grid_voxel_size", sparse)):
         if key in value and not math.isclose(read.number(key), 4.0 / size, rel_tol=1e-5):
             raise read.fail(f"{key!r} is {value[key]}, expected {4.0 / size}")
@@ -132,9 +132,11 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
     if len(set(live)) != len(live):
         raise read.fail("'params_to_sm' lists a region twice")
     scale = read.number("submodel_scale") if "submodel_scale" in value or len(live) > 1 else 1.0
-    if scale <= 0:
-        raise read.fail(f"'submodel_scale' must be positive, got {scale}")
+    if not 1e-6 <= scale <= 1e6:
+        raise read.fail(f"'submodel_scale' must be positive and at most 1e6, got {scale}")
     exposure = None if value.get("default_exposure") is None else read.number("default_exposure")
+    if exposure is not None and exposure < 0:
+        raise read.fail(f"'default_exposure' must not be negative, got {exposure}")
     combine = value.get("merge_features_combine_op") or "sum"
     if not isinstance(combine, str):
         raise read.fail(f"'merge_features_combine_op' must be a string, got {combine!r}")
@@ -154,11 +156,13 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
         default_exposure=exposure or None,
         background=_parse_colour(value.get("backgroundColor"), where),
     )
-    atlas = tuple(read.whole(f"atlas_{axis}", most=_MAX_EDGE) for axis in ("width", "height", "depth"))
+    atlas = tuple(read.whole(f"atlas_{axis}", high=_MAX_EDGE) for axis in ("width", "height", "depth"))
     slices = read.whole("num_slices")
     for axis, size in zip(("width", "height", "depth"), atlas):
         if size % (block + 1):
             raise read.fail(f"'atlas_{axis}' {size} is not a multiple of {block + 1}")
+    if math.prod(atlas) > _MAX_VOXELS:
+        raise read.fail(f"an atlas of {atlas} voxels is larger than {_MAX_VOXELS}")
     if atlas[2] % slices:
         raise read.fail(f"'num_slices' {slices} does not divide 'atlas_depth' {atlas[2]}")
     layout = Layout(
@@ -171,7 +175,7 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
         is_packed=read.flag("useBits", False),
         has_legacy_names=read.flag("legacyGrids", False),
         has_separate_mlp=read.flag("export_store_deferred_mlp_separately", False),
-        region=None if value.get("submodel_idx") is None else read.whole("submodel_idx", least=0),
+        region=None if value.get("submodel_idx") is None else read.whole("submodel_idx", low=0),
     )
     return params, layout
 
@@ -237,9 +241,7 @@ def params_to_json(
 
 
 def check_mlp(params: SceneParams, mlp: dict[str, np.ndarray], where: str) -> None:
-    """Check names, shapes and values of a network in lattice form. Raises InvalidDataError prefixed with
-    ``where``.
-    """
+    """Check names, shapes and values of a network in lattice form, or raise InvalidDataError with ``where``."""
     wanted = {f"ResampleDense_{i}/{part}" for i in _LAYERS for part in ("kernel", "bias")}
     missing = sorted(wanted - set(mlp))
     if missing:
@@ -269,9 +271,7 @@ def check_mlp(params: SceneParams, mlp: dict[str, np.ndarray], where: str) -> No
 
 
 def parse_mlp(params: SceneParams, value: Any, where: str) -> dict[str, np.ndarray]:
-    """Read the network object into lattice form, float32; plain ``Dense_i`` layers become a lattice of one
-    vertex.
-    """
+    """Read the network object into lattice form, float32; plain ``Dense_i`` layers become a lattice of one vertex."""
     if not isinstance(value, dict):
         raise InvalidDataError(f"{where}: the network must be an object, got {type(value).__name__}")
     prefix = "ResampleDense" if "ResampleDense_0/kernel" in value else "Dense"
@@ -283,7 +283,7 @@ def parse_mlp(params: SceneParams, value: Any, where: str) -> dict[str, np.ndarr
             if prefix == "Dense":
                 if array.ndim != (2 if part == "kernel" else 1):
                     raise InvalidDataError(f"{where}: {name} has shape {array.shape}")
-                array = np.broadcast_to(array, (len(params.params_to_sm), 1, 1, 1, *array.shape)).copy()
+                array = np.broadcast_to(array, (len(params.params_to_sm), 1, 1, 1, *array.shape))
             mlp[f"ResampleDense_{i}/{part}"] = array
     check_mlp(params, mlp, where)
     return mlp
@@ -318,8 +318,3 @@ def mlp_to_json(mlp: dict[str, np.ndarray]) -> bytes:
 def sm_folder(region: int) -> str:
     """Return the folder name of a region's submodel."""
     return f"sm_{region:03d}"
-
-
-def entry_folder(root: Path, params: SceneParams) -> Path:
-    """Return the folder that the official viewer's ``dir`` should point at."""
-    return root / sm_folder(params.params_to_sm[0])

@@ -1,5 +1,4 @@
-"""Read a baked scene: ours, or what the official exporter writes (section numbers: the asset format
-reference).
+"""Read a baked scene: ours, or what the official exporter writes.
 
 Accepted: a folder of ``sm_XXX`` folders or one such folder; png, raw and raw.gz arrays; separate and joint
 storage; padded, sliced and legacy grids; the network inside ``scene_params.json`` or beside it, as a lattice
@@ -110,13 +109,22 @@ def _read_mlp(entry: Path, params: SceneParams, layout: Layout) -> dict[str, np.
 def load_submodel(folder: Path, region: int) -> BakedSubmodel:
     """Read all arrays of one submodel's folder. Raises InvalidDataError naming the file at fault."""
     params, layout = _read_params(folder)
+    try:
+        return _load_arrays(folder, region, params, layout)
+    except MemoryError as error:
+        raise InvalidDataError(
+            f"{folder / 'scene_params.json'}: its arrays (atlas {layout.atlas_size}) do not fit into memory"
+        ) from error
+
+
+def _load_arrays(folder: Path, region: int, params: SceneParams, layout: Layout) -> BakedSubmodel:
     blocks = params.sparse_grid_resolution // params.data_block_size
     indices = np.ascontiguousarray(
         _read(folder, layout, "sparse_grid_block_indices", (blocks, blocks, blocks, 3))
     )
     slots = np.array(layout.atlas_size) // (params.data_block_size + 1)
-    alive = indices[indices[..., 0] != 255]
-    if alive.size and (alive >= slots).any():
+    used = indices[indices[..., 0] != 255]
+    if used.size and (used >= slots).any():
         raise InvalidDataError(
             f"{folder / 'sparse_grid_block_indices'}: points outside {tuple(slots.tolist())} slots"
         )
@@ -197,9 +205,7 @@ def _read_grid(folder: Path, layout: Layout, kind: str, size: int, params: Scene
 
 
 def _as_bits(grid: np.ndarray, layout: Layout) -> np.ndarray:
-    """Turn a plain 0/1 grid, legal where ``useBits`` is off, into one whose eight children are all
-    occupied.
-    """
+    """Turn a plain 0/1 grid, legal where ``useBits`` is off, into one whose eight children are all occupied."""
     if layout.is_packed or grid.max(initial=0) != 1:
         return grid
     return grid * np.uint8(255)

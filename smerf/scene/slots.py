@@ -7,7 +7,7 @@ On disk (``slots/`` of an exported page):
     scene.bin     float32: matrices that depend on the slots
 
 A matrix, padded with zeros to multiples of 4 inputs and 8 outputs, is stored by groups of eight outputs:
-two texels (of four numbers) with the bias, then two texels for every input. The steps of the drawing are a
+two texels (of four numbers) with the bias, then two texels for every input. The steps of the rendering are a
 table of eight numbers each, described in ``viewer/shaders/slots/mixer.frag``.
 """
 
@@ -39,7 +39,7 @@ class SlotEntry:
 
 @dataclass(frozen=True)
 class SlotScene:
-    """Everything that drawing needs.
+    """Everything that rendering needs.
 
     ``network`` (N, 4) float16 and ``scene`` (M, 4) float32 texels; ``sizes`` the constants of
     ``mixer.frag`` and ``steps`` (S, 8) int32 its table; ``slots``; ``motions`` (G, 4, 4) the motion of each

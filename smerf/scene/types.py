@@ -1,5 +1,4 @@
-"""What a baked scene is in memory: shared parameters, one submodel's arrays, and the scene that loads them
-lazily.
+"""A baked scene in memory: shared parameters, one submodel's arrays, and the scene that loads them lazily.
 
 Two frames appear. *Training axes* are right-handed with z up and hold every camera centre in [-1, 1]^3;
 *viewer axes* are those of all arrays, ``x_v = -x_t, y_v = z_t, z_v = y_t`` (its own inverse). Letters: T
@@ -13,13 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from smerf.capture.types import Camera
-    from smerf.scene.manifest import Manifest
+from smerf.scene.manifest import Manifest
 
 __all__ = [
     "CHANNELS",
@@ -106,10 +102,9 @@ class SceneParams:
         return int((i * edge + j) * edge + k)
 
     def choose_submodel(self, position: np.ndarray) -> int:
-        """Return the parameter index k of the submodel that draws a camera at ``position`` (3,), training
-        axes.
+        """Return the parameter index k of the submodel that renders a camera at ``position`` (3,), training axes.
 
-        Where the camera's own region has no submodel, the one with the nearest centre draws it.
+        Where the camera's own region has no submodel, the one with the nearest centre renders it.
         """
         k = self.sm_to_params[self.region_of(position)]
         if k >= 0:
@@ -126,8 +121,8 @@ class BakedSubmodel:
     atlas: (W, H, D, 8), channels as in ``CHANNELS``; edges are multiples of B + 1.
     block_indices: (S/B, S/B, S/B, 3), atlas slot of each macroblock, 255 = empty.
     planes: (3, T, T, 8); plane 0 is indexed [y, z], plane 1 [x, z], plane 2 [x, y].
-    occupancy: block size F in texels -> (N, N, N), eight children a byte, bit 4dx + 2dy + dz; always has F =
-    8. distance: F -> (N, N, N), cells that may be skipped; has F = 8.
+    occupancy: block size F in texels -> (N, N, N), eight children a byte, bit 4dx + 2dy + dz; F = 8 always.
+    distance: F -> (N, N, N), cells that may be skipped; F = 8 always.
     """
 
     index: int
@@ -170,14 +165,6 @@ class BakedScene:
             self._cache[k] = self.load(k)
         self._cache.move_to_end(k)
         return self._cache[k]
-
-    def render(self, camera: Camera, **options: Any) -> np.ndarray:
-        """Draw one camera: (H, W, 3) float32 in [0, 1]. Options as in
-        ``smerf.render.native.render_camera``.
-        """
-        from smerf.render.native import render_camera
-
-        return render_camera(self, camera, **options)
 
 
 def lattice_mlp_at(

@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from smerf.kernels.hash_encoding import HashSpec
 
 __all__ = ["PRESETS", "StudentConfig"]
 
+_AT_LEAST_ONE = (
+    *("partition", "lattice", "width", "rays", "steps", "pool", "patch"),
+    *("consistency_rays", "sparsity_points", "occupied_rays"),
+)
+_NOT_NEGATIVE = (
+    *("hash_decay", "max_blocks", "consistency_fraction", "lattice_smoothness", "grid_lr", "network_lr"),
+    *("warmup_steps", "dssim_weight", "geometry_start", "geometry_end", "distortion_weight"),
+    *("sparsity_weight", "max_gradient_norm", "origin_jitter", "visible_margin", "checkpoint_seconds"),
+)
+_POSITIVE = ("cell_fill", "uses_per_ray", "final_lr", "tau_start", "tau_end")
+_FRACTIONS = (
+    *("reassigned_fraction", "final_lr", "tau_ramp_start", "tau_ramp_end", "random_rotation"),
+    *("direction_jitter", "visible_weight", "occupied_from", "occupied_weight", "tau_start", "tau_end"),
+)
+
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """Everything that distilling depends on."""
+    """Everything that distilling depends on.
 
-    parameterisation: str = "explicit"
+    ``submodel_scale`` and ``view_interpolation`` may be left to ``smerf.student.plan.resolve_config``, which also
+    turns ``max_blocks`` into resolutions.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "most_blocks": "max_blocks",
+        "reassigned": "reassigned_fraction",
+        "consistency": "consistency_fraction",
+        "uses": "uses_per_ray",
+        "clip": "max_gradient_norm",
+        "tau_from": "tau_ramp_start",
+        "tau_until": "tau_ramp_end",
+        "between": "view_interpolation",
+        "around": "random_rotation",
+        "seen_weight": "visible_weight",
+        "seen_reach": "visible_margin",
+        "alive_from": "occupied_from",
+        "alive_weight": "occupied_weight",
+        "alive_rays": "occupied_rays",
+    }
+
+    parameterisation: Literal["explicit", "hash"] = "explicit"
     """``explicit``: the quantised grid values themselves; ``hash``: a hash grid and decoder produce them."""
+    fused: bool = True
+    """Whether explicit grids are trained by the fused step where it supports the settings and the device."""
     hash: HashSpec = dataclasses.field(default_factory=lambda: HashSpec(8, 4, 17, 16, 1024))
     """Resolution levels of the hash form over contracted space, one table a submodel."""
     decoder: tuple[int, ...] = (64,)
@@ -25,8 +65,8 @@ class StudentConfig:
     voxel_resolution: int = 256
     """R_v, voxels per axis of contracted space; a multiple of 8."""
     plane_resolution: int = 1024
-    """R_t, texels per axis of a plane; four times R_v in the paper."""
-    most_blocks: int = 0
+    """R_t, texels per axis of a plane, a multiple of 4; four times R_v in the paper."""
+    max_blocks: int = 0
     """Voxel blocks up to which both resolutions are doubled (where K = 1): 70 kB of memory each; 0: never."""
     partition: int = 1
     """K, cells per axis of the cube of cameras; each cell that holds a training camera gets a submodel."""
@@ -35,18 +75,18 @@ class StudentConfig:
     submodel_scale: float | None = None
     """Factor from training units to the contraction's unit cube; the teacher's if not given, or K times
     ``cell_fill`` where K > 1."""
-    reassigned: float = 0.2
-    """Share of the rays that a neighbour of their own submodel learns from."""
-    consistency: float = 0.25
-    """Rays, as a share of a step's own, on which a submodel is to agree with finished neighbours."""
+    reassigned_fraction: float = 0.2
+    """Fraction of the rays that a neighbour of their own submodel learns from."""
+    consistency_fraction: float = 0.25
+    """Rays on which a submodel is to agree with finished neighbours, per ray of the step's own."""
     consistency_rays: int = 65536
-    """Rays that a finished submodel shows its neighbours."""
+    """Rays that a finished submodel renders for its neighbours."""
     lattice: int = 1
     """P, vertices per axis of the lattice of appearance networks."""
     lattice_smoothness: float = 0.1
     """Weight of the squared differences between neighbouring networks of the lattice."""
     exposure: bool = False
-    """Whether the appearance networks are told a photo's exposure, as the teacher is (``teacher.exposure``)."""
+    """Whether the appearance networks read a photo's exposure, as the teacher does (``teacher.exposure``)."""
     width: int = 16
     """Hidden width of the appearance network."""
     rays: int = 4096
@@ -54,20 +94,20 @@ class StudentConfig:
     steps: int = 7500
     """Optimiser steps."""
     pool: int = 524288
-    """Teacher rays kept at a time."""
-    uses: float = 2.0
-    """How often a teacher ray is used before a fresh one takes its place."""
+    """Teacher rays kept at a time, at least those of a step."""
+    uses_per_ray: float = 2.0
+    """How often a teacher ray is sampled, on average, before a new one takes its place."""
     grid_lr: float = 0.03
     """Learning rate of the logits of the grid values, or of the hash form's tables and decoder (0.01), at the
     start."""
     network_lr: float = 1e-2
     """Learning rate of the appearance network at the start."""
     final_lr: float = 0.03
-    """Share of the learning rates that is left at the end (log-linear)."""
+    """Fraction of the learning rates that is left at the end (log-linear)."""
     warmup_steps: int = 10
     """Steps over which the learning rates rise."""
     patch: int = 1
-    """Edge of the square patches of pixels in which rays are drawn: 3 in the paper; 1 learns more in few steps."""
+    """Edge in pixels of the square patches in which rays are sampled: 3 in the paper; 1 learns more in few steps."""
     dssim_weight: float = 1.5
     """Weight of the structural dissimilarity of patches."""
     geometry_start: float = 0.015
@@ -80,62 +120,80 @@ class StudentConfig:
     """Weight of the mean alpha of one marching step at random points."""
     sparsity_points: int = 4096
     """Random points a step, of those blocks that exist."""
-    clip: float = 0.0
-    """Largest norm of the gradient of the appearance networks, and of the hash form; 0: any."""
+    max_gradient_norm: float = 0.0
+    """Norm to which the gradients of the appearance networks, and of the hash form, are clipped; 0: not at all."""
     tau_start: float = 0.001
     """First culling threshold, in alpha per marching step."""
     tau_end: float = 0.005
     """Last culling threshold."""
-    tau_from: float = 0.4
-    """Share of the steps after which culling begins."""
-    tau_until: float = 0.8
-    """Share of the steps after which the threshold stays."""
-    between: float | None = None
-    """Share of the teacher rays from between the training cameras, turned like a camera near by: what a visitor sees
-    and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and 0 where K = 1:
-    teachers are often wrong where no photo looks."""
-    around: float = 0.5
-    """Share of the rays from between the cameras that look anywhere: visitors turn to where no photographer did."""
+    tau_ramp_start: float = 0.4
+    """Fraction of the steps after which culling begins."""
+    tau_ramp_end: float = 0.8
+    """Fraction of the steps after which the threshold stays."""
+    view_interpolation: float | None = None
+    """Fraction of the teacher rays from cameras between the training cameras, rotated like one near by: what a
+    visitor sees and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and 0
+    where K = 1: teachers are often wrong where no photo looks."""
+    random_rotation: float = 0.5
+    """Fraction of the interpolated views with a uniformly random rotation."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03
-    """Largest rotation of ray directions, as a share of pi."""
+    """Maximum rotation of ray directions, as a fraction of pi."""
     initial_gate: float = 0.4
     """Gate of every voxel at the start."""
-    seen_weight: float = 0.005
-    """Teacher weight above which a sample counts as seen."""
-    seen_reach: int = 3
-    """Voxels around a seen sample that the student holds and starts from the teacher's density."""
-    alive_from: float = 0.7
-    """Share of the steps after which rendered samples mark what baking keeps."""
-    alive_weight: float = 0.005
-    """Weight above which a sample counts as seen."""
-    alive_rays: int = 1048576
-    """Fresh rays that mark the finished student."""
+    visible_weight: float = 0.005
+    """Teacher weight above which a sample counts as visible."""
+    visible_margin: int = 3
+    """Voxels around a visible sample that the student holds and starts from the teacher's density."""
+    occupied_from: float = 0.7
+    """Fraction of the steps after which rendered samples mark occupied cells, which baking keeps."""
+    occupied_weight: float = 0.005
+    """Rendered weight above which a sample marks its cell."""
+    occupied_rays: int = 1048576
+    """New teacher rays that mark the finished student's occupied cells."""
     seed: int = 0
-    """Seed of every random draw."""
+    """Random seed."""
     checkpoint_seconds: float = 40.0
     """Time between checkpoints."""
 
-    @property
-    def share_between(self) -> float:
-        """Return ``between`` as it is used."""
-        if self.between is not None:
-            return self.between
-        return 0.0 if self.partition == 1 else 0.25
-
     def __post_init__(self) -> None:
-        if not 1 <= self.partition <= 32:
-            raise ValueError(f"partition: expected 1 to 32 cells per axis, got {self.partition}")
-        if self.lattice < 1:
-            raise ValueError(f"lattice: expected at least 1 vertex per axis, got {self.lattice}")
+        for names, low, high, expected in (
+            (_AT_LEAST_ONE, 1, math.inf, "at least 1"),
+            (_NOT_NEGATIVE, 0, math.inf, "a number that is not negative"),
+            (_POSITIVE, math.ulp(0.0), math.inf, "a number above 0"),
+            (_FRACTIONS, 0, 1, "a fraction from 0 to 1"),
+        ):
+            for name in names:
+                self._expect(name, low <= getattr(self, name) <= high, expected)
+                self._expect(name, math.isfinite(getattr(self, name)), "a finite number")
+        self._expect("parameterisation", self.parameterisation in ("explicit", "hash"), "explicit or hash")
+        self._expect("partition", self.partition <= 32, "1 to 32 cells per axis")
+        for name, factor in (("voxel_resolution", 8), ("plane_resolution", 4)):
+            value = getattr(self, name)
+            self._expect(name, value > 0 and value % factor == 0, f"a positive multiple of {factor}")
+        self._expect("decoder", all(width >= 1 for width in self.decoder), "widths of at least 1")
+        self._expect("initial_gate", abs(self.initial_gate) <= 7.0, "a number from -7 to 7")
+        scale, fraction = self.submodel_scale, self.view_interpolation
+        self._expect("submodel_scale", scale is None or 0.0 < scale < math.inf, "a number above 0")
+        self._expect(
+            "view_interpolation", fraction is None or 0.0 <= fraction <= 1.0, "a fraction from 0 to 1"
+        )
+        self._expect("rays", self.rays >= self.patch**2, f"at least one patch of {self.patch**2} rays")
+        self._expect("pool", self.pool >= self.rays, f"at least the {self.rays} rays of a step")
+        start = self.tau_ramp_start
+        self._expect("tau_ramp_end", self.tau_ramp_end >= start, f"at least tau_ramp_start, {start}")
+
+    def _expect(self, name: str, is_met: bool, expected: str) -> None:
+        if not is_met:
+            raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
 
 PRESETS: dict[str, StudentConfig] = {
     "tiny": StudentConfig(
-        voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, alive_rays=65536
+        voxel_resolution=64, plane_resolution=256, rays=1024, steps=100, pool=32768, occupied_rays=65536
     ),
-    "preview": StudentConfig(most_blocks=16384, lattice=5, initial_gate=0.1, grid_lr=0.015),
+    "preview": StudentConfig(max_blocks=16384, lattice=5, initial_gate=0.1, grid_lr=0.015),
     "standard": StudentConfig(
         voxel_resolution=512,
         plane_resolution=2048,
@@ -153,14 +211,14 @@ PRESETS: dict[str, StudentConfig] = {
         rays=65536,
         steps=200000,
         pool=4194304,
-        uses=1.0,
+        uses_per_ray=1.0,
         patch=3,
         grid_lr=1e-2,
         network_lr=1e-2,
         distortion_weight=0.01,
         sparsity_weight=0.01,
         sparsity_points=131072,
-        clip=1e-3,
+        max_gradient_norm=1e-3,
         lattice=5,
     ),
 }

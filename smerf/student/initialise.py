@@ -1,20 +1,16 @@
-"""Starting the student's grids from the teacher: which voxel blocks exist, and what their values are."""
+"""Contracted and training space, and the start of the student's grids from the teacher."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from smerf.kernels import Grids, GridSpec
-from smerf.kernels.grid_render import BLOCK
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.kernels.vertices import block_coordinates, voxel_positions
-from smerf.student.teacher_rays import TeacherBatch
 from smerf.teacher.model import Teacher
 
-__all__ = ["VoxelVotes", "initialise_from_teacher", "to_contracted", "to_training"]
+__all__ = ["initialise_from_teacher", "to_contracted", "to_training", "voxel_of"]
 
 _CHUNK = 262144
 
@@ -32,44 +28,7 @@ def to_training(points: Tensor, spec: GridSpec) -> Tensor:
     return local / spec.scale + torch.tensor(spec.centre, dtype=points.dtype, device=points.device)
 
 
-class VoxelVotes:
-    """Collects which voxels of a submodel lie where a teacher ray saw something."""
-
-    def __init__(self, spec: GridSpec, threshold: float) -> None:
-        self.spec, self.threshold = spec, threshold
-        self._seen = torch.zeros(spec.voxel_resolution**3, dtype=torch.bool)
-
-    def add(self, batch: TeacherBatch) -> None:
-        """Mark the samples of teacher rays whose weight exceeds the threshold."""
-        middle = 0.5 * (batch.edges[:, 1:] + batch.edges[:, :-1])
-        rows, columns = torch.nonzero(batch.weights > self.threshold, as_tuple=True)
-        points = batch.rays.origins[rows] + middle[rows, columns, None] * batch.rays.directions[rows]
-        self._seen[_voxel_of(to_contracted(points, self.spec), self.spec)] = True
-
-    def near(self, reach: int) -> Tensor:
-        """Return which voxels (R^3,) bool are at most ``reach`` voxels away from a seen one."""
-        size = self.spec.voxel_resolution
-        seen = self._seen.view(size, size, size).cpu().numpy().view(np.uint8)
-        near = maximum_filter(seen, 2 * reach + 1, mode="constant").astype(bool).reshape(-1)
-        return torch.from_numpy(near).to(self._seen.device)
-
-    def block_index(self, reach: int, shell: bool = False) -> Tensor:
-        """Number the blocks that hold a voxel near a seen one: (B, B, B) int32, -1 elsewhere.
-
-        ``shell`` says whether the outermost blocks count.
-        """
-        size = self.spec.blocks
-        alive = self.near(reach).view(size, BLOCK, size, BLOCK, size, BLOCK)
-        alive = alive.any(5).any(3).any(1).cpu().numpy()
-        if not shell:
-            # It reaches to infinity: the least density there would draw a wall.
-            alive[[0, -1]] = alive[:, [0, -1]] = alive[:, :, [0, -1]] = False
-        index = np.full((size, size, size), -1, np.int32)
-        index[alive] = np.arange(alive.sum(), dtype=np.int32)
-        return torch.from_numpy(index).to(self._seen.device)
-
-
-def _voxel_of(points: Tensor, spec: GridSpec) -> Tensor:
+def voxel_of(points: Tensor, spec: GridSpec) -> Tensor:
     """Return the flat index (N,) of the voxel that holds each contracted point (N, 3)."""
     size = spec.voxel_resolution
     cells = ((points + 2.0) / 4.0 * size).long().clamp(0, size - 1)
@@ -108,7 +67,7 @@ def initialise_from_teacher(
             teacher.colour(points, towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-9)) * factors
         )
         if near is not None:
-            density[~near[_voxel_of(positions, spec)]] = -torch.inf
+            density[~near[voxel_of(positions, spec)]] = -torch.inf
         values = grids.voxels[rows]
         values[:, 0] = _bytes_of(density, *spec.density_range)
         values[:, 1:4] = _bytes_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)

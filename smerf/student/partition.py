@@ -32,10 +32,6 @@ class Partition:
     def __len__(self) -> int:
         return len(self.cells)
 
-    def only(self, submodel: int) -> Partition:
-        """Return the partition that knows nothing but one submodel."""
-        return Partition(self.edge, (self.cells[submodel],), self.scale)
-
     def _cell(self, submodel: int) -> np.ndarray:
         return np.array(np.unravel_index(self.cells[submodel], (self.edge,) * 3))
 
@@ -65,10 +61,10 @@ class Partition:
         near[torch.arange(len(home), device=home.device), home] = False
         return home, near
 
-    def share(self, origins: Tensor, submodel: int, reassigned: float) -> Tensor:
-        """Return with what chance (R,) a ray from each origin (R, 3) is given to a submodel.
+    def acceptance(self, origins: Tensor, submodel: int, reassigned: float) -> Tensor:
+        """Return the probability (R,) with which a ray from each origin (R, 3) is given to a submodel.
 
-        Rays belong to their home; with the chance ``reassigned`` they go to one of their neighbours instead,
+        Rays belong to their home; with probability ``reassigned`` they go to one of their neighbours instead,
         any of them alike, if they have one.
         """
         home, near = self.served(origins)
@@ -87,9 +83,3 @@ class Partition:
         """Return a number in 0 .. 7 that no adjacent submodel shares: the parities of the cell's indices."""
         x, y, z = (int(i) % 2 for i in self._cell(submodel))
         return 4 * x + 2 * y + z
-
-    def local(self, origins: Tensor, submodel: int) -> Tensor:
-        """Return origins (R, 3) relative to a cell, which maps to [-1, 1]^3."""
-        return (
-            origins - torch.tensor(self.centre(submodel), dtype=origins.dtype, device=origins.device)
-        ) * self.edge

@@ -2,8 +2,8 @@
 
 Submodels are distilled one after the other, each from its start to its file, so that one submodel's grids are in
 memory at a time. Under torchrun they are divided among the processes. Their order is that of ``Partition.wave``:
-submodels of a wave don't touch each other, and each learns from what its neighbours of earlier waves show. What a
-submodel becomes so depends neither on the number of processes nor on which is faster.
+submodels of a wave don't touch each other, and each learns from its neighbours of earlier waves. What a submodel
+becomes depends neither on the number of processes, nor on which is faster, nor on when it was stopped and resumed.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from smerf.capture.types import Capture
 from smerf.engine import distributed
-from smerf.engine.checkpoint import load_latest, save_checkpoint
 from smerf.engine.device import require_device
 from smerf.engine.files import read_json, write_json
+from smerf.engine.loop import resume, run_steps
 from smerf.engine.signals import raise_if_stopped, stop_requested
+from smerf.errors import InvalidDataError
 from smerf.student.config import StudentConfig
-from smerf.student.exposure import shown_exposure
-from smerf.student.model import Student
+from smerf.student.model import Student, StudentRecord
 from smerf.student.partition import Partition
-from smerf.student.resolution import choose_resolution
+from smerf.student.plan import choose_partition, resolve_config
+from smerf.student.ray_pool import shown_exposure
 from smerf.student.store import (
-    describe,
     has_submodel,
     load_student,
-    read_shown,
+    read_shared_rays,
+    record_values,
     save_record,
     save_submodel,
 )
-from smerf.student.trainer import StudentTrainer, choose_partition
+from smerf.student.trainer import StudentTrainer
 from smerf.teacher.model import Teacher
 
 __all__ = ["distill", "order", "own_submodels"]
@@ -46,12 +48,12 @@ def order(partition: Partition) -> list[int]:
     return sorted(range(len(partition)), key=lambda k: (partition.wave(k), k))
 
 
-def own_submodels(partition: Partition, part: distributed.Process) -> list[int]:
+def own_submodels(partition: Partition, process: distributed.Process) -> list[int]:
     """Return the submodels that a process distils, in order: every n-th of each wave.
 
-    Waves are dealt on where the last one ended, so that no process gets more than one submodel above its share.
+    Waves are dealt on where the last one ended, so that no process gets more than one submodel above its part.
     """
-    return order(partition)[part.rank :: part.world_size]
+    return order(partition)[process.rank :: process.world_size]
 
 
 def distill(
@@ -62,54 +64,56 @@ def distill(
     folder: Path,
     progress: Callable[..., None] | None = None,
     device: str = "cpu",
-) -> Student:
+) -> Student | None:
     """Distil a teacher.
 
     Args:
         teacher: Anything that answers rays with intervals, weights and colours.
-        capture: The photos' cameras, whose jittered rays the teacher is asked about.
-        config: Sizes and schedule.
-        folder: Where checkpoints and the student are written; an unfinished distillation there goes on.
-        progress: Called as ``progress(step, steps, **losses)``.
+        capture: The photos' cameras, around which the teacher is queried.
+        config: Sizes and schedule; resolved if it is not (``smerf.student.plan.resolve_config``).
+        folder: Where checkpoints and the student are written; an unfinished distillation there goes on, and ends
+            with the bytes of one that was never stopped (on the same kind of device).
+        progress: Called as ``progress(step, steps, unit="steps", **losses)`` over the steps of all submodels, and with
+            ``unit="rays"`` while a pool of teacher rays is filled and while a finished submodel is looked at.
         device: ``cpu`` or ``cuda``, where the teacher is moved too if it can be.
 
-    Under torchrun every process distils its share of the submodels, in the same folder.
+    Under torchrun every process distils its part of the submodels, in the same folder.
 
     Returns:
-        The student, whose submodels are read from the folder when asked for. When a stop is requested, a checkpoint is
-        written and the unfinished submodel is returned, as a student of its own.
+        The student, whose submodels are read from the folder when asked for. None if a stop was requested: a
+        checkpoint of where it stopped is in the folder.
 
     Raises:
         MissingPartError: If the device is not there.
-        UsageError: If the configuration asks for a parameterisation that is not known.
+        UsageError: If the student is to be conditioned on exposure and the teacher knows none.
+        InvalidDataError: If the folder holds an unfinished distillation that can't be resumed.
     """
-    folder = Path(folder)
-    where = require_device(device)
-    with distributed.process_group(str(where)) as part:
-        partition = choose_partition(capture, config, teacher)
-        config = choose_resolution(config, teacher, capture, partition, where)
-        record = describe(config, partition, capture, shown_exposure(config, teacher))
-        if part.is_first:
-            _begin(folder, record)
+    folder, where = Path(folder), require_device(device)
+    with distributed.process_group(str(where)) as process:
+        config = resolve_config(config, teacher, capture, where)
+        partition = choose_partition(capture, config)
+        record = StudentRecord.of(config, partition, capture, shown_exposure(config, teacher))
+        if process.is_first:
+            _begin(folder, record_values(record))
         distributed.barrier()
-        mine = own_submodels(partition, part)
-        count = _Count(progress if part.is_first else None, config, len(mine))
-        for number, k in enumerate(mine):
-            count.begin(number)
-            if has_submodel(folder, partition.cells[k]):
-                continue
-            before = _before(partition, k)
-            _wait(folder, before)
-            shown = [read_shown(folder, cell) for cell in before] if config.consistency else []
-            trainer = StudentTrainer(
-                teacher, capture, config, where, partition=partition, submodel=k, shown=shown
-            )
-            if not _distil_one(trainer, folder, count):
-                return trainer.student
-            # Its grids go before the next one's come.
-            del trainer
+        mine = own_submodels(partition, process)
+        count = _Count(progress if process.is_first else None, config.steps, len(mine))
+        for number in mine:
+            if not has_submodel(folder, partition.cells[number]):
+                before = _before(partition, number)
+                _wait(folder, before)
+                shared = [read_shared_rays(folder, c) for c in before] if config.consistency_fraction else []
+                trainer = StudentTrainer(
+                    teacher, capture, config, where, partition=partition, number=number, shared_rays=shared
+                )
+                if not _distil_submodel(trainer, folder, count):
+                    return None
+                # Its grids go before the next one's come.
+                del trainer
+            _clear(folder, partition, number)
+            count.next_submodel()
         _wait(folder, list(partition.cells))
-        if part.is_first:
+        if process.is_first:
             save_record(record, folder)
         distributed.barrier()
         student = load_student(folder)
@@ -120,38 +124,49 @@ def distill(
 class _Count:
     """Turns steps of the process's submodels into the progress of the whole."""
 
-    def __init__(self, progress: Callable[..., None] | None, config: StudentConfig, submodels: int) -> None:
-        self._progress, self.config, self._done = progress, config, 0
-        # Filling the pool and the last look around count as a tenth of the work each.
-        self.before = self.after = config.steps // 10
-        self.each = self.before + config.steps + self.after
-        self._total = self.each * submodels
+    def __init__(self, progress: Callable[..., None] | None, steps: int, submodels: int) -> None:
+        self._progress, self._steps, self._total, self._done = progress, steps, steps * submodels, 0
 
-    def begin(self, number: int) -> None:
-        """Turn to the process's submodel of that number."""
-        self._done = number * self.each
+    def next_submodel(self) -> None:
+        """Count a submodel as finished."""
+        self._done += self._steps
 
-    def __call__(self, step: float, **losses: float) -> None:
-        """Report ``step`` of the submodel's ``each``."""
+    def step(self, step: int, figures: dict[str, float]) -> None:
+        """Report a step of the current submodel."""
         if self._progress:
-            self._progress(self._done + step, self._total, **losses)
+            self._progress(self._done + step, self._total, unit="steps", **figures)
+
+    def rays(self, done: int, total: int) -> None:
+        """Report teacher rays before or after the steps; raises as ``raise_if_stopped`` does."""
+        if self._progress:
+            self._progress(done, total, unit="rays")
+        raise_if_stopped()
 
 
-def _begin(folder: Path, record: dict) -> None:
-    """Clear what was left by a distillation of other settings."""
+def _begin(folder: Path, plan: dict[str, Any]) -> None:
+    """Clear what was left by a distillation of other settings.
+
+    Raises:
+        InvalidDataError: If it was left by an earlier version.
+    """
     path = folder / _PLAN
-    if path.is_file() and read_json(path) != record:
+    if path.is_file() and (found := read_json(path)) != plan:
+        if not isinstance(found, dict) or found.get("format") != plan["format"]:
+            raise InvalidDataError(
+                f"{path}: an earlier version began this distillation, which can't be resumed; delete the folder, or "
+                "start over with --overwrite"
+            )
         for leftover in folder.glob("sm_*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / "student.json").unlink(missing_ok=True)
-    write_json(path, record)
+    write_json(path, plan)
 
 
-def _before(partition: Partition, k: int) -> list[int]:
+def _before(partition: Partition, number: int) -> list[int]:
     """Return the cells of the neighbours that a submodel learns from: those of earlier waves."""
-    wave = partition.wave(k)
-    return [partition.cells[j] for j in partition.adjacent(k) if partition.wave(j) < wave]
+    wave = partition.wave(number)
+    return [partition.cells[j] for j in partition.adjacent(number) if partition.wave(j) < wave]
 
 
 def _wait(folder: Path, cells: list[int]) -> None:
@@ -161,34 +176,38 @@ def _wait(folder: Path, cells: list[int]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _workplace(folder: Path, partition: Partition, k: int) -> Path:
+def _workplace(folder: Path, partition: Partition, number: int) -> Path:
     """Return the folder of a submodel's checkpoints."""
-    return folder if len(partition) == 1 else folder / f"sm_{partition.cells[k]:03d}"
+    return folder if len(partition) == 1 else folder / f"sm_{partition.cells[number]:03d}"
 
 
-def _distil_one(trainer: StudentTrainer, folder: Path, count: _Count) -> bool:
+def _clear(folder: Path, partition: Partition, number: int) -> None:
+    """Remove a finished submodel's checkpoints: its file is all that others read."""
+    place = _workplace(folder, partition, number)
+    shutil.rmtree(place / "checkpoints" if place == folder else place, ignore_errors=True)
+
+
+def _distil_submodel(trainer: StudentTrainer, folder: Path, count: _Count) -> bool:
     """Distil a submodel to its file, or to a checkpoint if a stop is requested; return whether it is finished."""
-    config, place = trainer.config, _workplace(folder, trainer.whole, trainer.submodel)
-    saved = load_latest(place)
-    if saved:
-        trainer.restore(saved[1], saved[2])
-    else:
-        trainer.prepare(lambda done, size: count(count.before * done / size))
-
-    def save() -> None:
-        save_checkpoint(place, trainer.step, trainer.tensors(), {"step": trainer.step})
-
-    def report(step: int, losses: dict[str, float]) -> None:
-        count(count.before + step, **losses)
-
-    for _ in trainer.run(report=report, save=save, stop=stop_requested):
-        pass
-    if trainer.step < config.steps:
-        return False
-    trainer.finish(lambda done, size: count(count.each - count.after + count.after * done / size))
-    save_submodel(trainer.student, 0, folder, trainer.show())
-    # The finished submodel is all that others read; its checkpoints are gigabytes.
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    if place != folder:
-        shutil.rmtree(place, ignore_errors=True)
-    return True
+    config, place = trainer.config, _workplace(folder, trainer.partition, trainer.number)
+    try:
+        is_resumed = resume(trainer, place, is_shared=False)
+    except ValueError as error:
+        raise InvalidDataError(
+            f"{place / 'checkpoints'}: {error}; delete the folder, or start over with --overwrite"
+        ) from error
+    if not is_resumed:
+        trainer.prepare(count.rays)
+    is_done = run_steps(
+        trainer,
+        config.steps,
+        place,
+        checkpoint_seconds=config.checkpoint_seconds,
+        report=count.step,
+        stop=stop_requested,
+        is_shared=False,
+    )
+    if is_done:
+        trainer.finish(count.rays)
+        save_submodel(trainer.submodel, folder, trainer.shared_rays())
+    return is_done

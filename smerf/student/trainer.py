@@ -1,59 +1,52 @@
-"""Distilling a teacher into one submodel: a stream of jittered teacher rays, and the optimiser behind it."""
+"""One step of distilling a teacher into a submodel, and all that the next step depends on."""
 
 from __future__ import annotations
 
 import functools
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.capture.types import Capture, Frame
+from smerf.engine.adam_state import add_prefix, pack_adam, restore_adam, strip_prefix
 from smerf.engine.device import restore_generator, scope
+from smerf.engine.schedule import linear, log_linear, warm_decay
 from smerf.fields.ray_bank import RayBank
-from smerf.fields.rendering import charbonnier, distortion_loss
 from smerf.kernels import Grids, grid_render
 from smerf.kernels.vertices import block_coordinates
-from smerf.student.agreement import Agreement, show
-from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
-from smerf.student.exposure import exposures_of
-from smerf.student.fused import FusedParameters
-from smerf.student.initialise import VoxelVotes, initialise_from_teacher
-from smerf.student.model import Student, grid_spec, surroundings
-from smerf.student.parameters import Parameters, make_parameters
+from smerf.student.initialise import initialise_from_teacher
+from smerf.student.losses import Consistency, StepRays, StepResult, render_shared_rays, sparse_rays
+from smerf.student.model import Student, StudentRecord, Submodel, grid_spec
+from smerf.student.optimizer import GridOptimizer, choose_back_end
 from smerf.student.partition import Partition
-from smerf.student.patches import patch_dissimilarity
-from smerf.student.sparsity import sparse_rays
-from smerf.student.teacher_rays import TeacherBatch, TeacherRays
-from smerf.student.visibility import BlockWeights
+from smerf.student.plan import choose_partition
+from smerf.student.ray_pool import RayPool, TeacherBatch, TeacherRays, exposures_of
+from smerf.student.visibility import BlockWeights, OccupiedCells, VoxelVotes
 from smerf.teacher.model import Teacher
 
-__all__ = ["StudentTrainer", "choose_partition"]
+__all__ = ["StudentTrainer"]
 
 _JITTER_REACH = 4.0
-"""Standard deviations of the jitter within which another cell's cameras are asked for rays."""
+"""Standard deviations of the jitter within which another cell's cameras give rays."""
+_CHUNK = 32768
+_REFILL = 16384
+P, R = ParamSpec("P"), TypeVar("R")
+_Report = Callable[[int, int], None]
 
 
-def choose_partition(capture: Capture, config: StudentConfig, teacher: Teacher) -> Partition:
-    """Return the submodels of a capture: the cells that hold a training camera."""
-    edge = config.partition
-    frames = capture.split("train")
-    scale = config.submodel_scale or (teacher.scene_scale if edge == 1 else edge * config.cell_fill)
-    if edge == 1 or not frames:
-        return Partition(1, (0,), scale)
-    return Partition.of_cameras(edge, np.stack([f.camera.world_from_cam[:, 3] for f in frames]), scale)
-
-
-def _on_own_device(method: Callable) -> Callable:
+def _on_own_device(
+    method: Callable[Concatenate[StudentTrainer, P], R],
+) -> Callable[Concatenate[StudentTrainer, P], R]:
     """Let a method of the trainer make its tensors on the trainer's device."""
 
     @functools.wraps(method)
-    def run(self: StudentTrainer, *arguments, **named):
+    def run(self: StudentTrainer, *arguments: P.args, **named: P.kwargs) -> R:
         with scope(self.device):
             return method(self, *arguments, **named)
 
@@ -61,10 +54,13 @@ def _on_own_device(method: Callable) -> Callable:
 
 
 class StudentTrainer:
-    """The state of a submodel's distillation: student, teacher rays, optimiser, step and random generator.
+    """The state of a submodel's distillation: submodel, teacher rays, optimisers, step and random generator.
 
-    ``student`` and its ``partition`` know the one submodel alone.
+    ``prepare`` or ``restore`` makes the submodel; ``finish`` completes it.
     """
+
+    submodel: Submodel
+    optimizer: GridOptimizer
 
     def __init__(
         self,
@@ -74,320 +70,262 @@ class StudentTrainer:
         device: torch.device | str = "cpu",
         *,
         partition: Partition | None = None,
-        submodel: int = 0,
-        shown: Sequence[dict[str, Tensor]] = (),
+        number: int = 0,
+        shared_rays: Sequence[dict[str, Tensor]] = (),
     ) -> None:
         """Begin a submodel.
 
         Args:
             teacher: What is distilled; moved to the device if it can be.
             capture: The photos' cameras.
-            config: Sizes and schedule.
+            config: Sizes and schedule, as ``smerf.student.plan.resolve_config`` returned it.
             device: Where to compute.
             partition: All submodels; chosen from the cameras if not given.
-            submodel: Which of them to distil.
-            shown: What its finished neighbours have shown (``smerf.student.agreement.show``).
+            number: Which of them to distil.
+            shared_rays: What its finished neighbours have rendered (``smerf.student.losses.render_shared_rays``).
+
+        Raises:
+            ValueError: If the configuration is not resolved.
         """
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device, self.number, self.step = config, torch.device(device), number, 0
         self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
-        self.white = capture.background == "white"
-        self.whole, self.submodel = partition or choose_partition(capture, config, teacher), submodel
-        self.partition = self.whole.only(submodel)
-        is_alone = len(self.whole) == 1
-        frames = capture.split("train")
-        self.bank = RayBank(frames if is_alone else self._own(frames), device=device)
-        self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * submodel)
-        self.near, self.bounded = capture.near, capture.bounded
-        self.background, self.backdrop = surroundings(capture)
-        self.step = 0
-        self.student: Student | None = None
-        self.fused = FusedParameters.fit(config, self.device)
-        self.parameters: Parameters = FusedParameters() if self.fused else make_parameters(config, 1, device)
+        self.partition = partition or choose_partition(capture, config)
+        self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * number)
+        self.white, self.bounded = capture.background == "white", capture.bounded
+        self.back_end = choose_back_end(config, self.device)
+        is_alone, frames = len(self.partition) == 1, capture.split("train")
         with scope(self.device):
+            exposures = exposures_of(config, self.teacher, self.device)
+            self.record = StudentRecord.of(
+                config, self.partition, capture, None if exposures is None else exposures.shown
+            )
             self.rays = TeacherRays(
                 self.teacher,
-                self.bank,
-                config.pool,
-                patch=config.patch,
-                origin_jitter=config.origin_jitter,
-                direction_jitter=config.direction_jitter,
-                between=config.share_between,
-                around=config.around,
-                generator=self.generator,
-                # Not a method of the trainer's own: its grids have to go with the last name for it.
-                share=None
+                RayBank(frames if is_alone else self._own(frames), device=device),
+                config,
+                self.generator,
+                # A bound method of the trainer would keep its grids alive in a reference cycle.
+                acceptance=None
                 if is_alone
-                else functools.partial(self.whole.share, submodel=submodel, reassigned=config.reassigned),
-                exposures=exposures_of(config, self.teacher, self.device),
+                else functools.partial(
+                    self.partition.acceptance, submodel=number, reassigned=config.reassigned_fraction
+                ),
+                exposures=exposures,
             )
-            here = [{name: value.to(device) for name, value in part.items()} for part in shown]
-            self.agreement = Agreement(self.rays, here, self.whole, submodel, self.background)
+            self.pool = RayPool(self.rays, config.pool)
+            here = [{name: value.to(device) for name, value in part.items()} for part in shared_rays]
+            self.consistency = Consistency(self.rays, here, self.partition, number, self.record.background)
         self._debt = 0.0
-        self.mean_square = 1.0
 
     def _own(self, frames: Sequence[Frame]) -> list[Frame]:
         """Return the photos whose rays, once jittered, may be this submodel's."""
         centres = torch.tensor(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames]))
-        reach = 2.0 / self.whole.edge + _JITTER_REACH * self.config.origin_jitter
-        ours = self.whole.distances(centres)[:, self.submodel] < reach
-        ours |= self.whole.assign(centres) == self.submodel
+        reach = 2.0 / self.partition.edge + _JITTER_REACH * self.config.origin_jitter
+        ours = self.partition.distances(centres)[:, self.number] < reach
+        ours |= self.partition.assign(centres) == self.number
         return [frame for frame, is_ours in zip(frames, ours.tolist()) if is_ours]
 
+    @property
+    def student(self) -> Student:
+        """Return the submodel as a student of its own."""
+        partition = Partition(self.partition.edge, (self.submodel.cell,), self.partition.scale)
+        values = vars(self.record) | {"partition": partition}
+        return Student(**values, submodels=(self.submodel,), teacher=self.teacher)
+
     @_on_own_device
-    def prepare(self, report: Callable[[float, float], None] | None = None) -> None:
-        """Fill the pool, find the voxel blocks and start explicit grids from the teacher."""
+    def prepare(self, report: _Report | None = None) -> None:
+        """Fill the pool, find the voxel blocks and start explicit grids from the teacher.
+
+        ``report`` is called with the teacher rays of the pool so far and in all.
+        """
         config = self.config
-        spec = grid_spec(config, self.partition, 0)
-        votes = VoxelVotes(spec, config.seen_weight)
-        while self.rays.filled < self.rays.size:
-            votes.add(self.rays.renew(32768))
+        spec = grid_spec(config, self.partition, self.number)
+        votes = VoxelVotes(spec, config.visible_weight)
+        while self.pool.filled < self.pool.size:
+            batch = self.pool.refill(_CHUNK)
+            votes.add(batch.rays, batch.edges, batch.weights)
             if report:
-                report(self.rays.filled, self.rays.size)
+                report(self.pool.filled, self.pool.size)
         # A cell is small: the far end of a bounded scene may lie in its outermost blocks.
-        shell = len(self.whole) > 1 and self.bounded and self.backdrop is None
-        grids = Grids.allocate(spec, votes.block_index(config.seen_reach, shell), records=not self.fused)
+        shell = len(self.partition) > 1 and self.bounded and self.record.backdrop is None
+        grids = self._allocate(votes.block_index(config.visible_margin, shell))
         if config.parameterisation == "explicit":
+            exposures = self.rays.exposures
             initialise_from_teacher(
                 grids,
                 self.teacher,
-                self.bank.centres,
+                self.rays.bank.centres,
                 config.initial_gate,
                 self.generator,
-                votes.near(config.seen_reach),
+                votes.near(config.visible_margin),
                 # The networks can only add to the diffuse colour, whatever the exposure.
-                self.rays.exposures.factors.amin(0) if self.rays.exposures else 1.0,
+                1.0 if exposures is None else exposures.factors.amin(0),
             )
-        self.parameters.adopt([grids])
-        self._adopt(grids)
+        self._start(grids, OccupiedCells(spec))
 
-    def _adopt(self, grids: Grids) -> None:
-        network = torch.Generator().manual_seed(self.config.seed + 3)
+    def _allocate(self, block_index: Tensor) -> Grids:
+        spec = grid_spec(self.config, self.partition, self.number)
+        return Grids.allocate(spec, block_index.to(self.device), records=self.back_end.has_records)
+
+    def _start(self, grids: Grids, occupied: OccupiedCells) -> None:
+        """Make the submodel and its optimisers."""
+        config, generator = self.config, torch.Generator().manual_seed(self.config.seed + 3)
         with torch.device("cpu"):
-            appearance = AppearanceLattice(1, self.config.lattice, self.config.width, network)
-        appearance = appearance.to(self.device)
-        self.student = Student(
-            self.config,
-            self.partition,
-            [grids],
-            appearance,
-            self.background,
-            self.near,
-            self.config.tau_end,
-            [AliveCells(grids.spec)],
-            self.teacher,
-            self.backdrop,
-            log_exposure=self.rays.exposures and self.rays.exposures.shown,
-        )
+            appearance = AppearanceLattice(config.lattice, config.width, generator)
+        cell = self.partition.cells[self.number]
+        self.submodel = Submodel(cell, grids, appearance.to(self.device), occupied)
+        self.optimizer = self.back_end(self.record, self.submodel)
         self._blocks = block_coordinates(grids)
-        self._adam = torch.optim.Adam(
-            appearance.parameters(), lr=self.config.network_lr, betas=(0.9, 0.99), eps=1e-15
-        )
+        self._parameters = list(appearance.parameters())
+        self._adam = torch.optim.Adam(self._parameters, lr=config.network_lr, betas=(0.9, 0.99), eps=1e-15)
+
+    @property
+    def _fraction(self) -> float:
+        return self.step / max(1, self.config.steps)
 
     def learning_rate(self) -> float:
         """Return the factor of the learning rates at this step: warm-up, then log-linear decay."""
-        warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
-        return warm * self.config.final_lr ** (self.step / max(1, self.config.steps))
+        config = self.config
+        return warm_decay(self.step, config.steps, config.warmup_steps, config.final_lr)
 
     def tau(self) -> float:
         """Return the culling threshold at this step: none, then a log-linear ramp, then constant."""
-        config, share = self.config, self.step / max(1, self.config.steps)
-        if share < config.tau_from:
+        config, start = self.config, self.config.tau_ramp_start
+        if self._fraction < start:
             return 0.0
-        ramp = min(1.0, (share - config.tau_from) / max(1e-9, config.tau_until - config.tau_from))
-        return config.tau_start * (config.tau_end / config.tau_start) ** ramp
+        ramp = (self._fraction - start) / max(1e-9, config.tau_ramp_end - start)
+        return log_linear(config.tau_start, config.tau_end, ramp)
 
-    def _geometry_weight(self) -> float:
-        share = self.step / max(1, self.config.steps)
-        return self.config.geometry_start + (self.config.geometry_end - self.config.geometry_start) * share
-
-    def _background(self, count: int) -> Tensor:
-        """Return what lies behind rays: white for lone objects, else random, which teaches to be opaque."""
-        if self.white:
-            return torch.ones(count, 3)
-        return torch.rand(count, 3, generator=self.generator)
-
-    def _note(self, batch: TeacherBatch, square: Tensor, weights: Tensor) -> None:
-        """Remember what a step showed: errors of the pool's rays, and late in the schedule what is seen."""
-        self.mean_square = float(square.mean())
-        if batch.rows is not None:
-            self.rays.note_errors(batch.rows, square[: len(batch.rows)].sqrt())
-        if self.step > self.config.alive_from * self.config.steps:
-            self.student.alive[0].mark(batch.rays, batch.edges, weights, self.config.alive_weight)
-
-    def losses(self, batch: TeacherBatch, submodel: int = 0) -> dict[str, Tensor]:
-        """Return the weighted losses of teacher rays, by autograd (the student's one submodel is number 0)."""
-        student, rays = self.student, batch.rays
-        background = self._background(len(rays))
-        anchor = torch.zeros(1, requires_grad=True)
-        grids, sparse = student.grids[submodel], self._sparse_rays()
-        everything = batch if sparse is None else batch.joined(sparse)
-        self.parameters.provide(submodel, grids, everything.rays, everything.edges)
-        features, weights = grid_render(grids, anchor, rays.origins, rays.directions, batch.edges, self.tau())
-        colour = student.shade(
-            features, weights.sum(-1, keepdim=True), rays, background, submodel, batch.log_exposure
+    @_on_own_device
+    def step_rays(self, batch: TeacherBatch) -> StepRays:
+        """Return what a step on a batch renders: random backgrounds, and the rays of the sparsity loss."""
+        config, count = self.config, len(batch.rays)
+        # White for lone objects, else random, which teaches to be opaque.
+        background = torch.ones(count, 3) if self.white else torch.rand(count, 3, generator=self.generator)
+        sparse = sparse_edges = None
+        if config.sparsity_weight > 0.0 and len(self._blocks):
+            spec, samples = self.submodel.grids.spec, self.teacher.samples
+            sparse, sparse_edges = sparse_rays(
+                spec, self._blocks, config.sparsity_points, samples, self.generator
+            )
+        return StepRays(
+            batch,
+            background,
+            self.tau(),
+            linear(config.geometry_start, config.geometry_end, self._fraction),
+            self.teacher.spacing.s_from_t(batch.edges) if config.distortion_weight > 0.0 else None,
+            sparse,
+            sparse_edges,
         )
-        rest = (1.0 - batch.weights.sum(-1, keepdim=True)).clamp_min(0.0)
-        truth = batch.colour + rest * background
-        self._note(batch, (colour.detach() - truth).square().mean(-1), weights.detach())
-        losses = {
-            "colour": charbonnier(colour - truth),
-            "geometry": self._geometry_weight() * (weights - batch.weights).abs().sum(-1).mean(),
-        }
-        if self.config.patch > 1:
-            losses["dssim"] = self.config.dssim_weight * patch_dissimilarity(colour, truth, self.rays.pixels)
-        if self.config.distortion_weight > 0.0:
-            distortion = distortion_loss(self._s_edges(batch), weights)
-            losses["distortion"] = self.config.distortion_weight * distortion
-        if sparse is not None:
-            alpha = grid_render(grids, anchor, sparse.rays.origins, sparse.rays.directions, sparse.edges)[1]
-            share = len(self._blocks) / grids.block_index.numel()
-            losses["sparsity"] = self.config.sparsity_weight * share * alpha.sum(-1).mean()
-        return losses
-
-    def _s_edges(self, batch: TeacherBatch) -> Tensor:
-        return self.teacher.spacing.s_from_t(batch.edges)
-
-    def _sparse_rays(self) -> TeacherBatch | None:
-        """Draw the rays of the sparsity loss; they have no truth."""
-        count = self.config.sparsity_points
-        if self.config.sparsity_weight == 0.0 or not len(self._blocks):
-            return None
-        samples = self.teacher.samples
-        rays, edges = sparse_rays(self.student.grids[0].spec, self._blocks, count, samples, self.generator)
-        return TeacherBatch(rays, edges, torch.zeros(count, samples), torch.zeros(count, 3))
-
-    def _fused_losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
-        """Take the grids' part of the step at once; the losses returned have no gradient."""
-        config = self.config
-        losses, weights = self.parameters.advance(
-            self.student, batch, self._background(len(batch.rays)), step=self.step + 1,
-            rate=self.learning_rate() * config.grid_lr, tau=self.tau(), geometry_weight=self._geometry_weight(),
-            s_edges=self._s_edges(batch) if config.distortion_weight > 0.0 else None,
-        )  # fmt: skip
-        colour, geometry, square, dssim, distortion = losses.unbind(-1)
-        self._note(batch, square, weights)
-        shown = {"colour": colour, "geometry": geometry}
-        if config.patch > 1:
-            shown["dssim"] = dssim
-        if config.distortion_weight > 0.0:
-            shown["distortion"] = distortion
-        return {name: value.mean() for name, value in shown.items()}
 
     @_on_own_device
     def advance(self) -> dict[str, float]:
-        """Take one optimiser step and return its losses."""
+        """Take one optimiser step and return its losses and PSNR."""
         config = self.config
-        self._debt += config.rays / config.uses
-        chunk = min(16384, config.pool)
-        while self._debt >= chunk:
-            self._debt -= max(len(self.rays.renew(chunk).rays), chunk // 8)
-        batch = self.rays.sample(config.rays)
-        if self.agreement:
-            count = round(config.consistency * config.rays)
-            batch = batch.joined(self.agreement.sample(count, self.generator))
+        self._refill()
+        batch = self.pool.sample(config.rays)
+        count = round(config.consistency_fraction * config.rays)
+        batch = self.consistency.append_to(batch, count, self.generator)
         self._adam.zero_grad(set_to_none=True)
-        if self.fused:
-            losses = self._fused_losses(batch)
-        else:
-            losses = self.losses(batch)
-            sum(losses.values()).backward()
-        if config.lattice > 1 and config.lattice_smoothness > 0.0:
-            losses["lattice"] = config.lattice_smoothness * self.student.appearance.roughness()
-            losses["lattice"].backward()
-        totals = {name: float(value.detach()) for name, value in losses.items()}
         rate = self.learning_rate()
+        result = self.optimizer.step(self.step_rays(batch), self.step + 1, rate * config.grid_lr)
+        self._note(batch, result)
+        losses = result.losses
+        if config.lattice > 1 and config.lattice_smoothness > 0.0:
+            smoothness = config.lattice_smoothness * self.submodel.appearance.roughness()
+            smoothness.backward()
+            losses["lattice"] = smoothness.detach()
         for group in self._adam.param_groups:
             group["lr"] = rate * config.network_lr
-        if config.clip > 0.0:
-            torch.nn.utils.clip_grad_norm_(self.student.appearance.parameters(), config.clip)
+        if config.max_gradient_norm > 0.0:
+            torch.nn.utils.clip_grad_norm_(self._parameters, config.max_gradient_norm)
         self._adam.step()
         self.step += 1
-        self.parameters.learn(self.student.grids, self.step, rate * config.grid_lr)
-        return totals
+        psnr = -10.0 * math.log10(max(float(result.square.mean()), 1e-10))
+        return {name: float(value) for name, value in losses.items()} | {"psnr": psnr}
+
+    def _refill(self) -> None:
+        """Replace as many of the pool's rays as the steps so far have used up."""
+        self._debt += self.config.rays / self.config.uses_per_ray
+        chunk = min(_REFILL, self.config.pool)
+        while self._debt >= chunk:
+            self._debt -= max(len(self.pool.refill(chunk).rays), chunk // 8)
+
+    def _note(self, batch: TeacherBatch, result: StepResult) -> None:
+        """Remember the errors of the pool's rays, and late in the schedule which cells are occupied."""
+        if batch.rows is not None:
+            self.pool.note_errors(batch.rows, result.square[: len(batch.rows)].sqrt())
+        if self.step > self.config.occupied_from * self.config.steps:
+            self._mark(batch, result.weights)
+
+    def _mark(self, batch: TeacherBatch, weights: Tensor) -> None:
+        self.submodel.occupied.mark(batch.rays, batch.edges, weights, self.config.occupied_weight)
 
     @_on_own_device
-    def finish(self, report: Callable[[float, float], None] | None = None) -> None:
-        """Complete the grids, and mark what fresh teacher rays see of them, for baking."""
-        self.parameters.finish(self.student.grids)
-        seen = BlockWeights(self.student.grids[0].spec, self.device)
-        size = min(32768, self.config.alive_rays)
-        count = self.config.alive_rays // size
+    def finish(self, report: _Report | None = None) -> None:
+        """Complete the grids, and mark which of their cells new teacher rays see, for baking.
+
+        ``report`` is called with the teacher rays so far and in all.
+        """
+        grids, config = self.optimizer.complete_grids(), self.config
+        seen = BlockWeights(grids.spec, self.device)
+        size = min(_CHUNK, config.occupied_rays)
+        count = config.occupied_rays // size
         for i in range(count):
-            batch = self.rays.fresh(size)
-            rays, edges = batch.rays, batch.edges
-            grids, alive = self.student.grids[0], self.student.alive[0]
+            batch = self.rays.sample(size)
+            rays, anchor = batch.rays, torch.zeros(1)
             _, weights = grid_render(
-                grids, torch.zeros(1), rays.origins, rays.directions, edges, self.student.tau
+                grids, anchor, rays.origins, rays.directions, batch.edges, self.record.tau
             )
-            alive.mark(rays, edges, weights, self.config.alive_weight)
-            seen.add(rays, edges, weights)
+            self._mark(batch, weights)
+            seen.add(rays, batch.edges, weights)
             if report:
-                report(i + 1, count)
-        self.student.block_weights = [seen.grid()]
+                report((i + 1) * size, count * size)
+        self.submodel.block_weights = seen.grid()
 
     @_on_own_device
-    def show(self) -> dict[str, Tensor]:
-        """Return what the finished submodel shows its neighbours; empty if there are no others."""
-        if len(self.whole) == 1:
+    def shared_rays(self) -> dict[str, Tensor]:
+        """Return the finished submodel's rays that its neighbours are to agree with; empty if there are no others."""
+        if len(self.partition) == 1:
             return {}
-        return show(self.student, self.rays, self.whole, self.submodel, self.config.consistency_rays)
+        return render_shared_rays(
+            self.record, self.submodel, self.number, self.rays, self.config.consistency_rays
+        )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that resuming needs but the ray pool, which is refilled."""
-        result = {f"appearance.{name}": value for name, value in self.student.appearance.state_dict().items()}
-        result["grids.0.block_index"] = self.student.grids[0].block_index
-        result["grids.0.alive"] = torch.from_numpy(self.student.alive[0].packed())
-        for i, parameter in enumerate(self.student.appearance.parameters()):
-            for name, value in self._adam.state.get(parameter, {}).items():
-                result[f"network.{i}.{name}"] = torch.as_tensor(value)
-        result.update(self.parameters.tensors(self.student.grids))
-        result["generator"] = self.generator.get_state()
-        return result
+        """Return every tensor that resuming needs."""
+        return {
+            "block_index": self.submodel.grids.block_index,
+            "occupied": torch.from_numpy(self.submodel.occupied.packed()),
+            "generator": self.generator.get_state(),
+            **add_prefix("appearance", self.submodel.appearance.state_dict()),
+            **pack_adam("network", self._adam, self._parameters),
+            **add_prefix("grids", self.optimizer.tensors()),
+            **add_prefix("pool", self.pool.tensors()),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the rest of what resuming needs, as JSON values."""
+        back_end = self.back_end.__name__
+        return {"step": self.step, "back_end": back_end, "debt": self._debt, "pool": self.pool.state()}
 
     @_on_own_device
-    def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
-        """Continue from saved tensors and counters; the pool starts anew."""
-        spec = grid_spec(self.config, self.partition, 0)
-        index = tensors["grids.0.block_index"].to(self.device)
-        grids = Grids.allocate(spec, index, records=not self.fused)
-        self.parameters.restore([grids], tensors)
-        self._adopt(grids)
-        self.student.alive[0] = AliveCells(spec, tensors["grids.0.alive"].cpu().numpy())
-        prefix = "appearance."
-        self.student.appearance.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
-        for i, parameter in enumerate(self.student.appearance.parameters()):
-            names = [name.rsplit(".", 1)[1] for name in tensors if name.startswith(f"network.{i}.")]
-            if names:
-                # Adam counts its steps on the CPU, wherever the parameters are.
-                self._adam.state[parameter] = {
-                    n: tensors[f"network.{i}.{n}"].to("cpu" if n == "step" else self.device, copy=True)
-                    for n in names
-                }
-        self.step = int(state["step"])
-        restore_generator(self.generator, tensors["generator"], self.config.seed + 2 + self.step)
-        while self.rays.filled < self.rays.size:
-            self.rays.renew(32768)
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Continue from what ``tensors`` and ``state`` returned.
 
-    def run(
-        self,
-        *,
-        report: Callable[[int, dict[str, float]], None] | None = None,
-        save: Callable[[], None] | None = None,
-        stop: Callable[[], bool] | None = None,
-    ) -> Iterator[int]:
-        """Distil to the last step, yielding each step number; saves in between and when asked to stop."""
-        saved = time.monotonic()
-        while self.step < self.config.steps:
-            losses = self.advance()
-            losses["psnr"] = -10.0 * math.log10(max(self.mean_square, 1e-10))
-            if report:
-                report(self.step, losses)
-            yield self.step
-            stopping = stop is not None and stop()
-            if save and (stopping or time.monotonic() - saved > self.config.checkpoint_seconds):
-                save()
-                saved = time.monotonic()
-            if stopping:
-                return
+        Raises:
+            ValueError: If they are of an earlier version or another back end, or the teacher is another one.
+        """
+        if "debt" not in state:
+            raise ValueError("was written by an earlier version")
+        if state["back_end"] != self.back_end.__name__:
+            raise ValueError(f"was written by {state['back_end']}, this is {self.back_end.__name__}")
+        spec = grid_spec(self.config, self.partition, self.number)
+        occupied = OccupiedCells(spec, tensors["occupied"].cpu().numpy())
+        self._start(self._allocate(tensors["block_index"]), occupied)
+        self.optimizer.restore(strip_prefix("grids", tensors))
+        self.submodel.appearance.load_state_dict(strip_prefix("appearance", tensors))
+        restore_adam("network", self._adam, self._parameters, tensors)
+        self.step, self._debt = int(state["step"]), float(state["debt"])
+        self.pool.restore(strip_prefix("pool", tensors), state["pool"])
+        restore_generator(self.generator, tensors["generator"], self.config.seed + 2 + self.step)

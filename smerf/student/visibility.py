@@ -1,16 +1,96 @@
-"""How much each voxel block of a submodel contributes to what is seen: what a size budget spares first."""
+"""Which cells, voxels and blocks of a submodel are seen: votes for what it holds, marks of what baking keeps."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from smerf.fields.rays import Rays
-from smerf.kernels import GridSpec
+from smerf.kernels import GridSpec, mark_alive_
 from smerf.kernels.grid_render import BLOCK
-from smerf.student.initialise import to_contracted
+from smerf.student.initialise import to_contracted, voxel_of
 
-__all__ = ["BlockWeights"]
+__all__ = ["CELL_TEXELS", "BlockWeights", "OccupiedCells", "VoxelVotes"]
+
+CELL_TEXELS = 4
+"""Edge of a cell in texels: the finest occupancy that viewers of the asset format read."""
+
+_SURFACE = 0.1
+"""Weight from which a sample belongs to a surface, whose neighbours other views may see; haze has none."""
+
+
+class OccupiedCells:
+    """Two bool grids (C, C, C), C = R_t / 4, on viewer axes, that rendered samples are marked in (SMERF, section 7.1).
+
+    ``grid`` holds what is visible at all, ``surface`` what is visible as part of a surface.
+    """
+
+    def __init__(self, spec: GridSpec, packed: np.ndarray | None = None) -> None:
+        """Start empty, or from what ``packed`` returned; one row of bits stands for both grids."""
+        self.spec = spec
+        self.size = spec.plane_resolution // CELL_TEXELS
+        cube = (self.size,) * 3
+        if packed is None:
+            self._visible, self._surface = torch.zeros(2, *cube, dtype=torch.bool)
+        else:
+            rows = np.unpackbits(np.atleast_2d(packed), axis=-1, count=self.size**3).astype(bool)
+            self._visible, self._surface = (torch.tensor(rows[i]).view(cube) for i in (0, -1))
+
+    def mark(self, rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> None:
+        """Mark the cells of all samples whose weight (R, S) exceeds the threshold; edges (R, S + 1)."""
+        given = rays.origins, rays.directions, edges, weights
+        mark_alive_(self._visible, self._surface, self.spec, *given, threshold, _SURFACE)
+
+    def packed(self) -> np.ndarray:
+        """Return both grids as bits, eight cells a byte: (2, ceil(C^3 / 8)) uint8."""
+        return np.packbits(torch.stack([self._visible, self._surface]).flatten(1).cpu().numpy(), axis=-1)
+
+    def grid(self) -> np.ndarray:
+        """Return what is visible (C, C, C) bool."""
+        return self._visible.cpu().numpy()
+
+    def surface(self) -> np.ndarray:
+        """Return what is visible as part of a surface (C, C, C) bool."""
+        return self._surface.cpu().numpy()
+
+
+class VoxelVotes:
+    """Collects which voxels of a submodel lie where a teacher ray meets something."""
+
+    def __init__(self, spec: GridSpec, threshold: float) -> None:
+        self.spec, self.threshold = spec, threshold
+        self._visible = torch.zeros(spec.voxel_resolution**3, dtype=torch.bool)
+
+    def add(self, rays: Rays, edges: Tensor, weights: Tensor) -> None:
+        """Mark the samples whose teacher weight (R, S) exceeds the threshold; edges (R, S + 1)."""
+        middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+        rows, columns = torch.nonzero(weights > self.threshold, as_tuple=True)
+        points = rays.origins[rows] + middle[rows, columns, None] * rays.directions[rows]
+        self._visible[voxel_of(to_contracted(points, self.spec), self.spec)] = True
+
+    def near(self, margin: int) -> Tensor:
+        """Return which voxels (R^3,) bool are at most ``margin`` voxels away from a visible one."""
+        size = self.spec.voxel_resolution
+        visible = self._visible.view(size, size, size).cpu().numpy().view(np.uint8)
+        near = maximum_filter(visible, 2 * margin + 1, mode="constant").astype(bool).reshape(-1)
+        return torch.from_numpy(near).to(self._visible.device)
+
+    def block_index(self, margin: int, shell: bool = False) -> Tensor:
+        """Number the blocks that hold a voxel near a visible one: (B, B, B) int32, -1 elsewhere.
+
+        ``shell`` says whether the outermost blocks count.
+        """
+        size = self.spec.blocks
+        held = self.near(margin).view(size, BLOCK, size, BLOCK, size, BLOCK)
+        held = held.any(5).any(3).any(1).cpu().numpy()
+        if not shell:
+            # It reaches to infinity: the least density there would render a wall.
+            held[[0, -1]] = held[:, [0, -1]] = held[:, :, [0, -1]] = False
+        index = np.full((size, size, size), -1, np.int32)
+        index[held] = np.arange(held.sum(), dtype=np.int32)
+        return torch.from_numpy(index).to(self._visible.device)
 
 
 class BlockWeights:

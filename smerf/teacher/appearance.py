@@ -56,7 +56,7 @@ def relative_exposures(exposures: Sequence[float | None]) -> Tensor:
             f"teacher.exposure: {missing} of {len(exposures)} training photos have no exposure; add `exposure` "
             "(shutter seconds x ISO / 1000) to their frames, or set teacher.exposure=off"
         )
-    values = torch.tensor([float(value) for value in exposures], dtype=torch.float32)
+    values = torch.tensor([value for value in exposures if value is not None], dtype=torch.float32)
     return values / values.median()
 
 
@@ -66,6 +66,10 @@ class ExposureScales(nn.Module):
     ``gain`` multiplies by the exposure itself, which suits linear photos. ``learned`` fits one factor a channel for
     each exposure; the one nearest to the median stays at one.
     """
+
+    exposures: Tensor
+    group: Tensor
+    is_free: Tensor
 
     def __init__(self, exposures: Tensor, kind: str) -> None:
         """Make factors for photos with relative ``exposures`` (N,)."""

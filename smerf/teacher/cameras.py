@@ -1,7 +1,7 @@
 """Refining the cameras while the field is fitted (CamP, arXiv 2308.10902).
 
-Every training photo has a small motion in its own camera's frame and, where its lens has no distortion, a change of
-focal length and principal point. All are seen through a preconditioner that makes one unit of any parameter move the
+Every training photo has a small motion in its own camera's frame and, where there is no distortion, a change of focal
+length and principal point. All are seen through a preconditioner that makes one unit of any parameter move the
 projected points of the frustum about equally. Letters: N photos, R rays, P parameters.
 """
 
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics
-from smerf.fields.rays import Rays
+from smerf.fields.rays import Rays, Spacing
 
 __all__ = ["CameraRefinement", "preconditioner"]
 
 # Rotation (axis-angle), translation, log focal length, principal point (in focal lengths).
 PARAMETERS = 9
 _POSE = 6
-_NEAR, _FAR = 0.4, 1000.0
+# The frustum's points, along the power ladder.
+_DEPTHS = Spacing(0.4, 1000.0, False, power=-1.5, scale=1.0)
 
 
 def _rotation(vector: Tensor) -> Tensor:
@@ -45,14 +46,16 @@ def _project(points: Tensor, parameters: Tensor) -> Tensor:
     return (plane - parameters[7:9]) * torch.exp(parameters[6])
 
 
-def preconditioner(lens: Intrinsics, free: int = PARAMETERS, points: int = 5000, seed: int = 0) -> Tensor:
+def preconditioner(
+    intrinsics: Intrinsics, free: int = PARAMETERS, points: int = 5000, seed: int = 0
+) -> Tensor:
     """Return A^(-1/2), A the mean over the frustum of J^T J, J the slope of projected points (CamP, section 4).
 
     Args:
-        lens: Only its size and focal length matter.
+        intrinsics: Only size and focal length matter.
         free: Parameters that may move; the rest stay at zero.
-        points: Points drawn in the frustum, evenly in pixels and along the power ladder in distance.
-        seed: Of the draw.
+        points: Points sampled in the frustum, evenly in pixels and along the power ladder in distance.
+        seed: Random seed.
 
     Returns:
         Symmetric (9, 9) float32, zero in the rows and columns that stay.
@@ -60,16 +63,15 @@ def preconditioner(lens: Intrinsics, free: int = PARAMETERS, points: int = 5000,
     generator = torch.Generator().manual_seed(seed)
     u = torch.rand(points, 3, generator=generator, dtype=torch.float64)
     plane = (
-        u[:, :2] * u.new_tensor([lens.width, lens.height]) - u.new_tensor([lens.cx, lens.cy])
-    ) / u.new_tensor([lens.fx, -lens.fy])
-    stretch = 2.5
-    low, high = ((1.0 + t / stretch) ** -1.5 for t in (_NEAR, _FAR))
-    distance = stretch * ((low + (high - low) * u[:, 2]) ** (-1.0 / 1.5) - 1.0)
+        u[:, :2] * u.new_tensor([intrinsics.width, intrinsics.height])
+        - u.new_tensor([intrinsics.cx, intrinsics.cy])
+    ) / u.new_tensor([intrinsics.fx, -intrinsics.fy])
+    distance = _DEPTHS.t_from_s(u[:, 2])
     local = torch.cat([plane, -torch.ones(points, 1, dtype=torch.float64)], -1) * distance[:, None]
     # Central differences: in double precision off by 1e-9 at worst.
     moves = 1e-5 * torch.eye(PARAMETERS, dtype=torch.float64)
     slope = torch.stack([(_project(local, move) - _project(local, -move)) / 2e-5 for move in moves], -1)
-    slope = slope * (max(lens.fx, lens.fy) / max(lens.width, lens.height))
+    slope = slope * (max(intrinsics.fx, intrinsics.fy) / max(intrinsics.width, intrinsics.height))
     square = torch.einsum("kij,kil->jl", slope, slope)[:free, :free] / points
     diagonal = square.diagonal()
     square = square + torch.diag((0.1 * diagonal).clamp_min(1e-8))
@@ -82,24 +84,27 @@ def preconditioner(lens: Intrinsics, free: int = PARAMETERS, points: int = 5000,
 class CameraRefinement(nn.Module):
     """Small changes of the training cameras, learnt with the field."""
 
+    conditioners: Tensor
+    rotations: Tensor
+
     def __init__(self, frames: Sequence[Frame]) -> None:
         """Start from the cameras of the training photos, unchanged."""
         super().__init__()
         self.codes = nn.Parameter(torch.zeros(len(frames), PARAMETERS))
-        lenses: dict[Intrinsics, Tensor] = {}
+        known: dict[Intrinsics, Tensor] = {}
         for frame in frames:
-            lens = frame.camera.intrinsics
-            if lens not in lenses:
-                lenses[lens] = preconditioner(lens, _POSE if self._is_fixed(lens) else PARAMETERS)
-        conditioners = torch.stack([lenses[frame.camera.intrinsics] for frame in frames])
+            each = frame.camera.intrinsics
+            if each not in known:
+                known[each] = preconditioner(each, _POSE if self._is_fixed(each) else PARAMETERS)
+        conditioners = torch.stack([known[frame.camera.intrinsics] for frame in frames])
         rotations = np.stack([frame.camera.world_from_cam[:, :3] for frame in frames])
         self.register_buffer("conditioners", conditioners, persistent=False)
         self.register_buffer("rotations", torch.tensor(rotations, dtype=torch.float32), persistent=False)
 
     @staticmethod
-    def _is_fixed(lens: Intrinsics) -> bool:
-        # With distortion a change of focal length has no exact form in the lens model.
-        return lens.model == "OPENCV_FISHEYE" or any(lens.distortion)
+    def _is_fixed(intrinsics: Intrinsics) -> bool:
+        # With distortion a change of focal length has no exact form in the camera model.
+        return intrinsics.model == "OPENCV_FISHEYE" or any(intrinsics.distortion)
 
     def parameters_of(self, frames: Tensor) -> Tensor:
         """Return the changes (R, 9) of photos ``frames`` (R,): rotation, translation, log focal, principal point."""
@@ -112,13 +117,13 @@ class CameraRefinement(nn.Module):
         local = torch.einsum("rji,rj->ri", rotations, rays.directions)
         forward = -local[:, 2:]
         plane = local[:, :2] * torch.exp(-change[:, 6:7]) + change[:, 7:9] * forward
-        turned = torch.einsum("rij,rj->ri", _rotation(change[:, :3]), torch.cat([plane, local[:, 2:]], -1))
-        directions = torch.einsum("rij,rj->ri", rotations, turned)
+        rotated = torch.einsum("rij,rj->ri", _rotation(change[:, :3]), torch.cat([plane, local[:, 2:]], -1))
+        directions = torch.einsum("rij,rj->ri", rotations, rotated)
         origins = rays.origins + torch.einsum("rij,rj->ri", rotations, change[:, 3:6])
         return Rays(origins, torch.nn.functional.normalize(directions, dim=-1), rays.radii)
 
     def spread(self) -> Tensor:
-        """Return the variance over photos of log focal length and principal point, which should be one lens's."""
+        """Return the variance over photos of log focal length and principal point, which one camera shares."""
         change = self.parameters_of(torch.arange(len(self.codes), device=self.codes.device))[:, _POSE:]
         return (change - change.mean(0)).square().mean(0).sum()
 
@@ -135,10 +140,10 @@ class CameraRefinement(nn.Module):
 
 def _changed(camera: Camera, change: Tensor) -> Camera:
     """Return a camera with one change (9,) float64 applied."""
-    pose, lens = camera.world_from_cam.copy(), camera.intrinsics
+    pose, before = camera.world_from_cam.copy(), camera.intrinsics
     pose[:, 3] += pose[:, :3] @ change[3:6].numpy()
     pose[:, :3] = pose[:, :3] @ _rotation(change[:3]).numpy()
     factor = float(torch.exp(change[6]))
-    fx, fy = lens.fx * factor, lens.fy * factor
-    lens = replace(lens, fx=fx, fy=fy, cx=lens.cx - float(change[7]) * fx, cy=lens.cy + float(change[8]) * fy)
-    return Camera(lens, pose)
+    fx, fy = before.fx * factor, before.fy * factor
+    cx, cy = before.cx - float(change[7]) * fx, before.cy + float(change[8]) * fy
+    return Camera(replace(before, fx=fx, fy=fy, cx=cx, cy=cy), pose)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from smerf.fields.grid_field import FieldConfig
 from smerf.kernels import HashSpec
-from smerf.kernels.types import MAX_SAMPLES
+from smerf.kernels.types import MAX_BINS
 
 __all__ = ["PRESETS", "FieldConfig", "TeacherConfig"]
 
@@ -194,9 +194,9 @@ class TeacherConfig:
             raise ValueError(f"contraction: expected cube with a density cache, got {self.contraction}")
         if self.sampler != "own":
             raise ValueError(f"sampler: expected own with a density cache, got {self.sampler}")
-        if self.proposal_samples > MAX_SAMPLES:
+        if self.proposal_samples > MAX_BINS:
             raise ValueError(
-                f"proposal_samples: expected 1 to {MAX_SAMPLES} with a density cache, got {self.proposal_samples}"
+                f"proposal_samples: expected 1 to {MAX_BINS} with a density cache, got {self.proposal_samples}"
             )
 
 

@@ -2,8 +2,8 @@
 
 ``supports`` says which configurations they cover on a CPU; elsewhere the same is computed by PyTorch and the separate
 kernels. To be fast the passes leave out what hardly counts. A trained teacher's answers then differ from PyTorch's by
-less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of that; the losses
-of a batch agree within 0.5 % and its gradients within 5 % (norm).
+less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of that; the
+losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 from smerf.fields.grid_field import GridField
 from smerf.fields.rays import Rays, Spacing
 from smerf.kernels import native
-from smerf.kernels.density_cache import supports_spacing
+from smerf.kernels.records import supports_spacing
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
+from smerf.kernels.types import FieldGradients, FieldRays, TeacherLosses
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.samplers import CACHE_KEEP
 
@@ -41,15 +42,13 @@ def supports(field: GridField, config: TeacherConfig, spacing: Spacing) -> bool:
         table is not None
         and table.device.type == "cpu"
         and table.dtype == torch.float32
-        and native.load_cpu() is not None
         and config.multisamples == 1
         and config.contraction == "cube"
         and not config.scale_features
         and not config.appearance
         and field.shape.directions == "spherical"
         and not field.shape.colour_skip
-        and supports_spacing(spacing)
-        and FusedField.fits(field.density_dims, field.colour_dims, config.samples)
+        and FusedField.supports(field.density_dims, field.colour_dims, spacing, config.samples)
     )
 
 
@@ -86,6 +85,10 @@ def _fused_field(
     )
 
 
+def _field_rays(rays: Rays, s_edges: Tensor) -> FieldRays:
+    return FieldRays(rays.origins, rays.directions, rays.radii, s_edges)
+
+
 def query(
     field: GridField,
     config: TeacherConfig,
@@ -98,7 +101,7 @@ def query(
     if not supports(field, config, spacing):
         return None
     fused = _fused_field(field, config, spacing, cache)
-    return fused.query(rays.origins, rays.directions, rays.radii, s_edges)
+    return fused.query(_field_rays(rays, s_edges))
 
 
 class FusedStep:
@@ -106,18 +109,26 @@ class FusedStep:
 
     def __init__(self, field: GridField, config: TeacherConfig, spacing: Spacing, cache: Tensor) -> None:
         """Prepare for a field that ``supports_training`` accepts; ``cache`` is kept up to date."""
-        self.field, self.config, self.cache = field, config, cache
-        self.near_distance = config.near_gradient * spacing.near
+        self.cache = cache
+        self._losses = TeacherLosses(
+            config.charbonnier,
+            config.distortion_weight,
+            config.opacity_weight,
+            near_distance=config.near_gradient * spacing.near,
+            min_gradient=_MIN_GRADIENT,
+        )
         self._fused = _fused_field(field, config, spacing, cache)
         table = self._fused.table
         self.half_table = table.half() if reads_half() else None
         """The table in half floats, which the passes read; the optimiser keeps it up to date."""
         self._pass = TeacherPass(config.rays, config.samples, field.grid.width, cache.shape[0])
         self._parameters = field.table, field.density_network, field.colour_network
-        self._gradients = [
-            torch.zeros_like(each) for each in (table, self._fused.density_params, self._fused.colour_params)
-        ]
-        for tensor in (table, self.half_table, self._gradients[0], cache):
+        self._gradients = FieldGradients(
+            torch.zeros_like(table),
+            torch.zeros_like(self._fused.density_params),
+            torch.zeros_like(self._fused.colour_params),
+        )
+        for tensor in (table, self.half_table, self._gradients.table, cache):
             if tensor is not None:
                 native.use_large_pages(tensor)
 
@@ -134,17 +145,14 @@ class FusedStep:
         Returns:
             Per ray: colour loss, distortion, squared error, sum of opacities (R, 4).
         """
-        config, (table, density, colour) = self.config, self._gradients
-        density.zero_()
-        colour.zero_()
-        fused = replace(self._fused, recheck=_RECHECK, draw=step, half_table=self.half_table)
-        self._pass.run(
-            fused, rays.origins, rays.directions, rays.radii, s_edges, truth, background,
-            grad_table=table, grad_density=density, grad_colour=colour, cache=self.cache, cache_keep=CACHE_KEEP,
-            distortion_weight=config.distortion_weight, opacity_weight=config.opacity_weight,
-            near_distance=self.near_distance, min_gradient=_MIN_GRADIENT, charbonnier=config.charbonnier,
-        )  # fmt: skip
-        for parameter, gradient in zip(self._parameters, self._gradients):
+        gradients = self._gradients
+        gradients.density.zero_()
+        gradients.colour.zero_()
+        fused = replace(self._fused, recheck=_RECHECK, step=step, half_table=self.half_table)
+        along = _field_rays(rays, s_edges)
+        self._pass.run(fused, along, truth, background, gradients, self._losses, self.cache, CACHE_KEEP)
+        both = zip(self._parameters, (gradients.table, gradients.density, gradients.colour))
+        for parameter, gradient in both:
             assert isinstance(parameter, Tensor)
             parameter.grad = gradient
         return self._pass.losses

@@ -149,6 +149,7 @@ class FieldTeacher(nn.Module):
             colour.register_hook(lambda grad: grad * scale[..., None])
         config = self.config
         coordinates = power_ladder(edges, config.distortion_power, config.distortion_scale)
+        assert isinstance(coordinates, Tensor)
         return March(edges, density, volume_render(density, edges, colour, coordinates))
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from smerf.fields.rays import Rays, Spacing
 from smerf.kernels import Frustums, importance_sample, ray_points, volume_render
 from smerf.kernels.density_cache import cache_raise_, cache_sample
 from smerf.kernels.reference.density_cache import cell_of
+from smerf.kernels.types import CacheSampling
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.row_random import RowRandom
 
@@ -93,10 +94,11 @@ class CacheSampler(nn.Module):
         if random is not None:
             shift, jitter = (random.uniform(len(rays), like=rays.radii) - 0.5 for _ in range(2))
         config = self.config
-        s_edges = cache_sample(
-            self.cache, rays.origins.detach(), rays.directions.detach(), self.spacing, bins=config.proposal_samples,
-            samples=config.samples, scale=self.scale, cap=config.cache_max_depth, mix=mix, shift=shift, jitter=jitter,
-        )  # fmt: skip
+        sampling = CacheSampling(
+            self.spacing, config.proposal_samples, config.samples, self.scale, config.cache_max_depth, mix
+        )
+        origins, directions = rays.origins.detach(), rays.directions.detach()
+        s_edges = cache_sample(self.cache, origins, directions, sampling, shift, jitter)
         return Placement(s_edges)
 
     @torch.no_grad()

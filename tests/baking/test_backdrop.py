@@ -7,7 +7,7 @@ from test_bake import RAW, mark, psnr, simulate
 from toy_room import Room, make_capture, make_student
 
 from smerf.baking import bake
-from smerf.render.native import render_camera as render_native
+from smerf.render.march import render_camera as render_native
 from smerf.render.reference import render_camera
 from smerf.student.backdrop import backdrop_features
 
@@ -31,7 +31,7 @@ def spheres(tmp_path):
     student = make_student(Spheres(), noise=0.05)
     with torch.no_grad():
         # Without a view-dependent part what is drawn is the composite alone.
-        student.appearance.biases[2].fill_(-30.0)
+        student.networks[0].biases[2].fill_(-30.0)
     capture = make_capture(tmp_path)
     mark(student, capture)
     return student, capture
@@ -66,7 +66,7 @@ def test_the_shell_costs_few_blocks(tmp_path, spheres):
 
 
 def test_a_ray_that_meets_nothing_has_the_backdrops_colour():
-    spec = make_student().grids[0].spec
+    spec = make_student().submodels[0].grids.spec
     features = backdrop_features((1.0, 0.5, 0.0), spec)
     assert features.shape == (14,)
     torch.testing.assert_close(features[:3], torch.tensor([1.0, 0.5, 0.0]), atol=0.008, rtol=0.0)

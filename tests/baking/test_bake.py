@@ -41,15 +41,17 @@ def psnr(one, other):
 def mark(student, capture):
     """Mark what the capture's cameras see, as the end of distillation does."""
     from smerf.kernels import grid_render
-    from smerf.student.alive import AliveCells
+    from smerf.student.visibility import OccupiedCells
 
-    student.alive = [AliveCells(one.spec) for one in student.grids]
+    for one in student.submodels:
+        one.occupied = OccupiedCells(one.grids.spec)
     for frame in capture.frames:
         rays = camera_rays(frame.camera)
         edges = Room().query(rays).edges
-        for grids, alive in zip(student.grids, student.alive):
-            _, weights = grid_render(grids, torch.zeros(1), rays.origins, rays.directions, edges, student.tau)
-            alive.mark(rays, edges, weights, 0.002)
+        for one in student.submodels:
+            anchor, tau = torch.zeros(1), student.tau
+            _, weights = grid_render(one.grids, anchor, rays.origins, rays.directions, edges, tau)
+            one.occupied.mark(rays, edges, weights, 0.002)
 
 
 @pytest.mark.parametrize("array_format", ["png", "raw", "raw.gz"])
@@ -103,7 +105,7 @@ def test_whole_frames_agree_with_the_simulated_student(tmp_path):
     capture, student = make_capture(tmp_path, size=24), make_student(Room(), noise=0.1)
     mark(student, capture)
     scene = bake(student, capture, RAW, folder=tmp_path / "baked")
-    assert 0.02 < student.alive[0].grid().mean() < 0.5
+    assert 0.02 < student.submodels[0].occupied.grid().mean() < 0.5
     for frame in capture.frames[::4]:
         drawn, simulated = render_camera(scene, frame.camera), simulate(student, frame.camera)
         assert psnr(drawn, simulated) > 40.0
@@ -114,8 +116,9 @@ def test_frames_of_several_submodels_agree_with_the_simulated_student(tmp_path):
     partition = Partition(2, (1, 5, 7), 2.0)
     student = make_student(Room(), replace(CONFIG, lattice=2), partition, noise=0.05)
     with torch.no_grad():
-        for parameter in student.appearance.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+        for k, network in enumerate(student.networks):
+            for parameter in network.parameters():
+                parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(k))
     capture = make_capture(tmp_path, size=16)
     scene = bake(student, capture, RAW, folder=tmp_path / "baked")
     assert scene.params.params_to_sm == (1, 5, 7) and verify_manifest(tmp_path / "baked") == []
@@ -129,13 +132,14 @@ def test_frames_of_several_submodels_agree_with_the_simulated_student(tmp_path):
 
 def test_a_hash_student_bakes_to_what_it_showed(tmp_path):
     config = replace(
-        CONFIG, parameterisation="hash", grid_lr=0.01, rays=256, steps=10, pool=1024, alive_rays=1024
+        CONFIG, parameterisation="hash", grid_lr=0.01, rays=256, steps=10, pool=1024, occupied_rays=1024
     )
     capture = make_capture(tmp_path)
     distill(Room(), capture, config, folder=tmp_path / "student")
     student = load_student(tmp_path / "student")
     # So few steps leave fog, which viewers draw: keep it in the simulation as well.
-    student.tau, student.alive = 0.0, make_student().alive
+    student.tau, student.submodels = 0.0, [student.submodels[0]]
+    student.submodels[0].occupied = make_student().submodels[0].occupied
     scene = bake(student, capture, RAW, folder=tmp_path / "baked")
     camera = capture.frames[1].camera
     drawn, simulated = render_camera(scene, camera), simulate(student, camera)

@@ -13,7 +13,8 @@ from smerf.baking.budget import fit_size
 from smerf.errors import InvalidDataError, UsageError
 from smerf.fields.ray_bank import camera_rays
 from smerf.kernels import grid_render
-from smerf.scene import load_scene, verify_manifest
+from smerf.render.scene import load_scene
+from smerf.scene import verify_manifest
 from smerf.student import load_student, save_student
 from smerf.student.partition import Partition
 from smerf.student.visibility import BlockWeights
@@ -31,8 +32,8 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seen")
     capture = make_capture(folder, size=16)
     student = make_student(Room(), SMALL, Partition(2, (1, 3, 7), 1.6), noise=0.3)
-    student.block_weights = []
-    for grids in student.grids:
+    for one in student.submodels:
+        grids = one.grids
         weights = BlockWeights(grids.spec)
         for frame in capture.frames[::2]:
             rays = camera_rays(frame.camera)
@@ -40,7 +41,7 @@ def seen(tmp_path_factory):
             weights.add(
                 rays, edges, grid_render(grids, torch.zeros(1), rays.origins, rays.directions, edges)[1]
             )
-        student.block_weights.append(weights.grid())
+        one.block_weights = weights.grid()
     save_student(student, folder / "student")
     full = bake(student, capture, BakeConfig(), folder=folder / "full")
     return capture, folder / "student", full, size_of(folder / "full")
@@ -49,10 +50,10 @@ def seen(tmp_path_factory):
 def test_contributions_are_shares_of_what_a_ray_sees(seen):
     student = load_student(seen[1])
     for k in range(3):
-        weights = student.block_weights[k]
+        weights, index = student.submodels[k].block_weights, student.submodels[k].grids.block_index
         assert weights.min() >= 0.0 and 0.8 < float(weights.sum()) <= 1.0 + 1e-5
         # Nothing is seen where there is no block.
-        assert float(weights[student.grids[k].block_index < 0].sum()) < 1e-6
+        assert float(weights[index < 0].sum()) < 1e-6
 
 
 @pytest.mark.parametrize("share", [0.4, 0.25])
@@ -120,15 +121,15 @@ def test_the_search_for_a_size_bakes_seldom():
 def test_baking_holds_one_submodel(seen, tmp_path, monkeypatch):
     capture, folder, _, _ = seen
     student, alive = load_student(folder), []
-    load = student.grids.load
+    load = student.submodels.load
 
     def counted(k):
         assert not [one for one in alive if one() is not None]
-        grids = load(k)
-        alive.append(weakref.ref(grids))
-        return grids
+        submodel = load(k)
+        alive.append(weakref.ref(submodel.grids))
+        return submodel
 
-    monkeypatch.setattr(student.grids, "load", counted)
+    monkeypatch.setattr(student.submodels, "load", counted)
     bake(student, capture, BakeConfig(array_format="raw"), folder=tmp_path / "baked")
     assert len(alive) == 3
 

@@ -6,12 +6,12 @@ import torch
 from toy_room import CONFIG, Room, make_student
 
 from smerf.baking.bake import scene_params
-from smerf.baking.submodel import alive_blocks, bake_submodel, gather_blocks, used_texels
+from smerf.baking.submodel import bake_submodel, gather_blocks, serving_blocks, used_texels
 from smerf.kernels import Grids, GridSpec, grid_read
 from smerf.render.reference import sample_assets
 from smerf.scene.grids import unpack_bits
-from smerf.student.alive import AliveCells
 from smerf.student.partition import Partition
+from smerf.student.visibility import OccupiedCells
 
 SPEC = GridSpec(64, 256, 1.0)
 
@@ -39,7 +39,7 @@ def cells_of(spec, share, seed=2):
     """Return alive cells: random clumps."""
     size = spec.plane_resolution // 4
     seen = np.random.default_rng(seed).random((size // 4,) * 3) < share
-    return AliveCells(spec, np.packbits(seen.repeat(4, 0).repeat(4, 1).repeat(4, 2)))
+    return OccupiedCells(spec, np.packbits(seen.repeat(4, 0).repeat(4, 1).repeat(4, 2)))
 
 
 def random_points(count, seed=3, reach=1.5):
@@ -51,7 +51,7 @@ def random_points(count, seed=3, reach=1.5):
 @pytest.mark.parametrize("ratio, dilation", [(4, 0), (4, 1), (8, 1), (2, 1)])
 def test_baked_assets_hold_exactly_the_simulated_student(ratio, dilation):
     student = make_student(config=replace(CONFIG, voxel_resolution=64, plane_resolution=64 * ratio))
-    spec = student.grids[0].spec
+    spec = student.submodels[0].grids.spec
     grids = make_grids(random_blocks(spec), spec)
     baked = bake_submodel(grids, cells_of(spec, 0.05), 0, dilation)
     params = replace(scene_params(student), params_to_sm=(0,))
@@ -108,17 +108,17 @@ def test_a_cell_at_a_blocks_border_needs_the_block_below_too(cell, wanted):
     grids = make_grids(torch.ones(8, 8, 8, dtype=torch.bool))
     occupied = np.zeros((64, 64, 64), bool)
     occupied[cell, 20, 20] = True
-    alive = alive_blocks(occupied, grids)
-    assert np.argwhere(alive).tolist() == [[x, 2, 2] for x in wanted]
+    serving = serving_blocks(occupied, grids.spec.voxel_resolution)
+    assert np.argwhere(serving).tolist() == [[x, 2, 2] for x in wanted]
     inside = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([cell, 20, 20])
     served = ((inside - 0.5) / 8.0).floor().long()
-    assert alive[tuple(served.T)].all()
+    assert serving[tuple(served.T)].all()
 
 
-def test_blocks_without_data_are_not_alive():
+def test_blocks_without_data_are_not_baked():
     grids = make_grids(random_blocks(share=0.3))
-    alive = alive_blocks(np.ones((64, 64, 64), bool), grids)
-    np.testing.assert_array_equal(alive, grids.block_index.numpy() >= 0)
+    baked = bake_submodel(grids, OccupiedCells(SPEC, np.packbits(np.ones(64**3, bool))), 0, 0)
+    np.testing.assert_array_equal(baked.block_indices[..., 0] != 255, grids.block_index.numpy() >= 0)
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 4, 8])
@@ -142,7 +142,7 @@ def test_texels_that_nothing_reads_are_cleared():
     blocks = torch.zeros(8, 8, 8, dtype=torch.bool)
     blocks[2, 3, 4] = True
     grids = make_grids(blocks)
-    baked = bake_submodel(grids, AliveCells(SPEC, np.packbits(np.ones(64**3, bool))), 0, 0)
+    baked = bake_submodel(grids, OccupiedCells(SPEC, np.packbits(np.ones(64**3, bool))), 0, 0)
     used = used_texels(blocks.numpy(), 256)
     planes = grids.planes.view(3, 256, 256, 8).numpy()
     np.testing.assert_array_equal(baked.planes[used], planes[used])
@@ -171,14 +171,14 @@ def test_occupancy_and_distance_describe_the_same_cells():
 
 def test_a_submodel_that_nobody_sees_is_empty():
     grids = make_grids(random_blocks())
-    baked = bake_submodel(grids, AliveCells(SPEC), 5, 1)
+    baked = bake_submodel(grids, OccupiedCells(SPEC), 5, 1)
     assert baked.index == 5 and (baked.block_indices == 255).all()
     assert not baked.occupancy[8].any() and (baked.distance[8] == 32).all() and not baked.planes.any()
 
 
 def test_baking_leaves_the_student_alone():
     student = make_student(Room(), noise=0.3)
-    grids, cells = student.grids[0], student.alive[0]
+    grids, cells = student.submodels[0].grids, student.submodels[0].occupied
     before = grids.voxels.clone(), grids.planes.clone(), grids.block_index.clone(), cells.packed()
     bake_submodel(grids, cells, 0, 2)
     after = grids.voxels, grids.planes, grids.block_index
@@ -190,9 +190,13 @@ def test_a_submodel_away_from_the_centre_reads_the_same():
     params = scene_params(student)
     points = random_points(5_000, reach=1.0)
     for k in range(2):
-        baked = bake_submodel(student.grids[k], student.alive[k], params.params_to_sm[k], 0)
-        np.testing.assert_allclose(params.submodel_centre(k), student.grids[k].spec.centre, atol=1e-12)
-        voxels, _, alive = grid_read(student.grids[k], points)
+        baked = bake_submodel(
+            student.submodels[k].grids, student.submodels[k].occupied, params.params_to_sm[k], 0
+        )
+        np.testing.assert_allclose(
+            params.submodel_centre(k), student.submodels[k].grids.spec.centre, atol=1e-12
+        )
+        voxels, _, alive = grid_read(student.submodels[k].grids, points)
         density, _, coarse = sample_assets(baked, params, points.double())
         assert torch.equal(torch.isfinite(density), alive) and alive.any()
         torch.testing.assert_close(coarse[alive], voxels[alive, 1:].double(), rtol=0, atol=1e-4)
@@ -203,7 +207,7 @@ def test_surfaces_are_grown_and_haze_is_not():
     rows = np.zeros((2, 32, 32, 32), bool)
     rows[0, 10, 16, 16] = rows[0, 20, 16, 16] = True
     rows[1, 20, 16, 16] = True
-    cells = AliveCells(student.grids[0].spec, np.packbits(rows.reshape(2, -1), axis=-1))
-    occupied = unpack_bits(bake_submodel(student.grids[0], cells, 0, 1).occupancy[8])
+    cells = OccupiedCells(student.submodels[0].grids.spec, np.packbits(rows.reshape(2, -1), axis=-1))
+    occupied = unpack_bits(bake_submodel(student.submodels[0].grids, cells, 0, 1).occupancy[8])
     assert occupied[10, 16, 16] and not occupied[9, 16, 16]
     assert occupied[19:22, 15:18, 15:18].all() and occupied.sum() == 28

@@ -197,3 +197,32 @@ def test_points_file_cut_short(tmp_path):
 def test_senseless_options(tmp_path, options):
     with pytest.raises(UsageError):
         load_capture(write_nerfstudio(tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"fl_x": 65536.0, "fl_y": 65536.0}, "field of view"),
+        ({"fl_x": 0.05, "fl_y": 0.05}, "field of view"),
+        ({"w": 70000}, "70000x16"),
+        ({"w": 1e300}, "camera"),
+        ({"k1": 1e300}, "distortion"),
+        ({"cx": 10**400}, "cx"),
+    ],
+)
+def test_impossible_cameras_are_refused(tmp_path, values, part):
+    fault(write_nerfstudio(tmp_path, transforms() | values), "transforms.json", part)
+
+
+@pytest.mark.parametrize("value", [1e300, float("inf"), 10**400])
+def test_cameras_beyond_the_world_are_refused(tmp_path, value):
+    content = transforms()
+    content["frames"][2]["transform_matrix"][0][3] = value
+    fault(write_nerfstudio(tmp_path, content), "transforms.json", "IMG_02")
+
+
+def test_an_array_that_promises_more_than_it_holds(tmp_path):
+    root = write_llff(tmp_path)
+    data = (root / "poses_bounds.npy").read_bytes()
+    (root / "poses_bounds.npy").write_bytes(data.replace(b"(10, 17)", b"(10000000000, 17)", 1))
+    fault(root, "poses_bounds.npy")

@@ -204,7 +204,7 @@ def summarise(per_image, protocol, *, predictions_sha=None, ground_truth_sha=Non
     return {"results": means, "per_image": per_image, "protocol": protocol}
 
 
-def serve(directory, host, port, open_browser):
+def serve(directory, host, port, open_browser, allow_origin=None):
     print(f"serving {directory} {host} {port} {open_browser}")
 
 

@@ -50,9 +50,9 @@ def test_three_viewers_draw_one_picture(verify, baked, tmp_path):
     found = json.loads(out)
     assert found == json.loads((tmp_path / "report" / "verify.json").read_text())
     assert found["passed"] and found["hashes"] == {"checked": True, "problems": []}
-    pairs = [(entry["camera"], entry["viewer"], entry["yardstick"]) for entry in found["differences"]]
+    pairs = [(entry["camera"], entry["viewer"], entry["reference"]) for entry in found["differences"]]
     assert pairs == [(f"photo {k}", viewer, "native") for k in (0, 1) for viewer in ("desktop", "web")]
-    assert all(entry["share_within"] >= 0.999 and entry["mean"] < 0.5 for entry in found["differences"])
+    assert all(entry["fraction_within"] >= 0.999 and entry["mean"] < 0.5 for entry in found["differences"])
     sheet = np.asarray(Image.open(tmp_path / "report" / "differences.png"))
     assert sheet.shape[1] > 5 * 64 and sheet.shape[0] > 2 * 48 and sheet[:, : 3 * 64].std() > 10
 
@@ -129,9 +129,9 @@ def test_cameras_are_spread_over_the_submodels(baked):
 
 
 def test_the_figures_of_a_comparison():
-    yardstick = np.zeros((10, 100, 3), np.uint8)
-    picture = yardstick.copy()
+    reference = np.zeros((10, 100, 3), np.uint8)
+    picture = reference.copy()
     picture[0, 0, 1], picture[0, 1:5] = 9, 2
-    found = compare(picture, yardstick, "a", "web", "native")
-    assert (found.maximum, found.share_within, found.mean) == (9, 0.999, pytest.approx(0.017))
-    assert found.is_within and not compare(picture[:, :50], yardstick[:, :50], "a", "web", "native").is_within
+    found = compare(picture, reference, "a", "web", "native")
+    assert (found.maximum, found.fraction_within, found.mean) == (9, 0.999, pytest.approx(0.017))
+    assert found.is_within and not compare(picture[:, :50], reference[:, :50], "a", "web", "native").is_within

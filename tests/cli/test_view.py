@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from smerf.cli.main import main
-from smerf.render import native
+from smerf.render import march as native
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
 from smerf.scene.write import write_scene

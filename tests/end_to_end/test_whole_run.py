@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from smerf.capture import load_capture
 from smerf.engine.checkpoint import latest_step
-from smerf.render import native
+from smerf.render import march as native
 from smerf.scene import load_scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ TINY = [
     "--preset=tiny",
     *("--set=teacher.steps=100", "--set=teacher.rays=256", "--set=teacher.checkpoint_seconds=0.1"),
     *("--set=student.steps=50", "--set=student.pool=16384", "--set=student.checkpoint_seconds=0.1"),
-    "--set=student.alive_rays=8192",
+    "--set=student.occupied_rays=8192",
 ]
 STAGES = ("teacher", "student", "baked", "site")
 ENVIRONMENT = {
@@ -234,6 +234,6 @@ def test_a_single_file_opens_without_a_server(run, browser, tmp_path):
     scene = load_scene(folder / "baked")
     camera = comparison.at_size(comparison.choose_cameras(scene, 1)[0].camera, *SIZE)
     wanted = comparison.to_bytes(native.render_camera(scene, camera))
-    assert comparison.compare(page.draw(camera), wanted).share_within >= 0.99
+    assert comparison.compare(page.draw(camera), wanted).fraction_within >= 0.99
     assert page.errors == []
     page.page.close()

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from smerf.evaluation.pictures import ERROR_RANGE, colour_map, error_map, save_pictures
 from smerf.evaluation.report import ReportContext, write_report
+from smerf.evaluation.report_images import ERROR_RANGE, colour_map, error_map, save_report_images
 
 
 def make_run(folder, views=2):
@@ -21,7 +21,7 @@ def make_run(folder, views=2):
         for index, (file, name) in enumerate(names.items()):
             truth = np.stack([columns / 120, rows / 90, np.full_like(rows, index / views)], axis=-1)
             prediction = truth + noise * rng.standard_normal(truth.shape).astype(np.float32)
-            save_pictures(folder / "report", stage, file, prediction, truth)
+            save_report_images(folder / "report", stage, file, prediction, truth)
             per_image[name] = {"psnr": -20 * np.log10(noise), "ssim": 0.9}
         results = {"psnr": -20 * np.log10(noise), "ssim": 0.91, "flip": noise}
         stages[stage] = {"results": results, "per_image": per_image, "protocol": {"quantized": True}}
@@ -99,7 +99,7 @@ def test_large_pictures_are_reduced(tmp_path):
     from PIL import Image
 
     image = np.zeros((30, 2000, 3), np.float32)
-    save_pictures(tmp_path, "baked", "wide", image, image)
+    save_report_images(tmp_path, "baked", "wide", image, image)
     assert Image.open(tmp_path / "photo" / "wide.jpg").size == (640, 10)
 
 

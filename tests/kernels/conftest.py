@@ -1,3 +1,6 @@
+import functools
+
+import emulation
 import pytest
 import torch
 
@@ -6,8 +9,9 @@ from smerf.kernels import native
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """Choose the kernels that run: ``kernels("reference")``, ``kernels("avx2")``, or ``kernels()`` for the
-    best.
+    """Choose the kernels that run: ``kernels("reference")``, ``kernels("avx2")``, or ``kernels()`` for the best.
+
+    A test of an instruction set that this machine or build lacks is skipped.
     """
 
     def switch(name=None):
@@ -17,12 +21,30 @@ def kernels(monkeypatch):
             monkeypatch.setenv("SMERF_KERNELS" if name == "reference" else "SMERF_ISA", name)
         native.load_cpu.cache_clear()
         native.load_cuda.cache_clear()
+        if name in ("baseline", "avx2", "avx512"):
+            used = [row["name"] for row in native.status() if row["state"] == "used"]
+            if f"cpu-{name}" not in used:
+                pytest.skip(f"the {name} kernels are not built or do not run on this processor")
 
     switch()
     yield switch
     monkeypatch.undo()
     native.load_cpu.cache_clear()
     native.load_cuda.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """Return a function that builds a file of ``cuda/gpu`` for the CPU; tests are skipped without a compiler."""
+    folder = tmp_path_factory.mktemp("emulated")
+
+    @functools.cache
+    def build(source, **options):
+        if emulation.compiler() is None:
+            pytest.skip("no C++ compiler to build the CUDA sources for the CPU")
+        return emulation.build(source, folder, **options)
+
+    return build
 
 
 @pytest.fixture

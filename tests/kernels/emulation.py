@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from smerf.kernels import native
+from smerf.kernels import abi, native
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = Path(__file__).parent / "emulator"
@@ -36,7 +36,9 @@ def build(source: str, folder: Path, *, architecture: int = 900, tf32: bool = Fa
         "-x", "c++", str(ROOT / "cuda" / "gpu" / f"{source}.cu"), "-o", str(target),
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, text=True)
-    return ctypes.CDLL(str(target))
+    library = ctypes.CDLL(str(target))
+    abi.bind(library, "cuda")
+    return library
 
 
 class EmulatedBackend(native.Backend):

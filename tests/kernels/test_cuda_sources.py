@@ -1,6 +1,5 @@
 """The CUDA kernels, run on the CPU thread by thread, against the PyTorch reference."""
 
-import functools
 import math
 
 import emulation
@@ -37,25 +36,16 @@ from smerf.kernels import (
     volume_render,
 )
 from smerf.render import reference as picture_reference
-from smerf.render.device import DeviceRenderer
+from smerf.render.march import DeviceRenderer
 from smerf.scene.example import example_camera, example_scene
 
 
-@pytest.fixture(scope="session")
-def build(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("emulated")
-    return functools.cache(lambda source, **options: emulation.build(source, folder, **options))
-
-
 @pytest.fixture
-def compare(build, monkeypatch, assert_close):
+def compare(emulated, monkeypatch, assert_close):
     """Run a function with the emulated kernels of a source, then with the reference, and compare its tensors."""
 
     def run(source, evaluate, rtol=1e-4, atol=1e-5, **options):
-        # Without a compiler there is nothing that could run the sources.
-        if emulation.compiler() is None:
-            return
-        emulation.use(monkeypatch, build(source, **options))
+        emulation.use(monkeypatch, emulated(source, **options))
         got = evaluate()
         monkeypatch.setattr(native, "backend", lambda tensor, name=None: None)
         wanted = evaluate()
@@ -261,10 +251,8 @@ def test_samples_of_blocks(compare):
 
 
 @pytest.mark.parametrize("size", [(40, 30), (33, 18)])
-def test_the_march_draws_the_reference_picture(build, monkeypatch, size):
-    if emulation.compiler() is None:
-        return
-    emulation.use(monkeypatch, build("march"))
+def test_the_march_draws_the_reference_picture(emulated, monkeypatch, size):
+    emulation.use(monkeypatch, emulated("march"))
     scene, camera = example_scene(64), example_camera(*size)
     picture = DeviceRenderer(scene, "cpu").render(camera)
     difference = np.abs(picture - picture_reference.render_camera(scene, camera)).max(-1)
@@ -284,7 +272,9 @@ def test_an_error_of_the_driver_is_told_with_its_name():
     with pytest.raises(
         SmerfError, match="smerf_ray_points on cuda: CUDA error 700: an illegal memory access"
     ):
-        backend.call("smerf_ray_points")
+        backend.call(
+            "smerf_ray_points", *map(torch.zeros, (3, 3, 3, 1)), 1.0, 1, 2, torch.zeros(3), torch.zeros(1)
+        )
 
 
 def test_tensors_on_different_devices_are_refused_by_name():

@@ -5,9 +5,14 @@ import torch
 
 from smerf.kernels import Spacing
 from smerf.kernels.density_cache import cache_raise_, cache_sample
+from smerf.kernels.types import CacheSampling
 
 LINEAR, LADDER = Spacing(0.5, 3.0, True), Spacing(0.2, math.inf, False)
 SIZES = {"bins": 48, "samples": 16, "scale": 1.3, "cap": 0.35, "mix": 0.1}
+
+
+def sampling(spacing, **sizes):
+    return CacheSampling(spacing, **(SIZES | sizes))
 
 
 def scene(rays, seed=0, resolution=16):
@@ -21,7 +26,7 @@ def scene(rays, seed=0, resolution=16):
 
 def sample(parts, spacing, **sizes):
     cache, origins, directions, shift, jitter = parts
-    return cache_sample(cache, origins, directions, spacing, **(SIZES | sizes), shift=shift, jitter=jitter)
+    return cache_sample(cache, origins, directions, sampling(spacing, **sizes), shift, jitter)
 
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
@@ -50,14 +55,12 @@ def test_samples_gather_where_the_cache_is_full_and_never_go_blind_behind_it():
     cache = torch.zeros(32, 32, 32)
     cache[:, :, 16] = 1e6  # an opaque wall a little above x = 0
     origins, directions = torch.tensor([[-1.0, 0.1, 0.1]]), torch.tensor([[1.0, 0.0, 0.0]])
-    edges = cache_sample(
-        cache, origins, directions, LINEAR, **(SIZES | {"scale": 1.0, "bins": 96, "samples": 64})
-    )
+    edges = cache_sample(cache, origins, directions, sampling(LINEAR, scale=1.0, bins=96, samples=64))
     x = LINEAR.t_from_s(edges[0]) - 1.0
     near_wall = ((x > -0.1) & (x < 0.3)).sum()
     assert near_wall > 40
     assert (x > 0.3).sum() >= 2 and (x < -0.1).sum() >= 1
-    empty = cache_sample(torch.zeros_like(cache), origins, directions, LINEAR, **SIZES)
+    empty = cache_sample(torch.zeros_like(cache), origins, directions, sampling(LINEAR))
     torch.testing.assert_close(empty.diff(), torch.full((1, 16), 1 / 16), rtol=0, atol=1e-5)
 
 
@@ -96,6 +99,6 @@ def test_wrong_arguments_are_named():
     for name in good:
         wrong = good | {name: good[name].double()}
         with pytest.raises(ValueError, match=f"^{name}: "):
-            cache_sample(spacing=LINEAR, **SIZES, **wrong)
+            cache_sample(sampling=sampling(LINEAR), **wrong)
     with pytest.raises(ValueError, match="bins, samples: expected"):
-        cache_sample(spacing=LINEAR, **(SIZES | {"bins": 257}), **good)
+        sampling(LINEAR, bins=257)

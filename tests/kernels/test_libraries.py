@@ -1,3 +1,4 @@
+import ctypes
 import os
 import runpy
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from smerf.kernels import HashSpec, hash_encode, native
+from smerf.kernels import HashSpec, abi, hash_encode, native
 
 SCRIPT = """
 import torch
@@ -42,8 +43,7 @@ def test_the_environment_chooses_the_library(kernels):
 def test_an_unknown_instruction_set_is_refused_by_name(kernels):
     kernels("sse9")
     if not (native._FOLDER / "libsmerf_cpu_baseline.so").exists():
-        assert native.load_cpu() is None
-        return
+        pytest.skip("the CPU library is not built")
     with pytest.raises(OSError, match="SMERF_ISA=sse9 is unknown: use one of baseline, avx2, avx512"):
         native.load_cpu()
     assert all("sse9" in row["reason"] for row in native.status() if row["name"] != "cuda")
@@ -52,11 +52,40 @@ def test_an_unknown_instruction_set_is_refused_by_name(kernels):
 def test_a_library_of_another_interface_is_refused(kernels, monkeypatch):
     kernels()
     if native.load_cpu() is None:
-        return
+        pytest.skip("the CPU library is not built")
     native.load_cpu.cache_clear()
-    monkeypatch.setattr(native, "ABI", native.ABI + 1)
+    monkeypatch.setattr(abi, "ABI", abi.ABI + 1)
     with pytest.raises(OSError, match=r"libsmerf_cpu_\w+\.so has interface \d+, expected \d+: reinstall"):
         native.load_cpu()
+
+
+def test_a_library_with_another_structure_is_refused(kernels, monkeypatch):
+    kernels()
+    library = native.load_cpu()
+    if library is None:
+        pytest.skip("the CPU library is not built")
+    assert all(library.smerf_sizeof(name.encode()) for name in abi.STRUCTURES)
+    native.load_cpu.cache_clear()
+    longer = type("GridView", (ctypes.Structure,), {"_fields_": [("bytes", ctypes.c_uint8 * 99)]})
+    monkeypatch.setitem(abi._TYPES, "GridView", longer)
+    with pytest.raises(OSError, match=r"libsmerf_cpu_\w+\.so: GridView has 64 bytes, expected 99: reinstall"):
+        native.load_cpu()
+
+
+def test_a_call_is_checked_before_it_reaches_the_library(kernels):
+    kernels()
+    backend = native.cpu_backend()
+    if backend is None:
+        pytest.skip("the CPU library is not built")
+    directions, out = torch.zeros(4, 3), torch.zeros(4, 16)
+    with pytest.raises(TypeError, match="smerf_encode_directions_forward: expected 4 arguments, got 3"):
+        backend.call("smerf_encode_directions_forward", 0, directions, 4)
+    with pytest.raises(
+        ValueError, match="smerf_encode_directions_forward: directions: expected a contiguous"
+    ):
+        backend.call("smerf_encode_directions_forward", 0, torch.zeros(3, 4).T, 4, out)
+    with pytest.raises(TypeError, match="FrustumSpec: expected the fields first_ray, "):
+        abi.record("FrustumSpec", scale=1.0)
 
 
 def test_what_was_compiled_here_can_be_loaded(kernels):

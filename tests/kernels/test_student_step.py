@@ -7,9 +7,9 @@ from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
 from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference.volume_render import ray_distortion
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
-from smerf.student.appearance import AppearanceLattice
-from smerf.student.exposure import expose
-from smerf.student.patches import patch_dissimilarity
+from smerf.kernels.types import Adam, LatticeNetworks, StudentLosses
+from smerf.student.appearance import AppearanceLattice, expose
+from smerf.student.losses import patch_dissimilarity
 
 SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
 RATE = 0.02
@@ -45,7 +45,7 @@ def make_rays(count=200, samples=20, seed=0, exposed=False, pixels=1, spread=Fal
 
 
 def make_network(lattice, width):
-    network = AppearanceLattice(1, lattice, width, torch.Generator().manual_seed(1))
+    network = AppearanceLattice(lattice, width, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -64,7 +64,7 @@ def by_autograd(grids, network, rays, tau, backdrop):
     if rays.log_exposure is not None:
         behind = expose(behind, rays.log_exposure[:, None])
     positions = (rays.origins - torch.tensor(SPEC.centre)) * 1.4
-    colour = features[:, :3] + network(behind, rays.directions, positions, 0)
+    colour = features[:, :3] + network(behind, rays.directions, positions)
     gap = (1.0 - rays.weights.sum(-1, keepdim=True)).clamp_min(0.0)
     truth = rays.colour + gap * rays.background
     error = colour - truth
@@ -82,11 +82,11 @@ def by_autograd(grids, network, rays, tau, backdrop):
 
 
 def take_step(grids, state, network, rays, tau, backdrop, step=1):
-    rows = network.rows(0).detach()
+    rows = network.rows().detach()
     gradient = torch.zeros_like(rows)
     losses, weights = StudentStep().run(
-        grids, state, rays, rows, gradient, width=network.dims[1], lattice_scale=1.4, step=step, lr=RATE, tau=tau,
-        geometry_weight=GEOMETRY, dssim_weight=DSSIM, distortion_weight=DISTORTION, backdrop=backdrop,
+        grids, state, rays, LatticeNetworks(rows, gradient, network.dims[1], 1.4),
+        StudentLosses(tau, GEOMETRY, DSSIM, DISTORTION), Adam(step, RATE), backdrop,
     )  # fmt: skip
     return losses, weights, gradient
 
@@ -133,7 +133,7 @@ def check_steps(make_rays, network, tau=0.0, backdrop=None):
         torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(weights, wanted_weights, rtol=1e-4, atol=1e-5)
         wanted_rows = torch.cat(
-            [p.grad.flatten(0, 3).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
+            [p.grad.flatten(0, 2).flatten(1) for pair in zip(network.kernels, network.biases) for p in pair],
             -1,
         )
         torch.testing.assert_close(
@@ -191,18 +191,22 @@ def test_other_shapes_are_refused(kernels):
     kernels()
     grids, rays = make_grids(False), make_rays()
     state, size = GridState(grids), appearance_size(16)
-    sizes = {"width": 16, "lattice_scale": 1.0, "step": 1, "lr": 0.1, "tau": 0.0, "geometry_weight": 0.0}
+
+    def run(params, gradient):
+        networks = LatticeNetworks(params, gradient, 16, 1.0)
+        StudentStep().run(grids, state, rays, networks, StudentLosses(0.0, 0.0), Adam(1, 0.1))
+
     with pytest.raises(ValueError, match="params: expected"):
-        StudentStep().run(grids, state, rays, torch.zeros(1, 7), torch.zeros(1, 7), **sizes)
+        run(torch.zeros(1, 7), torch.zeros(1, 7))
     with pytest.raises(ValueError, match="gradient: expected"):
-        StudentStep().run(grids, state, rays, torch.zeros(1, size), torch.zeros(8, size), **sizes)
+        run(torch.zeros(1, size), torch.zeros(8, size))
     with pytest.raises(ValueError, match="colour: expected"):
         StudentRays(rays.origins, rays.directions, rays.edges, rays.weights, rays.colour[:5], rays.background)
     with pytest.raises(ValueError, match="pixels: expected whole patches, got 200 rays in patches of 9"):
         StudentRays(**{**vars(rays), "pixels": 9})
     with pytest.raises(ValueError, match="s_edges: expected"):
         StudentRays(**{**vars(rays), "s_edges": rays.weights})
-    assert not StudentStep.fits(17, torch.device("cpu"))
+    assert not StudentStep.supports(17, torch.device("cpu"))
 
 
 def test_neutral_planes_take_no_memory_to_start():

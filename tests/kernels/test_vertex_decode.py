@@ -115,18 +115,10 @@ def test_other_shapes_are_refused():
         decode_vertices_(grids, replace(vertices, voxels=vertices.voxels.int()), table, network, decoder)
 
 
-@pytest.fixture(scope="module")
-def emulated(tmp_path_factory):
-    # Without a compiler there is nothing that could run the source.
-    return emulation.compiler() and emulation.build("vertex_decode", tmp_path_factory.mktemp("emulated"))
-
-
 @pytest.mark.parametrize("features, network", [(2, (24,)), (4, (64, 16))])
 def test_cuda_equals_the_reference(kernels, emulated, monkeypatch, features, network):
-    if emulated is None:
-        return
     with monkeypatch.context() as patch:
-        emulation.use(patch, emulated)
+        emulation.use(patch, emulated("vertex_decode"))
         found = both(*scene(features, 150, 300, network))
     kernels("reference")
     assert_equal(found, both(*scene(features, 150, 300, network)))

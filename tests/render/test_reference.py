@@ -9,7 +9,7 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.render import reference
-from smerf.render.camera import MarchOptions, camera_rays, to_submodel
+from smerf.render.camera import MarchOptions, near_rays, to_submodel
 from smerf.scene import BakedScene, BakedSubmodel, Manifest, SceneParams
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
@@ -214,7 +214,7 @@ def test_submodels_draw_the_same_world_from_their_own_frames():
     visibility = []
     for scene in (example_scene(96), example_scene(96, 2, (2, 3), submodel_scale=1.0)):
         k = scene.params.choose_submodel(camera.world_from_cam[:, 3])
-        rays = to_submodel(scene.params, k, *camera_rays(camera, 0.05))
+        rays = to_submodel(scene.params, k, *near_rays(camera, 0.05))
         o, d = (torch.from_numpy(a) for a in rays)
         visibility.append(reference.march(scene.submodel(k), scene.params, o.expand_as(d).contiguous(), d)[1])
     is_solid = [v < 0.5 for v in visibility]
@@ -243,7 +243,7 @@ def test_no_rays_give_no_colours():
 def test_pixels_look_through_their_centres_and_t_1_is_the_near_plane():
     pose = np.array([[1.0, 0, 0, 5], [0, 0, -1, 6], [0, 1, 0, 7]])
     camera = Camera(Intrinsics("PINHOLE", 4, 2, 2.0, 2.0, 2.0, 1.0), pose)
-    origins, directions = camera_rays(camera, 0.1)
+    origins, directions = near_rays(camera, 0.1)
     assert np.allclose(origins, [[5, 6, 7]])
     assert np.allclose(directions[0] / 0.1, [-0.75, 1.0, 0.25], atol=1e-6)
     assert np.allclose(directions[-1] / 0.1, [0.75, 1.0, -0.25], atol=1e-6)

@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_compressed_json_reads_too(scene, tmp_path):
 def change(folder, key, value):
     path = folder / "scene_params.json"
     content = json.loads(path.read_text())
-    content.pop(key)
+    content.pop(key, None)
     if value is not None:
         content[key] = value
     path.write_text(json.dumps(content))
@@ -200,6 +201,11 @@ def change(folder, key, value):
         ("feature_gating", "yes"),
         ("export_array_format", "npy.gz"),
         ("triplane_voxel_size", 0.5),
+        ("triplane_resolution", 10**400),
+        ("range_features", [-1e300, 1e300]),
+        ("range_density", [10**400, 1]),
+        ("submodel_scale", 1e300),
+        ("default_exposure", -1.0),
     ],
 )
 def test_bad_parameters_are_named(scene, tmp_path, key, value):
@@ -239,6 +245,48 @@ def test_damaged_arrays_are_named(scene, tmp_path, array_format, fault):
     with pytest.raises(InvalidDataError, match="plane_features_1"):
         load_scene(tmp_path / "scene").submodel(0)
     assert any("plane_features_1" in line for line in verify_manifest(tmp_path / "scene"))
+
+
+def test_an_atlas_that_no_machine_holds_is_refused_before_memory_is_taken(scene, tmp_path):
+    write(scene, tmp_path / "scene")
+    for axis in ("width", "height", "depth"):
+        change(tmp_path / "scene" / "sm_000", f"atlas_{axis}", 8190)
+    with pytest.raises(InvalidDataError, match=r"scene_params.json.*atlas"):
+        load_scene(tmp_path / "scene")
+
+
+@pytest.mark.parametrize("name", ["plane_rgb_0.raw.gz", "scene_params.json.gz"])
+def test_a_file_that_unpacks_without_end_is_refused(scene, tmp_path, name):
+    write(scene, tmp_path / "scene", array_format="raw.gz")
+    folder = tmp_path / "scene" / "sm_000"
+    (folder / name.removesuffix(".gz")).unlink(missing_ok=True)
+    (folder / name).write_bytes(gzip.compress(bytes(200 << 20), 9))
+    peak = tracemalloc_peak(lambda: load_scene(tmp_path / "scene").submodel(0), name.removesuffix(".gz"))
+    assert peak < 150 << 20
+
+
+def tracemalloc_peak(call, name):
+    """Run a call that has to refuse a file of this name, and return the most bytes that it held."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidDataError, match=name):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_png_that_holds_more_than_it_says_is_read_as_it_says(scene, tmp_path):
+    write(scene, tmp_path / "scene")
+    path = tmp_path / "scene" / "sm_000" / "plane_density_0.png"
+    (tmp_path / "scene" / "manifest.json").unlink()
+    small = path.read_bytes()
+    large = encode_array(np.zeros((64, 6400, 1), np.uint8), "png")
+    path.write_bytes(small[:33] + large[33:])
+    assert load_scene(tmp_path / "scene").submodel(0).planes.shape == (3, 64, 64, 8)
+    path.write_bytes(large)
+    with pytest.raises(InvalidDataError, match=r"plane_density_0.*64x6400"):
+        load_scene(tmp_path / "scene").submodel(0)
 
 
 def test_a_png_of_another_pixel_type_is_refused(scene, tmp_path):

@@ -3,28 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from toy_room import CONFIG, Room, make_capture
+from toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 from smerf.baking import BakeConfig, bake
 from smerf.errors import UsageError
 from smerf.fields.ray_bank import camera_rays
-from smerf.scene import load_scene
+from smerf.render.scene import load_scene
 from smerf.student import distill, load_student
-
-EXPOSURES = (0.01, 0.02, 0.04, 0.02, 0.02)
-FACTORS = torch.tensor([0.5, 1.0, 1.6, 1.0, 1.0])[:, None].expand(5, 3)
-
-
-class Scales:
-    def table(self):
-        return torch.tensor(EXPOSURES) / 0.02, FACTORS
-
-
-class ExposedRoom(Room):
-    """The room, photographed with three exposures."""
-
-    exposures, exposure = EXPOSURES, Scales()
 
 
 @pytest.fixture(scope="module")

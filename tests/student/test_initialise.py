@@ -5,25 +5,23 @@ from toy_room import CONFIG, Room, make_student
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_read
 from smerf.kernels.vertices import block_coordinates, texel_positions, voxel_positions
-from smerf.student.initialise import VoxelVotes, initialise_from_teacher, to_contracted, to_training
+from smerf.student.initialise import initialise_from_teacher, to_contracted, to_training
 from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
-from smerf.student.teacher_rays import TeacherBatch
+from smerf.student.visibility import VoxelVotes
 
 SPEC = GridSpec(32, 128, scale=1.5, centre=(0.1, -0.2, 0.3))
 
 
-def batch_of(points, weights):
-    """Return a batch of rays, one a point, that see it in the middle one of three intervals."""
+def rays_to(points, weights):
+    """Return rays, one a point, with edges and weights: they see it in the middle one of three intervals."""
     directions = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, -0.5]]), dim=-1).expand(
         len(points), 3
     )
     edges = torch.tensor([[0.8, 0.99, 1.01, 1.2]]).expand(len(points), 4)
     rays = Rays(points - directions, directions, torch.zeros(len(points)))
     middle = torch.tensor(weights)[:, None]
-    return TeacherBatch(
-        rays, edges, torch.cat([middle * 0, middle, middle * 0], 1), torch.zeros(len(points), 3)
-    )
+    return rays, edges, torch.cat([middle * 0, middle, middle * 0], 1)
 
 
 def test_training_and_contracted_space_are_inverse():
@@ -38,7 +36,7 @@ def test_training_and_contracted_space_are_inverse():
 
 def test_vertices_lie_where_rendering_reads_them():
     student = make_student(noise=1.0)
-    grids = student.grids[0]
+    grids = student.submodels[0].grids
     rows = torch.arange(len(grids.voxels))
     points = voxel_positions(grids.spec, block_coordinates(grids))
     values, _, alive = grid_read(grids, points)
@@ -54,7 +52,7 @@ def feature(grids, values):
 
 def test_texels_lie_on_the_slice_at_index_0_of_their_planes_axis():
     student = make_student(teacher=Room(), noise=1.0)
-    grids, size = student.grids[0], 128
+    grids, size = student.submodels[0].grids, 128
     cells = torch.randint(40, 88, (200, 3), generator=torch.Generator().manual_seed(0))
     x, y, z = cells.unbind(-1)
     rows = torch.stack([y * size + z, (size + x) * size + z, (2 * size + x) * size + y])
@@ -73,7 +71,7 @@ def test_texels_lie_on_the_slice_at_index_0_of_their_planes_axis():
 def test_voxels_start_with_the_teachers_density_and_colour():
     teacher, eye = Room(), torch.tensor([[0.6, 0.0, 0.1]])
     student = make_student(teacher)
-    grids = student.grids[0]
+    grids = student.submodels[0].grids
     points = voxel_positions(grids.spec, block_coordinates(grids))
     values, planes, alive = grid_read(grids, points)
     values, planes, points = values[alive], planes[alive], points[alive]
@@ -96,9 +94,9 @@ def test_an_empty_index_gives_empty_grids():
     assert grids.voxels.shape == (0, 8)
 
 
-def test_voxels_outside_what_was_seen_start_empty():
+def test_voxels_outside_what_is_visible_start_empty():
     student = make_student(Room())
-    grids, whole = student.grids[0], student.grids[0].voxels.clone()
+    grids, whole = student.submodels[0].grids, student.submodels[0].grids.voxels.clone()
     near = torch.zeros(32**3, dtype=torch.bool).view(32, 32, 32)
     near[8:16] = True
     initialise_from_teacher(
@@ -109,24 +107,24 @@ def test_voxels_outside_what_was_seen_start_empty():
     assert (grids.voxels[~inside, 0] == 0).all() and (whole[~inside, 0] > 100).any()
 
 
-def test_voxels_are_seen_where_a_sample_weighs_enough():
+def test_voxels_are_visible_where_a_sample_weighs_enough():
     spec = GridSpec(64, 256, 1.0)
     # Viewer axes: x is mirrored, y and z are swapped. Voxels are a sixteenth wide and start at -2.
     points = torch.tensor([[0.28, 0.03, -0.22], [-0.75, 0.25, 0.25]])
     votes = VoxelVotes(spec, 0.02)
-    votes.add(batch_of(points, [0.5, 0.01]))
+    votes.add(*rays_to(points, [0.5, 0.01]))
     for reach in (0, 2):
         wanted = torch.zeros(64, 64, 64, dtype=torch.bool)
         wanted[27 - reach : 28 + reach, 28 - reach : 29 + reach, 32 - reach : 33 + reach] = True
         assert torch.equal(votes.near(reach).view(64, 64, 64), wanted)
-    votes.add(batch_of(points, [0.0, 0.5]))
+    votes.add(*rays_to(points, [0.0, 0.5]))
     assert votes.near(0).sum() == 2
 
 
-def test_blocks_are_those_near_what_was_seen():
+def test_blocks_are_those_near_what_is_visible():
     spec = GridSpec(64, 256, 1.0)
     votes = VoxelVotes(spec, 0.02)
-    votes.add(batch_of(torch.tensor([[0.28, 0.03, -0.22]]), [0.5]))
+    votes.add(*rays_to(torch.tensor([[0.28, 0.03, -0.22]]), [0.5]))
     alone = votes.block_index(0)
     assert torch.nonzero(alone >= 0).tolist() == [[3, 3, 4]]
     grown = votes.block_index(5)
@@ -139,18 +137,18 @@ def test_blocks_are_those_near_what_was_seen():
 def test_the_shell_of_contracted_space_holds_no_block():
     votes = VoxelVotes(GridSpec(64, 256, 1.0), 0.02)
     far = torch.tensor([[1000.0, 0.0, 0.0], [0.0, 1.9, 0.0], [2.5, -2.4, 0.0]])
-    votes.add(batch_of(far, [1.0, 1.0, 1.0]))
+    votes.add(*rays_to(far, [1.0, 1.0, 1.0]))
     alive = votes.block_index(3) >= 0
     assert votes.near(0).sum() == 3
     assert not (alive[[0, -1]].any() or alive[:, [0, -1]].any() or alive[:, :, [0, -1]].any())
 
 
 @pytest.mark.parametrize("resolution", [32, 64])
-def test_a_sample_that_was_seen_has_a_block_to_read(resolution):
+def test_a_visible_sample_has_a_block_to_read(resolution):
     spec = GridSpec(resolution, 4 * resolution, scale=1.3, centre=(0.05, 0.0, -0.1))
     points = torch.rand(300, 3, generator=torch.Generator().manual_seed(3)) - 0.5
     votes = VoxelVotes(spec, 0.02)
-    votes.add(batch_of(points, [1.0] * 300))
+    votes.add(*rays_to(points, [1.0] * 300))
     grids = Grids.allocate(spec, votes.block_index(1))
     there = to_contracted(points, spec)
     inside = there.abs().amax(-1) < 2.0 - 4.0 / spec.blocks - 4.0 / resolution

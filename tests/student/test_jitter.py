@@ -3,14 +3,14 @@ import math
 import torch
 
 from smerf.fields.rays import Rays
-from smerf.student.jitter import jitter, look_anywhere, small_rotations
+from smerf.student.ray_pool import jitter, random_rotations, rotate_at_random
 
 
 def test_rotations_are_small_proper_and_distributed_as_published():
-    turns = small_rotations(200_000, 0.03, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(turns @ turns.mT, torch.eye(3).expand_as(turns), rtol=0, atol=1e-5)
-    assert (torch.linalg.det(turns[:1000]) > 0.99).all()
-    skew = turns - turns.mT
+    rotations = random_rotations(200_000, 0.03, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand_as(rotations), rtol=0, atol=1e-5)
+    assert (torch.linalg.det(rotations[:1000]) > 0.99).all()
+    skew = rotations - rotations.mT
     cross = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], -1)
     angles = torch.asin((0.5 * cross.norm(dim=-1)).clamp_max(1.0))
     assert angles.max() <= 0.03 * math.pi + 1e-4
@@ -42,16 +42,16 @@ def test_no_jitter_changes_nothing():
     torch.testing.assert_close(still.directions, rays.directions)
 
 
-def test_a_share_of_the_cameras_looks_anywhere():
+def test_a_fraction_of_the_cameras_looks_anywhere():
     generator = torch.Generator().manual_seed(3)
     directions = torch.nn.functional.normalize(
         torch.tensor([1.0, 0.2, 0.1]) + 0.1 * torch.rand(16000, 3), dim=-1
     )
     rays = Rays(torch.rand(16000, 3), directions, torch.rand(16000))
-    turned = look_anywhere(rays, 0.5, generator, 4)
-    assert torch.equal(turned.origins, rays.origins) and torch.equal(turned.radii, rays.radii)
-    # A camera turns as a whole.
-    before, after = (d.view(4000, 4, 3) for d in (directions, turned.directions))
+    rotated = rotate_at_random(rays, 0.5, generator, 4)
+    assert torch.equal(rotated.origins, rays.origins) and torch.equal(rotated.radii, rays.radii)
+    # A camera rotates as a whole.
+    before, after = (d.view(4000, 4, 3) for d in (directions, rotated.directions))
     torch.testing.assert_close(after @ after.mT, before @ before.mT)
     moved = (after - before).abs().amax((1, 2)) > 1e-3
     assert 0.47 < moved.float().mean() < 0.53

@@ -34,21 +34,15 @@ def test_origins_outside_all_cells_go_to_the_nearest_one():
     assert partition.assign(origins).tolist() == [0, 1, 2]
 
 
-def test_a_cell_maps_to_the_unit_cube():
-    partition = Partition(3, (7,), 1.0)
-    corners = torch.tensor([[-1.0, 1 / 3, -1 / 3], [-1 / 3, 1.0, 1 / 3]])
-    torch.testing.assert_close(partition.local(corners, 0), torch.tensor([[-1.0] * 3, [1.0] * 3]))
-
-
 def test_every_ray_is_given_out_once_a_fifth_of_them_to_neighbours():
     partition = Partition(3, (0, 1, 4, 13, 14, 26), 2.4)
     origins = torch.rand(400, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    shares = torch.stack([partition.share(origins, k, 0.2) for k in range(len(partition))], -1)
-    torch.testing.assert_close(shares.sum(-1), torch.ones(400))
+    fractions = torch.stack([partition.acceptance(origins, k, 0.2) for k in range(len(partition))], -1)
+    torch.testing.assert_close(fractions.sum(-1), torch.ones(400))
     home, near = partition.served(origins)
-    own = shares[torch.arange(400), home]
+    own = fractions[torch.arange(400), home]
     assert own[near.any(-1)].allclose(torch.tensor(0.8)) and own[~near.any(-1)].allclose(torch.tensor(1.0))
-    assert (shares > 0).sum(-1).max() > 2 and near.any() and not near.all(-1).any()
+    assert (fractions > 0).sum(-1).max() > 2 and near.any() and not near.all(-1).any()
 
 
 def test_neighbours_lie_on_the_side_of_the_origin():
@@ -56,9 +50,3 @@ def test_neighbours_lie_on_the_side_of_the_origin():
     # In the middle cell (13), a little towards +x and -z: the cells at (2, 1, 1), (1, 1, 0) and (2, 1, 0).
     home, near = partition.served(torch.tensor([[0.1, 0.0, -0.1]]))
     assert home.tolist() == [13] and sorted(torch.nonzero(near[0]).flatten().tolist()) == [12, 21, 22]
-
-
-def test_one_submodel_of_many_keeps_its_place():
-    partition = Partition(3, (7, 13), 2.4)
-    one = partition.only(1)
-    assert one.cells == (13,) and (one.centre(0) == partition.centre(1)).all() and one.scale == 2.4

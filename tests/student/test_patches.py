@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from toy_room import Room, make_capture
+from toy_room import CONFIG, Room, make_capture
 
 from smerf.fields.ray_bank import RayBank
-from smerf.student.patches import patch_dissimilarity
-from smerf.student.teacher_rays import TeacherRays
+from smerf.student.losses import patch_dissimilarity
+from smerf.student.ray_pool import RayPool, TeacherRays
 
 
 def test_dissimilarity_has_the_published_value():
@@ -26,12 +28,11 @@ def test_dissimilarity_has_the_right_slope_even_in_flat_patches():
 def test_the_rays_of_a_patch_are_neighbours_and_move_together(tmp_path):
     bank = RayBank(make_capture(tmp_path).split("train"))
     generator = torch.Generator().manual_seed(0)
-    rays = TeacherRays(
-        Room(), bank, 900, patch=3, origin_jitter=0.05, direction_jitter=0.03, generator=generator
-    )
-    rays.renew(900)
-    batch = rays.sample(90)
-    assert len(batch.rays) == 90 and rays.size == 900
+    config = replace(CONFIG, patch=3, origin_jitter=0.05, direction_jitter=0.03)
+    pool = RayPool(TeacherRays(Room(), bank, config, generator), 900)
+    pool.refill(900)
+    batch = pool.sample(90)
+    assert len(batch.rays) == 90 and pool.size == 900
     origins, directions = batch.rays.origins.view(-1, 9, 3), batch.rays.directions.view(-1, 9, 3)
     torch.testing.assert_close(origins, origins[:, :1].expand_as(origins))
     cosine = (directions * directions[:, 4:5]).sum(-1)

@@ -3,17 +3,19 @@ from dataclasses import replace
 import torch
 from toy_room import CONFIG, Room, make_capture, make_student
 
+from smerf.engine.loop import run_steps
 from smerf.kernels import grid_read, grid_render
 from smerf.kernels.reference.grid_render import frustum_mean
 from smerf.kernels.vertices import block_coordinates
 from smerf.student.initialise import to_contracted
-from smerf.student.parameters import HashParameters
-from smerf.student.sparsity import sparse_rays
+from smerf.student.losses import sparse_rays
+from smerf.student.optimizer import HashOptimizer
+from smerf.student.plan import resolve_config
 from smerf.student.trainer import StudentTrainer
 
 
 def test_random_points_say_the_alpha_of_one_marching_step():
-    grids = make_student(Room(), noise=0.3).grids[0]
+    grids = make_student(Room(), noise=0.3).submodels[0].grids
     rays, edges = sparse_rays(grids.spec, block_coordinates(grids), 2000, 5, torch.Generator().manual_seed(1))
     assert edges.shape == (2000, 6) and (edges.diff(dim=-1)[:, 1:] == 0).all()
     alpha = grid_render(grids, torch.zeros(1), rays.origins, rays.directions, edges)[1]
@@ -33,14 +35,19 @@ def test_random_points_say_the_alpha_of_one_marching_step():
     assert ((alpha[:, 0] - wanted)[within].abs() < 0.02).float().mean() > 0.97
 
 
+def start(tmp_path, config):
+    capture = make_capture(tmp_path)
+    trainer = StudentTrainer(Room(), capture, resolve_config(config, Room(), capture))
+    trainer.prepare()
+    return trainer
+
+
 def test_sparsity_thins_what_no_ray_needs(tmp_path):
     def haze(weight):
         config = replace(CONFIG, steps=40, sparsity_weight=weight, sparsity_points=4096)
-        trainer = StudentTrainer(Room(), make_capture(tmp_path), config)
-        trainer.prepare()
-        for _ in trainer.run():
-            pass
-        grids = trainer.student.grids[0]
+        trainer = start(tmp_path, config)
+        run_steps(trainer, 40)
+        grids = trainer.submodel.grids
         points = torch.rand(4096, 3, generator=torch.Generator().manual_seed(2)) * 3.0 - 1.5
         voxels, planes, there = grid_read(grids, points)
         return float((voxels[:, 0] + voxels[:, 7] * planes[:, 0])[there].mean())
@@ -50,14 +57,18 @@ def test_sparsity_thins_what_no_ray_needs(tmp_path):
 
 def test_gradients_are_clipped_module_by_module(tmp_path):
     config = replace(
-        CONFIG, parameterisation="hash", steps=3, sparsity_weight=0.01, sparsity_points=256, clip=1e-3
+        CONFIG,
+        parameterisation="hash",
+        steps=3,
+        sparsity_weight=0.01,
+        sparsity_points=256,
+        max_gradient_norm=1e-3,
     )
-    trainer = StudentTrainer(Room(), make_capture(tmp_path), config)
-    trainer.prepare()
+    trainer = start(tmp_path, config)
     trainer.advance()
-    assert isinstance(trainer.parameters, HashParameters)
+    assert isinstance(trainer.optimizer, HashOptimizer)
     # After one step the first moments are a tenth of the gradients.
-    decoder = 10.0 * trainer.parameters.tensors(trainer.student.grids)["hash.adam.exp_avg"]
-    for module in ([decoder], [p.grad for p in trainer.student.appearance.parameters()]):
+    decoder = 10.0 * trainer.optimizer.tensors()["adam.0.exp_avg"]
+    for module in ([decoder], [p.grad for p in trainer.submodel.appearance.parameters()]):
         norm = torch.stack([gradient.norm() for gradient in module]).norm()
         assert 0.0 < norm <= 1.001e-3

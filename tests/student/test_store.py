@@ -18,7 +18,7 @@ RECORD, NAME = "student.json", "sm_013.safetensors"
 @pytest.fixture
 def saved(tmp_path):
     student = make_student(config=replace(CONFIG, lattice=2), partition=Partition(3, (7, 13), 3.0), noise=1.0)
-    student.alive[1].grid()[:, :7] = False
+    student.submodels[1].occupied.grid()[:, :7] = False
     save_student(student, tmp_path)
     return student
 
@@ -27,14 +27,13 @@ def test_a_student_comes_back_as_it_was(saved, tmp_path):
     loaded = load_student(tmp_path)
     assert loaded.config == saved.config and loaded.partition == saved.partition
     assert (loaded.near, loaded.tau, loaded.background) == (saved.near, saved.tau, saved.background)
-    for ours, theirs in zip(loaded.grids, saved.grids, strict=True):
-        assert ours.spec == theirs.spec
+    for ours, theirs in zip(loaded.submodels, saved.submodels, strict=True):
+        assert (ours.cell, ours.grids.spec) == (theirs.cell, theirs.grids.spec)
         for name in ("block_index", "voxels", "planes"):
-            assert torch.equal(getattr(ours, name), getattr(theirs, name))
-    for ours, theirs in zip(loaded.alive, saved.alive, strict=True):
-        assert (ours.grid() == theirs.grid()).all()
-    for ours, theirs in zip(loaded.appearance.parameters(), saved.appearance.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+            assert torch.equal(getattr(ours.grids, name), getattr(theirs.grids, name))
+        assert (ours.occupied.grid() == theirs.occupied.grid()).all()
+        networks = ours.appearance.parameters(), theirs.appearance.parameters()
+        assert all(torch.equal(one, other) for one, other in zip(*networks, strict=True))
     rays = camera_rays(make_capture(tmp_path, size=8).frames[0].camera)
     edges = Room().query(rays).edges
     for k in range(2):
@@ -54,7 +53,7 @@ def test_an_empty_folder_is_no_student(tmp_path):
 
 def read_all(folder):
     student = load_student(folder)
-    return [(student.grids[k], student.alive[k]) for k in range(2)]
+    return [student.submodels[k] for k in range(2)]
 
 
 @pytest.mark.parametrize("name", [RECORD, NAME])
@@ -82,7 +81,7 @@ def test_a_submodel_of_something_else_is_named(saved, tmp_path, fault):
     elif fault == "shape":
         tensors["planes"] = tensors["planes"][:100].clone()
     elif fault == "network":
-        tensors["appearance.kernels.0"] = torch.zeros(1, 1, 1, 1, 41, 16)
+        tensors["appearance.kernels.0"] = torch.zeros(1, 1, 1, 41, 16)
     if fault != "gone":
         save_file(tensors, path, meta)
     with pytest.raises(InvalidDataError, match=NAME):
@@ -93,7 +92,7 @@ def test_a_submodel_of_something_else_is_named(saved, tmp_path, fault):
 def test_a_record_of_something_else_is_named(saved, tmp_path, fault):
     text = (tmp_path / RECORD).read_text()
     change = {
-        "format": ("student-2", "student-3"),
+        "format": ("student-3", "student-2"),
         "key": ("lattice", "latice"),
         "value": ('"near": 0.05', '"near": []'),
     }
@@ -105,9 +104,9 @@ def test_a_record_of_something_else_is_named(saved, tmp_path, fault):
 
 def test_one_submodel_is_in_memory_at_a_time(saved, tmp_path):
     student = load_student(tmp_path)
-    first = weakref.ref(student.grids[0])
-    assert first() is student.grids[0]
-    second = student.grids[1]
-    assert first() is None and second.spec == saved.grids[1].spec
+    first = weakref.ref(student.submodels[0].grids)
+    assert first() is student.submodels[0].grids
+    second = student.submodels[1]
+    assert first() is None and second.grids.spec == saved.submodels[1].grids.spec
     with pytest.raises(IndexError):
-        student.grids[2]
+        student.submodels[2]

@@ -10,18 +10,20 @@ from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.fields.rays import Spacing
 from smerf.fields.rendering import render_weights
 from smerf.kernels import Grids, HashSpec
-from smerf.student.alive import AliveCells
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
 from smerf.student.initialise import initialise_from_teacher
-from smerf.student.model import Student, grid_spec
+from smerf.student.model import Student, Submodel, grid_spec
 from smerf.student.partition import Partition
+from smerf.student.visibility import OccupiedCells
 from smerf.teacher.model import TeacherAnswer
 
 CENTRES = torch.tensor([[-0.2, 0.1, 0.0], [0.25, -0.15, 0.1], [0.05, 0.25, -0.2]])
 RADII = torch.tensor([0.22, 0.16, 0.16])
 COLOURS = torch.tensor([[0.9, 0.2, 0.1], [0.1, 0.7, 0.3], [0.2, 0.3, 0.9]])
 WALL = 0.85
+EXPOSURES = (0.01, 0.02, 0.04, 0.02, 0.02)
+FACTORS = torch.tensor([0.5, 1.0, 1.6, 1.0, 1.0])[:, None].expand(5, 3)
 
 
 class Room:
@@ -55,6 +57,19 @@ class Room:
         return TeacherAnswer(edges, weights, (weights[..., None] * colour).sum(1))
 
 
+class ExposureTable:
+    """What three exposures make of the room's colours."""
+
+    def table(self):
+        return torch.tensor(EXPOSURES) / 0.02, FACTORS
+
+
+class ExposedRoom(Room):
+    """The room, photographed with three exposures."""
+
+    exposures, exposure = EXPOSURES, ExposureTable()
+
+
 def look_at(eye):
     back = np.asarray(eye) / np.linalg.norm(eye)
     right = np.cross([0.0, 0.0, 1.0], back)
@@ -85,7 +100,7 @@ CONFIG = StudentConfig(
     pool=4096,
     warmup_steps=5,
     origin_jitter=0.02,
-    alive_rays=8192,
+    occupied_rays=8192,
     grid_lr=0.02,
     hash=HashSpec(6, 4, 13, 8, 96),
     decoder=(32,),
@@ -93,26 +108,31 @@ CONFIG = StudentConfig(
 
 
 def make_student(teacher=None, config=CONFIG, partition=None, noise=0.0, seed=0):
-    """Return a student that was started from a teacher, or at random, with every cell alive."""
+    """Return a student that was started from a teacher, or at random, with every cell occupied."""
     partition = partition or Partition(1, (0,), 1.0)
     generator = torch.Generator().manual_seed(seed)
-    grids, alive = [], []
-    for k in range(len(partition.cells)):
+    parts = []
+    for k, cell in enumerate(partition.cells):
         spec = grid_spec(config, partition, k)
-        share = 2.0 if teacher else 0.6
+        fraction = 2.0 if teacher else 0.6
         inner = torch.zeros((spec.blocks,) * 3, dtype=torch.bool)
         chance = torch.rand((spec.blocks - 2,) * 3, generator=generator)
-        inner[1:-1, 1:-1, 1:-1] = chance < share
+        inner[1:-1, 1:-1, 1:-1] = chance < fraction
         index = torch.where(inner, inner.view(-1).long().cumsum(0).view(inner.shape) - 1, -1)
-        one = Grids.allocate(spec, index)
+        grids = Grids.allocate(spec, index)
         if teacher:
-            initialise_from_teacher(one, teacher, torch.tensor([[0.6, 0.0, 0.1]]), 0.4, generator)
-            one.read_bytes()
-        for records in (one.voxel_records, one.plane_records):
+            initialise_from_teacher(grids, teacher, torch.tensor([[0.6, 0.0, 0.1]]), 0.4, generator)
+            grids.read_bytes()
+        for records in (grids.voxel_records, grids.plane_records):
             records[:, 8:16] += noise * torch.randn(len(records), 8, generator=generator)
-        one.requantise()
-        grids.append(one)
-        cells = AliveCells(spec)
-        alive.append(AliveCells(spec, np.packbits(np.ones(cells.size**3, bool))))
-    appearance = AppearanceLattice(len(grids), config.lattice, config.width, generator)
-    return Student(config, partition, grids, appearance, (0.5, 0.5, 0.5), 0.05, 0.005, alive, teacher)
+        grids.requantise()
+        occupied = OccupiedCells(spec, np.packbits(np.ones(OccupiedCells(spec).size ** 3, bool)))
+        parts.append((cell, grids, occupied))
+    # The same networks everywhere, whatever the number of submodels.
+    network = generator.get_state()
+    submodels = []
+    for cell, grids, occupied in parts:
+        appearance = AppearanceLattice(config.lattice, config.width, generator.set_state(network))
+        submodels.append(Submodel(cell, grids, appearance, occupied))
+    grey = (0.5, 0.5, 0.5)
+    return Student(config, partition, grey, 0.05, 0.005, submodels=submodels, teacher=teacher)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from tiny_scene import look_at
 
+from smerf.baking.coarse import coarse_files
 from smerf.export.site import export_site
 from smerf.scene.example import example_scene
 from smerf.scene.write import write_scene
@@ -15,31 +18,28 @@ ROW = (2, 6, 10, 14, 18, 22, 26)
 ROOM = look_at([0.1, -0.45, 0.12], [0, 0.5, 0])
 
 
-def write(folder, scene, **options):
+def write(folder, scene, limit):
     submodels = (scene.submodel(k) for k in range(len(scene.params.params_to_sm)))
-    write_scene(folder, scene.params, scene.mlp, submodels, scene.manifest, **options)
+    coarse = partial(coarse_files, scene.params, scene.mlp, limit)
+    write_scene(folder, scene.params, scene.mlp, submodels, scene.manifest, coarse=coarse)
     return folder
 
 
 @pytest.fixture(scope="module")
 def room_dir(tmp_path_factory):
-    return write(
-        tmp_path_factory.mktemp("room") / "baked", example_scene(128, lattice=1), coarse_bytes=45_000
-    )
+    return write(tmp_path_factory.mktemp("room") / "baked", example_scene(128, lattice=1), limit=45_000)
 
 
 @pytest.fixture(scope="module")
 def many_dir(tmp_path_factory):
     return write(
-        tmp_path_factory.mktemp("many") / "baked", example_scene(64, 3, ROW, lattice=1), coarse_bytes=20_000
+        tmp_path_factory.mktemp("many") / "baked", example_scene(64, 3, ROW, lattice=1), limit=20_000
     )
 
 
 @pytest.fixture(scope="module")
 def pair_dir(tmp_path_factory):
-    return write(
-        tmp_path_factory.mktemp("pair") / "baked", example_scene(64, 2, (3, 7), lattice=1), coarse_bytes=0
-    )
+    return write(tmp_path_factory.mktemp("pair") / "baked", example_scene(64, 2, (3, 7), lattice=1), limit=0)
 
 
 def centre(region, edge):

@@ -25,7 +25,6 @@ struct AppearanceLayout {
   static constexpr int kParams = kBias2 + kAppearanceColours;
 };
 
-// Field order and types of these two are mirrored by smerf/kernels/appearance.py.
 struct AppearanceRays {
   const float* features;    // (rays, 14) as the network reads them
   const float* directions;  // (rays, 3) unit

@@ -13,8 +13,8 @@
 
 #define SMERF_API extern "C" __attribute__((visibility("default")))
 
-// Bumped whenever an exported signature changes; the loader refuses another number.
-#define SMERF_ABI 3
+// Bumped whenever an exported signature or structure changes; the loader refuses another number.
+#define SMERF_ABI 4
 
 namespace smerf {
 

@@ -18,8 +18,10 @@ SMERF_FN int largest_axis(const Vec3& p) {
   return ay >= az ? 1 : 2;
 }
 
+SMERF_FN float max_abs(const Vec3& p) { return larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z))); }
+
 SMERF_FN Vec3 contract(const Vec3& p) {
-  const float m = larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z)));
+  const float m = max_abs(p);
   if (!(m > 1.0f)) return p;
   const float inv = 1.0f / m;
   const int axis = largest_axis(p);
@@ -31,15 +33,22 @@ SMERF_FN Vec3 contract(const Vec3& p) {
   return s;
 }
 
+// The same without branches, for loops that vectorise over points. m: max(1, max_abs(p)).
+SMERF_FN Vec3 contract_flat(const Vec3& p, float m) {
+  const float ax = fabsf(p.x), ay = fabsf(p.y), az = fabsf(p.z), inv = 1.0f / m, pull = m > 1.0f ? 2.0f - inv : 1.0f;
+  const bool is_x = ax >= ay && ax >= az, is_y = !is_x && ay >= az;
+  return {p.x * inv * (is_x ? pull : 1.0f), p.y * inv * (is_y ? pull : 1.0f), p.z * inv * (is_x || is_y ? 1.0f : pull)};
+}
+
 // Cube root of the contraction's Jacobian determinant: how much a small ball shrinks.
 SMERF_FN float contraction_scale(const Vec3& p) {
-  const float m = larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z)));
+  const float m = max_abs(p);
   return m > 1.0f ? 1.0f / (m * cbrtf(m)) : 1.0f;
 }
 
 // Length of J(p) d: contracted distance per unit step along d.
 SMERF_FN float contraction_speed(const Vec3& p, const Vec3& d) {
-  const float m = larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z)));
+  const float m = max_abs(p);
   if (!(m > 1.0f)) return sqrtf(d.x * d.x + d.y * d.y + d.z * d.z);
   const int axis = largest_axis(p);
   const float pa = axis == 0 ? p.x : (axis == 1 ? p.y : p.z);

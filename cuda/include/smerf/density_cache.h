@@ -3,7 +3,7 @@
 // Bins of one ray: s edges evenly spaced, shifted by `shift` of an interval; the cache is read at their midpoints
 // (nearest cell); optical depth is capped at `cap` a bin, so that no ray goes blind behind a cell that holds
 // something. Weights are blurred by half-and-half maxima of neighbours (mip-NeRF's resampling, arXiv 2103.13415),
-// mixed with an even share and inverted. Samples: as `resample` of smerf/fields/sampling.py.
+// mixed with a uniform distribution and inverted. Samples: as `resample` of smerf/fields/sampling.py.
 #pragma once
 
 #include "smerf/contraction.h"
@@ -22,10 +22,12 @@ struct CacheSampling {
   float cap, mix;
 };
 
+// What is not a number goes to cell 0.
+SMERF_FN int cell_index(float x, int n) { return (int)smaller(larger(x * (float)n, 0.0f), (float)(n - 1)); }
+
 // x in the unit cube of the grids.
-SMERF_FN int cache_cell(const float x0, const float x1, const float x2, int n) {
-  const int i = clampi((int)(x0 * (float)n), 0, n - 1), j = clampi((int)(x1 * (float)n), 0, n - 1);
-  return (clampi((int)(x2 * (float)n), 0, n - 1) * n + j) * n + i;
+SMERF_FN int cache_cell(float x0, float x1, float x2, int n) {
+  return (cell_index(x2, n) * n + cell_index(x1, n)) * n + cell_index(x0, n);
 }
 
 // shift, jitter: in [-0.5, 0.5). s_edges: (samples + 1), written.
@@ -40,16 +42,11 @@ SMERF_FN void sample_ray(const CacheSampling& c, const float* origin, const floa
     t[k] = t_from_s(c.spacing, k == 0 ? 0.0f : (k == bins ? 1.0f : inner));
   }
   for (int k = 0; k < bins; ++k) {
-    const float middle = 0.5f * (t[k] + t[k + 1]) ;
-    const float px = c.scale * (origin[0] + middle * direction[0]), py = c.scale * (origin[1] + middle * direction[1]),
-                pz = c.scale * (origin[2] + middle * direction[2]);
-    // contract() of contraction.h without branches, so that it vectorises over the bins.
-    const float ax = fabsf(px), ay = fabsf(py), az = fabsf(pz);
-    const float m = larger(1.0f, larger(ax, larger(ay, az))), inv = 1.0f / m, pull = m > 1.0f ? 2.0f - inv : 1.0f;
-    const bool first = ax >= ay && ax >= az, second = !first && ay >= az;
-    const float x = px * inv * (first ? pull : 1.0f), y = py * inv * (second ? pull : 1.0f),
-                z = pz * inv * (first || second ? 1.0f : pull);
-    cells[k] = cache_cell(0.25f * (x + 2.0f), 0.25f * (y + 2.0f), 0.25f * (z + 2.0f), c.resolution);
+    const float middle = 0.5f * (t[k] + t[k + 1]);
+    const Vec3 p = {c.scale * (origin[0] + middle * direction[0]), c.scale * (origin[1] + middle * direction[1]),
+                    c.scale * (origin[2] + middle * direction[2])};
+    const Vec3 x = contract_flat(p, larger(1.0f, max_abs(p)));
+    cells[k] = cache_cell(0.25f * (x.x + 2.0f), 0.25f * (x.y + 2.0f), 0.25f * (x.z + 2.0f), c.resolution);
   }
   for (int k = 0; k < bins; ++k) depth[k] = smaller(c.cap, c.cache[cells[k]] * (t[k + 1] - t[k]));
   float before = 0.0f;

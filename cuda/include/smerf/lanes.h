@@ -21,7 +21,8 @@ SMERF_FN float fast_exp(float x) {
   const float f = (y - whole) * 0.69314718056f;
   const float p =
       1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666668f + f * (0.008333334f + f * 0.0013888889f)))));
-  const int32_t bits = ((int32_t)whole + 127) << 23;
+  // What is not a number stays so in p; its bits are then not those of a power of two.
+  const uint32_t bits = (uint32_t)((int32_t)whole + 127) << 23;
   float scale;
   memcpy(&scale, &bits, sizeof(scale));
   return p * scale;

@@ -13,7 +13,6 @@ namespace smerf {
 // Samples below this add no colour (their opacity still counts); rays below that are opaque.
 constexpr float kAlphaMin = 0.25f / 255.0f, kVisibilityMin = 1.0f / 255.0f;
 
-// Field order and types are mirrored by smerf/kernels/march.py.
 struct MarchScene {
   const uint8_t* atlas;      // [atlas_x][atlas_y][atlas_z][8]: density, r, g, b, f0, f1, f2, gate
   const uint8_t* planes;     // [3][texels][texels][8], planes yz, xz, xy
@@ -56,8 +55,6 @@ struct MarchPiece {
 SMERF_FN Vec3 along_ray(const Vec3& o, const Vec3& d, float t) {
   return {o.x + t * d.x, o.y + t * d.y, o.z + t * d.z};
 }
-
-SMERF_FN float max_abs(const Vec3& p) { return larger(fabsf(p.x), larger(fabsf(p.y), fabsf(p.z))); }
 
 SMERF_FN Vec3 uncontract(const Vec3& y) {
   const float m = max_abs(y);

@@ -9,7 +9,6 @@
 
 namespace smerf {
 
-// Field order and types of these are mirrored by smerf/kernels/vertex_decode.py.
 struct VertexList {
   const int64_t* voxels;   // storage rows
   const int64_t* texels;   // storage rows

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture.readers.source import Source, SourceFrame, check_pose, find_mask, image_folder, lens
+from smerf.capture.readers.image_files import find_mask, image_folder
+from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError
 
@@ -82,14 +83,14 @@ def read_colmap(root: Path, model: Path) -> Source:
 
 
 def read_cameras(model: Path) -> dict[int, Intrinsics]:
-    """Return the lenses of a sparse model by camera number."""
+    """Return the intrinsics of a sparse model by camera number."""
     path = _file(model, "cameras")
     cameras = {}
     if path.suffix == ".txt":
         for line in _lines(path):
             words = line.split()
             with _faults(path, line):
-                cameras[int(words[0])] = _lens(
+                cameras[int(words[0])] = _intrinsics(
                     words[1], (int(words[2]), int(words[3])), [float(word) for word in words[4:]], path
                 )
         return cameras
@@ -102,7 +103,7 @@ def read_cameras(model: Path) -> dict[int, Intrinsics]:
                 "with COLMAP's image_undistorter first"
             )
         name, count = _MODELS[model_number]
-        cameras[number] = _lens(name, (width, height), list(reader.take(f"{count}d")), path)
+        cameras[number] = _intrinsics(name, (width, height), list(reader.take(f"{count}d")), path)
     return cameras
 
 
@@ -140,7 +141,8 @@ def read_points(model: Path) -> np.ndarray:
     if path.suffix == ".txt":
         for line in _lines(path):
             with _faults(path, line):
-                points.append([float(word) for word in line.split()[1:4]])
+                x, y, z = line.split()[1:4]
+                points.append((float(x), float(y), float(z)))
     else:
         reader = _Binary(path)
         for _ in range(reader.take("Q")[0]):
@@ -161,7 +163,11 @@ def _splits(root: Path, model: Path) -> Callable[[str], bool] | None:
     """Return a function name -> is test, from ``test.txt`` in the model or ``test_list.txt`` beside it."""
     for path in (model / "test.txt", root / "test_list.txt"):
         if path.is_file():
-            names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+            names = {
+                line.strip()
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if line.strip()
+            }
             stems = {Path(name).with_suffix("").as_posix() for name in names}
             return lambda name: name in names or Path(name).with_suffix("").as_posix() in stems
     return None
@@ -187,7 +193,7 @@ def _world_from_cam(image: _Image, path: Path) -> np.ndarray:
     return check_pose(pose, path, image.name)
 
 
-def _lens(name: str, size: tuple[int, int], params: list[float], path: Path) -> Intrinsics:
+def _intrinsics(name: str, size: tuple[int, int], params: list[float], path: Path) -> Intrinsics:
     if name not in _SUPPORTED:
         raise InvalidDataError(
             f"{path}: camera model {name} is not supported (only {', '.join(_SUPPORTED)}); undistort "
@@ -205,7 +211,7 @@ def _lens(name: str, size: tuple[int, int], params: list[float], path: Path) -> 
     if name in ("SIMPLE_RADIAL", "RADIAL"):
         distortion = (*distortion, *(0.0,) * (4 - len(distortion)))
         name = "OPENCV"
-    return lens(name, size, (params[0], params[1]), (params[2], params[3]), distortion, path)
+    return make_intrinsics(name, size, (params[0], params[1]), (params[2], params[3]), distortion, path)
 
 
 def _file(model: Path, stem: str) -> Path:
@@ -230,7 +236,7 @@ class _faults:  # noqa: N801 - reads as a word in a with statement
         return None
 
     def __exit__(self, kind, error, trace) -> None:
-        if kind in (ValueError, IndexError):
+        if kind in (ValueError, IndexError, OverflowError):
             raise InvalidDataError(
                 f"{self.path}: cannot read the line {self.line[:80]!r}; export the model again"
             ) from error

@@ -12,15 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture.readers.source import (
-    Source,
-    SourceFrame,
-    check_pose,
-    find_mask,
-    image_folder,
-    lens,
-    list_images,
-)
+from smerf.capture.images import load_npy
+from smerf.capture.readers.image_files import find_mask, image_folder, list_images
+from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.errors import InvalidDataError
 
 __all__ = ["read_llff"]
@@ -33,10 +27,7 @@ def read_llff(path: Path) -> Source:
         InvalidDataError: If the array is damaged or does not fit the number of images.
     """
     root = path.parent
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InvalidDataError(f"{path}: not a readable array ({error}); restore the file") from error
+    table = load_npy(path)
     if table.ndim != 2 or table.shape[1] != 17 or not np.issubdtype(table.dtype, np.floating):
         raise InvalidDataError(f"{path}: expected numbers of shape (N, 17), got {table.dtype} {table.shape}")
     folder, images = _images(root)
@@ -58,7 +49,7 @@ def read_llff(path: Path) -> Source:
             SourceFrame(
                 name=name,
                 image_path=stated,
-                intrinsics=lens(
+                intrinsics=make_intrinsics(
                     "PINHOLE",
                     (round(width), round(height)),
                     (focal, focal),

@@ -12,28 +12,20 @@ made from its path).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
-
+from smerf.capture.images import image_header
+from smerf.capture.readers.image_files import IMAGE_SUFFIXES, find_mask, image_folder
 from smerf.capture.readers.ply import read_ply_points
-from smerf.capture.readers.source import (
-    IMAGE_SUFFIXES,
-    Source,
-    SourceFrame,
-    check_pose,
-    find_mask,
-    image_folder,
-    lens,
-    read_json,
-)
+from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError
 
-__all__ = ["parse_frames", "read_nerfstudio", "read_number"]
+__all__ = ["parse_frames", "read_json", "read_nerfstudio", "read_number"]
 
 _PERSPECTIVE = (
     "PINHOLE",
@@ -70,14 +62,34 @@ def read_nerfstudio(path: Path) -> Source:
     )
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise ``InvalidDataError`` with the line of the fault."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise InvalidDataError(
+            f"{path}: not valid JSON (line {error.lineno}: {error.msg}); restore a good copy"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error}); restore the file") from error
+    if not isinstance(content, dict):
+        raise InvalidDataError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
 def read_number(keys: dict[str, Any], key: str, path: Path, default: float | None = None) -> float | None:
     """Return a number of a JSON object, or ``default`` where the key is absent or null."""
     value = keys.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise InvalidDataError(f"{path}: {key} is {value!r}, expected a number; correct the value")
-    return float(value)
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise TypeError
+        return float(value)
+    except (TypeError, OverflowError):
+        raise InvalidDataError(
+            f"{path}: {key} is {str(value)[:80]}, expected a number; correct the value"
+        ) from None
 
 
 def parse_frames(
@@ -181,9 +193,11 @@ def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -
         return read_number(keys, key, path, default)
 
     width, height = number("w"), number("h")
-    if width is None or height is None:
-        # A photo that is missing is dropped later; any size does until then.
-        width, height = _size(image_path) if image_path.is_file() else (1, 1)
+    if (width is None or height is None) and image_path.is_file():
+        width, height = image_header(image_path)[0]
+    elif width is None or height is None:
+        # A photo that is missing is dropped later; any plausible size does until then.
+        width = height = number("fl_x") or number("fl_y") or 1.0
     focal_x = number("fl_x") or _focal(keys, "x", width, path)
     focal_y = number("fl_y") or _focal(keys, "y", height, path)
     focal_x, focal_y = focal_x or focal_y, focal_y or focal_x
@@ -193,7 +207,7 @@ def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -
         )
     centre = (number("cx", width / 2), number("cy", height / 2))
     model, distortion = _distortion(keys, path, number)
-    return lens(model, (int(width), int(height)), (focal_x, focal_y), centre, distortion, path)
+    return make_intrinsics(model, (width, height), (focal_x, focal_y), centre, distortion, path)
 
 
 def _focal(keys: dict[str, Any], axis: str, extent: float, path: Path) -> float | None:
@@ -219,7 +233,8 @@ def _distortion(
     given = {key: number(key, 0.0) for key in (*_DISTORTION_KEYS, "k5", "k6")}
     listed = keys.get("distortion_params")
     if isinstance(listed, list) and not any(given.values()):
-        given |= dict(zip(_DISTORTION_KEYS, (float(value) for value in listed)))
+        named = dict(zip(_DISTORTION_KEYS, listed))
+        given |= {key: read_number(named, key, path, 0.0) for key in named}
     if model == "OPENCV_FISHEYE":
         return model, tuple(given[key] for key in ("k1", "k2", "k3", "k4"))
     if model not in _PERSPECTIVE:
@@ -237,11 +252,3 @@ def _distortion(
     if given["k3"]:
         return "FULL_OPENCV", (*plain, given["k3"], 0.0, 0.0, 0.0)
     return "OPENCV", plain
-
-
-def _size(image_path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(image_path) as image:
-            return image.size
-    except OSError as error:
-        raise InvalidDataError(f"{image_path}: not a readable image ({error}); restore the file") from error

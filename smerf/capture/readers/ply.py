@@ -34,19 +34,24 @@ def read_ply_points(path: Path) -> np.ndarray:
         raise fault("not a PLY file")
     body = data.find(b"\n", end) + 1
     form, count, fields, element = "", 0, [], 0
-    for words in (line.split() for line in data[:end].decode("ascii", errors="replace").splitlines()):
-        if words[:1] == ["format"]:
-            form = words[1]
-        elif words[:1] == ["element"]:
-            element += 1
-            if element == 1:
-                if words[1] != "vertex":
-                    raise fault("its first element is not vertex")
-                count = int(words[2])
-        elif words[:1] == ["property"] and element == 1:
-            if words[1] not in _TYPES:
-                raise fault(f"its vertex property type {words[1]} is not supported")
-            fields.append((words[2], _TYPES[words[1]]))
+    try:
+        for words in (line.split() for line in data[:end].decode("ascii", errors="replace").splitlines()):
+            if words[:1] == ["format"]:
+                form = words[1]
+            elif words[:1] == ["element"]:
+                element += 1
+                if element == 1:
+                    if words[1] != "vertex":
+                        raise fault("its first element is not vertex")
+                    count = int(words[2])
+            elif words[:1] == ["property"] and element == 1:
+                if words[1] not in _TYPES:
+                    raise fault(f"its vertex property type {words[1]} is not supported")
+                fields.append((words[2], _TYPES[words[1]]))
+    except (ValueError, IndexError) as error:
+        raise fault("its header is damaged") from error
+    if count < 0:
+        raise fault(f"it promises {count} vertices")
     names = [name for name, _ in fields]
     if not {"x", "y", "z"} <= set(names):
         raise fault("its vertices have no x, y, z")
@@ -60,7 +65,7 @@ def read_ply_points(path: Path) -> np.ndarray:
             layout = np.dtype([(name, order + kind) for name, kind in fields])
             vertices = np.frombuffer(data, layout, count=count, offset=body)
             points = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise fault("its vertex data is cut short or damaged") from error
     if len(points) != count:
         raise fault(f"it promises {count} vertices and holds {len(points)}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smerf.capture.readers.nerfstudio import parse_frames, read_number
-from smerf.capture.readers.source import Source, read_json
+from smerf.capture.readers.nerfstudio import parse_frames, read_json, read_number
+from smerf.capture.readers.source import Source
 from smerf.errors import InvalidDataError
 
 __all__ = ["find_synthetic", "read_synthetic"]
@@ -41,7 +41,7 @@ def read_synthetic(root: Path) -> Source:
         frames += parse_frames(read_json(held_out), held_out, lambda _: "test")
     else:
         frames = parse_frames(content, train, lambda _: None)
-    # Sets that only borrow the file names (real photos with a calibrated lens) have no such bounds.
+    # Sets that only borrow the file names (real photos with calibrated intrinsics) have no such bounds.
     is_rendered = "fl_x" not in content and "aabb_scale" not in content
     return Source(
         root=root,

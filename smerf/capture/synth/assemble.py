@@ -80,7 +80,7 @@ def sun_direction(lights: tuple[Light, ...]) -> np.ndarray | None:
 
 
 def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:
-    """Mesh every object of a description; ``cell_scale`` above 1 coarsens the mesh, for small pictures.
+    """Mesh every object of a description; ``cell_scale`` above 1 coarsens the mesh, for small images.
 
     Raises:
         InvalidDataError: If a shape or texture is unknown or malformed, or there are more than 255 instances.

@@ -126,8 +126,8 @@ class Shader:
         met = self._without_lights.cast(point, bounced)
         reflected, _ = self._shade(met, bounced)
         for light in self._lights:
-            share = _light_share(light, point, mirrored, rough, met.distance)[:, None]
-            reflected += share * (
+            fraction = _light_fraction(light, point, mirrored, rough, met.distance)[:, None]
+            reflected += fraction * (
                 np.asarray(light.color, np.float32) * np.float32(light.strength) - reflected
             )
         color[ray] = np.where(metal[:, None], 0, color[ray] * (1 - fresnel)) + fresnel * reflected
@@ -172,10 +172,10 @@ def _reflect(view: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return view - 2 * np.einsum("ij,ij->i", view, normal)[:, None] * normal
 
 
-def _light_share(
+def _light_fraction(
     light: Light, point: np.ndarray, mirrored: np.ndarray, rough: np.ndarray, distance: np.ndarray
 ) -> np.ndarray:
-    """Return the share (N,) of a glossy lobe that a light fills, 0 where a surface at ``distance`` hides it.
+    """Return the fraction (N,) of a glossy lobe that a light fills, 0 where a surface at ``distance`` hides it.
 
     Bright lights reflected by random rays would sparkle; their blurred outline in closed form does not.
     """
@@ -187,8 +187,8 @@ def _light_share(
     seen = (reach > 0) & (distance > np.float32(0.92) * reach)
     where = mirrored * reach[:, None] - offset
     blur = np.maximum(2 * rough * rough, 0.004) * reach + 1e-6
-    share = seen.astype(np.float32)
+    fraction = seen.astype(np.float32)
     for axis, size in ((right, light.size[0]), (up, light.size[1])):
         t = np.clip(0.5 + (0.5 * size - np.abs(where @ axis)) / (2 * blur), 0, 1)
-        share = share * (t * t * (3 - 2 * t))
-    return share.astype(np.float32)
+        fraction = fraction * (t * t * (3 - 2 * t))
+    return fraction.astype(np.float32)

@@ -44,7 +44,7 @@ class Job:
 
     @property
     def coarse(self) -> bool:
-        """Say whether pictures are so small that a coarse lighting mesh does."""
+        """Say whether images are so small that a coarse lighting mesh does."""
         return self.width * self.height < 100 * 100
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from smerf.kernels.reference.contraction import contract
-from smerf.kernels.types import Spacing
+from smerf.kernels.types import CacheSampling
 
 __all__ = ["cache_raise_", "cache_sample", "cell_of"]
 
@@ -21,25 +21,21 @@ def cache_sample(
     cache: Tensor,
     origins: Tensor,
     directions: Tensor,
-    spacing: Spacing,
-    bins: int,
-    samples: int,
-    scale: float,
-    cap: float,
-    mix: float,
+    sampling: CacheSampling,
     shift: Tensor | None,
     jitter: Tensor | None,
 ) -> Tensor:
     """Return ascending edges (R, samples + 1) in s; see ``smerf.kernels.density_cache.cache_sample``."""
+    spacing, bins, samples, mix = sampling.spacing, sampling.bins, sampling.samples, sampling.mix
     zero = origins.new_zeros(origins.shape[0])
     shift, jitter = (zero if a is None else a for a in (shift, jitter))
     s = torch.arange(bins + 1, dtype=origins.dtype, device=origins.device) / bins + shift[:, None] / bins
     s[:, 0], s[:, -1] = 0.0, 1.0
     t = spacing.t_from_s(s)
     middle = 0.5 * (t[:, 1:] + t[:, :-1])
-    points = scale * (origins[:, None] + middle[..., None] * directions[:, None])
+    points = sampling.scale * (origins[:, None] + middle[..., None] * directions[:, None])
     cells = cell_of(0.25 * (contract(points) + 2.0), cache.shape[0])
-    depth = (cache.reshape(-1)[cells] * t.diff(dim=-1)).clamp_max(cap)
+    depth = (cache.reshape(-1)[cells] * t.diff(dim=-1)).clamp_max(sampling.cap)
     weights = torch.exp(depth - torch.cumsum(depth, -1)) * -torch.expm1(-depth)
     wide = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
     maxima = torch.maximum(wide[:, 1:], wide[:, :-1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,7 +195,9 @@ class _GridRender(torch.autograd.Function):
     """The backward pass differentiates ``composite`` anew and spreads the gradients over the vertices."""
 
     @staticmethod
-    def forward(ctx, anchor, grids, origins, directions, edges, tau):
+    def forward(
+        ctx: Any, anchor: Tensor, grids: Grids, origins: Tensor, directions: Tensor, edges: Tensor, tau: float
+    ) -> Any:
         ctx.save_for_backward(anchor, origins, directions, edges)
         ctx.grids, ctx.tau = grids, tau
         stencil, world_step = _places(grids, origins, directions, edges)
@@ -211,7 +214,7 @@ class _GridRender(torch.autograd.Function):
         return features, weights
 
     @staticmethod
-    def backward(ctx, up_features, up_weights):
+    def backward(ctx: Any, up_features: Tensor, up_weights: Tensor) -> Any:
         anchor, origins, directions, edges = ctx.saved_tensors
         grids = ctx.grids
         stencil, world_step = _places(grids, origins, directions, edges)

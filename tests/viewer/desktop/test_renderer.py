@@ -9,7 +9,8 @@ import pytest
 from tiny_scene import look_at, make_scene, oracle, write_submodel
 
 from smerf.errors import MissingPartError
-from smerf.render import native, reference
+from smerf.render import march as native
+from smerf.render import reference
 from smerf.render.camera import MarchOptions
 from smerf.scene import load_scene
 from smerf.scene.example import example_camera, example_scene

@@ -11,7 +11,7 @@ import pytest
 from tiny_scene import look_at, make_scene, write_pair, write_submodel
 
 from smerf.errors import MissingPartError
-from smerf.render import native
+from smerf.render import march as native
 from smerf.scene import load_scene
 from smerf.scene.manifest import SceneCamera, StartCamera
 from smerf.viewer.desktop.context import gl as load_gl

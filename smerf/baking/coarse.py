@@ -1,4 +1,4 @@
-"""The coarse level of a submodel: the same layout at a lower resolution, for a first picture after a few MB.
+"""The coarse level of a submodel: the same layout at a lower resolution, for a first image after a few MB.
 
 It lies in ``sm_XXX/coarse/`` and is listed in ``manifest.json`` like every other file; readers of the official
 layout never look there. Its ``scene_params.json`` has its own resolutions and atlas, its arrays are PNG, and its
@@ -15,48 +15,46 @@ from dataclasses import replace
 
 import numpy as np
 
+from smerf.baking.submodel import serving_blocks
 from smerf.scene.arrays import encode_array
 from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits, unpack_bits
 from smerf.scene.layout import slice_count, submodel_arrays
 from smerf.scene.params_io import mlp_to_json, params_to_json
 from smerf.scene.types import BakedSubmodel, SceneParams
 
-__all__ = ["COARSE_BYTES", "COARSE_FOLDER", "coarse_files", "coarsen"]
-
-COARSE_FOLDER = "coarse"
-COARSE_BYTES = 4_000_000
-"""Largest coarse level by default: with page and manifest the first picture stays below 5 MB."""
+__all__ = ["coarse_files", "coarsen"]
 
 _FACTORS = ((2, 2), (4, 2), (4, 4), (8, 4), (8, 8))
 """Reductions of the planes and of the sparse grid, finest first."""
-_LEAST_RATIO = 0.12
+_MIN_RATIO = 0.12
 """Encoded size of the arrays over their plain size; content never compresses better by far."""
 _OPAQUE = 8.0
-"""Optical depth across a coarse voxel at which a sample counts as solid: keeps thin surfaces closed without
-making them fatter than needed.
-"""
+"""Largest optical depth of a sample, across a coarse voxel: keeps thin surfaces closed without thickening them."""
 _ABSENT = np.array([0, 128, 128, 128, 128, 128, 128, 128], np.uint8)
 _CHUNK = 1024
 
 
 def coarse_files(
-    params: SceneParams, mlp: dict[str, np.ndarray], submodel: BakedSubmodel, max_bytes: int
+    params: SceneParams, mlp: dict[str, np.ndarray], max_bytes: int, submodel: BakedSubmodel, full_bytes: int
 ) -> dict[str, bytes]:
     """Return name -> content of the finest coarse level whose files take at most ``max_bytes``.
 
-    Empty if no reduction is that small or the resolutions cannot be halved.
+    Empty if the submodel itself (``full_bytes``) is no larger, no reduction is that small, or the resolutions
+    cannot be halved.
     """
+    if full_bytes <= max_bytes:
+        return {}
     k = params.params_to_sm.index(submodel.index)
     network = gzip.compress(mlp_to_json({name: value[k : k + 1] for name, value in mlp.items()}), 9, mtime=0)
     for plane_factor, grid_factor in _FACTORS:
         if not _divides(params, plane_factor, grid_factor):
             continue
         plain = 24 * (params.triplane_resolution // plane_factor) ** 2
-        if _LEAST_RATIO * plain > max_bytes:
+        if _MIN_RATIO * plain > max_bytes:
             continue
         shared, level = coarsen(params, submodel, plane_factor, grid_factor)
         files = {"deferred_mlp.json.gz": network}
-        if _LEAST_RATIO * (plain + level.atlas.size) > max_bytes:
+        if _MIN_RATIO * (plain + level.atlas.size) > max_bytes:
             continue
         slices = slice_count(level.atlas.shape, shared.data_block_size + 1)
         value = params_to_json(shared, level.index, level.atlas.shape[:3], slices, "png")
@@ -69,9 +67,7 @@ def coarse_files(
 
 
 def _divides(params: SceneParams, plane_factor: int, grid_factor: int) -> bool:
-    texels, samples, block = (
-        params.triplane_resolution, params.sparse_grid_resolution, params.data_block_size
-    )  # fmt: skip
+    texels, samples, block = params.triplane_resolution, params.sparse_grid_resolution, params.data_block_size
     return (
         texels % samples == 0
         and texels % (16 * plane_factor) == 0
@@ -86,7 +82,7 @@ def coarsen(
 ) -> tuple[SceneParams, BakedSubmodel]:
     """Reduce a submodel's resolution.
 
-    Colours and features of the sparse grid are averaged with the density that they are drawn with as weight.
+    Colours and features of the sparse grid are averaged, weighted by the density that they are rendered with.
     Its own density is then chosen so that, together with the gate and the reduced planes, the mean density of
     the voxel comes out.
 
@@ -105,7 +101,9 @@ def coarsen(
     planes = np.stack([_reduce_plane(plane, plane_factor) for plane in submodel.planes])
     grid = _reduce_grid(params, shared, submodel, planes, grid_factor)
     children = max_pool(unpack_bits(submodel.occupancy[8]), plane_factor)
-    coords = np.argwhere(_serving_blocks(children, shared) & _filled_blocks(grid, shared))
+    coords = np.argwhere(
+        serving_blocks(children, samples, params.data_block_size) & _filled_blocks(grid, shared)
+    )
     atlas, block_indices = build_atlas(
         _gather(grid, coords, params.data_block_size), coords, samples // params.data_block_size
     )
@@ -206,20 +204,6 @@ def _blocks(params: SceneParams, submodel: BakedSubmodel) -> Iterator[tuple[np.n
         where = coords[start : start + _CHUNK]
         sx, sy, sz = submodel.block_indices[tuple(where.T)].T
         yield where, split[sx, :block, sy, :block, sz, :block]
-
-
-def _serving_blocks(children: np.ndarray, params: SceneParams) -> np.ndarray:
-    """Return the macroblocks (B, B, B) bool that serve an occupied cell; blocks are sample-centred."""
-    block = params.data_block_size
-    blocks = params.sparse_grid_resolution // block
-    ratio = params.sparse_grid_resolution / children.shape[0]
-    result = np.zeros((blocks,) * 3, bool)
-    cells = np.argwhere(children)
-    low = np.floor((cells * ratio - 0.5) / block).astype(int).clip(0, blocks - 1)
-    high = np.floor(((cells + 1) * ratio - 0.5 - 1e-6) / block).astype(int).clip(0, blocks - 1)
-    for corner in np.ndindex(2, 2, 2):
-        result[tuple(np.where(np.array(corner, bool), high, low).T)] = True
-    return result
 
 
 def _filled_blocks(grid: np.ndarray, params: SceneParams) -> np.ndarray:

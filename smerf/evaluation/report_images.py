@@ -1,4 +1,4 @@
-"""Small pictures for the report: the photo, what was rendered, and where the two differ."""
+"""Small images for the report: the photo, what was rendered, and where the two differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from smerf.engine.files import write_bytes
 
-__all__ = ["ERROR_RANGE", "colour_map", "error_map", "save_pictures"]
+__all__ = ["ERROR_RANGE", "colour_map", "error_map", "save_report_images"]
 
 ERROR_RANGE = 0.25
 """The error that gets the last colour of the map, on the scale where white is 1."""
@@ -32,8 +32,8 @@ def colour_map(values: np.ndarray) -> np.ndarray:
     """Map values in [0, 1] (clipped), any shape, to uint8 colours, shape (..., 3)."""
     place = np.clip(np.nan_to_num(values, nan=1.0), 0.0, 1.0) * (len(_ANCHORS) - 1)
     low = np.minimum(place.astype(int), len(_ANCHORS) - 2)
-    share = (place - low)[..., None]
-    return np.rint(_ANCHORS[low] * (1.0 - share) + _ANCHORS[low + 1] * share).astype(np.uint8)
+    fraction = (place - low)[..., None]
+    return np.rint(_ANCHORS[low] * (1.0 - fraction) + _ANCHORS[low + 1] * fraction).astype(np.uint8)
 
 
 def error_map(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -46,7 +46,9 @@ def error_map(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return colour_map(np.abs(prediction - truth).mean(axis=-1) / ERROR_RANGE)
 
 
-def save_pictures(folder: Path, stage: str, view: str, prediction: np.ndarray, truth: np.ndarray) -> None:
+def save_report_images(
+    folder: Path, stage: str, view: str, prediction: np.ndarray, truth: np.ndarray
+) -> None:
     """Write ``photo/VIEW.jpg``, ``STAGE/VIEW.jpg`` and ``STAGE_error/VIEW.jpg`` below ``folder``.
 
     Args:
@@ -57,21 +59,21 @@ def save_pictures(folder: Path, stage: str, view: str, prediction: np.ndarray, t
         truth: The same for the photo.
     """
     prediction = np.clip(prediction, 0.0, 1.0)
-    pictures = {
+    images = {
         "photo": _to_bytes(truth),
         stage: _to_bytes(prediction),
         f"{stage}_error": error_map(prediction, truth),
     }
-    for kind, picture in pictures.items():
-        write_bytes(folder / kind / f"{view}.jpg", _encode(picture))
+    for kind, image in images.items():
+        write_bytes(folder / kind / f"{view}.jpg", _encode(image))
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _encode(picture: np.ndarray) -> bytes:
-    image = Image.fromarray(picture)
+def _encode(image: np.ndarray) -> bytes:
+    image = Image.fromarray(image)
     scale = LONGEST_SIDE / max(image.size)
     if scale < 1.0:
         size = tuple(max(1, round(side * scale)) for side in image.size)

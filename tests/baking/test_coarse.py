@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
+from smerf.baking.coarse import coarse_files, coarsen
 from smerf.export.site import export_site
+from smerf.render.march import render_camera
 from smerf.scene import load_scene, verify_manifest
-from smerf.scene.coarse import coarsen
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.types import BakedScene
 from smerf.scene.write import write_scene
@@ -17,9 +19,10 @@ from smerf.scene.write import write_scene
 LIMIT = 60_000
 
 
-def write(scene, folder, **options):
+def write(scene, folder, limit):
     submodels = (scene.submodel(k) for k in range(len(scene.params.params_to_sm)))
-    return write_scene(folder, scene.params, scene.mlp, submodels, scene.manifest, **options)
+    coarse = partial(coarse_files, scene.params, scene.mlp, limit)
+    return write_scene(folder, scene.params, scene.mlp, submodels, scene.manifest, coarse=coarse)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def scene():
 @pytest.fixture(scope="module")
 def scene_dir(scene, tmp_path_factory):
     folder = tmp_path_factory.mktemp("coarse") / "baked"
-    write(scene, folder, coarse_bytes=LIMIT)
+    write(scene, folder, LIMIT)
     return folder
 
 
@@ -60,10 +63,10 @@ def test_readers_of_the_full_scene_do_not_notice(scene, scene_dir):
 
 def test_the_level_shows_the_same_room():
     scene, camera = example_scene(128), example_camera(48, 36)
-    fine = scene.render(camera)
+    fine = render_camera(scene, camera)
     params, level = coarsen(scene.params, scene.submodel(0), 2, 2)
     assert params.triplane_resolution == 64 and level.planes.shape == (3, 64, 64, 8)
-    coarse = BakedScene(params, scene.mlp, scene.manifest, lambda k: level).render(camera)
+    coarse = render_camera(BakedScene(params, scene.mlp, scene.manifest, lambda k: level), camera)
     # As far from the full picture as a small blur, and much nearer than a flat picture of its mean.
     error = np.mean((coarse - fine) ** 2)
     assert error < 0.3 * np.mean((fine.mean((0, 1)) - fine) ** 2)
@@ -81,18 +84,20 @@ def test_the_networks_file_holds_this_submodel_alone(scene, scene_dir):
 
 
 def test_small_submodels_and_a_limit_of_nothing_get_none(scene, tmp_path):
-    write(scene, tmp_path / "small")
-    write(scene, tmp_path / "none", coarse_bytes=0)
+    write(scene, tmp_path / "small", 4_000_000)
+    write(scene, tmp_path / "none", 0)
     assert not list(tmp_path.rglob("coarse"))
 
 
-def test_export_adds_the_level_where_it_is_missing_and_leaves_the_scene_alone(scene, tmp_path):
-    write(scene, tmp_path / "baked", coarse_bytes=0)
-    before = sorted(path.name for path in (tmp_path / "baked").rglob("*"))
-    export_site(tmp_path / "baked", tmp_path / "site", coarse_bytes=LIMIT)
-    assert 0 < sum(coarse_sizes(tmp_path / "site" / "baked", 7).values()) <= LIMIT
+def test_a_scene_without_the_level_is_exported_as_it_is(scene, tmp_path):
+    write(scene, tmp_path / "baked", 0)
+    export_site(tmp_path / "baked", tmp_path / "site")
+    names = [
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        for folder in (tmp_path / "baked", tmp_path / "site" / "baked")
+    ]
+    assert names[0] == names[1]
     assert verify_manifest(tmp_path / "site" / "baked") == []
-    assert sorted(path.name for path in (tmp_path / "baked").rglob("*")) == before
 
 
 def test_a_damaged_coarse_file_is_noticed(scene_dir, tmp_path):

@@ -7,8 +7,10 @@ import torch
 
 from smerf.kernels import march
 from smerf.kernels import native as libraries
-from smerf.render import native, reference
-from smerf.render.camera import MarchOptions, camera_rays
+from smerf.render import march as native
+from smerf.render import reference
+from smerf.render.camera import MarchOptions, near_rays
+from smerf.render.scene import renderable
 from smerf.scene import BakedScene
 from smerf.scene.example import example_camera, example_scene
 
@@ -65,7 +67,7 @@ def test_several_submodels_and_atlases_of_many_slots():
     camera = example_camera(40, 30)
     pictures = [assert_same_picture(scene, camera, k=k) for k in range(3)]
     chosen = scene.params.choose_submodel(camera.world_from_cam[:, 3])
-    assert np.array_equal(pictures[chosen], scene.render(camera))
+    assert np.array_equal(pictures[chosen], renderable(scene).render(camera))
     assert_same_picture(example_scene(256), example_camera(40, 30))
 
 
@@ -103,7 +105,7 @@ def test_cameras_outside_the_unit_cube_and_rays_along_axes():
 def test_the_order_of_rays_does_not_change_their_colours():
     scene, camera = example_scene(64), example_camera(37, 21)
     origin = camera.world_from_cam[:, 3]
-    directions = camera_rays(camera, 0.2)[1]
+    directions = near_rays(camera, 0.2)[1]
     as_picture = native.render_rays(scene, 0, origin, directions, width=37)
     assert np.array_equal(as_picture, native.render_rays(scene, 0, origin, directions))
     assert np.array_equal(as_picture[::-1], native.render_rays(scene, 0, origin, directions[::-1]))

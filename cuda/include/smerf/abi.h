@@ -1,0 +1,34 @@
+// Sizes of the structures that callers fill in, by name; smerf/kernels/abi.py compares them with its own.
+#pragma once
+
+#include <string.h>
+
+#include "smerf/appearance.h"
+#include "smerf/grid.h"
+#include "smerf/march.h"
+#include "smerf/mark_alive.h"
+#include "smerf/multisample.h"
+#include "smerf/vertices.h"
+
+#define SMERF_SIZE(type) {#type, (int64_t)sizeof(smerf::type)}
+#define SMERF_COMMON_SIZES                                                                             \
+  SMERF_SIZE(HashLevel), SMERF_SIZE(FrustumSpec), SMERF_SIZE(GridView), SMERF_SIZE(AliveGrid),         \
+      SMERF_SIZE(AppearanceRays), SMERF_SIZE(AppearanceNetworks), SMERF_SIZE(VertexList),              \
+      SMERF_SIZE(VertexDecoder), SMERF_SIZE(MarchScene)
+
+namespace smerf {
+
+struct StructureSize {
+  const char* name;
+  int64_t bytes;
+};
+
+// 0 for a name that is not in the list.
+template <int N>
+int64_t structure_size(const StructureSize (&sizes)[N], const char* name) {
+  for (const StructureSize& size : sizes)
+    if (!strcmp(size.name, name)) return size.bytes;
+  return 0;
+}
+
+}  // namespace smerf

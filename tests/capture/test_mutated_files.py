@@ -1,0 +1,120 @@
+"""Damaged captures and scenes end in a result or in an error that names a file, whatever the damage."""
+
+import json
+import logging
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+from capture_layouts import write_colmap, write_llff, write_nerfstudio, write_synthetic
+
+from smerf.capture import load_capture, load_image
+from smerf.errors import InvalidDataError
+from smerf.scene import load_scene, write_scene
+from smerf.scene.example import example_scene
+
+ROUNDS = 40
+ODD = [None, True, -1, 0, 1e-300, 1e300, 10**400, 2**31, 65536, "", "a\0b", "../x", [], {}, [[1]], [1e999]]
+
+
+def mutate_bytes(data: bytes, rng: np.random.Generator) -> bytes:
+    """Cut, repeat, overwrite or flip a few bytes."""
+    kind = rng.integers(5)
+    at, end = np.sort(rng.integers(0, len(data) + 1, 2))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        return data[:at] + data[at:end] * 2 + data[end:]
+    if kind == 2:
+        return data[:at] + rng.bytes(8) + data[at + 8 :]
+    if kind == 3:
+        return data[:at] + data[end:]
+    changed = bytearray(data)
+    for place in rng.integers(0, len(data), 3):
+        changed[place] ^= 1 << rng.integers(8)
+    return bytes(changed)
+
+
+def mutate_json(text: bytes, rng: np.random.Generator) -> bytes:
+    """Replace a value anywhere in a JSON file by an odd one, or remove it."""
+    value = json.loads(text)
+    holder = value
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        key = keys[rng.integers(len(keys))]
+        inner = holder[key]
+        if not isinstance(inner, dict | list) or not inner or rng.random() < 0.3:
+            break
+        holder = inner
+    if rng.random() < 0.2:
+        del holder[key]
+    else:
+        holder[key] = ODD[rng.integers(len(ODD))]
+    return json.dumps(value).encode()
+
+
+def damage(folder, rng):
+    """Damage one file of a folder; images are left alone in half of the cases."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    others = [path for path in files if path.suffix not in (".png", ".gz")]
+    chosen = others if rng.random() < 0.5 else files
+    path = chosen[rng.integers(len(chosen))]
+    change = mutate_json if path.suffix == ".json" and rng.random() < 0.8 else mutate_bytes
+    path.write_bytes(change(path.read_bytes(), rng))
+
+
+def check(original, read, tmp_path, seed):
+    """Read ``ROUNDS`` damaged copies; return how many were refused."""
+    rng = np.random.default_rng(seed)
+    refused = 0
+    for number in range(ROUNDS):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(original, copy)
+        damage(copy, rng)
+        try:
+            read(copy)
+        except InvalidDataError as error:
+            refused += 1
+            assert str(tmp_path) in str(error)
+        shutil.rmtree(copy)
+    return refused
+
+
+@pytest.mark.parametrize("layout", ["nerfstudio", "synthetic", "colmap binary", "colmap text", "llff"])
+def test_damaged_captures(tmp_path, layout, caplog):
+    caplog.set_level(logging.ERROR, "smerf")
+    writers = {
+        "nerfstudio": write_nerfstudio,
+        "synthetic": write_synthetic,
+        "colmap binary": write_colmap,
+        "colmap text": lambda root: write_colmap(root, binary=False),
+        "llff": write_llff,
+    }
+    original = tmp_path / "original"
+    writers[layout](original)
+
+    def read(folder):
+        capture = load_capture(folder)
+        for frame in capture.frames:
+            load_image(frame)
+        poses = np.stack([frame.camera.world_from_cam for frame in capture.frames])
+        assert np.isfinite(poses).all() and np.isfinite(capture.near)
+
+    assert check(original, read, tmp_path, zlib.crc32(layout.encode())) >= ROUNDS // 8
+
+
+@pytest.mark.parametrize("array_format", ["png", "raw", "raw.gz"])
+def test_damaged_scenes(tmp_path, array_format):
+    original = example_scene(32, 2, (1, 6), lattice=1)
+    submodels = [original.submodel(k) for k in range(2)]
+    scene = write_scene(
+        tmp_path / "original", original.params, original.mlp, submodels, original.manifest, array_format
+    )
+
+    def read(folder):
+        opened = load_scene(folder)
+        for k in range(len(opened.params.params_to_sm)):
+            opened.submodel(k)
+
+    assert check(scene.root, read, tmp_path, zlib.crc32(array_format.encode())) >= ROUNDS // 8
