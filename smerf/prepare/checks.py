@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def neighbour_steps(model: Model, places: Mapping[str, Place]) -> tuple[list[tup
     index_of = {name: index for index, name in enumerate(model.names)}
     ordered = sorted(index_of, key=lambda name: (places[name].sequence, places[name].number))
     pairs, steps = [], []
-    for first, second in zip(ordered, ordered[1:]):
+    for first, second in pairwise(ordered):
         one, two = places[first], places[second]
         if one.sequence == two.sequence and two.number == one.number + 1:
             distance = np.linalg.norm(model.centres[index_of[second]] - model.centres[index_of[first]])

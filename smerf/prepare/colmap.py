@@ -36,12 +36,17 @@ _LOG_LINES = 3
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photos after verification: their common matches and COLMAP's kind of two-view geometry."""
+    """Two photos after verification: their common matches and COLMAP's kind of two-view geometry.
+
+    ``parallax`` is how far their homography is from that of a rotation, ``None`` without one: a rotation between any
+    intrinsics K is K R K^-1, whose eigenvalues have modulus 1; this is the largest log of their moduli.
+    """
 
     first: str
     second: str
     inliers: int
     config: int
+    parallax: float | None = None
 
     @property
     def is_flat(self) -> bool:
@@ -142,12 +147,23 @@ def read_pairs(database: Path) -> list[Pair]:
     with closing(_connect(database)) as connection:
         names = dict(connection.execute("SELECT image_id, name FROM images"))
         rows = connection.execute(
-            "SELECT pair_id, rows, config FROM two_view_geometries ORDER BY pair_id"
+            "SELECT pair_id, rows, config, H FROM two_view_geometries ORDER BY pair_id"
         ).fetchall()
     return [
-        Pair(names[pair_id // _PAIR_BASE], names[pair_id % _PAIR_BASE], int(count), int(config))
-        for pair_id, count, config in rows
+        Pair(names[key // _PAIR_BASE], names[key % _PAIR_BASE], int(count), int(config), _parallax(matrix))
+        for key, count, config, matrix in rows
     ]
+
+
+def _parallax(stored: bytes | None) -> float | None:
+    if stored is None or len(stored) != 72:
+        return None
+    matrix = np.frombuffer(stored, np.float64).reshape(3, 3)
+    size = abs(np.linalg.det(matrix))
+    if size < 1e-12:
+        return None
+    moduli = np.abs(np.linalg.eigvals(matrix)) / np.cbrt(size)
+    return float(np.abs(np.log(np.maximum(moduli, 1e-12))).max())
 
 
 def _connect(database: Path) -> sqlite3.Connection:

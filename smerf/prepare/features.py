@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def weak_joints(photos: Sequence[Photo], pairs: Sequence[Pair]) -> list[tuple[Ph
     frames = sorted((photo for photo in photos if photo.is_video), key=lambda p: (p.sequence, p.number))
     return [
         (one, two)
-        for one, two in zip(frames, frames[1:])
+        for one, two in pairwise(frames)
         if one.sequence == two.sequence
         and two.time - one.time >= _MIN_FRAME_GAP
         and inliers.get(frozenset((one.name, two.name)), 0) < _MIN_JOINT

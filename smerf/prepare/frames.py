@@ -110,16 +110,18 @@ def select(
     while True:
         anchor, start = _Anchor(frames[kept[-1]]), kept[-1]
         end = min(start + reach, len(frames) - 1)
-        candidates, following = [], None
+        candidates: list[tuple[float, float, int]] = []
+        following: int | None = None
         for index in range(start + 1, end + 1):
             motion = anchor.motion_to(frames[index])
             if motion is None or motion > _WINDOW[1] * spacing:
                 following = max(index - 1, min(start + gap, end) if motion is None else start + 1)
                 break
             if motion >= _WINDOW[0] * spacing:
-                candidates.append(index)
+                # Of equally sharp ones the nearest to the spacing.
+                candidates.append((float(quality[index]), -abs(motion - spacing), index))
         if candidates:
-            following = max(candidates, key=lambda index: quality[index])
+            following = max(candidates)[2]
         elif following is None:
             following = end if end == start + reach else None
         if following is None or following <= start:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from smerf.capture.readers.source import IMAGE_SUFFIXES
+from smerf.capture.readers.image_files import IMAGE_SUFFIXES
 from smerf.errors import InvalidDataError, MissingPartError, UsageError
 
 __all__ = [
@@ -84,6 +84,8 @@ def find_inputs(paths: Sequence[Path]) -> list[list[Path]]:
         MissingPartError: If there are HEIC photos and nothing to read them with.
     """
     inputs: list[list[Path]] = []
+    if not paths:
+        raise UsageError("there is nothing to prepare; give a folder of photos or a video")
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: does not exist; give a folder of photos or a video")

@@ -90,10 +90,12 @@ def map_photos(
         photos,
         gather_evidence(photos, read_keypoint_counts(database), read_pairs(database), shop.config.order),
     )
+    if outcome.evidence.is_rotation:
+        return outcome
     for attempt in _attempts(shop, outcome, level, database, add_frames):
         outcome.candidates += attempt
         _choose(outcome)
-        if _is_enough(outcome.chosen) or outcome.evidence.is_rotation:
+        if _is_enough(outcome.chosen):
             break
     return outcome
 

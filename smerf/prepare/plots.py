@@ -79,7 +79,8 @@ def _view(
         colour = _colour(index / max(len(centres) - 1, 1))
         parts.append(
             f'<g stroke="{colour}" fill="{colour}"><title>{names[index]}</title>'
-            f'<path d="M{x:.1f} {y:.1f}l{dx:.1f} {dy:.1f}" stroke-width="1.5"/><circle cx="{x:.1f}" cy="{y:.1f}" r="3"/></g>'
+            f'<path d="M{x:.1f} {y:.1f}l{dx:.1f} {dy:.1f}" stroke-width="1.5"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/></g>'
         )
     return f'<g clip-path="url(#v{left // _SIZE})">{"".join(parts)}</g>'
 
@@ -101,7 +102,7 @@ def _scale_bar(scale: float) -> str:
 
 def draw_residuals(errors: np.ndarray, points: np.ndarray) -> str:
     """Draw a histogram of reprojection errors (P) in pixels, and the points of each photo (N) in order."""
-    counts, edges = np.histogram(np.clip(errors, 0, 2), bins=40, range=(0, 2))
+    counts = np.histogram(np.clip(errors, 0, 2), bins=40, range=(0, 2))[0]
     left = _bars(counts, 0, "points by reprojection error, 0 to 2 pixels", None)
     right = _bars(points, _SIZE + _GAP, "points of each photo, in order; line: 30", _MIN_POINTS)
     return _svg(2 * _SIZE + _GAP, 200, left + right)

@@ -124,10 +124,10 @@ def _checks(outcome: Outcome) -> str:
     if not outcome.candidates:
         return "<h2>Checks</h2><p>Neither mapper found a model.</p>"
     head = "".join(f"<th scope=col>{c.mapper}, {c.attempt}</th>" for c in outcome.candidates)
-    body = "".join(
-        f"<tr><th scope=row>{name}</th>{''.join(f'<td>{show(c)}</td>' for c in outcome.candidates)}<td>{limit}</td></tr>"
-        for name, limit, show in rows
-    )
+    body = ""
+    for name, limit, show in rows:
+        cells = "".join(f"<td>{show(candidate)}</td>" for candidate in outcome.candidates)
+        body += f"<tr><th scope=row>{name}</th>{cells}<td>{limit}</td></tr>"
     return (
         f"<h2>Checks</h2><table><thead><tr><th></th>{head}<th scope=col>limit</th></tr></thead>{body}</table>"
     )

@@ -75,15 +75,15 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
                 "Plain walls or motion blur: use more light, hold still, keep textured things in view.",
             )
         )
-    small_angle = outcome.chosen is not None and outcome.chosen.checks.angle < 1.0
-    if evidence.is_rotation and (outcome.chosen is None or small_angle):
+    if evidence.is_rotation:
         findings.append(
             Finding(
                 "rotation",
                 "The camera turned but did not move.",
                 f"{evidence.matching} of {evidence.tested} pairs match, {100 * evidence.flat:.0f} % of them as if "
                 "everything were far away.",
-                "Depth needs sideways steps: walk an arc or sidestep 20 to 50 cm between views, and don't pan in place.",
+                "Depth needs sideways steps: walk an arc or sidestep 20 to 50 cm between views, "
+                "and don't pan in place.",
             )
         )
     elif evidence.pairs_ok < MIN_PAIRS_OK:
@@ -158,7 +158,8 @@ def _warnings(outcome: Outcome, chosen: Candidate) -> tuple[Finding, ...]:
             Finding(
                 "angle",
                 "The camera hardly moved sideways, so depth is uncertain.",
-                f"The median angle between views of a point is {checks.angle:.1f} degrees; {MIN_ANGLE:.0f} or more is good.",
+                f"The median angle between views of a point is {checks.angle:.1f} degrees; "
+                f"{MIN_ANGLE:.0f} or more is good.",
                 "Step further to the side between photos.",
             )
         )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture.readers.source import TEST_EVERY
 from smerf.capture.types import Camera, Capture, Frame, Similarity
 from smerf.capture.write import save_transforms
 from smerf.prepare.frame_of_scene import choose_up, enu_metres, metric_scale, rotation_to_z
@@ -63,12 +62,15 @@ def write_capture(
     *,
     masks: Path | None,
 ) -> None:
-    """Write ``transforms.json`` and ``sparse_pc.ply`` beside the images of a prepared capture."""
+    """Write ``transforms.json`` and ``sparse_pc.ply`` beside the images of a prepared capture.
+
+    Which photos are held out is left to who loads it.
+    """
     known = {photo.name: photo for photo in photos}
     poses, points = placed(model, placement)
     order = sorted(range(len(model.names)), key=lambda index: model.names[index])
     frames = []
-    for number, index in enumerate(order):
+    for index in order:
         name = model.names[index]
         mask = None if masks is None else masks / f"{Path(name).stem}.png"
         frames.append(
@@ -76,7 +78,7 @@ def write_capture(
                 name=name,
                 image_path=folder / "images" / name,
                 camera=Camera(model.intrinsics_of(index), poses[index]),
-                split="test" if number % TEST_EVERY == 0 else "train",
+                split="",
                 mask_path=mask if mask is not None and mask.is_file() else None,
                 exposure=known[name].exposure,
             )
