@@ -1,6 +1,6 @@
 """How far what is shown is from what it was learnt from: photos, teacher, simulated student and baked scene of a run.
 
-    python benchmarks/agreement.py RUN [--views 8] [--data CAPTURE] [--json FILE]
+    python -m benchmarks.agreement RUN [--views 8] [--data CAPTURE] [--json FILE]
 
 The same held-out cameras are drawn by every stage; a row is the mean PSNR of a stage against each of the others.
 *simulated* is the student over the teacher's intervals, *halved* the same with each interval in two (what smerf eval
@@ -10,16 +10,13 @@ measures), *quartered* in four: the baked scene is marched with a step that is a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.quality import HeldOut, about
+from benchmarks.common import Benchmark, HeldOut, Report
 from smerf.capture.types import Camera
 from smerf.cli.options import scene_folder
 from smerf.engine.folder import RunFolder
@@ -30,62 +27,54 @@ from smerf.student.store import load_student
 from smerf.teacher import load_teacher
 
 
-def measure(run: RunFolder, count: int, data: Path | None) -> list[dict]:
-    """Return a record for each pair of stages."""
-    config = load_config(run)
-    capture = load_run_capture(run, config, data)
+def images_of(run: RunFolder, views: HeldOut) -> dict[str, list[np.ndarray]]:
+    """Return the photos and what every stage renders at their cameras."""
     teacher, student = load_teacher(run.folder("teacher")), load_student(run.folder("student"))
     student.teacher = teacher
     scene = load_scene(scene_folder(run.path), cache_size=1)
-    views = HeldOut(capture, count)
     # Submodels are read one at a time: their cameras follow each other.
     home = [scene.params.choose_submodel(camera.world_from_cam[:, 3]) for camera in views.cameras]
     order = np.argsort(home, kind="stable")
     views.cameras = [views.cameras[i] for i in order]
     views.photos = [views.photos[i] for i in order]
-    ways: dict[str, Callable[[Camera], np.ndarray]] = {
+    renderers: dict[str, Callable[[Camera], np.ndarray]] = {
         "teacher": teacher.render_image,
         "simulated": lambda camera: student.render_image(camera, halvings=0),
         "halved": lambda camera: student.render_image(camera, halvings=1),
         "quartered": lambda camera: student.render_image(camera, halvings=2),
         "baked": scene.render,
     }
-    images = {"photos": views.photos, **{name: views.draw(way) for name, way in ways.items()}}
-    common = {**about(config.preset), "data": capture.root.name, "views": len(views.cameras)}
-    return [
-        {"name": f"agreement/{one}/{other}", **common, "psnr": views.score(images[one], images[other])}
-        for one in images
-        for other in images
-        if one != other
-    ]
+    return {"photos": views.photos, **{name: views.render(render) for name, render in renderers.items()}}
 
 
-def print_table(records: list[dict]) -> None:
-    """Print the stages against each other."""
-    values = {tuple(record["name"].split("/")[1:]): record["psnr"] for record in records}
-    names = list(dict.fromkeys(one for one, _ in values))
-    print(f"{records[0]['data']}, {records[0]['views']} views, {records[0]['device']}")
-    print(f"{'PSNR':10}", *(f"{name:>10}" for name in names))
-    for one in names:
-        cells = (f"{values[one, other]:10.2f}" if one != other else f"{'':10}" for other in names)
-        print(f"{one:10}", *cells)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="a run folder whose scene is baked")
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--data", type=Path, help="the capture, if it has moved")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    records = measure(RunFolder.open(options.run), options.views, options.data)
-    print_table(records)
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
-    return 0
 
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    run = RunFolder.open(options.run)
+    config = load_config(run)
+    capture = load_run_capture(run, config, options.data)
+    views = HeldOut(capture, options.views)
+    images = images_of(run, views)
+    common = {"preset": config.preset, "data": capture.root.name, "views": len(views.cameras)}
+    print(f"{common['data']}, {common['views']} views")
+    print(f"{'PSNR':10}", *(f"{name:>10}" for name in images))
+    for one in images:
+        cells = []
+        for other in images:
+            if one == other:
+                cells.append(" " * 10)
+                continue
+            value = views.psnr(images[one], images[other])
+            report.add(f"agreement/{one}/{other}", **common, psnr=value)
+            cells.append(f"{value:10.2f}")
+        print(f"{one:10}", *cells)
+
+
+BENCHMARK = Benchmark(__doc__, measure, options, needs="a run")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
 """Measure the desktop viewer: frame rate at fixed cameras, what a frame costs, and the time to the first picture.
 
-    python benchmarks/desktop.py [SCENE ...] [--size 1280x800] [--cameras 8] [--frames 20] [--json FILE]
+    python -m benchmarks.desktop [SCENE ...] [--size 1280x800] [--cameras 8] [--frames 20] [--json FILE]
 
 SCENE is a run or a baked scene; without one a room made from formulas is baked first. Frames are drawn in full
 detail without a display. Samples, texture fetches and steps are counted per ray by a second copy of the march
@@ -11,9 +11,7 @@ interpreter and imports included; in a window where there is a display, else wit
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,13 +22,10 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from smerf.engine.environment import processor_name  # noqa: E402
-from smerf.errors import SmerfError  # noqa: E402
-from smerf.export.desktop import desktop_viewer  # noqa: E402
-from smerf.scene import BakedScene, load_scene  # noqa: E402
+from benchmarks.common import ROOT, Benchmark, Report, size
+from smerf.errors import SmerfError
+from smerf.export.desktop import desktop_viewer
+from smerf.scene import BakedScene, load_scene
 
 STARTS = 3
 FIRST_PICTURE = """
@@ -46,7 +41,7 @@ else:
     context = desktop_viewer("context").offscreen_context()
     viewer = desktop_viewer("viewer").Viewer(scene, {size}, 2 << 30)
     step = viewer.tick
-while not viewer.has_picture:
+while not viewer.has_image:
     step(time.monotonic())
 print(time.time(), time.process_time())
 viewer.finish()
@@ -89,14 +84,16 @@ def count(renderer: Any, scene: BakedScene, camera: Any) -> dict[str, float]:
     steps, samples, coloured, fetches = out.reshape(-1, 4).mean(0).astype(float)
     return {
         "samples_per_ray": samples,
-        "coloured_share": coloured / max(samples, 1e-9),
+        "coloured_fraction": coloured / max(samples, 1e-9),
         "fetches_per_ray": fetches,
         "fetches_per_sample": fetches / max(samples, 1e-9),
         "steps_per_ray": steps,
     }
 
 
-def measure(scene: BakedScene, name: str, size: tuple[int, int], cameras: int, frames: int) -> dict[str, Any]:
+def measure_scene(
+    scene: BakedScene, name: str, size: tuple[int, int], cameras: int, frames: int
+) -> dict[str, Any]:
     """Draw a scene's fixed cameras; return one record over all their frames. Needs a current context."""
     offscreen = desktop_viewer("offscreen")
     chosen = offscreen.fixed_cameras(scene, cameras, size)
@@ -109,7 +106,7 @@ def measure(scene: BakedScene, name: str, size: tuple[int, int], cameras: int, f
     }
     median = float(np.median(times))
     record |= {"median_ms": median, "spread": float(np.percentile(times, 75) - np.percentile(times, 25))}
-    record |= {f"p{share}_ms": float(np.percentile(times, share)) for share in (90, 99)}
+    record |= {f"p{percent}_ms": float(np.percentile(times, percent)) for percent in (90, 99)}
     record["fps"] = 1e3 / median
     counter = counting_renderer(scene)
     if counter is not None:
@@ -159,39 +156,29 @@ def print_table(records: list[dict[str, Any]]) -> None:
     for record in records:
         cells = (f"{record[key]:15.2f}" if key in record else f"{'-':>15}" for key in columns.values())
         print(f"{record['name'].removeprefix('desktop/'):16}" + "".join(cells))
-    print(f"{records[0]['size'][0]} x {records[0]['size'][1]}, {records[0]['device']}")
+    print(f"{records[0]['size'][0]} x {records[0]['size'][1]}, {records[0]['renderer']}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print the table, write the records."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenes", type=Path, nargs="*", metavar="SCENE")
-    parser.add_argument("--size", default="1280x800")
+    parser.add_argument("--size", type=size, default=(1280, 800))
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    width, height = (int(edge) for edge in options.size.split("x"))
-    records = []
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
     with tempfile.TemporaryDirectory() as temporary, desktop_viewer("context").offscreen_context() as context:
-        machine = f"{context.renderer}; {processor_name()}, {os.cpu_count()} CPUs"
         for path in options.scenes or [write_example(Path(temporary))]:
             folder = path / "baked" if (path / "baked").is_dir() else path
-            name = path.name if path.name not in ("baked",) else path.parent.name
-            record = measure(load_scene(folder), name, (width, height), options.cameras, options.frames)
-            record |= first_picture(folder, (width, height))
-            record |= {
-                "device": machine,
-                "versions": {"python": platform.python_version(), "numpy": np.__version__},
-            }
-            records.append(record)
-    print_table(records)
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
-    return 0
+            name = path.parent.name if path.name == "baked" else path.name
+            record = measure_scene(load_scene(folder), name, options.size, options.cameras, options.frames)
+            report.add(**record, **first_picture(folder, options.size), renderer=context.renderer)
+    print_table(report.records)
 
+
+BENCHMARK = Benchmark(
+    __doc__, measure, options, short=["--size", "160x100", "--cameras", "2", "--frames", "3"]
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

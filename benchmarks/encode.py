@@ -1,6 +1,6 @@
 """Speed of the native hash encoding, forward and backward, and as a ratio to PyTorch.
 
-    python benchmarks/encode.py [--rays 2048] [--samples 32] [--repeats 10] [--json FILE]
+    python -m benchmarks.encode [--rays 2048] [--samples 32] [--repeats 10] [--json FILE]
 
 Points are the samples of rays through a contracted scene, in ray order, at 16 levels of 2 features and 2^19
 entries. The peer is the faster way to write the encoding in PyTorch: one ``embedding_bag`` a level whose
@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
-import statistics
-import time
+import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from smerf.engine.environment import processor_name
+from benchmarks.common import Benchmark, Report, median_ms
+from smerf.errors import MissingPartError
 from smerf.kernels import HashSpec, hash_encode, native, ray_points
 from smerf.kernels.reference.hash_encoding import hash_bucket
 
@@ -61,32 +58,10 @@ def embedding_bag_encode(x: Tensor, tables: list[Tensor]) -> Tensor:
     return torch.cat(features, -1)
 
 
-def median_time(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Return the median and the spread (half the range) of the seconds that ``run`` takes."""
-    times = []
-    for i in range(WARM_UP + repeats):
-        started = time.perf_counter()
-        run()
-        if i >= WARM_UP:
-            times.append(time.perf_counter() - started)
-    return statistics.median(times), (max(times) - min(times)) / 2
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rays", type=int, default=2048)
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    used = [row["name"] for row in native.status() if row["state"] == "used"]
-    if not used:
-        raise SystemExit("the native kernels are not built here: install a C++ compiler and reinstall")
-
+def contenders(rays: int, samples: int) -> tuple[Callable, Callable, Callable[[], tuple[float, float]], int]:
+    """Return our encoding, the peer's, the largest differences of both (values, gradients), and the points."""
     generator = torch.Generator().manual_seed(0)
-    x = ray_ordered_points(args.rays, args.samples, generator)
+    x = ray_ordered_points(rays, samples, generator)
     table = (torch.rand(SPEC.entry_count, SPEC.features, generator=generator) * 2 - 1) * 1e-4
     tables = [table[first : first + size].clone().requires_grad_() for first, _, size in SPEC.levels()]
     table.requires_grad_()
@@ -107,41 +82,44 @@ def main() -> None:
             out.backward(upstream)
         return out
 
-    error = (ours(True) - theirs(True)).abs().max().item() / 1e-4
-    gradient = torch.cat([level.grad for level in tables])
-    gradient_error = ((table.grad - gradient).abs().max() / gradient.abs().max()).item()
-    print(f"native: {used[0]}, threads: {torch.get_num_threads()}, {args.rays} rays x {args.samples} samples")
-    print("pass                   ms   spread   ns/point   PyTorch ms  speedup  worst relative error")
-    records = []
-    for name, backward in (("hash encoding forward", False), ("hash encoding forward + backward", True)):
-        seconds, spread = median_time(lambda backward=backward: ours(backward), args.repeats)
-        peer, _ = median_time(lambda backward=backward: theirs(backward), args.repeats)
-        worst = max(error, gradient_error) if backward else error
-        print(
-            f"{name.removeprefix('hash encoding '):18s} {1e3 * seconds:6.1f} {1e3 * spread:8.1f} "
-            f"{1e9 * seconds / len(x):10.0f} {1e3 * peer:12.1f} {peer / seconds:8.1f} {worst:12.1e}"
-        )
-        records.append(
-            {
-                "name": name,
-                "points": len(x),
-                "levels": SPEC.level_count,
-                "features": SPEC.features,
-                "table_size": 1 << SPEC.log2_size,
-                "median_ms": 1e3 * seconds,
-                "spread": 1e3 * spread,
-                "peer": "PyTorch embedding_bag, one a level",
-                "peer_ms": 1e3 * peer,
-                "speedup": peer / seconds,
-                "worst_relative_error": worst,
-                "threads": torch.get_num_threads(),
-                "device": f"{processor_name()}, {os.cpu_count()} CPUs, {used[0]}",
-                "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            }
-        )
-    if args.json:
-        args.json.write_text(json.dumps(records, indent=1))
+    def differences() -> tuple[float, float]:
+        values = (ours(True) - theirs(True)).abs().max().item() / 1e-4
+        gradient = torch.cat([level.grad for level in tables])
+        return values, ((table.grad - gradient).abs().max() / gradient.abs().max()).item()
 
+    return ours, theirs, differences, len(x)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rays", type=int, default=2048)
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=10)
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    if native.load_cpu() is None:
+        raise MissingPartError("the native kernels are not built here: install a C++ compiler and reinstall")
+    ours, theirs, differences, points = contenders(options.rays, options.samples)
+    values, gradients = differences()
+    print(f"{torch.get_num_threads()} threads, {options.rays} rays x {options.samples} samples")
+    print("pass                   ms   spread   ns/point   PyTorch ms  speedup  largest relative error")
+    for name, backward in (("forward", False), ("forward + backward", True)):
+        milliseconds, spread = median_ms(partial(ours, backward), options.repeats, WARM_UP)
+        peer, _ = median_ms(partial(theirs, backward), options.repeats, WARM_UP)
+        error = max(values, gradients) if backward else values
+        print(
+            f"{name:18s} {milliseconds:6.1f} {spread:8.1f} {1e6 * milliseconds / points:10.0f} {peer:12.1f} "
+            f"{peer / milliseconds:8.1f} {error:12.1e}"
+        )
+        report.add(
+            f"hash encoding {name}", points=points, levels=SPEC.level_count, features=SPEC.features,
+            table_size=1 << SPEC.log2_size, median_ms=milliseconds, spread=spread,
+            peer="PyTorch embedding_bag, one a level", peer_ms=peer, speedup=peer / milliseconds,
+            max_relative_error=error,
+        )  # fmt: skip
+
+
+BENCHMARK = Benchmark(__doc__, measure, options, short=["--repeats", "3"])
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
 """How well a training separates objects, for several seeds, all of them reported.
 
-    python benchmarks/object_seeds.py SCENES -o RUNS [--preset cpu-easy] [--seeds 0 1 2] [--test 64] [--json FILE]
+    python -m benchmarks.object_seeds SCENES -o RUNS [--preset cpu-easy] [--seeds 0 1 2] [--test 64] [--json FILE]
         [--set training.background=0.005]
 
 SCENES is a set that smerf objects synth made. Each seed is trained in RUNS/seed-N, continued where it stopped, and
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
+import sys
 from pathlib import Path
 
-import torch
-
-from smerf.engine.environment import describe_environment
+from benchmarks.common import Benchmark, Report
 from smerf.engine.settings import apply_overrides
 from smerf.objects.config import PRESETS, ObjectsConfig, make_config
 from smerf.objects.data.generate import Recipe, generate_scenes
@@ -53,10 +51,7 @@ def train(scenes: SceneSet, config: ObjectsConfig, folder: Path, device: str) ->
     return spent
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--preset", default="cpu-easy", choices=sorted(PRESETS))
@@ -64,44 +59,34 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--test", type=int, default=64)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    scenes = open_scenes(args.scenes)
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    scenes = open_scenes(options.scenes)
     values = scenes.source["recipe"]
     recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    test = generate_scenes(recipe, args.test, seed=99)
-    records = []
-    print(
-        f"{'seed':>6s} {'steps':>7s} {'clock s':>8s} {'cpu s':>7s} " + " ".join(f"{s:>8s}" for s in SCORES),
-        flush=True,
-    )
-    for seed in args.seeds:
-        config = apply_overrides(make_config(args.preset, (), seed), tuple(args.set))
-        folder = args.output / f"seed-{seed}"
-        spent = train(scenes, config, folder, args.device)
+    test = generate_scenes(recipe, options.test, seed=99)
+    titles = " ".join(f"{score:>8s}" for score in SCORES)
+    print(f"{'seed':>6s} {'steps':>7s} {'clock s':>8s} {'cpu s':>7s} {titles}", flush=True)
+    for seed in options.seeds:
+        config = apply_overrides(make_config(options.preset, (), seed), tuple(options.set))
+        folder = options.output / f"seed-{seed}"
+        spent = train(scenes, config, folder, options.device)
         model, record = load_model(folder / MODEL_FILE)
         scores = evaluate_scenes(model, test, config.training.input_views)
-        records.append(
-            {
-                "name": f"{args.preset} seed {seed}",
-                "settings": args.set,
-                "steps": record["steps"],
-                "seconds": record["seconds"],
-                "processor_seconds": spent,
-                **scores,
-                "device": f"{describe_environment()['processor']}, {os.cpu_count()} CPUs",
-                "versions": {"torch": torch.__version__},
-            }
-        )
+        report.add(
+            f"{options.preset} seed {seed}", settings=options.set, steps=record["steps"],
+            seconds=record["seconds"], processor_seconds=spent, **scores,
+        )  # fmt: skip
         shown = " ".join(f"{scores[name]:8.3f}" for name in SCORES)
         taken = "unknown" if spent is None else f"{spent:.0f}"
         print(f"{seed:6d} {record['steps']:7d} {record['seconds']:8.0f} {taken:>7s} {shown}", flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(records, indent=1))
-    for name, choose in (("least", min), ("median", statistics.median), ("most", max)):
-        shown = " ".join(f"{choose([r[score] for r in records]):8.3f}" for score in SCORES)
+    for name, choose in (("min", min), ("median", statistics.median), ("max", max)):
+        shown = " ".join(f"{choose([r[score] for r in report.records]):8.3f}" for score in SCORES)
         print(f"{name:>6s} {'':24s} {shown}")
 
 
+BENCHMARK = Benchmark(__doc__, measure, options, needs="a set of object scenes and a folder for the runs")
+
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
 """The viewers of slots against the PyTorch decoder: agreement of frames, time of a frame, and the page while it moves.
 
-    python benchmarks/object_viewers.py [--preset gpu-lean] [--size 128] [--frames 10] [--gpu] [--json FILE]
+    python -m benchmarks.object_viewers [--preset gpu-lean] [--size 128] [--frames 10] [--gpu] [--json FILE]
                                         [--screenshot FILE.png]
 
 Slots and weights are random (time does not depend on them), chosen so that several slots own pixels. The same view is
@@ -14,11 +14,6 @@ the processor time of the browser's GPU process per frame, which other work on t
 from __future__ import annotations
 
 import argparse
-import base64
-import io
-import json
-import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -29,13 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.other_pages import gpu_process_ms
-from benchmarks.web import DEVICE, FLAGS, SOFTWARE
-from smerf.engine.environment import describe_environment
+from benchmarks.browser import browser_versions, canvas_image, chromium, gpu_process_ms
+from benchmarks.common import Benchmark, Report
 from smerf.export.desktop import desktop_viewer
 from smerf.export.serve import SceneServer
 from smerf.export.slot_site import export_slots
@@ -73,7 +64,7 @@ WATCH = """() => {
 
 
 def random_scene(preset: str) -> tuple[Osrt, SavedSlots]:
-    """Return a model of random weights and slots, with sharper shares than random weights have."""
+    """Return a model of random weights and slots, with sharper weights than random weights have."""
     torch.manual_seed(3)
     model = Osrt(PRESETS[preset]).eval().requires_grad_(False)
     model.decoder.query.weight.mul_(6.0)
@@ -114,15 +105,12 @@ def draw_page(
     scene: SlotScene, size: int, frames: int, has_gpu: bool, screenshot: Path | None
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the page's picture (H, W, 3), and its times and device."""
-    from playwright.sync_api import sync_playwright
-
-    flags = [*FLAGS, *(() if has_gpu else SOFTWARE)]
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, chromium(has_gpu, is_timed=True) as browser:
         export_slots(scene, Path(folder) / "site")
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
         with SceneServer(Path(folder) / "site") as server:
-            page = browser.new_page(viewport={"width": 800, "height": 600}, device_scale_factor=1)
+            page = browser.new_page(
+                viewport={"width": 800, "height": 600}, device_scale_factor=1, bypass_csp=True
+            )
             page.set_default_timeout(600_000)
             since = time.perf_counter()
             page.goto(f"{server.url}?size={size},{size}&dpr=1&ui=0")
@@ -131,8 +119,7 @@ def draw_page(
             before = gpu_process_ms(browser)
             drawn = page.evaluate(DRAW, frames)
             cpu_ms = (gpu_process_ms(browser) - before) / (frames + 1)
-            url = page.evaluate("document.querySelector('canvas').toDataURL()")
-            device = page.evaluate(DEVICE)
+            image, versions = canvas_image(page), browser_versions(browser, page)
             page.goto(f"{server.url}?dpr=1")
             page.wait_for_function("smerf.stats().frameMs > 0")
             page.evaluate(WATCH)
@@ -143,69 +130,60 @@ def draw_page(
             page.keyboard.up("ArrowLeft")
             if screenshot:
                 page.screenshot(path=screenshot)
-        browser.close()
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
     fps, frame_ms, pixels = np.median(np.array(shown), 0)
     moving = {
         "moving_fps": float(fps), "moving_frame_ms": float(frame_ms), "moving_pixels": float(pixels),
         "longest_gap_ms": max(gaps), "opened_s": opened, "cpu_ms": cpu_ms,
     }  # fmt: skip
-    return picture, {"times": drawn["times"], "device": device, **moving}
+    return image, {"times": drawn["times"], **versions, **moving}
 
 
 def compared(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
     difference = np.abs(found.astype(int) - wanted.astype(int)).max(-1)
-    return {"largest_difference": int(difference.max()), "within_2": float((difference <= 2).mean())}
+    return {"max_difference": int(difference.max()), "within_2": float((difference <= 2).mean())}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="gpu-lean", choices=sorted(PRESETS))
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--screenshot", type=Path)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    model, saved = random_scene(args.preset)
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    size, frames = options.size, options.frames
+    model, saved = random_scene(options.preset)
     scene = pack_scene(model, saved)
     renderer = SlotRenderer(model, saved)
-    drawn, times = timed(lambda: renderer.render(saved.cameras[0], (args.size, args.size)), args.frames)
+    drawn, times = timed(lambda: renderer.render(saved.cameras[0], (size, size)), frames)
     wanted = np.rint(255 * drawn.colour.numpy()).astype(np.uint8)
     owners = len(drawn.mask.unique())
-    cpu = f"{describe_environment()['processor']}, {os.cpu_count()} CPUs"
-    results: list[tuple[str, np.ndarray, dict[str, Any]]] = [
-        ("PyTorch", wanted, {"times": times, "device": cpu})
-    ]
-    image, times, device = draw_desktop(scene, args.size, args.frames)
-    results.append(("desktop", image, {"times": times, "device": f"{device}; {cpu}"}))
-    image, facts = draw_page(scene, args.size, args.frames, args.gpu, args.screenshot)
-    results.append(("web", image, facts | {"device": f"{facts['device']}; {cpu}"}))
-    records = []
-    print(f"{args.preset}, {len(saved.slots)} slots of which {owners} own pixels, {args.size}x{args.size}")
+    results: list[tuple[str, np.ndarray, dict[str, Any]]] = [("PyTorch", wanted, {"times": times})]
+    image, times, device = draw_desktop(scene, size, frames)
+    results.append(("desktop", image, {"times": times, "renderer": device}))
+    results.append(("web", *draw_page(scene, size, frames, options.gpu, options.screenshot)))
+    print(f"{options.preset}, {len(saved.slots)} slots of which {owners} own pixels, {size}x{size}")
     for name, image, facts in results:
         taken = facts.pop("times")
-        record = {
-            "name": f"slots/{name}", "preset": args.preset, "size": [args.size, args.size],
-            "median_ms": statistics.median(taken), "spread": (max(taken) - min(taken)) / 2,
-            **compared(image, wanted), **facts, "versions": {"torch": torch.__version__},
-        }  # fmt: skip
-        records.append(record)
+        record = report.add(
+            f"slots/{name}", preset=options.preset, size=[size, size], median_ms=statistics.median(taken),
+            spread=(max(taken) - min(taken)) / 2, **compared(image, wanted), **facts,
+        )  # fmt: skip
         print(
             f"{name:8s} {record['median_ms']:8.1f} ms +- {record['spread']:.1f}; within 2/255 "
-            f"{100 * record['within_2']:.3f} %, largest {record['largest_difference']}; {record['device']}"
+            f"{100 * record['within_2']:.3f} %, largest {record['max_difference']}; {facts.get('renderer', 'CPU')}"
         )
-    web = records[-1]
-    moving = f"{web['moving_fps']:.0f} frames/s of {web['moving_pixels']:.0f} pixels"
+    moving = f"{record['moving_fps']:.0f} frames/s of {record['moving_pixels']:.0f} pixels"
     print(
-        f"page opened after {web['opened_s']:.1f} s, {web['cpu_ms']:.0f} CPU ms a frame; while it moves {moving} "
-        f"({web['moving_frame_ms']:.0f} ms each), longest gap {web['longest_gap_ms']:.0f} ms"
+        f"page opened after {record['opened_s']:.1f} s, {record['cpu_ms']:.0f} CPU ms a frame; while it moves "
+        f"{moving} ({record['moving_frame_ms']:.0f} ms each), longest gap {record['longest_gap_ms']:.0f} ms"
     )
-    if args.json:
-        args.json.write_text(json.dumps(records, indent=1) + "\n")
 
+
+BENCHMARK = Benchmark(
+    __doc__, measure, options, short=["--preset", "cpu-easy", "--size", "32", "--frames", "2"]
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
 """Time of one picture from slots: the Slot Mixer against its elementwise form and against Spatial Broadcast.
 
-    python benchmarks/objects.py [--preset gpu-lean] [--slots 6] [--size 128] [--device cpu] [--json FILE]
+    python -m benchmarks.objects [--preset gpu-lean] [--slots 6] [--size 128] [--device cpu] [--json FILE]
 
 All draw the same slots along the same rays, in one process, one after the other. *Elementwise* has the mixer's own
 weights and forms every product of weight and slot before it sums them, in pieces of rays that fit into memory.
@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from smerf.engine.environment import describe_environment
+from benchmarks.common import Benchmark, Report
 from smerf.objects.cameras import look_at, view_rays
 from smerf.objects.config import PRESETS, ObjectsConfig
 from smerf.objects.model.decoders import BroadcastDecoder, MixerDecoder, PreparedSlots
 
 CHUNK = 4096
+PAIRS = (
+    ("Slot Mixer", "mixing elementwise"),
+    ("Slot Mixer", "Spatial Broadcast"),
+    ("mixing by matrix product", "mixing elementwise"),
+    ("the product alone", "the elementwise sum alone"),
+)
 
 
 class Elementwise(MixerDecoder):
@@ -77,7 +81,10 @@ def frame(decoder: torch.nn.Module, prepared: PreparedSlots, rays: tuple[Tensor,
     return torch.cat(parts, 1)
 
 
-def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list[dict]:
+def contenders(
+    config: ObjectsConfig, size: int, device: str
+) -> tuple[dict[str, Callable[[], object]], float]:
+    """Return what is timed, by name, and the largest difference of the mixer from its elementwise form."""
     torch.manual_seed(0)
     width = config.slots.width
     mixer = MixerDecoder(config.decoder, config.rays, width).to(device).eval()
@@ -91,79 +98,53 @@ def measure(config: ObjectsConfig, size: int, repeats: int, device: str) -> list
     centre = torch.tensor([6.0, 2.0, 3.5], device=device)
     rays = view_rays(look_at(centre), torch.tensor(0.8, device=device), (size, size))
     rays = tuple(x.reshape(1, 1, -1, 3) for x in rays)
-    with torch.no_grad():
-        kept = mixer.prepare(slots)
-        candidates = {
-            "Slot Mixer": lambda: frame(mixer, kept, rays),
-            "mixing by matrix product": lambda: frame(product, kept, rays),
-            "mixing elementwise": lambda: frame(elementwise, kept, rays),
-            "Spatial Broadcast": lambda: frame(broadcast, broadcast.prepare(slots), rays),
-        }
-        difference = float((candidates["Slot Mixer"]() - candidates["mixing elementwise"]()).abs().max())
-        # The mixing alone, where the difference lies.
-        weights = torch.softmax(torch.randn(1, size * size, config.slots.count, device=device), -1)
-        candidates["the product alone"] = lambda: product.mixed(weights, slots)
-        candidates["the elementwise sum alone"] = lambda: [
+    kept = mixer.prepare(slots)
+    # The mixing alone, where the difference lies.
+    weights = torch.softmax(torch.randn(1, size * size, config.slots.count, device=device), -1)
+    candidates = {
+        "Slot Mixer": lambda: frame(mixer, kept, rays),
+        "mixing by matrix product": lambda: frame(product, kept, rays),
+        "mixing elementwise": lambda: frame(elementwise, kept, rays),
+        "Spatial Broadcast": lambda: frame(broadcast, broadcast.prepare(slots), rays),
+        "the product alone": lambda: product.mixed(weights, slots),
+        "the elementwise sum alone": lambda: [
             elementwise.mixed(part, slots) for part in weights.split(CHUNK, 1)
-        ]
-        times = time_in_turns(candidates, repeats, device)
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else describe_environment()["processor"]
-    records = []
-    for method, peer in (
-        ("Slot Mixer", "mixing elementwise"),
-        ("Slot Mixer", "Spatial Broadcast"),
-        ("mixing by matrix product", "mixing elementwise"),
-        ("the product alone", "the elementwise sum alone"),
-    ):
-        records.append(
-            {
-                "name": method,
-                "preset": config.preset,
-                "size": [size, size],
-                "slots": config.slots.count,
-                "median_ms": times[method][0],
-                "spread": times[method][1],
-                "peer": peer,
-                "peer_ms": times[peer][0],
-                "speedup": times[peer][0] / times[method][0],
-                "largest_difference": difference if "ixer" in method and "ele" in peer else None,
-                "device": f"{name}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
-                "versions": {"torch": torch.__version__},
-            }
-        )
-    return records
+        ],
+    }
+    difference = (candidates["Slot Mixer"]() - candidates["mixing elementwise"]()).abs().max()
+    return candidates, float(difference)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="gpu-lean", choices=sorted(PRESETS))
     parser.add_argument("--slots", type=int, help="number of slots; the preset's own if not given")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    config = PRESETS[args.preset]
-    if args.slots:
-        config = dataclasses.replace(config, slots=dataclasses.replace(config.slots, count=args.slots))
-    records = measure(config, args.size, args.repeats, args.device)
-    print(
-        f"{records[0]['device']}; {args.preset}, {config.slots.count} slots, {args.size}x{args.size} pixels"
-    )
-    print(f"{'':26s} {'ms':>9s} {'+-':>7s}   {'against':26s} {'ms':>9s} {'ratio':>6s}")
-    for r in records:
-        print(
-            f"{r['name']:26s} {r['median_ms']:9.2f} {r['spread']:7.2f}   {r['peer']:26s} {r['peer_ms']:9.2f} "
-            f"{r['speedup']:6.2f}"
-        )
-    print(
-        f"largest difference of the mixer's colours to the elementwise form: {records[0]['largest_difference']:.1e}"
-    )
-    if args.json:
-        args.json.write_text(json.dumps(records, indent=1))
 
+
+@torch.no_grad()
+def measure(options: argparse.Namespace, report: Report) -> None:
+    config = PRESETS[options.preset]
+    if options.slots:
+        config = dataclasses.replace(config, slots=dataclasses.replace(config.slots, count=options.slots))
+    size, slots = options.size, config.slots.count
+    candidates, difference = contenders(config, size, options.device)
+    times = time_in_turns(candidates, options.repeats, options.device)
+    print(f"{options.preset}, {slots} slots, {size}x{size} pixels")
+    print(f"{'':26s} {'ms':>9s} {'+-':>7s}   {'against':26s} {'ms':>9s} {'ratio':>6s}")
+    for method, peer in PAIRS:
+        (median, spread), (peer_ms, _) = times[method], times[peer]
+        report.add(
+            method, preset=config.preset, size=[size, size], slots=slots, median_ms=median, spread=spread,
+            peer=peer, peer_ms=peer_ms, speedup=peer_ms / median,
+            max_difference=difference if (method, peer) == PAIRS[0] else None,
+        )  # fmt: skip
+        print(f"{method:26s} {median:9.2f} {spread:7.2f}   {peer:26s} {peer_ms:9.2f} {peer_ms / median:6.2f}")
+    print(f"largest difference of the mixer's colours from the elementwise form: {difference:.1e}")
+
+
+BENCHMARK = Benchmark(__doc__, measure, options, short=["--size", "32", "--repeats", "2"])
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

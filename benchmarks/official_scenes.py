@@ -1,8 +1,8 @@
 """Compare our renderers with frames that the official SMERF viewer drew.
 
-    python benchmarks/official_scenes.py --data DIR [--json FILE] [--save DIR]
+    python -m benchmarks.official_scenes --data DIR [--json FILE] [--save DIR]
 
-DIR holds scenes as folders with ``baked/``, ``cameras.json`` and ``frames/``. Prints per frame the share of
+DIR holds scenes as folders with ``baked/``, ``cameras.json`` and ``frames/``. Prints per frame the fraction of
 pixels within 2/255 (largest channel), the largest and the mean difference. Exits 5 if a frame has less than
 99 % within 2/255.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.common import Benchmark, Report
 from smerf.capture.types import Camera, Intrinsics
 from smerf.render import march as native
 from smerf.render import reference
@@ -41,18 +42,15 @@ def read_camera(entry: dict) -> Camera:
     return Camera(Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2), pose)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--save", type=Path, help="write rendered frames here")
-    args = parser.parse_args()
-    records = []
+
+
+def measure(options: argparse.Namespace, report: Report) -> int:
     titles = ("<=1/255", "<=2/255", "max", "mean", "s")
     print(f"{'scene':10} {'frame':14} {'renderer':10} " + " ".join(f"{title:>8}" for title in titles))
-    for folder in sorted(path.parent for path in args.data.glob("*/cameras.json")):
+    for folder in sorted(path.parent for path in options.data.glob("*/cameras.json")):
         scene = load_scene(folder / "baked")
         for entry in json.loads((folder / "cameras.json").read_text())["frames"]:
             truth = np.asarray(Image.open(folder / entry["file"]).convert("RGB")).astype(int)
@@ -62,30 +60,27 @@ def main() -> int:
                 seconds = time.perf_counter() - started
                 image = np.round(255 * image).astype(np.uint8)
                 difference = np.abs(image.astype(int) - truth).max(-1)
-                record = {
-                    "scene": folder.name,
-                    "frame": entry["file"],
-                    "renderer": name,
-                    "within_1": float((difference <= 1).mean()),
-                    "within_2": float((difference <= 2).mean()),
-                    "max": int(difference.max()),
-                    "mean": float(difference.mean()),
-                    "seconds": seconds,
-                }
-                records.append(record)
+                record = report.add(
+                    f"official_scenes/{folder.name}/{entry['file']}/{name}",
+                    within_1=float((difference <= 1).mean()),
+                    within_2=float((difference <= 2).mean()),
+                    max=int(difference.max()),
+                    mean=float(difference.mean()),
+                    seconds=seconds,
+                )
                 print(
                     f"{folder.name:10} {entry['file']:14} {name:10} {record['within_1']:8.4%} "
                     f"{record['within_2']:8.4%} {record['max']:8d} {record['mean']:8.3f} {seconds:8.2f}"
                 )
-                if args.save:
-                    args.save.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(image).save(
-                        args.save / f"{folder.name}_{Path(entry['file']).stem}_{name}.png"
-                    )
-    if args.json:
-        args.json.write_text(json.dumps(records, indent=1))
+                if options.save:
+                    options.save.mkdir(parents=True, exist_ok=True)
+                    file = f"{folder.name}_{Path(entry['file']).stem}_{name}.png"
+                    Image.fromarray(image).save(options.save / file)
+    records = report.records
     return 0 if records and all(record["within_2"] >= 0.99 for record in records) else 5
 
 
+BENCHMARK = Benchmark(__doc__, measure, options, needs="scenes with frames of the official viewer")
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

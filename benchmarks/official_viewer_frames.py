@@ -1,6 +1,6 @@
 """Compare both viewers with frames that the official SMERF viewer drew of the same baked scenes.
 
-    python benchmarks/official_viewer_frames.py --data DIR [--viewers web desktop] [--json FILE] [--save DIR]
+    python -m benchmarks.official_viewer_frames --data DIR [--viewers web desktop] [--json FILE] [--save DIR]
 
 DIR holds one folder per scene with ``baked/sm_XXX/``, ``cameras.json`` (camera-to-world matrices in viewer
 axes) and ``frames/``. The web viewer needs Chromium and playwright. The table gives differences per pixel
@@ -10,21 +10,19 @@ axes) and ``frames/``. The web viewer needs Chromium and playwright. The table g
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import functools
-import io
 import json
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.browser import chromium, render_camera
+from benchmarks.common import Benchmark, Report
 from smerf.capture.types import Camera
 from smerf.export.desktop import desktop_viewer
 from smerf.export.serve import SceneServer
@@ -32,13 +30,9 @@ from smerf.render.camera import MarchOptions
 from smerf.scene import load_scene
 
 VIEWER_FROM_TRAINING = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 TOLERANCE = 2
 FRACTION_WITHIN = 0.99
-DRAW = """async ([matrix, fov]) => {
-  await smerf.setCamera(matrix, fov);
-  return document.querySelector("canvas").toDataURL();
-}"""
+Renderer = Callable[[Path, list[dict], float], Iterator[Image.Image]]
 
 
 def training_camera(camera_to_world_viewer: list[list[float]]) -> np.ndarray:
@@ -47,8 +41,8 @@ def training_camera(camera_to_world_viewer: list[list[float]]) -> np.ndarray:
     return matrix
 
 
-def draw_in_page(browser, scene: Path, cameras: list[dict], occlusion: float) -> Iterator[Image.Image]:
-    entry = sorted((scene / "baked").glob("sm_*"))[0].name
+def render_in_page(browser: Any, scene: Path, cameras: list[dict], occlusion: float) -> Iterator[Image.Image]:
+    entry = min((scene / "baked").glob("sm_*")).name
     size = {"width": cameras[0]["width"], "height": cameras[0]["height"]}
     with SceneServer(scene / "baked") as server:
         page = browser.new_page(viewport=size)
@@ -57,12 +51,11 @@ def draw_in_page(browser, scene: Path, cameras: list[dict], occlusion: float) ->
         page.goto(f"{server.url}viewer/web/index.html?{query}")
         for camera in cameras:
             matrix = training_camera(camera["camera_to_world_viewer_axes"]).ravel().tolist()
-            url = page.evaluate(DRAW, [matrix, camera["fov_y_degrees"]])
-            yield Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")
+            yield Image.fromarray(render_camera(page, matrix, camera["fov_y_degrees"]))
         page.close()
 
 
-def draw_on_desktop(scene: Path, cameras: list[dict], occlusion: float) -> Iterator[Image.Image]:
+def render_on_desktop(scene: Path, cameras: list[dict], occlusion: float) -> Iterator[Image.Image]:
     drawing = desktop_viewer("renderer")
     options = MarchOptions(enlarge_steps_when_occluded=occlusion < 1.0, visibility_delay=occlusion)
     renderer = drawing.Renderer(load_scene(scene / "baked"), options)
@@ -73,32 +66,28 @@ def draw_on_desktop(scene: Path, cameras: list[dict], occlusion: float) -> Itera
     renderer.free()
 
 
-def compare_scene(draw, viewer: str, scene: Path, occlusion: float, save: Path | None) -> list[dict]:
+def compare_scene(
+    render: Renderer, viewer: str, scene: Path, occlusion: float, save: Path | None, report: Report
+) -> None:
+    """Report how far a viewer's frames of a scene are from the official ones."""
     cameras = json.loads((scene / "cameras.json").read_text())["frames"]
-    records = []
-    for index, (camera, ours) in enumerate(zip(cameras, draw(scene, cameras, occlusion))):
+    for index, (camera, ours) in enumerate(zip(cameras, render(scene, cameras, occlusion), strict=True)):
         theirs = Image.open(scene / camera["file"]).convert("RGB")
         difference = np.abs(np.asarray(ours, np.int16) - np.asarray(theirs, np.int16)).max(-1)
-        records.append(
-            {
-                "name": f"official_viewer_frames/{scene.name}/{index}",
-                "viewer": viewer,
-                "occlusion_delay": occlusion,
-                "mean": float(difference.mean()),
-                "max": int(difference.max()),
-                "share_within_2": float((difference <= TOLERANCE).mean()),
-            }
+        report.add(
+            f"official_viewer_frames/{scene.name}/{index}",
+            viewer=viewer,
+            occlusion_delay=occlusion,
+            mean=float(difference.mean()),
+            max=int(difference.max()),
+            fraction_within_2=float((difference <= TOLERANCE).mean()),
         )
         if save is not None:
             save.mkdir(parents=True, exist_ok=True)
             ours.save(save / f"{scene.name}_{index}_{viewer}.png")
-    return records
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
         "--occlusion",
@@ -108,37 +97,31 @@ def main() -> int:
         help="1 is off; the official viewer uses 0.99",
     )
     parser.add_argument("--viewers", nargs="+", choices=("web", "desktop"), default=["web", "desktop"])
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--save", type=Path, help="folder for our frames")
-    arguments = parser.parse_args()
-    records = []
-    scenes = sorted(path.parent for path in arguments.data.glob("*/cameras.json"))
+
+
+def measure(options: argparse.Namespace, report: Report) -> int:
     with contextlib.ExitStack() as stack:
-        drawers = {}
-        if "desktop" in arguments.viewers:
+        renderers: dict[str, Renderer] = {}
+        if "desktop" in options.viewers:
             stack.enter_context(desktop_viewer("context").offscreen_context())
-            drawers["desktop"] = draw_on_desktop
-        if "web" in arguments.viewers:
-            from playwright.sync_api import sync_playwright
-
-            playwright = stack.enter_context(sync_playwright())
-            path = shutil.which("chromium")
-            browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-            stack.callback(browser.close)
-            drawers["web"] = functools.partial(draw_in_page, browser)
-        for scene in scenes:
-            for occlusion in arguments.occlusion:
-                for viewer, draw in drawers.items():
-                    records += compare_scene(draw, viewer, scene, occlusion, arguments.save)
+            renderers["desktop"] = render_on_desktop
+        if "web" in options.viewers:
+            renderers["web"] = functools.partial(render_in_page, stack.enter_context(chromium()))
+        for scene in sorted(path.parent for path in options.data.glob("*/cameras.json")):
+            for occlusion in options.occlusion:
+                for viewer, render in renderers.items():
+                    compare_scene(render, viewer, scene, occlusion, options.save, report)
     print(f"{'frame':40} {'viewer':>8} {'delay':>6} {'mean':>7} {'max':>4} {'within 2/255':>13}")
-    for record in records:
-        share = f"{100 * record['share_within_2']:.3f} %"
-        figures = f"{record['occlusion_delay']:6} {record['mean']:7.3f} {record['max']:4} {share:>13}"
+    for record in report.records:
+        fraction = f"{100 * record['fraction_within_2']:.3f} %"
+        figures = f"{record['occlusion_delay']:6} {record['mean']:7.3f} {record['max']:4} {fraction:>13}"
         print(f"{record['name']:40} {record['viewer']:>8} {figures}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(records, indent=1))
-    return 0 if records and all(record["share_within_2"] >= FRACTION_WITHIN for record in records) else 1
+    fractions = [record["fraction_within_2"] for record in report.records]
+    return 0 if fractions and min(fractions) >= FRACTION_WITHIN else 1
 
+
+BENCHMARK = Benchmark(__doc__, measure, options, needs="scenes with frames of the official viewer")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

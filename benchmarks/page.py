@@ -1,6 +1,6 @@
 """Compare the exported page, drawn by a headless browser, with the PyTorch reference and the native renderer.
 
-    python benchmarks/page.py [SITE_OR_RUN] [--photos CAPTURE] [--frames 3] [--size 240x160] [--json FILE]
+    python -m benchmarks.page [SITE_OR_RUN] [--photos CAPTURE] [--frames 3] [--size 240x160] [--json FILE]
 
 Held-out cameras of the scene's manifest (all its cameras where it names no held-out ones) are drawn at the
 same size by all three. Without a page a room made from formulas is baked and exported first. The table gives
@@ -12,27 +12,23 @@ pixels agree within 2/255, or the page reports an error.
 from __future__ import annotations
 
 import argparse
-import base64
-import io
-import json
 import math
-import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.browser import browser_versions, chromium, render_camera
+from benchmarks.common import Benchmark, Report, size
 from smerf.capture import load_capture, load_image
 from smerf.capture.types import Camera, Intrinsics
-from smerf.engine.environment import processor_name
-from smerf.errors import SmerfError, UsageError
+from smerf.errors import UsageError
+from smerf.evaluation.metrics import psnr
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
 from smerf.render import march as native
@@ -42,20 +38,15 @@ from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
 from smerf.scene.write import write_scene
 
-CHROMIUM_FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 TOLERANCE = 2
 FRACTION_WITHIN = 0.99
-DRAW = """async ([matrix, fov, lens]) => {
-  await smerf.setCamera(matrix, fov, lens);
-  return document.querySelector("canvas").toDataURL();
-}"""
 
 
 @dataclass(frozen=True)
 class Difference:
     """How far two pictures are apart, in levels of 255 (largest channel of each pixel)."""
 
-    share_within: float
+    fraction_within: float
     maximum: int
     mean: float
 
@@ -77,12 +68,12 @@ def find_scene(site: Path) -> Path:
 
 
 def at_size(camera: Camera, width: int, height: int) -> Camera:
-    """Return a camera that sees all of the photo's field along the tighter axis, with its lens offset."""
-    lens = camera.intrinsics
-    scale = max(width / lens.width, height / lens.height)
-    cx = width / 2 + (lens.cx - lens.width / 2) * scale
-    cy = height / 2 + (lens.cy - lens.height / 2) * scale
-    sized = Intrinsics("PINHOLE", width, height, lens.fx * scale, lens.fy * scale, cx, cy)
+    """Return a camera that sees all of the photo's field along the tighter axis, with its principal point."""
+    intrinsics = camera.intrinsics
+    scale = max(width / intrinsics.width, height / intrinsics.height)
+    cx = width / 2 + (intrinsics.cx - intrinsics.width / 2) * scale
+    cy = height / 2 + (intrinsics.cy - intrinsics.height / 2) * scale
+    sized = Intrinsics("PINHOLE", width, height, intrinsics.fx * scale, intrinsics.fy * scale, cx, cy)
     return replace(camera, intrinsics=sized)
 
 
@@ -102,13 +93,8 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
 def compare(first: np.ndarray, second: np.ndarray) -> Difference:
     """Compare two pictures (H, W, 3) int16."""
     difference = np.abs(first - second).max(-1)
-    share = float((difference <= TOLERANCE).mean())
-    return Difference(share, int(difference.max()), float(difference.mean()))
-
-
-def psnr(image: np.ndarray, photo: np.ndarray) -> float:
-    error = float(np.mean(((image - photo) / 255.0) ** 2))
-    return math.inf if error == 0.0 else -10.0 * math.log10(error)
+    fraction = float((difference <= TOLERANCE).mean())
+    return Difference(fraction, int(difference.max()), float(difference.mean()))
 
 
 class Page:
@@ -127,20 +113,18 @@ class Page:
         if message.type in ("error", "warning"):
             self.errors.append(message.text)
 
-    def draw(self, camera: Camera) -> np.ndarray:
+    def render(self, camera: Camera) -> np.ndarray:
         """Draw a camera and return the canvas, (H, W, 3) int16."""
-        lens = camera.intrinsics
-        fov = math.degrees(2.0 * math.atan(lens.height / (2.0 * lens.fy)))
+        intrinsics = camera.intrinsics
+        fov = math.degrees(2.0 * math.atan(intrinsics.height / (2.0 * intrinsics.fy)))
         matrix = np.concatenate([camera.world_from_cam, [[0.0, 0.0, 0.0, 1.0]]])
         fractions = {
-            "fx": lens.fx / lens.width,
-            "fy": lens.fy / lens.height,
-            "cx": lens.cx / lens.width,
-            "cy": lens.cy / lens.height,
+            "fx": intrinsics.fx / intrinsics.width,
+            "fy": intrinsics.fy / intrinsics.height,
+            "cx": intrinsics.cx / intrinsics.width,
+            "cy": intrinsics.cy / intrinsics.height,
         }
-        url = self.page.evaluate(DRAW, [matrix.ravel().tolist(), fov, fractions])
-        image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")
-        return np.asarray(image, np.int16)
+        return render_camera(self.page, matrix.ravel().tolist(), fov, fractions).astype(np.int16)
 
 
 def export_example(folder: Path) -> Path:
@@ -174,40 +158,44 @@ def photos_of(capture: Path, cameras: list[SceneCamera], width: int, height: int
     return photos
 
 
-def measure(
-    browser, path: Path, count: int, width: int, height: int, capture: Path | None = None
-) -> tuple[list[dict], list[str]]:
-    """Draw the page's held-out cameras; return one record a frame and what the page wrote to the console."""
+def compare_frame(scene: BakedScene, camera: Camera, drawn: np.ndarray, photo: np.ndarray | None) -> dict:
+    """Return how a frame of the page differs from the renderers', and from the photo."""
+    peers = {
+        "reference": to_bytes(reference.render_camera(scene, camera)),
+        "native": to_bytes(native.render_camera(scene, camera)),
+    }
+    record: dict[str, float] = {}
+    for name, image in peers.items():
+        difference = compare(drawn, image)
+        record[f"{name}_within_2"] = difference.fraction_within
+        record[f"{name}_max"] = difference.maximum
+        record[f"{name}_mean"] = difference.mean
+    if photo is not None:
+        for name, image in {"page": drawn, **peers}.items():
+            record[f"{name}_psnr"] = psnr(image / 255.0, photo / 255.0)
+    return record
+
+
+def measure_page(browser: Any, path: Path, options: argparse.Namespace, report: Report) -> list[str]:
+    """Render the page's held-out cameras, report one record a frame; return what the page wrote to the console."""
+    width, height = options.size
     site = find_site(path)
     scene = load_scene(find_scene(site))
-    cameras = choose_cameras(scene, count)
-    photos = photos_of(capture, cameras, width, height) if capture else [None] * len(cameras)
-    records = []
+    cameras = choose_cameras(scene, options.frames)
+    photos = photos_of(options.photos, cameras, width, height) if options.photos else [None] * len(cameras)
     with SceneServer(site) as server:
         page = Page(browser, f"{server.url}?ui=0&dpr=1", width, height)
-        for entry, photo in zip(cameras, photos):
+        for entry, photo in zip(cameras, photos, strict=True):
             camera = at_size(entry.camera, width, height)
             started = time.perf_counter()
-            drawn = page.draw(camera)
+            drawn = page.render(camera)
             seconds = time.perf_counter() - started
-            peers = {
-                "reference": to_bytes(reference.render_camera(scene, camera)),
-                "native": to_bytes(native.render_camera(scene, camera)),
-            }
-            record = {"name": f"page/{entry.name}", "size": [width, height], "page_ms": 1e3 * seconds}
-            for name, image in peers.items():
-                difference = compare(drawn, image)
-                record[f"{name}_within_2"] = difference.fraction_within
-                record[f"{name}_max"] = difference.maximum
-                record[f"{name}_mean"] = difference.mean
-            if photo is not None:
-                for name, image in {"page": drawn, **peers}.items():
-                    record[f"{name}_psnr"] = psnr(image, photo)
-            record["device"] = f"{processor_name()}, Chromium {browser.version}, SwiftShader"
-            record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
-            records.append(record)
+            report.add(
+                f"page/{entry.name}", size=[width, height], page_ms=1e3 * seconds,
+                **compare_frame(scene, camera, drawn, photo), **browser_versions(browser, page.page),
+            )  # fmt: skip
         page.page.close()
-    return records, page.errors
+    return page.errors
 
 
 def print_table(records: list[dict]) -> None:
@@ -216,46 +204,33 @@ def print_table(records: list[dict]) -> None:
     print(header + (f" {'PSNR page':>10} {'PSNR peer':>10}" if has_photos else ""))
     for record in records:
         for peer in ("reference", "native"):
-            share = f"{100 * record[f'{peer}_within_2']:.3f} %"
-            line = f"{record['name'].removeprefix('page/'):24} {peer:>10} {share:>13}"
+            fraction = f"{100 * record[f'{peer}_within_2']:.3f} %"
+            line = f"{record['name'].removeprefix('page/'):24} {peer:>10} {fraction:>13}"
             line += f" {record[f'{peer}_max']:4d} {record[f'{peer}_mean']:7.3f}"
             if has_photos:
                 line += f" {record['page_psnr']:10.2f} {record[f'{peer}_psnr']:10.2f}"
             print(line)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, nargs="?", help="an exported page's folder, or a run")
     parser.add_argument("--photos", type=Path, help="the capture, to measure PSNR against its photos")
     parser.add_argument("--frames", type=int, default=3)
-    parser.add_argument("--size", default="240x160")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    width, height = (int(edge) for edge in options.size.split("x"))
-    from playwright.sync_api import sync_playwright
+    parser.add_argument("--size", type=size, default=(240, 160))
 
-    try:
-        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as temporary:
-            path = options.path or export_example(Path(temporary))
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS
-            )
-            records, errors = measure(browser, path, options.frames, width, height, options.photos)
-            browser.close()
-    except SmerfError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print_table(records)
+
+def measure(options: argparse.Namespace, report: Report) -> int:
+    with chromium() as browser, tempfile.TemporaryDirectory() as temporary:
+        path = options.path or export_example(Path(temporary))
+        errors = measure_page(browser, path, options, report)
+    print_table(report.records)
     for error in errors:
         print(f"the page reports: {error}")
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
-    shares = [record[f"{peer}_within_2"] for record in records for peer in ("reference", "native")]
-    return 0 if min(shares) >= FRACTION_WITHIN and not errors else 1
+    fractions = [record[f"{peer}_within_2"] for record in report.records for peer in ("reference", "native")]
+    return 0 if min(fractions) >= FRACTION_WITHIN and not errors else 1
 
+
+BENCHMARK = Benchmark(__doc__, measure, options, short=["--frames", "1", "--size", "120x80"])
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

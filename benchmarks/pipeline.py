@@ -1,6 +1,6 @@
 """Time, memory, quality and size of a whole run: ``smerf run`` on a capture, in a temporary folder.
 
-    python benchmarks/pipeline.py [DATA] [--preset preview] [--device auto] [--set KEY=VALUE] [--json FILE]
+    python -m benchmarks.pipeline [DATA] [--preset preview] [--device auto] [--set KEY=VALUE] [--json FILE]
 
 Without DATA the built-in tabletop is rendered first (not timed). Seconds are those of each stage's own
 record; CPU seconds and the peak memory (largest resident size of the command's processes) are the operating
@@ -19,16 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from smerf.engine.environment import processor_name
+from benchmarks.common import ROOT, Benchmark, Report, write_tabletop
 from smerf.engine.folder import RunFolder
-from smerf.kernels import native as libraries
 
-ROOT = Path(__file__).resolve().parents[1]
 COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site": "export"}
 
 
@@ -78,7 +71,7 @@ def stage_records(run: RunFolder) -> list[dict]:
     return records
 
 
-def measure(data: Path, folder: Path, words: list[str]) -> list[dict]:
+def measure_run(data: Path, folder: Path, words: list[str]) -> list[dict]:
     """Run the pipeline and return a record for the whole and for each stage."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
@@ -119,39 +112,31 @@ def print_table(records: list[dict]) -> None:
         print(f"{record['name'].removeprefix('pipeline/'):10} {' '.join(cells)}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", type=Path, nargs="?", help="a posed capture; the built-in tabletop if left out"
     )
     parser.add_argument("--preset", default="preview")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace, report: Report) -> int:
     settings = [f"--set={setting}" for setting in options.set]
     words = ["--preset", options.preset, "--device", options.device, *settings]
     with tempfile.TemporaryDirectory(prefix="smerf_pipeline_") as temporary:
-        data = options.data
+        data = options.data or write_tabletop(Path(temporary))
         try:
-            if data is None:
-                data = Path(temporary) / "tabletop"
-                smerf("synth", "tabletop", "-o", data)
-            records = measure(data, Path(temporary) / "run", words)
+            records = measure_run(data, Path(temporary) / "run", words)
         except subprocess.CalledProcessError as error:
             return error.returncode
-    used = [row["name"] for row in libraries.status() if row["state"] == "used"]
     for record in records:
-        record["data"], record["preset"] = data.name, options.preset
-        record["device"] = f"{processor_name()}, {os.cpu_count()} CPUs, {used}"
-        record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
+        report.add(**record, data=data.name, preset=options.preset)
     print_table(records)
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
     return 0
 
 
+BENCHMARK = Benchmark(__doc__, measure, options, short=["--preset", "tiny"])
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
 """Walk through every submodel of a page in headless Chromium: first picture, transfer, texture memory.
 
-    python benchmarks/streaming.py [SITE_OR_RUN] [--memory MB] [--size 96x72] [--json FILE]
+    python -m benchmarks.streaming [SITE_OR_RUN] [--memory MB] [--size 96x72] [--json FILE]
 
 The camera goes to the centre of one submodel after the other and back, and waits for full detail each time. The table
 tells how many bytes came before the first picture, what the walk transferred of all the page could load, and the
@@ -11,8 +11,6 @@ page a room of seven submodels made from formulas is baked and exported first. E
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 import tempfile
 from functools import partial
@@ -21,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.page import CHROMIUM_FLAGS, find_scene, find_site
+from benchmarks.browser import browser_versions, chromium
+from benchmarks.common import Benchmark, Report, size
+from benchmarks.page import find_scene, find_site
 from smerf.baking.coarse import coarse_files
-from smerf.errors import SmerfError
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
 from smerf.scene import BakedScene, load_scene
@@ -71,39 +68,27 @@ def walk(page: Any, matrices: list[list[float]]) -> dict[str, Any]:
     return found | {"visited": visited}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, nargs="?", help="an exported page's folder, or a run")
     parser.add_argument("--memory", type=float, metavar="MB", help="ceiling of texture memory")
-    parser.add_argument("--size", default="96x72")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    width, height = (int(edge) for edge in options.size.split("x"))
-    from playwright.sync_api import sync_playwright
+    parser.add_argument("--size", type=size, default=(96, 72))
 
-    try:
-        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as temporary:
-            site = find_site(options.path or export_rooms(Path(temporary)))
-            scene = load_scene(find_scene(site))
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS
-            )
-            with SceneServer(site) as server:
-                page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-                page.set_default_timeout(600_000)
-                query = "ui=0&dpr=1" + (f"&memory={options.memory:g}" if options.memory else "")
-                page.goto(f"{server.url}?{query}")
-                page.evaluate("smerf.ready")
-                found = walk(page, places(scene))
-            browser.close()
-    except SmerfError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+
+def measure(options: argparse.Namespace, report: Report) -> int:
+    width, height = options.size
+    with chromium() as browser, tempfile.TemporaryDirectory() as temporary:
+        site = find_site(options.path or export_rooms(Path(temporary)))
+        scene = load_scene(find_scene(site))
+        with SceneServer(site) as server:
+            page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+            page.set_default_timeout(600_000)
+            query = "ui=0&dpr=1" + (f"&memory={options.memory:g}" if options.memory else "")
+            page.goto(f"{server.url}?{query}")
+            page.evaluate("smerf.ready")
+            found = walk(page, places(scene))
+            report.add("streaming", **found, **browser_versions(browser, page))
     megabytes = {
-        "before the first picture": found["firstPictureBytes"],
+        "before the first frame": found["firstPictureBytes"],
         "transferred in all": found["loadedBytes"],
         "largest sum of textures": found["peakTextureBytes"],
         "ceiling of textures": found["memoryCeilingBytes"],
@@ -112,10 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name:28} {count / 1e6:10.2f} MB")
     print(f"{'submodels visited':28} {len(set(found['visited'])):10} of {found['submodels']}")
     print(f"{'evictions':28} {found['evictions']:10}")
-    if options.json:
-        options.json.write_text(json.dumps([{"name": "streaming", **found}], indent=1))
     return 0 if found["peakTextureBytes"] <= found["memoryCeilingBytes"] else 1
 
 
+BENCHMARK = Benchmark(__doc__, measure, options, short=[])
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
 """How fast the student learns from a trained teacher: held-out quality over time, for both forms of the student.
 
-    python benchmarks/student.py --data LEGO --run RUN --seconds 60 240 [--forms explicit hash] [--json FILE]
+    python -m benchmarks.student --data LEGO --run RUN --seconds 60 240 [--forms explicit hash] [--json FILE]
 
 ``RUN`` holds a teacher of the capture. Every distillation's schedule is stretched to end at its length; time is that of
 filling the pool, starting the grids and training, without what measuring takes. ``explicit`` optimises the quantised
@@ -11,16 +11,12 @@ against the photos and against the teacher. The fused step's peer is the same st
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.quality import HeldOut, about
+from benchmarks.common import Benchmark, HeldOut, Report, median_ms
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
 from smerf.student.config import PRESETS, StudentConfig
@@ -45,7 +41,7 @@ def curve(
     teacher: Teacher, capture: Capture, config: StudentConfig, seconds: float, views: HeldOut
 ) -> list[dict]:
     """Distil for some seconds; return time, steps, rays per second and PSNR at each quarter."""
-    teacher_images = views.draw(teacher.render_image)
+    teacher_images = views.render(teacher.render_image)
     started = time.perf_counter()
     trainer = StudentTrainer(teacher, capture, replace(config, steps=100_000_000))
     trainer.prepare()
@@ -61,15 +57,15 @@ def curve(
                 left = max(0.0, seconds - spent) * trainer.step / (spent - begun)
                 trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)
         trainer.optimizer.complete_grids()
-        images = views.draw(trainer.student.render_image)
+        images = views.render(trainer.student.render_image)
         records.append(
             {
                 "seconds": spent,
                 "steps": trainer.step,
                 "rays_per_second": trainer.step * config.rays / max(1e-9, spent - begun),
-                "psnr": views.score(images),
-                "psnr_to_teacher": views.score(images, teacher_images),
-                "teacher_psnr": views.score(teacher_images),
+                "psnr": views.psnr(images),
+                "psnr_to_teacher": views.psnr(images, teacher_images),
+                "teacher_psnr": views.psnr(teacher_images),
             }
         )
     return records
@@ -79,43 +75,28 @@ def step_milliseconds(teacher: Teacher, capture: Capture, config: StudentConfig,
     """Return the median time of a step, by the fused kernel or the separate ones, teacher rays included."""
     trainer = StudentTrainer(teacher, capture, replace(config, pool=65536, fused=fused))
     trainer.prepare()
-    times = []
-    for i in range(WARM_UP + TIMED):
-        started = time.perf_counter()
-        trainer.advance()
-        if i >= WARM_UP:
-            times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times)
+    return median_ms(trainer.advance, TIMED, WARM_UP)[0]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--max-side", type=int, default=640)
     parser.add_argument("--seconds", type=float, nargs="*", default=[60.0])
     parser.add_argument("--forms", nargs="*", default=["explicit"], choices=["explicit", "hash"])
     parser.add_argument("--preset", default="preview", choices=sorted(PRESETS))
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    capture, teacher = (
-        load_capture(options.data, max_side=options.max_side),
-        load_teacher(options.run / "teacher"),
-    )
-    views, common = HeldOut(capture), {**about(options.preset), "data": options.data.name}
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    capture = load_capture(options.data, max_side=options.max_side)
+    teacher = load_teacher(options.run / "teacher")
+    views, common = HeldOut(capture), {"preset": options.preset, "data": options.data.name}
     config = configured(options.preset, "explicit", teacher, capture)
-    print(
-        f"{options.data.name}, preset {options.preset}, R_v {config.voxel_resolution}, {common['device']}",
-        flush=True,
-    )
+    print(f"{options.data.name}, preset {options.preset}, R_v {config.voxel_resolution}", flush=True)
     one, other = (step_milliseconds(teacher, capture, config, fused) for fused in (True, False))
     print(f"  step {one:.0f} ms, separate kernels {other:.0f} ms: {other / one:.2f} times", flush=True)
-    records = [
-        {"name": "student/step", **common, "median_ms": one, "peer": "separate kernels and autograd", "peer_ms": other,
-         "speedup": other / one}
-    ]  # fmt: skip
+    peer = {"peer": "separate kernels and autograd", "peer_ms": other, "speedup": other / one}
+    report.add("student/step", **common, median_ms=one, **peer)
     print(
         f"  {'form':>8} {'of s':>6} {'s':>7} {'steps':>7} {'k rays/s':>9} {'photos':>7} {'teacher':>8} {'gap':>6}"
     )
@@ -123,19 +104,16 @@ def main() -> int:
         config = configured(options.preset, form, teacher, capture)
         for seconds in options.seconds:
             for point in curve(teacher, capture, config, seconds, views):
-                records.append(
-                    {"name": "student/curve", **common, "form": form, "scheduled_seconds": seconds, **point}
-                )
+                report.add("student/curve", **common, form=form, scheduled_seconds=seconds, **point)
                 print(
                     f"  {form:>8} {seconds:6.0f} {point['seconds']:7.1f} {point['steps']:7d} "
                     f"{point['rays_per_second'] / 1e3:9.1f} {point['psnr']:7.2f} {point['psnr_to_teacher']:8.2f} "
                     f"{point['teacher_psnr'] - point['psnr']:6.2f}",
                     flush=True,
                 )
-            if options.json:
-                options.json.write_text(json.dumps(records, indent=1))
-    return 0
 
+
+BENCHMARK = Benchmark(__doc__, measure, options, needs="a run with a teacher, and its capture")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

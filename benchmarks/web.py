@@ -1,6 +1,6 @@
 """Frame times of the exported page in headless Chromium, what each optimisation brings, and another viewer's page.
 
-    python benchmarks/web.py [SITE_OR_RUN] [--cameras 3] [--size 320x240] [--frames 20] [--ablate] [--gpu]
+    python -m benchmarks.web [SITE_OR_RUN] [--cameras 3] [--size 320x240] [--frames 20] [--ablate] [--gpu]
                              [--official DIR] [--other URL] [--other-ready JS] [--other-camera JS] [--json FILE]
 
 Held-out cameras of the scene's manifest are drawn at full detail, vsync and frame limit off, and every frame is
@@ -23,12 +23,8 @@ nearly opaque content as the official one does.
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import io
 import json
-import os
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -36,26 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.browser import browser_versions, chromium, gpu_process_ms, render_camera
+from benchmarks.common import Benchmark, Report, size
 from benchmarks.official_viewer_frames import training_camera
-from benchmarks.other_pages import OtherPage, fov, gpu_process_ms, measure_other, official_page, pose
+from benchmarks.other_pages import OtherPage, fov, measure_other, official_page, pose
 from benchmarks.page import TOLERANCE, at_size, choose_cameras, export_example, find_scene, find_site
 from smerf.capture.types import Camera, Intrinsics
-from smerf.engine.environment import processor_name
-from smerf.errors import SmerfError, UsageError
+from smerf.errors import UsageError
 from smerf.export.serve import SceneServer
 from smerf.scene import load_scene
 
-SOFTWARE = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu-vsync",
-    "--disable-frame-rate-limit",
-    "--disable-renderer-backgrounding",
-)
 VARIANTS: dict[str, dict[str, int]] = {
     "everything": {},
     "colour with density": {"DENSITY_FIRST": 0},
@@ -69,15 +56,6 @@ VARIANTS: dict[str, dict[str, int]] = {
 }
 """Defines of the march, as in ``viewer/shaders/README.md``, by what is missing."""
 DEFAULT_NEAR = 0.2
-DRAW = """async ([matrix, fov]) => {
-  await smerf.setCamera(matrix, fov);
-  return document.querySelector("canvas").toDataURL();
-}"""
-DEVICE = """() => {
-  const gl = document.createElement("canvas").getContext("webgl2");
-  const names = gl && gl.getExtension("WEBGL_debug_renderer_info");
-  return names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : "unknown";
-}"""
 
 
 def summary(times: list[float]) -> dict[str, float]:
@@ -122,20 +100,11 @@ def measure_own(
     }
 
 
-def pictures_of(page: Any, cameras: list[Camera]) -> list[np.ndarray]:
-    """Draw the cameras in our page; return the canvas of each, (H, W, 3) uint8."""
-    found = []
-    for camera in cameras:
-        url = page.evaluate(DRAW, [pose(camera), fov(camera)])
-        found.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")))
-    return found
-
-
 def agreement(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float | None:
-    """Return the share of pixels within 2/255; ``None`` where sizes differ."""
-    if any(a.shape != b.shape for a, b in zip(ours, theirs)):
+    """Return the fraction of pixels within 2/255; ``None`` where sizes differ."""
+    if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
         return None
-    pairs = [np.abs(a.astype(np.int16) - b).max(-1) <= TOLERANCE for a, b in zip(ours, theirs)]
+    pairs = [np.abs(a.astype(np.int16) - b).max(-1) <= TOLERANCE for a, b in zip(ours, theirs, strict=True)]
     return float(np.mean(pairs))
 
 
@@ -170,9 +139,11 @@ def find_subject(path: Path | None, temporary: Path, count: int, width: int, hei
     return Subject(site, baked, cameras, scene.manifest.near or DEFAULT_NEAR)
 
 
-def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: Any) -> list[dict[str, Any]]:
+def measure_pages(
+    browser: Any, options: argparse.Namespace, subject: Subject, stack: Any
+) -> list[dict[str, Any]]:
     """Measure our page in every variant, then the other pages."""
-    width, height = (int(edge) for edge in options.size.split("x"))
+    width, height = options.size
     server = stack.enter_context(SceneServer(subject.served))
     page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
     page.set_default_timeout(600_000)
@@ -181,8 +152,7 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
     shared = {
         "frames": options.frames * len(subject.cameras),
         "occlusion_delay": options.occlusion,
-        "device": f"{processor_name()}, {os.cpu_count()} cores, {page.evaluate(DEVICE)}",
-        "versions": {"chromium": browser.version},
+        **browser_versions(browser, page),
     }
     records = []
     for name, defines in VARIANTS.items() if options.ablate else [("everything", {})]:
@@ -195,7 +165,7 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
         )
     if options.other:
         others["other page"] = OtherPage(options.other, options.other_ready, options.other_camera)
-    own = pictures_of(page, subject.cameras) if others else []
+    own = [render_camera(page, pose(camera), fov(camera)) for camera in subject.cameras] if others else []
     page.close()
     for name, other in others.items():
         times, processor_ms, pictures = measure_other(
@@ -203,7 +173,7 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
         )
         record = {"name": f"web/{name}", **summary(times), "processor_ms": processor_ms, **shared}
         record["size"] = [width, height]
-        records.append(record | {"share_within_2_of_ours": agreement(own, pictures)})
+        records.append(record | {"fraction_within_2_of_ours": agreement(own, pictures)})
         peer = {"peer": name, "peer_ms": record["median_ms"]}
         records[0] |= peer | {"speedup": record["median_ms"] / records[0]["median_ms"]}
     return records
@@ -211,7 +181,7 @@ def measure(browser: Any, options: argparse.Namespace, subject: Subject, stack: 
 
 def print_tables(records: list[dict[str, Any]]) -> None:
     """Print frame times, and per variant how its median compares with everything switched on."""
-    print(f"device: {records[0]['device']}")
+    print(f"{records[0]['browser']}, {records[0]['renderer']}")
     print(
         f"{'page':28} {'fps':>7} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'CPU ms':>9} {'p50 / ours':>10}"
         f" {'samples/ray':>12} {'fetches/sample':>15} {'fetches/ray':>12} {'agrees':>9}"
@@ -225,18 +195,14 @@ def print_tables(records: list[dict[str, Any]]) -> None:
         if "samples_per_ray" in record:
             line += f" {record['samples_per_ray']:12.1f} {record['fetches_per_sample']:15.2f}"
             line += f" {record['fetches_per_ray']:12.1f}"
-        share = record.get("share_within_2_of_ours")
-        print(line if share is None else f"{line:133} {100 * share:7.2f} %")
+        fraction = record.get("fraction_within_2_of_ours")
+        print(line if fraction is None else f"{line:133} {100 * fraction:7.2f} %")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, nargs="?", help="an exported page's folder, or a run")
     parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--size", default="320x240")
+    parser.add_argument("--size", type=size, default=(320, 240))
     parser.add_argument("--frames", type=int, default=20, help="per camera")
     parser.add_argument("--ablate", action="store_true", help="switch off one optimisation at a time")
     parser.add_argument("--gpu", action="store_true", help="let the browser find the machine's GPU")
@@ -245,28 +211,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--other", metavar="URL", help="another viewer's page; see above")
     parser.add_argument("--other-ready", metavar="JS", default="document.readyState === 'complete'")
     parser.add_argument("--other-camera", metavar="JS")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    width, height = (int(edge) for edge in options.size.split("x"))
-    from playwright.sync_api import sync_playwright
 
-    try:
-        with sync_playwright() as playwright, contextlib.ExitStack() as stack:
-            temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            subject = find_subject(options.path, temporary, options.cameras, width, height)
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=[*FLAGS, *(() if options.gpu else SOFTWARE)]
-            )
-            records = measure(browser, options, subject, stack)
-            browser.close()
-    except SmerfError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    with chromium(options.gpu, is_timed=True) as browser, contextlib.ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        subject = find_subject(options.path, temporary, options.cameras, *options.size)
+        records = measure_pages(browser, options, subject, stack)
+    for record in records:
+        report.add(**record)
     print_tables(records)
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
-    return 0
 
+
+BENCHMARK = Benchmark(__doc__, measure, options, short=["--cameras", "1", "--size", "64x48", "--frames", "3"])
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,7 @@
 """Compile the kernels of ``cuda/gpu`` with nvcc into one library; used by setup.py and by benchmarks/gpu_suite.
 
-``SMERF_CUDA=0`` skips the build, ``SMERF_CUDA_ARCH`` (such as ``90`` or ``86;89``) limits it to some GPUs,
+``SMERF_CUDA=0`` skips the build, ``SMERF_CUDA=1`` asks for it where there is no GPU, ``SMERF_CUDA_ARCH`` (such as
+``90`` or ``86;89``) limits it to some GPUs,
 ``CUDA_HOME`` names another toolkit than /usr/local/cuda.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["ARCHITECTURES", "build", "compile_one", "find_nvcc", "sources", "targets"]
+__all__ = ["ARCHITECTURES", "build", "compile_one", "find_nvcc", "is_wanted", "sources", "targets"]
 
 FOLDER = Path(__file__).resolve().parent
 ARCHITECTURES = ("80", "86", "89", "90")
@@ -34,6 +35,12 @@ def find_nvcc(environment: Mapping[str, str] = os.environ) -> Path | None:
             return Path(root) / "bin" / "nvcc"
     found = shutil.which("nvcc", path=environment.get("PATH"))
     return Path(found) if found else None
+
+
+def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether an install compiles these kernels: where there is a driver, or where it is asked to."""
+    asked = environment.get("SMERF_CUDA", "")
+    return asked == "1" or (asked != "0" and (Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()))
 
 
 def targets(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -1,155 +1,195 @@
-"""The rules of the house: who may import whom, and how long a file may be. Checked on the text, not by
-running.
-"""
+"""The rules of the house, checked on the text: who may import whom, how long a file may be, what it may name."""
 
 import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
+from tests.helpers.imports import ROOT, circles, graph, loaded_by, modules, read_imports, resolve, room
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "smerf"
-# Each may import those before it. What is not listed (errors, config, runs) serves all of them.
-ORDER = [
-    "kernels",
-    "fields",
-    "capture",
-    "teacher",
-    "student",
-    "baking",
-    "scene",
-    "render",
-    "evaluation",
-    "objects",
-    "cli",
+FLOORS = [
+    {"errors", "engine", "kernels", "data"},
+    {"capture"},
+    {"fields"},
+    {"scene"},
+    {"render", "viewer"},
+    {"teacher"},
+    {"student"},
+    {"baking"},
+    {"vision", "objects", "prepare", "evaluation", "export"},
+    {"pipeline"},
+    {"cli"},
+    {"__main__", ""},
 ]
-# Rays are made from a capture's cameras; baking writes a scene, and a scene draws itself through render.
-ALLOWED = {("fields", "capture"), ("baking", "scene"), ("scene", "render")}
-COMMON = {"errors", "runs", "config", "__init__", "__main__"}
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
-TEXT = sorted(
-    path
-    for folder in ("smerf", "cuda", "viewer", "data", "tests", "benchmarks")
-    for suffix in ("py", "cpp", "cu", "h", "cuh", "js", "css", "html", "frag", "vert", "glsl")
-    for path in (ROOT / folder).rglob(f"*.{suffix}")
-    if "__pycache__" not in path.parts
+"""From the ground up. A room imports from its own floor and the floors below; the last is the package's own face."""
+HEAVY = {"torch", "scipy", "PIL", "imageio", "trimesh", "OpenGL", "glfw"}
+SUFFIXES = (
+    "py",
+    "cpp",
+    "cu",
+    "h",
+    "cuh",
+    "js",
+    "mjs",
+    "css",
+    "html",
+    "frag",
+    "vert",
+    "glsl",
+    "md",
+    "toml",
+    "yaml",
 )
+MAX_LINES = 500
+MAX_COLUMNS = 130
+"""Of any source file; ruff and clang-format keep Python and C++ below this by themselves."""
 
 
-def imports(path, outside_functions=False):
-    """Return the modules that a file imports, relative imports resolved; type-checking blocks left out."""
-
-    def walk(node):
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            if outside_functions and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-                continue
-            if isinstance(child, ast.Import):
-                yield from (alias.name for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                base = ""
-                if child.level:
-                    parts = list(path.relative_to(ROOT).with_suffix("").parts)
-                    base = ".".join(parts[: len(parts) - child.level]) + ("." if child.module else "")
-                name = base + (child.module or "")
-                yield name
-                yield from (f"{name}.{alias.name}" for alias in child.names)
-            else:
-                yield from walk(child)
-
-    return set(walk(ast.parse(path.read_text(encoding="utf-8"))))
+def texts(*suffixes):
+    """Yield every source file with its lines."""
+    for folder in ("smerf", "cuda", "viewer", "data", "tests", "benchmarks", "docs"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix[1:] in suffixes and "__pycache__" not in path.parts:
+                yield path.relative_to(ROOT), path.read_text(encoding="utf-8").splitlines()
 
 
-def part(module):
-    """Return the folder of the package that a module belongs to, or None if it is not ours."""
-    names = module.split(".")
-    return names[1] if names[0] == "smerf" and len(names) > 1 else None
+def floor(name):
+    return next(height for height, rooms in enumerate(FLOORS) if name in rooms)
 
 
-def owner(path):
-    names = path.relative_to(PACKAGE).with_suffix("").parts
-    return names[0]
+def upward(imports):
+    """Return a line for each import of a higher floor."""
+    return [
+        f"{each.importer}:{each.line} imports {each.name}"
+        for each in imports
+        if (target := resolve(each.name))
+        and floor(room(target)) > floor(room(each.importer))
+        # The version is all that a room may take from the package's face.
+        and each.name not in ("smerf", "smerf.__version__")
+    ]
 
 
-def forbidden(mine, theirs):
-    if mine in COMMON or theirs in COMMON or mine == theirs or theirs not in ORDER or mine not in ORDER:
-        return False
-    return ORDER.index(theirs) > ORDER.index(mine) and (mine, theirs) not in ALLOWED
+def fail_on(offenders, rule):
+    assert not offenders, rule + ":\n  " + "\n  ".join(offenders)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_run_one_way(path):
-    wrong = sorted(
-        name for name in imports(path) if (theirs := part(name)) and forbidden(owner(path), theirs)
+def test_every_room_has_its_floor():
+    rooms = {room(name) for name in modules()}
+    fail_on(sorted(rooms - set().union(*FLOORS)), "give the new room a floor in FLOORS")
+
+
+def test_imports_go_down_only():
+    fail_on(
+        upward(graph()), "imports of a higher floor (in functions, for types and in strings count as well)"
     )
-    assert not wrong, f"{path.relative_to(ROOT)} imports a later stage: {', '.join(wrong)}"
 
 
-def test_what_serves_all_imports_no_stage_at_the_top():
-    for path in SOURCES:
-        if owner(path) in ("errors", "runs", "config", "__init__"):
-            stages = {name for name in imports(path, outside_functions=True) if part(name) in ORDER}
-            assert not stages, f"{path.relative_to(ROOT)} imports {stages}"
+def test_the_rules_see_imports_wherever_they_hide():
+    source = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..student import loss\n"
+        "def f(x):\n    import smerf.cli.main\n    import_module(f'smerf.export.{x}')\n"
+        "TABLE = {'bake': 'smerf.baking'}\nfrom . import model\nfrom smerf.errors import SmerfError\n"
+    )
+    found = upward(read_imports(source, "smerf.teacher.trainer"))
+    assert [line.split()[-1] for line in found] == [
+        "smerf.student.loss", "smerf.cli.main", "smerf.export", "smerf.baking",
+    ]  # fmt: skip
 
 
-def test_the_rules_see_a_wrong_import(tmp_path):
-    assert forbidden("teacher", "student") and forbidden("kernels", "fields") and forbidden("scene", "cli")
-    assert not forbidden("cli", "teacher") and not forbidden("teacher", "runs")
-    code = "from __future__ import annotations\nif x:\n    def f():\n        from ..student import loss\n"
-    path = PACKAGE / "teacher" / "__init__.py"
-    fake = type("Fake", (), {"read_text": lambda self, encoding: code, "relative_to": path.relative_to})()
-    assert "smerf.student" in imports(fake)
-    assert "smerf.student" not in imports(fake, outside_functions=True)
+def test_no_circle_between_rooms_nor_between_files():
+    pairs = [(each.importer, target) for each in graph() if (target := resolve(each.name))]
+    faces = {"smerf", "smerf.__main__"}
+    rooms = circles((room(a), room(b)) for a, b in pairs if not faces & {a, b})
+    files = circles(
+        (each.importer, target) for each in graph() if each.at_top and (target := resolve(each.name))
+    )
+    fail_on([" <-> ".join(group) for group in [*rooms, *files]], "circles")
 
 
-def test_every_folder_of_the_package_has_its_place_in_the_order():
-    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
-    assert folders <= {*ORDER, *COMMON, "viewer", "data"}, "give the new folder a place in ORDER"
+def test_scene_and_viewer_stand_without_torch():
+    heavy = [
+        f"{name} loads torch" for part in ("smerf.scene", "smerf.viewer")
+        for name, loaded in loaded_by(part).items() if "torch" in loaded
+    ]  # fmt: skip
+    direct = [
+        f"{each.importer}:{each.line} imports {each.name}"
+        for each in graph()
+        if room(each.importer) in ("scene", "viewer") and each.name.split(".")[0] == "torch"
+    ]
+    fail_on(heavy + direct, "scene/ and viewer/ never import torch")
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "viewer").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
-)
-def test_the_viewer_never_imports_torch_nor_a_stage_before_the_scene(path):
-    names = imports(path)
-    assert not {name for name in names if name.split(".")[0] == "torch"}
-    assert {part(name) for name in names if part(name)} <= {"scene", "capture", "render", "errors", "viewer"}
+def test_the_viewer_knows_the_scene_alone():
+    fail_on(
+        [
+            f"{each.importer}:{each.line} imports {each.name}"
+            for each in graph()
+            if room(each.importer) == "viewer"
+            and (target := resolve(each.name))
+            and room(target) not in ("viewer", "scene", "errors")
+        ],
+        "viewer/ imports smerf.scene and smerf.errors alone",
+    )
 
 
-def test_importing_the_package_is_light():
-    names = imports(PACKAGE / "__init__.py")
-    assert all(name.split(".")[0] in ("__future__", "importlib", "typing") for name in names)
+def test_the_command_line_is_light():
+    wrong = [
+        f"{name} loads {', '.join(sorted(loaded & (HEAVY | {'numpy'})))}"
+        for part in ("smerf.cli", "smerf.__main__")
+        for name, loaded in loaded_by(part).items()
+        if loaded & (HEAVY | {"numpy"})
+    ]
+    fail_on(wrong, "modules of the command line import heavy packages at the top")
+    code = (
+        "import sys; from smerf.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not (HEAVY | {"numpy", "tyro", "rich", "yaml"}) & set(done.stderr.split())
 
 
-def test_the_command_line_imports_no_stage_at_the_top():
-    for path in (PACKAGE / "cli").rglob("*.py"):
-        heavy = {"torch", "numpy", "scipy", "PIL", "imageio", "yaml", "rich", "trimesh"}
-        names = imports(path, outside_functions=True)
-        assert not heavy & {name.split(".")[0] for name in names}, path.name
-        assert not {part(name) for name in names} & {*ORDER[:-1]}, path.name
+def test_no_file_is_too_long_and_no_line_too_wide():
+    code = [suffix for suffix in SUFFIXES if suffix not in ("md", "toml", "yaml", "html")]
+    long = [f"{path}: {len(lines)} lines" for path, lines in texts(*code) if len(lines) > MAX_LINES]
+    wide = [
+        f"{path}:{number}: {len(line)} columns"
+        for path, lines in texts(*code)
+        for number, line in enumerate(lines, 1)
+        if len(line) > MAX_COLUMNS and "http" not in line
+    ]
+    fail_on(long + wide, f"more than {MAX_LINES} lines or {MAX_COLUMNS} columns")
 
 
-@pytest.mark.parametrize("path", TEXT, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_is_longer_than_600_lines(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
+def test_no_path_of_one_machine():
+    pattern = re.compile(r"(?<![\w.])/(?:work|root|home/[a-z])[/\w]")
+    fail_on(
+        [
+            f"{path}:{number}: {line.strip()}"
+            for path, lines in texts(*SUFFIXES)
+            for number, line in enumerate(lines, 1)
+            if pattern.search(line) and path != Path("tests/test_house.py")
+        ],
+        "paths of one machine",
+    )
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_module_offers_exists(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    defined, offered = set(), []
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
-            defined.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            defined |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defined |= {
-                name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
-            }
-            if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
-                offered = [item.value for item in node.value.elts if isinstance(item, ast.Constant)]
-    has_lazy = "__getattr__" in defined
-    assert has_lazy or set(offered) <= defined, f"__all__ names {set(offered) - defined}"
+def test_what_a_module_offers_exists():
+    wrong = []
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        offered = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                defined |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                bound = {one.id for each in targets for one in ast.walk(each) if isinstance(one, ast.Name)}
+                defined |= bound
+                if "__all__" in bound and isinstance(node.value, ast.List | ast.Tuple):
+                    offered = [item.value for item in node.value.elts if isinstance(item, ast.Constant)]
+        submodules = {other.rpartition(".")[2] for other in modules() if other.rpartition(".")[0] == name}
+        missing = set(offered) - defined - submodules
+        if missing and "__getattr__" not in defined:
+            wrong.append(f"{name}: {', '.join(sorted(missing))}")
+    fail_on(wrong, "__all__ names what is not there")

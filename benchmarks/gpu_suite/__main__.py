@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 import traceback
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from benchmarks import common
+from benchmarks.common import header
 from benchmarks.gpu_suite import compile, kernels, scenes
 from benchmarks.gpu_suite.common import NotHereError, Suite
 from smerf.kernels import native
@@ -41,17 +40,12 @@ PARTS = {
 
 
 def describe_device(suite: Suite) -> dict:
-    """Name the device and what drives it."""
+    """Name the device and what drives it; the processor where the suite found no GPU that works."""
+    device = common.describe_device()
     if not suite.has_gpu:
-        return {"kind": "cpu", "name": platform.machine(), "processors": os.cpu_count()}
+        return {**device, "kind": "cpu"}
     properties = torch.cuda.get_device_properties(suite.device)
-    return {
-        "kind": "cuda",
-        "name": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "memory_mb": properties.total_memory / 2**20,
-        "multiprocessors": properties.multi_processor_count,
-    }
+    return {**device, "multiprocessors": properties.multi_processor_count}
 
 
 def run_part(suite: Suite, name: str) -> dict:
@@ -74,16 +68,13 @@ def run_part(suite: Suite, name: str) -> dict:
 
 def write(path: Path, suite: Suite, outcomes: dict[str, dict], options: argparse.Namespace) -> None:
     """Write what is known so far, so that a run that is cut short leaves its results."""
-    document = {
+    arguments = [word for name, value in vars(options).items() for word in (f"--{name}", str(value))]
+    document = header("benchmarks.gpu_suite", arguments)
+    document["versions"] |= {"torch": torch.__version__, "cuda": torch.version.cuda}
+    document |= {
         "device": describe_device(suite),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "cuda": torch.version.cuda,
-            "numpy": np.__version__,
-        },
+        "seconds": sum(outcome["seconds"] for outcome in outcomes.values()),
         "libraries": native.status(),
-        "options": {name: str(value) for name, value in vars(options).items()},
         "parts": outcomes,
         "records": suite.records,
     }

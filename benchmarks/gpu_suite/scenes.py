@@ -10,38 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.common import HeldOut
 from benchmarks.gpu_suite.common import NotHereError, Suite, median_seconds
-from smerf.capture import load_capture, load_image
-from smerf.capture.types import Camera, Capture, Frame
+from smerf.capture import load_capture
+from smerf.capture.types import Camera, Capture
 
 __all__ = ["run_bake", "run_render", "run_student", "run_teacher"]
 
 _PROBE = 20
-_VIEWS = 8
 _FRAME = (1920, 1080)
-
-
-def _truth(frame: Frame, capture: Capture) -> np.ndarray:
-    photo = load_image(frame).astype(np.float32) / 255.0
-    if photo.shape[-1] == 4:
-        photo = photo[..., :3] * photo[..., 3:] + (
-            1.0 - photo[..., 3:] if capture.background == "white" else 0.0
-        )
-    return photo
-
-
-def _psnr(got: np.ndarray, wanted: np.ndarray) -> float:
-    return float(-10.0 * np.log10(max(float(np.mean((got - wanted) ** 2)), 1e-10)))
-
-
-def _views(capture: Capture) -> list[Frame]:
-    """Return at most eight test views, evenly spread."""
-    frames = capture.split("test")
-    return [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(_VIEWS, len(frames)))]
-
-
-def _quality(render, capture: Capture) -> float:
-    return float(np.mean([_psnr(render(view.camera), _truth(view, capture)) for view in _views(capture)]))
 
 
 def _capture(suite: Suite, scene: str) -> Capture:
@@ -101,9 +78,9 @@ def _train_teacher(suite: Suite, scene: str, capture: Capture) -> None:
 
     config = resolve_config(PRESETS[suite.preset], capture, "cuda", 1)
     torch.cuda.reset_peak_memory_stats(suite.device)
-    trainer = TeacherTrainer(capture, config, str(suite.device))
+    trainer, views = TeacherTrainer(capture, config, str(suite.device)), HeldOut(capture)
     total, seconds, points = _train(
-        trainer, suite, config.steps, lambda: {"psnr": _quality(trainer.model.render_image, capture)}
+        trainer, suite, config.steps, lambda: {"psnr": views.psnr(views.render(trainer.model.render_image))}
     )
     suite.add(
         f"teacher/{scene}",
@@ -134,11 +111,12 @@ def _train_student(suite: Suite, scene: str, capture: Capture) -> None:
     trainer.prepare()
     torch.cuda.synchronize(suite.device)
     prepared = time.perf_counter() - began
+    views = HeldOut(capture)
+    taught = views.render(trainer.teacher.render_image)
 
     def curve() -> dict:
-        render = trainer.student.render_image
-        gaps = [_psnr(render(v.camera), trainer.teacher.render_image(v.camera)) for v in _views(capture)]
-        return {"psnr": _quality(render, capture), "psnr_to_teacher": float(np.mean(gaps))}
+        images = views.render(trainer.student.render_image)
+        return {"psnr": views.psnr(images), "psnr_to_teacher": views.psnr(images, taught)}
 
     total, seconds, points = _train(trainer, suite, config.steps, curve)
     began = time.perf_counter()
@@ -197,7 +175,8 @@ def _render(suite: Suite, scene: str, capture: Capture) -> None:
 
     baked = load_scene(suite.work / scene / "baked")
     renderer = DeviceRenderer(baked, suite.device)
-    view = _views(capture)[0].camera
+    views = HeldOut(capture)
+    view = views.cameras[0]
     gap = np.abs(renderer.render(view) - render_camera(baked, view)).max(-1)
     large = _large(view)
     k = baked.params.choose_submodel(large.world_from_cam[:, 3])
@@ -212,7 +191,7 @@ def _render(suite: Suite, scene: str, capture: Capture) -> None:
         spread_ms=1e3 * spread,
         frames_per_second=1.0 / march,
         with_rays_and_transfer_ms=1e3 * whole,
-        psnr=_quality(renderer.render, capture),
+        psnr=views.psnr(views.render(renderer.render)),
         pixels_within_2_of_255_of_cpu=float((gap <= 2.0 / 255.0).mean()),
     )
     if (gap <= 2.0 / 255.0).mean() < 0.999:

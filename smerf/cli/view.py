@@ -122,12 +122,12 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
     with desktop_viewer("window").Window(scene, title, size, output=output, **settings) as window:
         if options.screenshot is not None:
             window.viewer.finish()
-            window.viewer.save_picture(options.screenshot)
+            window.viewer.save_image(options.screenshot)
             print(f"image: {options.screenshot}")
             return 0
         if path is not None:
-            window.viewer.set_path(path)
-            window.viewer.play()
+            window.viewer.tour.take(path)
+            window.viewer.tour.play()
         window.run()
     return 0
 

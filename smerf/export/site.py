@@ -20,7 +20,7 @@ from smerf.capture.types import Capture
 from smerf.engine.files import write_text
 from smerf.engine.replace import replace_folder
 from smerf.errors import InvalidDataError, SmerfError, UsageError
-from smerf.export.bundle import bundle_modules
+from smerf.export.bundle import allow_inline_scripts, bundle_modules
 from smerf.export.photos import CAMERAS_NAME, site_cameras
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.layout import COARSE_FOLDER
@@ -253,7 +253,7 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: 
         '<script>\nglobalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
         f"{script}</script>\n</body>"
     )
-    text = text.replace("</body>", scripts)
+    text = allow_inline_scripts(text.replace("</body>", scripts))
     write_text(page, text)
     megabytes = page.stat().st_size / 1e6
     if megabytes > LARGE_PAGE_MB:

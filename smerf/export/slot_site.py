@@ -17,7 +17,7 @@ from pathlib import Path
 from smerf.engine.files import write_text
 from smerf.engine.replace import replace_folder
 from smerf.errors import UsageError
-from smerf.export.bundle import bundle_modules
+from smerf.export.bundle import allow_inline_scripts, bundle_modules
 from smerf.export.site import MARKER
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.slots import SlotScene, write_slots
@@ -26,7 +26,18 @@ __all__ = ["export_slots"]
 
 _FILES = ("slots.json", "network.bin", "scene.bin")
 _SHADERS = ("prologue_web.glsl", "screen.vert", "slots/mixer.frag", "slots/present.frag")
-_SHARED = ("camera.js", "controls.js", "url.js", "style.css")
+_SHARED = (
+    "bridge.js",
+    "camera.js",
+    "controls.js",
+    "loop.js",
+    "pace.js",
+    "policy.js",
+    "program.js",
+    "quality.js",
+    "url.js",
+    "style.css",
+)
 _HEAD = re.compile(r'<link rel="stylesheet" href="\./([\w./]+)">')
 
 
@@ -102,7 +113,7 @@ def _one_file(scene: SlotScene, title: str) -> str:
         'globalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
         f"{script}</script>\n</body>"
     )
-    return page.replace("</body>", scripts)
+    return allow_inline_scripts(page.replace("</body>", scripts))
 
 
 def _shader_module() -> str:

@@ -101,9 +101,9 @@ def test_a_run_holds_what_made_it(smerf, scenes, run):
     record = json.loads((run / "objects" / "record.json").read_text())
     assert record["steps"] == 4 and record["data"]["seed"] == 3 and record["command"]
     code, out, _ = smerf("info", run)
-    assert code == 0 and "object model" in out and "fg_ari" in out
+    assert code == 0 and "object model" in out and "fg ari" in out
     code, _, err = smerf("objects", "train", scenes, "-o", run)
-    assert code == 0 and "done before" in err
+    assert code == 0 and "already done" in err
     code, _, err = train(smerf, scenes, run, "--set", "training.steps=5")
     assert code == 2 and "training.steps (4 -> 5)" in err and "--overwrite" in err
     assert train(smerf, scenes, run, "--set", "training.steps=5", "--overwrite")[0] == 0
@@ -158,7 +158,7 @@ def test_a_turntable(smerf, slots, tmp_path):
     )
     assert code == 0, err
     with imageio.get_reader(tmp_path / "t.mp4") as reader:
-        frames = [frame for frame in reader]
+        frames = list(reader)
     assert len(frames) == 3 and frames[0].shape == (16, 16, 3)
 
 

@@ -30,9 +30,7 @@ def centre_tap_state() -> dict[str, torch.Tensor]:
     for index, part, (ins, outs) in zip(INDICES, SLICES, WIDTHS):
         weight = torch.zeros(outs, ins, 3, 3)
         weight[0, 0, 1, 1] = 1.0
-        if ins == 3:
-            weight[1, 1, 1, 1] = 1.0
-        elif index == 2:
+        if ins == 3 or index == 2:
             weight[1, 1, 1, 1] = 1.0
         state[f"net.slice{part}.{index}.weight"] = weight
         state[f"net.slice{part}.{index}.bias"] = torch.zeros(outs)

@@ -36,6 +36,12 @@ def test_the_named_toolkit_comes_first_and_the_build_can_be_switched_off(cuda, t
         assert cuda["find_nvcc"]({"PATH": str(toolkit.parent)}) == toolkit
 
 
+def test_an_install_compiles_where_there_is_a_gpu_or_it_is_asked_to(cuda):
+    has_driver = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    assert cuda["is_wanted"]({}) == has_driver
+    assert cuda["is_wanted"]({"SMERF_CUDA": "1"}) and not cuda["is_wanted"]({"SMERF_CUDA": "0"})
+
+
 def test_targets_are_all_by_default_and_can_be_limited(cuda):
     everything = cuda["targets"]({})
     assert [code for code in everything if "code=sm_" in code] == [

@@ -76,14 +76,14 @@ def by_autograd(field, spacing, parts):
     return [edges.detach(), weights.detach(), colour.detach()], losses.detach(), [p.grad for p in leaves]
 
 
-def by_pass(field, parts, cache=None, **settings):
+def by_pass(field, parts, cache=None, cache_keep=0.9, **settings):
     gradients = [torch.zeros_like(p) for p in (field.table, field.density_params, field.colour_params)]
     run = TeacherPass(
         len(parts[0]), parts[3].shape[1] - 1, GRID.width, 0 if cache is None else cache.shape[0]
     )
     run.run(
         field, FieldRays(*parts[:4]), *parts[4:], FieldGradients(*gradients),
-        TeacherLosses(**(WEIGHTS | settings)), cache,
+        TeacherLosses(**(WEIGHTS | settings)), cache, cache_keep,
     )  # fmt: skip
     return run, gradients
 

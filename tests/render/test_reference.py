@@ -185,7 +185,7 @@ def test_enlarging_steps_changes_little():
     exact = reference.render_camera(scene, camera)
     enlarged = reference.render_camera(scene, camera, options=MarchOptions(True, 0.8))
     difference = np.abs(exact - enlarged).max(-1)
-    assert 0.0 < difference.max() and np.mean(difference <= 8 / 255) >= 0.9
+    assert difference.max() > 0.0 and np.mean(difference <= 8 / 255) >= 0.9
 
 
 def test_the_gate_scales_the_planes():

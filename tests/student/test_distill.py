@@ -204,9 +204,9 @@ def test_submodels_share_only_rays_that_both_serve(tmp_path, patch):
     student = distill(Room(), make_capture(tmp_path), config, folder=folder)
     partition, shown = student.partition, read_shared_rays(folder, 3)
     count = 128 - 128 % patch**2
-    assert {name: tuple(value.shape) for name, value in shown.items()} == {
-        name: (count, 3) for name in ("origins", "directions", "colour")
-    }
+    assert {name: tuple(value.shape) for name, value in shown.items()} == dict.fromkeys(
+        ("origins", "directions", "colour"), (count, 3)
+    )
     trainer = StudentTrainer(
         Room(), make_capture(tmp_path), student.config, partition=partition, shared_rays=[shown]
     )

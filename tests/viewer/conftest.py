@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ class Visit:
     """One page of the viewer, with everything it reported to the console."""
 
     def __init__(self, browser, address: str, size=(96, 72), **options):
-        self.size = size
+        self.size, self.address = size, address
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
         self.page.set_default_timeout(120_000)
         self.errors: list[str] = []
@@ -40,7 +41,15 @@ class Visit:
             "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None
         )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # Playwright's own compiles its text in the page, which the page's policy forbids.
+        self.page.wait_for_function = self._wait_for
         self.page.goto(address)
+
+    def _wait_for(self, expression: str, polling: int = 20) -> None:
+        end = time.monotonic() + 120
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"waited in vain for {expression}"
+            self.page.wait_for_timeout(polling)
 
     def ready(self) -> Visit:
         self.page.evaluate("smerf.ready")
@@ -66,6 +75,12 @@ class Visit:
         url = self.page.evaluate("document.querySelector('canvas').toDataURL()")
         image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
         return np.asarray(image.convert("RGB"), np.int16)
+
+    def leave(self) -> str:
+        """Go to a plain file of the same host, which may embed the viewer; return the viewer's address."""
+        address = self.page.url
+        self.page.goto(self.page.evaluate("document.querySelector('link[rel=stylesheet]').href"))
+        return address
 
     def message(self) -> str:
         return self.page.locator("[role=alert]").inner_text()

@@ -358,12 +358,12 @@ def test_nothing_is_asked_of_other_hosts_and_messages_drive_a_path(still, scene_
     asked = []
     page.page.on("request", lambda request: asked.append(request.url))
     answer = page.page.evaluate(
-        """async ([front, side]) => {
+        """async ([address, front, side]) => {
           const frame = document.createElement("iframe");
           const opened = new Promise((done) => {
             addEventListener("message", ({ data }) => data.smerf === "opened" && done());
           });
-          frame.src = location.href;
+          frame.src = address;
           document.body.append(frame);
           await opened;
           let id = 0;
@@ -382,7 +382,7 @@ def test_nothing_is_asked_of_other_hosts_and_messages_drive_a_path(still, scene_
           const picture = (await ask("picture")).result;
           return { early: early.error, count: path.camera_path.length, wrong: wrong.error, type: picture.type };
         }""",
-        [FRONT.ravel().tolist(), SIDE.ravel().tolist()],
+        [page.leave(), FRONT.ravel().tolist(), SIDE.ravel().tolist()],
     )
     assert "no camera path" in answer["early"] and "orbit or fly" in answer["wrong"]
     assert answer["count"] == 61 and answer["type"] == "image/png"

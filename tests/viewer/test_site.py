@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
-from tiny_scene import look_at, make_scene, write_submodel
+from tiny_scene import look_at, make_scene, write_manifest, write_submodel
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.export.serve import SceneServer
@@ -22,16 +20,8 @@ START = look_at([0.3, -2.2, 0.5], [0, 0, 0])
 def scene_dir(tmp_path):
     root = tmp_path / "run" / "baked"
     write_submodel(root / "sm_000", make_scene())
-    files = {
-        path.relative_to(root).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
     camera = {"world_from_cam": START[:3].tolist(), "fov_degrees": 45}
-    (root / "manifest.json").write_text(json.dumps({"version": "1.0", "files": files, "start": camera}))
+    write_manifest(root, start=camera)
     return root
 
 

@@ -180,6 +180,27 @@ def test_visitors_turn_no_further_than_the_model_has_seen(visit, made, tmp_path)
     assert abs(np.degrees(np.arctan2(y, x))) <= 40.5
 
 
+def test_an_embedded_slot_page_answers_a_request_once(opened):
+    answers = opened.page.evaluate(
+        """async (address) => {
+          let count = 0;
+          const frame = document.createElement("iframe");
+          addEventListener("message", ({ data }) => (count += data.id === 1));
+          frame.src = address;
+          const opened = new Promise((done) => {
+            addEventListener("message", ({ data }) => data.smerf === "opened" && done());
+          });
+          document.body.append(frame);
+          await opened;
+          frame.contentWindow.postMessage({ smerf: "getCamera", id: 1 }, "*");
+          await new Promise((done) => setTimeout(done, 1500));
+          return count;
+        }""",
+        opened.leave(),
+    )
+    assert answers == 1
+
+
 def test_one_file_opens_offline(visit, made, tmp_path):
     page = export_slots(pack_scene(*made), tmp_path / "scene.html", single_file=True)
     shown = visit(page.as_uri(), f"dpr=1&size={SIZE[0]},{SIZE[1]}&ui=0", size=(60, 60)).ready()

@@ -7,6 +7,7 @@ skipping, so that neither shares code with the viewer.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +149,19 @@ def write_submodel(folder: Path, scene: TinyScene, networks=None, *, extension="
     for name, channels in plane_groups.items():
         for i in range(3):
             write_array(folder / f"plane_{name}_{i}", scene.planes[i][..., channels], extension)
+
+
+def write_manifest(root: Path, **keys) -> None:
+    """Write ``manifest.json`` with the hashes of all files below ``root``."""
+    files = {
+        path.relative_to(root).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+    (root / "manifest.json").write_text(json.dumps({"version": "1.0", "files": files, **keys}))
 
 
 def write_pair(root: Path) -> None:

@@ -1,38 +1,34 @@
-"""The loop of the desktop viewer without its window: which camera, which submodel, preview or full detail.
-
-While the camera moves, whole frames are drawn at a resolution that keeps ``PREVIEW_MS``; when it rests, full
-detail comes in bands so that the window stays responsive, and the picture changes once all are there.
-"""
+"""The loop of the desktop viewer without its window: which camera, which submodel, preview or full detail."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from smerf.capture.types import Camera
-from smerf.errors import InvalidDataError, SmerfError
+from smerf.errors import InvalidDataError
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
 
+from .base_view import BAND_MS, PREVIEW_MS, BaseView, Drawable
 from .camera import common_target, look_at
 from .context import gl
 from .controls import Controls
-from .path import CameraPath, View
+from .frozen import Frozen
+from .path import View
 from .renderer import Renderer, Target, pinhole
 from .stream import Streamer
 from .submodel import Submodel
+from .tour import Tour
 
 __all__ = ["DEFAULT_FOV", "Statistics", "Viewer", "start_view"]
 
 DEFAULT_FOV = 40.0
-REST_SECONDS = 0.15
-PREVIEW_MS = 28.0
-BAND_MS = 40.0
 _MIN_PREVIEW_PIXELS = 4000
+_MIN_BAND_ROWS = 4
 
 
 def start_view(scene: BakedScene, fov: float | None = None) -> View:
@@ -73,12 +69,12 @@ class Statistics:
         ]
 
 
-class Viewer:
-    """Draws a scene to ``picture`` and moves its camera. Needs a current context.
+class Viewer(BaseView):
+    """Renders a scene and moves its camera. Needs a current context.
 
     Args:
         scene: What to show.
-        size: The picture's size in pixels.
+        size: The image's size in pixels.
         ceiling_bytes: Texture memory for submodels.
         mode: ``orbit`` or ``fly``.
         fov: Vertical field of view in degrees; the scene's own by default.
@@ -92,28 +88,19 @@ class Viewer:
         mode: str = "orbit",
         fov: float | None = None,
     ) -> None:
+        super().__init__(size, DEFAULT_FOV, PREVIEW_MS / 60000.0)
         self.scene = scene
-        self.size = size
         self.renderer = Renderer(scene)
         self.streamer = Streamer(scene, ceiling_bytes)
-        self.controls = Controls(self._depth_at, lambda: self.fov, self.pause, mode=mode)
-        self.fov = DEFAULT_FOV
-        self.path: CameraPath | None = None
-        self.keyframes: list[View] = []
-        self.is_playing = self.is_cycle = False
-        self.has_picture = False
+        self.tour = Tour()
+        self.controls = Controls(self._depth_at, lambda: self.fov, self.tour.pause, mode=mode)
+        self.has_image = False
         self._given_fov = fov
         self._training_view = -1
         self._photo_pose = np.zeros((3, 4))
-        self._path_time = 0.0
-        self._picture = _Picture(*size)
+        self._frozen = Frozen(*size)
         self._shown: Target | None = None
         self._drawn: Submodel | None = None
-        self._version, self._finished, self._previewed = 0, -1, -1
-        self._band: tuple[int, int, float] = (-1, 0, 0.0)  # version, next row, milliseconds so far
-        self._last_move, self._last_tick, self._was_idle = -math.inf, 0.0, True
-        self._pixel_ms = PREVIEW_MS / 60000.0
-        self._frame_ms = 0.0
         self._frame_times: deque[float] = deque(maxlen=1000)
         self.reset()
 
@@ -126,7 +113,7 @@ class Viewer:
 
     @property
     def camera(self) -> Camera:
-        """The camera that is drawn, at the picture's size."""
+        """The camera that is drawn, at the image's size."""
         return pinhole(self.controls.pose, *self.size, self.fov)
 
     def reset(self) -> None:
@@ -136,13 +123,13 @@ class Viewer:
     def show(self, view: View, is_moving: bool = False) -> None:
         """Jump to a view; ``is_moving`` says that more will follow at once."""
         if not is_moving:
-            self.pause()
+            self.tour.pause()
         self.fov = view.fov
         self.controls.set_pose(view.pose)
         self._changed(is_moving)
 
     def frame_scene(self) -> None:
-        """Step back until all that the photos look at is in the picture."""
+        """Step back until all that the photos look at is in the image."""
         cameras = self.scene.manifest.cameras
         found = (
             common_target(np.array([entry.camera.world_from_cam for entry in cameras])) if cameras else None
@@ -164,7 +151,7 @@ class Viewer:
         )
         entry = cameras[self._training_view]
         lens = entry.camera.intrinsics
-        # The tighter side decides, so that all of the photo is in the picture.
+        # The tighter side decides, so that all of the photo is in the image.
         focal = min(self.size[0] / lens.width * lens.fx, self.size[1] / lens.height * lens.fy)
         fov = math.degrees(2.0 * math.atan(self.size[1] / (2.0 * focal)))
         pose = np.asarray(entry.camera.world_from_cam, np.float64)
@@ -175,7 +162,7 @@ class Viewer:
     @property
     def photo(self) -> tuple[str, tuple[float, float, float, float]] | None:
         """Name of the photo whose camera is drawn, and the box that the photo covers: left, top, width, height in
-        pixels of the picture. ``None`` where the camera is no photo's.
+        pixels of the image. ``None`` where the camera is no photo's.
         """
         if self._training_view < 0 or not np.array_equal(self.controls.pose, self._photo_pose):
             return None
@@ -192,98 +179,33 @@ class Viewer:
         self.fov = min(150.0, max(5.0, math.degrees(2.0 * math.atan(half))))
         self._changed(True)
 
-    def ray(self, u: float, v: float) -> np.ndarray:
-        """Return the viewing direction (3,) through a point of the picture (fractions from the upper left)."""
-        lens = self.camera.intrinsics
-        x = (u * self.size[0] - lens.cx) / lens.fx
-        y = -(v * self.size[1] - lens.cy) / lens.fy
-        pose = self.controls.pose
-        ray = pose[:, 0] * x + pose[:, 1] * y - pose[:, 2]
-        return ray / np.linalg.norm(ray)
-
-    # The path
-
-    def add_keyframe(self) -> int:
-        """Record the view of the moment; return how many there are."""
-        self.keyframes.append(self.view)
-        self._remake_path()
-        return len(self.keyframes)
-
-    def remove_keyframe(self) -> int:
-        """Forget the keyframe that was recorded last; return how many are left."""
-        if self.keyframes:
-            self.keyframes.pop()
-            self._remake_path()
-        return len(self.keyframes)
-
-    def set_path(self, path: CameraPath) -> None:
-        """Take a path from a file; its keyframes can be added to."""
-        self.pause()
-        self.path, self.keyframes, self._path_time = path, list(path.keyframes), 0.0
-        self.is_cycle = path.is_cycle
-
-    def play(self) -> bool:
-        """Start or pause the path; say whether there is one."""
-        if self.path is None:
-            return False
-        if not self.is_playing and not self.path.is_cycle and self._path_time >= self.path.seconds:
-            self._path_time = 0.0
-        self.is_playing = not self.is_playing
-        return True
-
-    def pause(self) -> None:
-        """Stop the path."""
-        self.is_playing = False
-
-    def set_cycle(self, is_cycle: bool) -> None:
-        """Close the path to a loop, or open it."""
-        self.is_cycle = is_cycle
-        if self.path is not None and not self.keyframes:
-            self.path = replace(self.path, is_cycle=is_cycle)
-        else:
-            self._remake_path()
-
-    def _remake_path(self) -> None:
-        self.pause()
-        self._path_time = 0.0
-        keys = self.keyframes
-        self.path = CameraPath.through(keys, is_cycle=self.is_cycle) if len(keys) > 1 else None
-
     # Frames
 
     @property
     def is_finished(self) -> bool:
-        """Whether the full-detail picture of the current camera is there, drawn with the submodel it asks for."""
+        """Whether the full-detail image of the current camera is there, drawn with the submodel it asks for."""
         return self._finished == self._version and self.streamer.is_wanted_shown
 
     @property
     def needs_ticks(self) -> bool:
-        """Whether something is going on: motion, an unfinished picture, a submodel under way."""
+        """Whether something is going on: motion, an unfinished image, a submodel under way."""
         is_drawing = self._drawn is not None and self._finished != self._version
-        is_moving = self.controls.is_moving or bool(self.controls.keys)
-        return is_drawing or is_moving or self.is_playing or self.streamer.is_loading
+        return super().needs_ticks or is_drawing or self.tour.is_playing or self.streamer.is_loading
 
     def resize(self, width: int, height: int) -> None:
-        """Change the picture's size; the old picture is shown, stretched, until the new one is there."""
+        """Change the image's size; the old image is shown, stretched, until the new one is there."""
         if (width, height) == self.size or min(width, height) < 1:
             return
         self.size = width, height
-        self._picture.resize(width, height)
+        self._frozen.resize(width, height)
         self._changed(True)
 
     def tick(self, now: float) -> bool:
-        """Go on at the time ``now`` (seconds); say whether the picture changed."""
-        # A pause of the loop is not a step of the motion.
-        dt = 1.0 / 60.0 if self._was_idle else min(0.25, max(0.001, now - self._last_tick))
-        self._was_idle, self._last_tick = True, now
-        if self.controls.update(dt):
-            self._changed(True, now)
-        if self.is_playing and self.path is not None:
-            self._path_time += dt
-            self.show(self.path.at(self._path_time), is_moving=True)
+        """Go on at the time ``now`` (seconds); say whether the image changed."""
+        view = self.tour.advance(self._move(now))
+        if view is not None:
+            self.show(view, is_moving=True)
             self._last_move = now
-            if not self.path.is_cycle and self._path_time >= self.path.seconds:
-                self.pause()
         self.streamer.poll()
         submodel = self.streamer.submodel_for(self.controls.pose[:, 3])
         if submodel is None:
@@ -291,42 +213,35 @@ class Viewer:
         if submodel is not self._drawn:
             self._drawn = submodel
             self._version += 1
-        if now - self._last_move < REST_SECONDS or not self.has_picture:
+        if not self._is_at_rest(now) or not self.has_image:
             self._was_idle = False
             if self._previewed == self._version:
                 return False
-            self._draw_preview(submodel)
+            target = self._preview_target()
+            self._draw_preview(target)
+            self._take(target)
             return True
         if self._finished == self._version:
             return False
-        return self._draw_band(submodel)
-
-    def finish(self, timeout: float = 600.0) -> None:
-        """Tick until the picture is finished. Raises InvalidDataError if the submodel cannot be loaded."""
-        end = time.monotonic() + timeout
-        self._last_move = -math.inf
-        while not self.is_finished:
-            self.tick(time.monotonic())
-            if self.streamer.error:
-                raise InvalidDataError(self.streamer.error)
-            if time.monotonic() > end:
-                raise SmerfError(f"the picture was not finished within {timeout:.0f} s")
-            if self._drawn is None or self.streamer.is_loading:
-                time.sleep(0.001)
+        target = self.renderer.target("full", *self.size)
+        is_done = self._draw_band(target, max(_MIN_BAND_ROWS, int(BAND_MS / self._pixel_ms / target.width)))
+        if is_done:
+            self._take(target)
+        return is_done
 
     def present(self, width: int, height: int) -> None:
-        """Copy the picture to the window's framebuffer."""
-        self._picture.copy_to(0, width, height)
+        """Copy the image to the window's framebuffer."""
+        self._frozen.copy_to(0, width, height)
 
     def image(self) -> np.ndarray:
-        """Return the picture, uint8 (H, W, 3)."""
-        return self._picture.read()
+        """Return the image, uint8 (H, W, 3)."""
+        return self._frozen.read()
 
     def statistics(self) -> Statistics:
         """Return the numbers of the moment."""
         now = time.perf_counter()
         return Statistics(
-            frame_ms=self._frame_ms,
+            frame_ms=self.frame_ms,
             frames_per_second=sum(now - moment < 1.0 for moment in self._frame_times),
             rendered=(self._shown.width, self._shown.height) if self._shown else (0, 0),
             window=self.size,
@@ -338,126 +253,41 @@ class Viewer:
             is_loading=self.streamer.is_loading,
         )
 
-    def save_picture(self, path: Path) -> None:
-        """Write the picture as a PNG."""
-        from PIL import Image
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(self.image()).save(path)
-
     def close(self) -> None:
         """Free everything in the context and end the thread."""
         self.streamer.close()
         self.renderer.free()
-        self._picture.free()
-
-    def _changed(self, is_moving: bool, now: float | None = None) -> None:
-        self._version += 1
-        if is_moving:
-            self._last_move = time.monotonic() if now is None else now
-        elif now is None:
-            self._last_move = -math.inf
+        self._frozen.free()
 
     def _depth_at(self, u: float, v: float) -> float | None:
         return self.renderer.depth_at(self._shown, u, v) if self._shown is not None else None
 
-    def _draw_preview(self, submodel: Submodel) -> None:
+    def _wait(self) -> None:
+        if self.streamer.error:
+            raise InvalidDataError(self.streamer.error)
+        if self._drawn is None or self.streamer.is_loading:
+            time.sleep(0.001)
+
+    def _preview_target(self) -> Target:
         width, height = self.size
-        wanted = PREVIEW_MS / self._pixel_ms if self.has_picture else _MIN_PREVIEW_PIXELS
+        wanted = PREVIEW_MS / self._pixel_ms if self.has_image else _MIN_PREVIEW_PIXELS
         pixels = min(width * height, max(_MIN_PREVIEW_PIXELS, wanted))
-        # Coarse steps of size keep the targets from being made anew at every frame.
+        # Coarse steps of size keep the targets from being created again at every frame.
         step = min(12, math.ceil(12 * math.sqrt(pixels / (width * height))))
-        target = self.renderer.target("preview", math.ceil(width * step / 12), math.ceil(height * step / 12))
-        ms = self._timed_draw(target, submodel, 0, target.height)
-        self._previewed = self._version
-        self._take(target, ms)
+        return self.renderer.target("preview", math.ceil(width * step / 12), math.ceil(height * step / 12))
 
-    def _draw_band(self, submodel: Submodel) -> bool:
-        target = self.renderer.target("full", *self.size)
-        version, low, spent = self._band
-        if version != self._version:
-            low, spent = 0, 0.0
-        pixels = BAND_MS / self._pixel_ms
-        high = min(target.height, low + max(4, int(pixels / target.width)))
-        spent += self._timed_draw(target, submodel, low, high)
-        self._band = (self._version, high, spent)
-        if high < target.height:
-            return False
-        self._band = (-1, 0, 0.0)
-        self._finished = self._version
-        self._take(target, spent)
-        return True
+    def _draw_rows(self, target: Drawable, low: int, high: int) -> None:
+        assert isinstance(target, Target) and self._drawn is not None
+        self.renderer.draw(target, self._drawn, self.camera, low, high)
 
-    def _timed_draw(self, target: Target, submodel: Submodel, low: int, high: int) -> float:
-        if not self.has_picture:
+    def _timed_draw(self, target: Drawable, low: int, high: int) -> float:
+        if not self.has_image:
             # Drivers compile at the first use, which says nothing about the frames to come.
-            self.renderer.draw(target, submodel, self.camera, 0, 1)
+            self._draw_rows(target, 0, 1)
             gl().glFinish()
-        since = time.perf_counter()
-        self.renderer.draw(target, submodel, self.camera, low, high)
-        gl().glFinish()
-        ms = 1e3 * (time.perf_counter() - since)
-        self._pixel_ms += (ms / (target.width * (high - low)) - self._pixel_ms) * 0.4
-        return ms
+        return super()._timed_draw(target, low, high)
 
-    def _take(self, target: Target, ms: float) -> None:
-        self._picture.take(target)
-        self._shown, self._frame_ms, self.has_picture = target, ms, True
+    def _take(self, target: Target) -> None:
+        self._frozen.take(target)
+        self._shown, self.has_image = target, True
         self._frame_times.append(time.perf_counter())
-
-
-class _Picture:
-    """The finished pixels at the window's size, apart from the targets that the next frame is drawn to."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self.texture, self.frame = self._make(width, height)
-
-    def _make(self, width: int, height: int) -> tuple[int, int]:
-        GL = gl()
-        texture, frame = int(GL.glGenTextures(1)), int(GL.glGenFramebuffers(1))
-        GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
-        GL.glTexImage2D(
-            GL.GL_TEXTURE_2D, 0, GL.GL_RGBA8, width, height, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, None
-        )
-        GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAX_LEVEL, 0)
-        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, frame)
-        GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, GL.GL_COLOR_ATTACHMENT0, GL.GL_TEXTURE_2D, texture, 0)
-        GL.glClearColor(0.0, 0.0, 0.0, 1.0)
-        GL.glClear(GL.GL_COLOR_BUFFER_BIT)
-        return texture, frame
-
-    def resize(self, width: int, height: int) -> None:
-        old = self.width, self.height, self.texture, self.frame
-        self.texture, self.frame = self._make(width, height)
-        self.width, self.height = width, height
-        _copy(old[3], old[0], old[1], self.frame, width, height)
-        gl().glDeleteTextures([old[2]])
-        gl().glDeleteFramebuffers(1, [old[3]])
-
-    def take(self, target: Target) -> None:
-        _copy(target.pixel_frame, target.width, target.height, self.frame, self.width, self.height)
-
-    def copy_to(self, frame: int, width: int, height: int) -> None:
-        _copy(self.frame, self.width, self.height, frame, width, height)
-
-    def read(self) -> np.ndarray:
-        GL = gl()
-        out = np.empty((self.height, self.width, 4), np.uint8)
-        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, self.frame)
-        GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
-        GL.glReadPixels(0, 0, self.width, self.height, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, out)
-        return np.ascontiguousarray(out[::-1, :, :3])
-
-    def free(self) -> None:
-        gl().glDeleteTextures([self.texture])
-        gl().glDeleteFramebuffers(1, [self.frame])
-
-
-def _copy(source: int, width: int, height: int, target: int, to_width: int, to_height: int) -> None:
-    GL = gl()
-    GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, source)
-    GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, target)
-    smooth = GL.GL_NEAREST if (width, height) == (to_width, to_height) else GL.GL_LINEAR
-    GL.glBlitFramebuffer(0, 0, width, height, 0, 0, to_width, to_height, GL.GL_COLOR_BUFFER_BIT, smooth)
-    GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target)

@@ -1,26 +1,21 @@
-"""The window of the desktop viewer: events in, picture and panels out. GLFW names keys and buttons."""
+"""The window of the desktop viewer for a baked scene."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from smerf.capture.types import Capture, Frame
+from smerf.capture.types import Capture
 from smerf.errors import SmerfError
-from smerf.export.photos import small_photo
 from smerf.scene import load_scene
 from smerf.scene.types import BakedScene
 
+from .base_window import BaseWindow, PanelRows
 from .camera import view_text
-from .context import create_window
-from .controls import HELD_KEYS
-from .overlay import Panel, Photo
 from .path import read_path, write_path
+from .photo_layer import PhotoLayer
 from .viewer import Viewer
 
 __all__ = ["HELP", "Window", "open_scene"]
@@ -28,9 +23,9 @@ __all__ = ["HELP", "Window", "open_scene"]
 HELP = (
     ("Moving around",),
     ("", "Orbit", "Fly"),
-    ("Drag", "turn around the target", "look around"),
-    ("Right drag, Shift drag", "shift sideways", "shift sideways"),
-    ("Wheel", "nearer, farther", "forward, back"),
+    ("Drag", "orbit the target", "look around"),
+    ("Right drag, Shift drag", "pan", "pan"),
+    ("Wheel", "zoom", "forward, back"),
     ("Double click", "new target", "fly half-way there"),
     ("W A S D", "move the target", "walk"),
     ("Q E", "down, up", "down, up"),
@@ -41,23 +36,21 @@ HELP = (
     ("Gamepad buttons", "A B up and down", "shoulders roll, triggers slow and fast"),
     ("",),
     ("1  2", "orbit, fly"),
-    ("R  F  L", "start, frame the scene, level the horizon"),
+    ("R  F  L", "reset view, frame the scene, level the horizon"),
     ("[  ]  G", "previous, next photo, photo on or off"),
-    ("-  =", "wider, narrower view"),
+    ("-  =", "zoom lens"),
     ("K  Backspace", "add a keyframe, take the last one back"),
     ("Space  O", "play or pause the camera path, loop it"),
     ("Ctrl+S", "save the camera path"),
-    ("P  C", "save the picture, copy this view"),
+    ("P  C", "save the image, copy this view"),
     ("I  H  Tab  F11", "statistics, this help, no panels, full screen"),
     ("",),
     ("Drop a scene's folder or a camera path (.json) on the window to open it.",),
 )
 _DOUBLE_CLICK_SECONDS, _DOUBLE_CLICK_PIXELS = 0.3, 15.0
-_WHEEL_STEP = 0.15
-_NOTICE_SECONDS = 2.5
-_TEXT_SIZE = 15
 _STATISTICS_SECONDS = 0.25
-_PHOTO_EDGE = 1024
+_ERROR_SECONDS = 8.0
+_NO_PATH = "No camera path yet: K adds a keyframe, two make a path"
 
 
 def open_scene(path: Path) -> BakedScene:
@@ -66,7 +59,7 @@ def open_scene(path: Path) -> BakedScene:
     return load_scene(baked if baked.is_dir() else path)
 
 
-class Window:
+class Window(BaseWindow):
     """A window that shows one scene at a time.
 
     Args:
@@ -76,12 +69,14 @@ class Window:
         ceiling_bytes: Texture memory for submodels.
         mode: ``orbit`` or ``fly``.
         fov: Vertical field of view in degrees; the scene's own by default.
-        output: Folder for pictures and paths.
-        photos: Returns the capture with the scene's photos, or ``None``; asked when a photo is first wanted.
+        output: Folder for images and paths.
+        photos: Returns the capture with the scene's photos, or ``None``; called when a photo is first wanted.
 
     Raises:
         MissingPartError: If no window can be opened here.
     """
+
+    viewer: Viewer
 
     def __init__(
         self,
@@ -94,168 +89,86 @@ class Window:
         output: Path = Path("."),
         photos: Callable[[], Capture | None] = lambda: None,
     ) -> None:
-        import glfw
-
-        self.window = create_window(*size, f"{title} - smerf")
-        self.glfw = glfw
-        self.output = output
-        self._ask_for_photos = photos
-        self._frames: dict[str, Frame] | None = None
-        self._is_photo_wanted = False
-        self._photo: tuple[str, Photo] | None = None
-        self.is_help_shown = self.are_statistics_shown = False
-        self._settings: dict[str, Any] = {"ceiling_bytes": ceiling_bytes, "fov": fov}
-        self._pointer: tuple[float, float] | None = None
-        self._button: int | None = None
+        super().__init__(title, size, output, ("notice", "statistics", "help"))
+        self.are_statistics_shown = False
+        self._photos = PhotoLayer(photos)
         self._last_click = (-math.inf, 0.0, 0.0)
-        self._notice: tuple[str, float] | None = None
         self._windowed: tuple[int, int, int, int] | None = None
         self._statistics: tuple[float, list[tuple[str, str]]] = (-math.inf, [])
-        self._wants_picture: Path | None = None
-        self._last_gamepad = 0.0
-        self._is_dirty = True
-        self._panels = {name: Panel() for name in ("notice", "statistics", "help")}
-        glfw.swap_interval(1)
-        self.viewer = Viewer(scene, self.framebuffer_size, mode=mode, **self._settings)
-        self._actions, self._held = self._bind_keys(), _held_keys(glfw)
-        self._listen()
+        self._ceiling_bytes, self._fov = ceiling_bytes, fov
+        self._set_up(self._view_of(scene, mode))
 
-    @property
-    def framebuffer_size(self) -> tuple[int, int]:
-        """Size in pixels, which on dense screens is more than the window's size in screen units."""
-        width, height = self.glfw.get_framebuffer_size(self.window)
-        return max(1, width), max(1, height)
-
-    def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Show the window until it is closed, or ``until`` says so."""
-        glfw = self.glfw
-        while not glfw.window_should_close(self.window) and not until():
-            if self.viewer.needs_ticks:
-                glfw.poll_events()
-            else:
-                glfw.wait_events_timeout(0.02 if self._has_gamepad() else self._idle_seconds())
-            self.step(time.monotonic())
+    def _view_of(self, scene: BakedScene, mode: str) -> Viewer:
+        return Viewer(scene, self.framebuffer_size, self._ceiling_bytes, mode=mode, fov=self._fov)
 
     def step(self, now: float) -> None:
-        """Do what is due at ``now``: move, draw, and show what changed."""
-        self._read_gamepad(now)
-        has_changed = self.viewer.tick(now)
-        if self._wants_picture is not None and self.viewer.is_finished:
-            path, self._wants_picture = self._wants_picture, None
-            self._guarded(lambda: self.viewer.save_picture(path), f"Saved {path}")
-        if self._notice and now >= self._notice[1]:
-            self._notice = None
-            self._is_dirty = True
+        """Do what is due at ``now``: move, render, and show what changed."""
+        self._read_gamepad()
         if self.are_statistics_shown and now - self._statistics[0] >= _STATISTICS_SECONDS:
             rows = self.viewer.statistics().rows()
             self._is_dirty |= rows != self._statistics[1]
             self._statistics = (now, rows)
-        if has_changed or self._is_dirty:
-            self.draw()
-        elif self.viewer.streamer.is_loading:
+        super().step(now)
+        if self.viewer.streamer.is_loading:
             time.sleep(0.002)
-
-    def draw(self) -> None:
-        """Put the picture and the panels on the screen."""
-        size = self.framebuffer_size
-        self.viewer.present(*size)
-        self._draw_photo(size)
-        text = round(_TEXT_SIZE * max(1.0, self.glfw.get_window_content_scale(self.window)[0]))
-        if self.are_statistics_shown and not self.is_help_shown:
-            self._panels["statistics"].draw(self._statistics[1] or [("",)], text, size, (0.0, 0.0))
-        if self.is_help_shown:
-            self._panels["help"].draw(HELP, text, size, (0.5, 0.5))
-        message = self._message()
-        if message:
-            self._panels["notice"].draw([(message,)], text, size, (0.5, 1.0))
-        self._is_dirty = False
-        self.glfw.swap_buffers(self.window)
 
     def open(self, path: Path) -> None:
         """Show another scene, or play a camera path if ``path`` is a JSON file."""
         if path.suffix.lower() == ".json":
-            self._guarded(lambda: self.viewer.set_path(read_path(path)), f"{path.name}: Space plays it")
+            self._guarded(lambda: self.viewer.tour.take(read_path(path)), f"{path.name}: Space plays it")
             return
         try:
-            scene = open_scene(path)
-            mode = self.viewer.controls.mode
-            viewer = Viewer(scene, self.framebuffer_size, mode=mode, **self._settings)
+            viewer = self._view_of(open_scene(path), self.viewer.controls.mode)
         except (SmerfError, OSError) as error:
-            self.tell(str(error), 8.0)
+            self.tell(str(error), _ERROR_SECONDS)
             return
         self.viewer.close()
         self.viewer = viewer
         # The photos were those of the first scene.
-        self._ask_for_photos, self._frames, self._is_photo_wanted = (lambda: None), None, False
+        self._photos.free()
+        self._photos = PhotoLayer(lambda: None)
         self.glfw.set_window_title(self.window, f"{path.resolve().name} - smerf")
         self._is_dirty = True
 
-    def tell(self, text: str, seconds: float = _NOTICE_SECONDS) -> None:
-        """Show a sentence for a while."""
-        self._notice = (text, time.monotonic() + seconds)
-        self._is_dirty = True
+    # The screen
 
-    def save_picture(self, path: Path | None = None) -> None:
-        """Write the full-detail picture of this view as soon as it is there."""
-        self._wants_picture = path or _free_name(self.output, "view", ".png")
-        self._is_dirty = True
+    def _draw_image(self, size: tuple[int, int]) -> None:
+        self.viewer.present(*size)
+        place = self.viewer.photo if self._photos.is_wanted else None
+        if place is not None:
+            try:
+                self._photos.draw(*place, size)
+            except SmerfError as error:
+                self.tell(str(error), _ERROR_SECONDS)
 
-    def close(self) -> None:
-        """Free everything and close the window; may be called twice."""
-        if self.window is None:
-            return
-        # Another window may have been current since.
-        self.glfw.make_context_current(self.window)
-        self.viewer.close()
-        for panel in self._panels.values():
-            panel.free()
-        if self._photo is not None:
-            self._photo[1].free()
-        self.glfw.destroy_window(self.window)
-        self.window = None
+    def _shown_panels(self) -> Iterator[PanelRows]:
+        if self.is_help_shown:
+            yield "help", HELP, (0.5, 0.5)
+        elif self.are_statistics_shown:
+            yield "statistics", self._statistics[1] or [("",)], (0.0, 0.0)
 
-    def __enter__(self) -> Window:
-        return self
+    def _message(self) -> str | None:
+        if self.viewer.streamer.error:
+            return self.viewer.streamer.error
+        return super()._message() or (None if self.viewer.has_image else "Loading ...")
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _free(self) -> None:
+        super()._free()
+        self._photos.free()
+
+    def _idle_seconds(self) -> float:
+        return 0.02 if self._has_gamepad() else super()._idle_seconds()
 
     # Events
 
     def _listen(self) -> None:
-        glfw, window = self.glfw, self.window
-        glfw.set_framebuffer_size_callback(window, lambda _, w, h: self._resize(w, h))
-        glfw.set_window_refresh_callback(window, lambda _: self.draw())
-        glfw.set_window_focus_callback(
-            window, lambda _, focused: focused or self.viewer.controls.keys.clear()
-        )
-        glfw.set_key_callback(window, lambda _, key, code, action, mods: self.on_key(key, action, mods))
-        glfw.set_mouse_button_callback(window, lambda _, *event: self.on_button(*event))
-        glfw.set_cursor_pos_callback(window, lambda _, x, y: self.on_pointer(x, y))
-        glfw.set_scroll_callback(window, lambda _, x, y: self.viewer.controls.dolly(-_WHEEL_STEP * y))
-        glfw.set_drop_callback(window, lambda _, paths: self.open(Path(paths[0])))
+        super()._listen()
+        self.glfw.set_drop_callback(self.window, lambda _, paths: self.open(Path(paths[0])))
 
     def _resize(self, width: int, height: int) -> None:
         if width and height:
             self.viewer.resize(width, height)
             self.draw()
-
-    def on_key(self, key: int, action: int, mods: int) -> None:
-        """A key of GLFW went down, up or repeats."""
-        glfw = self.glfw
-        name = self._held.get(key)
-        keys = self.viewer.controls.keys
-        if action == glfw.RELEASE:
-            keys.discard(name or "")
-            return
-        has_control = bool(mods & (glfw.MOD_CONTROL | glfw.MOD_SUPER))
-        if name is not None and not has_control:
-            keys.add(name)
-            return
-        act = self._actions.get((key, has_control))
-        if act is not None and action == glfw.PRESS:
-            act()
-            self._is_dirty = True
 
     def on_button(self, button: int, action: int, mods: int) -> None:
         """A mouse button went down or up."""
@@ -277,21 +190,11 @@ class Window:
             now = -math.inf
         self._last_click = (now, x, y)
 
-    def on_pointer(self, x: float, y: float) -> None:
-        """The pointer moved, in screen units."""
-        if self._button is None or self._pointer is None:
-            return
-        dx, dy = x - self._pointer[0], y - self._pointer[1]
-        self._pointer = (x, y)
-        controls = self.viewer.controls
-        if self._button != self.glfw.MOUSE_BUTTON_LEFT or "SHIFT" in controls.keys:
-            controls.pan(dx, dy, self.glfw.get_window_size(self.window)[1])
-        else:
-            controls.rotate(dx, dy)
-
-    def _bind_keys(self) -> dict[tuple[int, bool], Callable[[], None]]:
+    def _bind_keys(self, has_control: bool) -> dict[int, Callable[[], object]]:
         glfw = self.glfw
-        plain = {
+        if has_control:
+            return {**super()._bind_keys(True), glfw.KEY_S: self._save_path}
+        return {
             glfw.KEY_1: lambda: self._set_mode("orbit"),
             glfw.KEY_2: lambda: self._set_mode("fly"),
             glfw.KEY_R: lambda: self.viewer.reset(),
@@ -304,30 +207,20 @@ class Window:
             glfw.KEY_RIGHT_BRACKET: lambda: self._show_photo(1),
             glfw.KEY_MINUS: lambda: self.viewer.widen(1.1),
             glfw.KEY_EQUAL: lambda: self.viewer.widen(1.0 / 1.1),
-            glfw.KEY_K: lambda: self.tell(f"Keyframe {self.viewer.add_keyframe()}"),
-            glfw.KEY_BACKSPACE: lambda: self.tell(f"{self.viewer.remove_keyframe()} keyframes left"),
+            glfw.KEY_K: lambda: self.tell(f"Keyframe {self.viewer.tour.add(self.viewer.view)}"),
+            glfw.KEY_BACKSPACE: lambda: self.tell(f"{self.viewer.tour.remove()} keyframes left"),
             glfw.KEY_SPACE: self._play,
-            glfw.KEY_P: self.save_picture,
+            glfw.KEY_P: self.save_image,
             glfw.KEY_C: self._copy_view,
-            glfw.KEY_I: lambda: self._toggle("are_statistics_shown"),
-            glfw.KEY_H: lambda: self._toggle("is_help_shown"),
-            glfw.KEY_SLASH: lambda: self._toggle("is_help_shown"),
+            glfw.KEY_I: self._toggle_statistics,
+            glfw.KEY_H: self._toggle_help,
+            glfw.KEY_SLASH: self._toggle_help,
             glfw.KEY_F11: self.toggle_full_screen,
             glfw.KEY_ESCAPE: self._escape,
         }
-        control = {
-            glfw.KEY_S: self._save_path,
-            glfw.KEY_Q: lambda: glfw.set_window_should_close(self.window, True),
-            glfw.KEY_W: lambda: glfw.set_window_should_close(self.window, True),
-        }
-        return {
-            (key, held): act
-            for held, table in ((False, plain), (True, control))
-            for key, act in table.items()
-        }
 
-    def _toggle(self, name: str) -> None:
-        setattr(self, name, not getattr(self, name))
+    def _toggle_statistics(self) -> None:
+        self.are_statistics_shown = not self.are_statistics_shown
         self._statistics = (-math.inf, self._statistics[1])
 
     def _set_mode(self, mode: str) -> None:
@@ -338,47 +231,23 @@ class Window:
         self.tell(self.viewer.show_training_view(step) or "This scene names no photos")
 
     def _toggle_photo(self) -> None:
-        self._is_photo_wanted = not self._is_photo_wanted
-        if self._is_photo_wanted:
-            if self._frames is None:
-                capture = self._ask_for_photos()
-                self._frames = {frame.name: frame for frame in capture.frames} if capture else {}
-            if not self._frames:
-                self._is_photo_wanted = False
-                self.tell("The photos are not at hand: open the run, with its capture in place")
-            elif self.viewer.photo is None:
-                self._show_photo(1)
-
-    def _draw_photo(self, size: tuple[int, int]) -> None:
-        """Lay the photo over the picture of its camera."""
-        place = self.viewer.photo if self._is_photo_wanted else None
-        frame = (self._frames or {}).get(place[0]) if place else None
-        if place is None or frame is None:
-            return
-        if self._photo is None or self._photo[0] != frame.name:
-            if self._photo is not None:
-                self._photo[1].free()
-                self._photo = None
-            try:
-                pixels = np.asarray(small_photo(frame, _PHOTO_EDGE))
-            except SmerfError as error:
-                self._is_photo_wanted = False
-                self.tell(str(error), 8.0)
-                return
-            self._photo = frame.name, Photo(pixels)
-        self._photo[1].draw(size, place[1])
+        if not self._photos.toggle():
+            self.tell("The photos are not at hand: open the run, with its capture in place")
+        elif self._photos.is_wanted and self.viewer.photo is None:
+            self._show_photo(1)
 
     def _toggle_cycle(self) -> None:
-        self.viewer.set_cycle(not self.viewer.is_cycle)
-        self.tell("The path loops" if self.viewer.is_cycle else "The path ends at its last keyframe")
+        tour = self.viewer.tour
+        tour.set_cycle(not tour.is_cycle)
+        self.tell("The path loops" if tour.is_cycle else "The path ends at its last keyframe")
 
     def _hide_panels(self) -> None:
         self.is_help_shown = self.are_statistics_shown = False
         self._notice = None
 
     def _play(self) -> None:
-        if not self.viewer.play():
-            self.tell("No camera path yet: K adds a keyframe, two make a path")
+        if not self.viewer.tour.play():
+            self.tell(_NO_PATH)
 
     def _copy_view(self) -> None:
         view = self.viewer.view
@@ -388,11 +257,11 @@ class Window:
         self.tell("Copied; put it behind the address of the page to see this view there")
 
     def _save_path(self) -> None:
-        path = self.viewer.path
+        path = self.viewer.tour.path
         if path is None:
-            self.tell("No camera path yet: K adds a keyframe, two make a path")
+            self.tell(_NO_PATH)
             return
-        name = _free_name(self.output, "path", ".json")
+        name = self._free_name("path", ".json")
         self._guarded(lambda: write_path(name, path, *self.framebuffer_size), f"Saved {name}")
 
     def _escape(self) -> None:
@@ -419,7 +288,7 @@ class Window:
     def _has_gamepad(self) -> bool:
         return bool(self.glfw.joystick_is_gamepad(self.glfw.JOYSTICK_1))
 
-    def _read_gamepad(self, now: float) -> None:
+    def _read_gamepad(self) -> None:
         if not self._has_gamepad():
             return
         state = self.glfw.get_gamepad_state(self.glfw.JOYSTICK_1)
@@ -427,40 +296,3 @@ class Window:
             self.viewer.controls.gamepad(
                 list(state.axes), [bool(button) for button in state.buttons], 1.0 / 60.0
             )
-
-    def _idle_seconds(self) -> float:
-        return min(0.25, max(0.01, self._notice[1] - time.monotonic())) if self._notice else 0.25
-
-    def _message(self) -> str | None:
-        if self.viewer.streamer.error:
-            return self.viewer.streamer.error
-        if self._notice:
-            return self._notice[0]
-        if not self.viewer.has_picture:
-            return "Loading ..."
-        return None
-
-    def _guarded(self, act: Callable[[], None], done: str) -> None:
-        try:
-            act()
-        except (SmerfError, OSError) as error:
-            self.tell(str(error), 8.0)
-        else:
-            self.tell(done)
-
-
-def _held_keys(glfw: Any) -> dict[int, str]:
-    """Return GLFW's numbers of the keys that act while they are held."""
-    modifiers = ("SHIFT", "ALT")
-    names = {getattr(glfw, f"KEY_{name}"): name for name in HELD_KEYS.difference(modifiers)}
-    sides = ((side, name) for side in ("LEFT", "RIGHT") for name in modifiers)
-    return names | {getattr(glfw, f"KEY_{side}_{name}"): name for side, name in sides}
-
-
-def _free_name(folder: Path, stem: str, suffix: str) -> Path:
-    """Return the first ``stem_001`` that does not exist yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while (path := folder / f"{stem}_{number:03d}{suffix}").exists():
-        number += 1
-    return path

@@ -1,12 +1,13 @@
-// window.smerf for scripts on the page, and the same verbs over postMessage for pages that embed it; README.md lists them.
-//
-// A message { smerf: "setCamera", id: 7, args: [matrix, 50] } is answered by { smerf: "setCamera", id: 7, result } or
-// { smerf: "setCamera", id: 7, error: "..." }.
+// @ts-check
+// What scripts and embedding pages may do with a scene: the verbs of bridge.js.
 
+import { publish } from "./bridge.js";
 import { parseMatrix } from "./camera.js";
 import { parsePath, pathJson } from "./path.js";
+import { QUALITIES } from "./quality.js";
 
-export function publish(viewer) {
+/** @param {import("./viewer.js").Viewer} viewer */
+export function publishScene(viewer) {
   const verbs = {
     // cameraToWorld: 12 or 16 numbers, rows, OpenGL axes in training space; fovDegrees: vertical.
     // lens (optional): { cx, cy, fx, fy } as fractions of the image size, from its upper left corner.
@@ -34,6 +35,7 @@ export function publish(viewer) {
     },
     async setQuality(name) {
       await viewer.opened;
+      if (!QUALITIES.includes(name)) throw new Error(`quality must be one of ${QUALITIES.join(", ")}.`);
       viewer.setQuality(name);
     },
     // A camera path in nerfstudio's JSON, or null to take it away.
@@ -51,38 +53,11 @@ export function publish(viewer) {
       if (!viewer.journey.path) throw new Error("There is no camera path to play; setPath gives one.");
       viewer.journey.play(!!isPlaying);
     },
-    // The finished picture of the moment as a PNG.
+    // The finished image of the moment as a PNG.
     async picture() {
       await viewer.opened;
       return viewer.tools.picture();
     },
   };
-  const api = {
-    ...verbs,
-    // Promise: the full-detail frame of the current camera is on the canvas.
-    get ready() {
-      return viewer.whenFinished();
-    },
-  };
-  globalThis.smerf = Object.freeze(api);
-
-  addEventListener("message", async ({ data, source, origin }) => {
-    const verb = data?.smerf;
-    if (!source || typeof verb !== "string" || !("id" in data)) return;
-    // An answer is no request: two such pages would go on answering each other.
-    if ("result" in data || "error" in data) return;
-    if (verb !== "ready" && !Object.hasOwn(verbs, verb)) return;
-    const reply = { smerf: verb, id: data.id };
-    try {
-      reply.result = (await (verb === "ready" ? api.ready : verbs[verb](...(data.args ?? [])))) ?? null;
-    } catch (error) {
-      reply.error = String(error.message ?? error);
-    }
-    source.postMessage(reply, { targetOrigin: origin === "null" ? "*" : origin });
-  });
-}
-
-// Tells an embedding page that the scene is open: { smerf: "opened" }, which names nothing of the visitor.
-export function announce() {
-  if (parent !== window) parent.postMessage({ smerf: "opened" }, "*");
+  publish(verbs, () => viewer.whenFinished(), ["picture", "benchmark"]);
 }

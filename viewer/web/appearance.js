@@ -1,3 +1,4 @@
+// @ts-check
 // The lattice of appearance networks: parsed once, interpolated at the camera centre for every frame.
 
 import { LoadError } from "./assets.js";
@@ -5,24 +6,34 @@ import { LoadError } from "./assets.js";
 const LAYERS = 3;
 
 export class Appearance {
-  constructor(file, submodelCount) {
-    this.lattice = "ResampleDense_0/kernel" in file;
+  /**
+   * @param {Record<string, { shape: number[], data: number[] }>} tensors content of deferred_mlp.json
+   * @param {number} submodelCount
+   * @param {string} file name for complaints
+   */
+  constructor(tensors, submodelCount, file) {
+    this.lattice = "ResampleDense_0/kernel" in tensors;
     const prefix = this.lattice ? "ResampleDense" : "Dense";
     this.layers = [];
     for (let i = 0; i < LAYERS; i++) {
-      const kernel = file[`${prefix}_${i}/kernel`];
-      const bias = file[`${prefix}_${i}/bias`];
-      if (!kernel || !bias) throw new LoadError(`The appearance network lacks layer ${i}.`);
+      const kernel = readTensor(tensors, `${prefix}_${i}/kernel`, file);
+      const bias = readTensor(tensors, `${prefix}_${i}/bias`, file);
       const [inputs, outputs] = kernel.shape.slice(-2);
-      this.layers.push({ inputs, outputs, kernel: Float32Array.from(kernel.data), bias: Float32Array.from(bias.data) });
+      if (inputs * bias.data.length !== kernel.data.length) throw new LoadError(`${file}: ${prefix}_${i}/bias does not fit its kernel.`);
+      this.layers.push({ inputs, outputs, kernel: kernel.data, bias: bias.data });
     }
-    const shape = file[`${prefix}_0/kernel`].shape;
+    const { shape } = tensors[`${prefix}_0/kernel`];
     this.resolution = this.lattice ? shape[1] : 1;
-    if (this.lattice && shape[0] < submodelCount) throw new LoadError("The appearance network does not cover every submodel.");
-    if (this.layers.some((layer, i) => i < 2 && layer.outputs % 4)) {
-      throw new LoadError("Hidden widths of the appearance network must be multiples of 4.");
+    if (this.lattice && shape[0] < submodelCount) throw new LoadError(`${file}: the appearance network does not cover every submodel.`);
+    if (this.layers.some((layer, i) => i > 0 && layer.inputs !== this.layers[i - 1].outputs) || this.layers[2].outputs !== 3) {
+      throw new LoadError(`${file}: the layers of the appearance network do not fit each other.`);
     }
-    [this.inputs, this.hidden1, this.hidden2] = [this.layers[0].inputs, this.layers[0].outputs, this.layers[1].outputs];
+    if (this.layers.some((layer, i) => i < 2 && layer.outputs % 4)) {
+      throw new LoadError(`${file}: hidden widths of the appearance network must be multiples of 4.`);
+    }
+    this.inputs = this.layers[0].inputs;
+    this.hidden1 = this.layers[0].outputs;
+    this.hidden2 = this.layers[1].outputs;
     this.values = new Float32Array(4 * this.weightCount);
   }
 
@@ -70,4 +81,13 @@ export class Appearance {
     }
     return out;
   }
+}
+
+function readTensor(tensors, name, file) {
+  const { shape, data } = tensors[name] ?? {};
+  if (!Array.isArray(shape) || !Array.isArray(data)) throw new LoadError(`${file}: ${name} is missing.`);
+  if (data.length !== shape.reduce((size, edge) => size * edge, 1)) {
+    throw new LoadError(`${file}: ${name} holds ${data.length} numbers where its shape ${shape.join(" x ")} needs others.`);
+  }
+  return { shape, data: Float32Array.from(data) };
 }

@@ -1,13 +1,16 @@
-// Fetches the files of a scene: byte progress, a few requests at a time, retries, and decoding to plain bytes.
+// @ts-check
+// Fetches the files of a scene: byte progress, a few requests at a time, retries, hashes, and decoding to plain bytes.
 
 import { decodePng, inflate } from "./png.js";
+import { sha256 } from "./sha256.js";
 
 const PARALLEL_REQUESTS = 6;
 // Tries after an answer that says "not now"; without any connection tries go on for as long as the page is open.
 const RETRIES = 5;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
-// A connection that stays silent for this long is given up and opened anew.
+const MANIFEST = "manifest.json";
+// A connection that stays silent for this long is given up and opened again.
 const SILENCE_MS = 30000;
 
 // Something that the visitor should read. isPassing: worth another try.
@@ -20,14 +23,18 @@ export class LoadError extends Error {
 }
 
 export class Assets {
-  // manifest: the parsed manifest.json (or null); root: URL of the folder its paths are relative to.
-  // onTrouble: called with a sentence while there is no connection, and with null when it is back.
+  /**
+   * @param {URL} root folder that paths are relative to
+   * @param {Record<string, any> | null} manifest the parsed manifest.json
+   * @param {(text: string | null) => void} onTrouble gets a sentence while there is no connection, null when it is back
+   */
   constructor(root, manifest = null, onTrouble = () => {}) {
     this.root = root;
     this.manifest = manifest;
     this.onTrouble = onTrouble;
     this.isInTrouble = false;
     this.embedded = globalThis.smerfEmbeddedFiles ?? null;
+    /** @type {(() => void)[]} */
     this.waiting = [];
     this.running = 0;
     this.suffixes = {};
@@ -54,9 +61,15 @@ export class Assets {
     }
   }
 
-  // An array asset without its extension; returns exactly `size` bytes in the memory order of the format.
-  async array(name, extension, size, progress, signal) {
-    const data = await this.#decoded(name, extension, size, progress, signal);
+  /**
+   * Returns the bytes of an array in the memory order of the format.
+   * @param {string} name path without extension
+   * @param {string} extension
+   * @param {{ width: number, height: number, channels: number }} shape first axis, product of the others, bytes per entry
+   */
+  async array(name, extension, shape, progress, signal) {
+    const size = shape.width * shape.height * shape.channels;
+    const data = await this.#decoded(name, extension, shape, size, progress, signal);
     signal?.throwIfAborted();
     if (data.length !== size) {
       throw new LoadError(`${name}.${extension} holds ${data.length} bytes where the scene needs ${size}.`);
@@ -64,10 +77,10 @@ export class Assets {
     return data;
   }
 
-  async #decoded(name, extension, size, progress, signal) {
+  async #decoded(name, extension, shape, size, progress, signal) {
     if (extension === "png") {
       try {
-        return (await decodePng(await this.bytes(`${name}.png`, progress, size, signal))).data;
+        return await decodePng(await this.bytes(`${name}.png`, progress, size, signal), shape);
       } catch (error) {
         if (error instanceof LoadError || signal?.aborted) throw error;
         throw new LoadError(`${name}.png ${error.message}.`);
@@ -93,17 +106,29 @@ export class Assets {
   async bytes(path, progress, expected = 0, signal = null) {
     if (this.embedded) return fromBase64(this.embedded[path], path);
     const entry = progress?.start(path, this.manifest?.files?.[path]?.bytes ?? 0, expected);
-    if (this.running >= PARALLEL_REQUESTS) await new Promise((resolve) => this.waiting.push(resolve));
+    if (this.running >= PARALLEL_REQUESTS) await /** @type {Promise<void>} */ (new Promise((resolve) => this.waiting.push(resolve)));
     this.running++;
     try {
-      return await this.#persist(() => this.#download(path, entry, signal), signal);
+      return await this.#persist(() => this.#verified(path, entry, signal), signal);
     } finally {
       this.running--;
       this.waiting.shift()?.();
     }
   }
 
-  async #download(path, entry, signal) {
+  // The file that the manifest lists. One that differs may come from an old cache, so it is fetched again past it.
+  async #verified(path, entry, signal) {
+    const expected = this.manifest?.files?.[path]?.sha256;
+    for (const cache of /** @type {RequestCache[]} */ (["default", "reload"])) {
+      const bytes = await this.#download(path, entry, signal, path === MANIFEST ? "no-cache" : cache);
+      // A host that unpacks compressed files sends other bytes than those that were hashed.
+      const isUnpacked = path.endsWith(".gz") && !isGzip(bytes);
+      if (!expected || isUnpacked || (await sha256(bytes)) === expected) return bytes;
+    }
+    throw new LoadError(`${path} is not the file that ${MANIFEST} lists (its SHA-256 differs). Upload or export the scene again.`);
+  }
+
+  async #download(path, entry, signal, cache) {
     const attempt = new AbortController();
     const stop = () => attempt.abort(signal.reason);
     signal?.addEventListener("abort", stop);
@@ -114,14 +139,13 @@ export class Assets {
     };
     restart();
     try {
-      const response = await fetch(this.url(path), { signal: attempt.signal });
+      const response = await fetch(this.url(path), { signal: attempt.signal, cache });
       const { status } = response;
       if (!response.ok) {
         throw new LoadError(`${this.url(path).href} could not be loaded (HTTP ${status}).`, status, status === 429 || status >= 500);
       }
-      const length = Number(response.headers.get("Content-Length")) || 0;
-      const encoded = response.headers.get("Content-Encoding");
-      entry?.length(length);
+      // Only a guess for the progress bar: where the host compresses, it is the length of something else.
+      entry?.length(Number(response.headers.get("Content-Length")) || 0);
       const chunks = [];
       let received = 0;
       const reader = response.body.getReader();
@@ -133,10 +157,7 @@ export class Assets {
         received += value.length;
         entry?.advance(received);
       }
-      if (length && !encoded && received !== length) {
-        throw new LoadError(`${path} broke off after ${received} of ${length} bytes.`, 0, true);
-      }
-      entry?.finish(encoded && length ? length : received);
+      entry?.finish(received);
       return join(chunks, received);
     } finally {
       clearTimeout(timer);
@@ -173,7 +194,7 @@ export class Assets {
 }
 
 function pause(ms, signal) {
-  return new Promise((resolve) => {
+  return new Promise((/** @type {(value?: any) => void} */ resolve) => {
     const end = () => {
       clearTimeout(timer);
       removeEventListener("online", end);
@@ -188,7 +209,7 @@ function pause(ms, signal) {
 
 // Adds up the bytes of many files. Totals come from the manifest, else from Content-Length, else from the decoded size.
 export class Progress {
-  // onChange: called with this object; onTrouble: as of Assets.
+  /** @param {(progress: Progress) => void} onChange @param {(text: string | null) => void} onTrouble as of Assets */
   constructor(onChange, onTrouble = () => {}) {
     this.files = new Map();
     this.onChange = onChange;

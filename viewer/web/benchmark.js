@@ -1,3 +1,4 @@
+// @ts-check
 // Frame times of cameras at full detail, and what the march counts along their rays.
 
 import { parseMatrix, verticalFov } from "./camera.js";
@@ -7,7 +8,9 @@ import { parseMatrix, verticalFov } from "./camera.js";
 // COUNT = 1 gives counts per ray instead of times.
 export async function benchmark(viewer, options = {}) {
   await viewer.whenFinished();
-  const { frames = 10, defines = {}, cameras = testCameras(viewer) } = typeof options === "object" ? options : { frames: options };
+  /** @type {{ frames?: number, defines?: Record<string, any>, cameras?: { matrix: any, fov: number }[] }} */
+  const given = typeof options === "object" ? options : { frames: options };
+  const { frames = 10, defines = {}, cameras = testCameras(viewer) } = given;
   const { renderer, near } = viewer;
   const results = [];
   let target = null;
@@ -16,7 +19,7 @@ export async function benchmark(viewer, options = {}) {
     if (Object.keys(defines).length) viewer.prepare();
     for (const { matrix, fov } of cameras) {
       const camera = { matrix: parseMatrix(matrix), fov, near, lens: null };
-      // Every camera is drawn with the submodel of its place.
+      // Every camera is rendered with the submodel of its place.
       if (viewer.scene.count > 1) await goTo(viewer, camera);
       target = renderer.target("benchmark", ...viewer.fullSize());
       results.push(measure(renderer, target, viewer.submodels.shown, camera, defines.COUNT ? 0 : frames));

@@ -1,10 +1,11 @@
+// @ts-check
 // Lets the page draw and answer in the middle of long computations.
 
-const SHARE_MS = 4;
+const BUDGET_MS = 4;
 let since = 0;
 
 export function isTimeUp() {
-  return performance.now() - since > SHARE_MS;
+  return performance.now() - since > BUDGET_MS;
 }
 
 // Resolves in a later task. Unlike a timer, a message is not delayed by the browser.

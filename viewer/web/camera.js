@@ -1,3 +1,4 @@
+// @ts-check
 // Cameras in training axes (OpenGL camera-to-world, z up) and the small vector algebra that the page needs.
 // Matrices are flat row-major arrays of 12 or 16 numbers; only the first three rows count.
 
@@ -46,6 +47,18 @@ export function parseMatrix(value) {
     }
   }
   return [...m, 0, 0, 0, 1];
+}
+
+/** Checks a vertical field of view from outside the page; undefined keeps the present one. */
+export function checkFov(fovDegrees) {
+  if (fovDegrees !== undefined && !(fovDegrees > 0 && fovDegrees < 180)) throw new Error("fovDegrees must lie between 0 and 180.");
+}
+
+/** Checks a lens from outside the page. */
+export function checkLens(lens) {
+  if (lens && !["cx", "cy", "fx", "fy"].every((key) => lens[key] === undefined || Number.isFinite(lens[key]))) {
+    throw new Error("lens must hold finite numbers cx, cy, fx, fy.");
+  }
 }
 
 // Heading of a camera relative to an up axis, in radians: yaw about up, pitch above the horizon, roll about the view.

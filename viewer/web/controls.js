@@ -1,3 +1,4 @@
+// @ts-check
 // Orbit and fly with mouse, wheel, keyboard, touch and gamepad. All motion is damped by elapsed time, not by frames, and
 // jumps without damping where the user prefers reduced motion.
 
@@ -16,9 +17,25 @@ const MOVES = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 0
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 
 export class Controls {
-  // depthAt(u, v): distance seen at a point of the canvas or null; wake(): asks for a frame; interrupt(): user took over.
-  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion, fov }) {
-    Object.assign(this, { canvas, depthAt, wake, interrupt, reducedMotion, fov });
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {object} host
+   * @param {number[]} host.up axis that the camera turns about
+   * @param {(u: number, v: number) => number | null} host.depthAt distance seen at a point of the canvas
+   * @param {() => void} host.wake asks for a frame
+   * @param {() => void} host.interrupt the user took over
+   * @param {() => boolean} host.reducedMotion
+   * @param {() => number} host.fov vertical field of view in degrees
+   * @param {((u: number, v: number) => number[]) | null} [host.rayOf] unit direction through a point of the canvas
+   */
+  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion, fov, rayOf = null }) {
+    this.canvas = canvas;
+    this.depthAt = depthAt;
+    this.wake = wake;
+    this.interrupt = interrupt;
+    this.reducedMotion = reducedMotion;
+    this.fov = fov;
+    this.rayOf = rayOf;
     this.heading = new Heading(up);
     this.mode = "orbit";
     this.distance = 1;
@@ -32,7 +49,7 @@ export class Controls {
     this.#listen();
   }
 
-  // Takes a camera as it is, roll included; it is drawn exactly until the user moves.
+  // Takes a camera as it is, roll included; it is rendered exactly until the user moves.
   setMatrix(matrix, target = null) {
     this.exact = matrix;
     if (target) {
@@ -92,7 +109,7 @@ export class Controls {
     this.goal.anchor = this.mode === "fly" ? origin : add(origin, scale(forward, this.goal.distance));
   }
 
-  // The user begins to move: level the camera, and orbit around what the centre of the picture shows.
+  // The user begins to move: level the camera, and orbit around what the centre of the image shows.
   #begin() {
     this.interrupt();
     this.goal.roll = 0;
@@ -114,7 +131,7 @@ export class Controls {
     this.wake();
   }
 
-  // Moves along right, up and forward in world units.
+  /** Moves along right, up and forward in world units. @param {number[]} direction */
   move([right, up, forward]) {
     this.#begin();
     const basis = this.heading.basis(this.goal.yaw, this.goal.pitch);
@@ -202,7 +219,7 @@ export class Controls {
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#drag(event));
-    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    for (const name of /** @type {const} */ (["pointerup", "pointercancel", "lostpointercapture"])) {
       canvas.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
     }
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -273,7 +290,7 @@ export class Controls {
     this.focus(...this.#at(event), this.rayOf);
   }
 
-  // Place of an event as fractions of the canvas from its upper left corner.
+  /** Place of an event as fractions of the canvas from its upper left corner. @returns {[number, number]} */
   #at(event) {
     const box = this.canvas.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];

@@ -1,3 +1,4 @@
+// @ts-check
 // Gamepads in the standard layout: the left stick moves, the right one looks, the shoulders go down and up, the triggers
 // slow down and speed up. Buttons act once when pressed.
 
@@ -10,7 +11,11 @@ const BUTTONS = { x: 2, y: 3, leftShoulder: 4, rightShoulder: 5, leftTrigger: 6,
 export class Gamepads {
   // actions: functions by the names in BUTTONS.
   constructor(controls, actions) {
-    Object.assign(this, { controls, actions, held: new Set(), isRunning: false });
+    this.controls = controls;
+    this.actions = actions;
+    this.held = new Set();
+    this.isRunning = false;
+    this.last = 0;
     addEventListener("gamepadconnected", () => this.#run());
     if (this.#pad()) this.#run();
   }

@@ -1,3 +1,4 @@
+// @ts-check
 // Motion that the page makes by itself: short flights to a view, and the camera path. Any move of the user ends it.
 
 import { CameraPath } from "./path.js";
@@ -5,9 +6,14 @@ import { CameraPath } from "./path.js";
 const FLIGHT_SECONDS = 0.7;
 
 export class Journey {
-  // show({ matrix, fov, target }, isResting): draws a view; wake(): asks for a frame; ended(isPlaying): play or pause.
+  // show({ matrix, fov, target }, isResting): renders a view; wake(): asks for a frame; ended(isPlaying): play or pause.
   constructor({ show, wake, begin, onPlay, reducedMotion }) {
-    Object.assign(this, { show, wake, begin, onPlay, reducedMotion });
+    this.show = show;
+    this.wake = wake;
+    this.begin = begin;
+    this.onPlay = onPlay;
+    this.reducedMotion = reducedMotion;
+    /** @type {CameraPath | null} */
     this.path = null;
     this.time = 0;
     this.isPlaying = false;
@@ -64,9 +70,9 @@ export class Journey {
   #fly(dt) {
     const { flight } = this;
     flight.time += dt;
-    const share = flight.time / FLIGHT_SECONDS;
-    if (share >= 1) this.flight = null;
-    if (share >= 1) this.show(flight.view, true);
-    else this.show(flight.path.at(FLIGHT_SECONDS * share * share * (3 - 2 * share)), false);
+    const fraction = flight.time / FLIGHT_SECONDS;
+    if (fraction >= 1) this.flight = null;
+    if (fraction >= 1) this.show(flight.view, true);
+    else this.show(flight.path.at(FLIGHT_SECONDS * fraction * fraction * (3 - 2 * fraction)), false);
   }
 }

@@ -1,8 +1,10 @@
+// @ts-check
 // Camera paths: keyframes, a smooth path through them, and nerfstudio's JSON, which the desktop viewer and
 // `smerf render` read as well. Matrices are camera-to-world, row-major, in training axes; fov is vertical, in degrees.
 
 import { LoadError } from "./assets.js";
 import { column, cross, fromColumns, fromQuaternion, mix, normalize, parseMatrix, position, toQuaternion } from "./camera.js";
+import { checkHost } from "./policy.js";
 
 const FPS = 30;
 const MAX_FRAMES = 20000;
@@ -10,8 +12,13 @@ export const SECONDS_PER_KEYFRAME = 2;
 
 // Views at equal distances of time; `keyframes` are what the path was made from, possibly none.
 export class CameraPath {
+  /** @param {{ matrix: number[], fov: number }[]} frames @param {number} seconds */
   constructor(frames, seconds, { isCycle = false, keyframes = [], fps = FPS } = {}) {
-    Object.assign(this, { frames, seconds, isCycle, keyframes, fps });
+    this.frames = frames;
+    this.seconds = seconds;
+    this.isCycle = isCycle;
+    this.keyframes = keyframes;
+    this.fps = fps;
   }
 
   // Passes through the keyframes along Catmull-Rom splines of place, turn (as quaternions) and fov.
@@ -38,8 +45,8 @@ export class CameraPath {
   // Camera at a time in seconds; a cycle repeats, another path stays at its end.
   at(time) {
     const count = this.frames.length;
-    const share = this.isCycle ? (time % this.seconds) / this.seconds : Math.min(1, time / this.seconds);
-    const place = share * (this.isCycle ? count : count - 1);
+    const fraction = this.isCycle ? (time % this.seconds) / this.seconds : Math.min(1, time / this.seconds);
+    const place = fraction * (this.isCycle ? count : count - 1);
     const low = Math.min(count - 1, Math.floor(place));
     const a = this.frames[low];
     const b = this.frames[(low + 1) % count];
@@ -52,6 +59,7 @@ export class CameraPath {
   }
 }
 
+/** @param {number[][]} points */
 function catmullRom([p0, p1, p2, p3], t) {
   return p1.map((value, i) => {
     const linear = p2[i] - p0[i];
@@ -61,7 +69,8 @@ function catmullRom([p0, p1, p2, p3], t) {
   });
 }
 
-// A quaternion and its negative are the same turn: take signs that make each corner a near neighbour of the one beside.
+// A quaternion and its negative are the same rotation: take signs that make each corner a near neighbour of the one beside.
+/** @param {number[][]} quaternions */
 function alongside([q0, q1, q2, q3]) {
   const near = (q, other) => (q.reduce((sum, x, i) => sum + x * other[i], 0) < 0 ? q.map((x) => -x) : q);
   const next = near(q2, q1);
@@ -70,6 +79,7 @@ function alongside([q0, q1, q2, q3]) {
 
 export async function loadPath(address) {
   const url = new URL(address, document.baseURI);
+  checkHost(url);
   const response = await fetch(url).catch(() => null);
   if (!response?.ok) throw new LoadError(`The camera path ${url.href} could not be loaded.`);
   return parsePath(await response.json().catch(() => null), url.href);

@@ -1,13 +1,23 @@
-// The editor of the camera path: keyframes with small pictures, play, scrub, loop, duration, import and export.
+// @ts-check
+// The editor of the camera path: keyframes with small images, play, scrub, loop, duration, import and export.
 
 import { CameraPath, parsePath, pathJson, SECONDS_PER_KEYFRAME } from "./path.js";
 import { $, saveAs } from "./ui.js";
 
-const PICTURE = { width: 184, height: 124 };
+const IMAGE = { width: 184, height: 124 };
 
 export class PathPanel {
+  /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
-    Object.assign(this, { viewer, page, journey: viewer.journey, keys: [], chosen: -1, seconds: null, isCycle: false });
+    this.viewer = viewer;
+    this.page = page;
+    this.journey = viewer.journey;
+    /** @type {{ matrix: number[], fov: number, image: string | null }[]} */
+    this.keys = [];
+    this.chosen = -1;
+    /** @type {number | null} */
+    this.seconds = null;
+    this.isCycle = false;
     page.press("path-add", () => this.add(), "KeyK");
     page.press("path-earlier", () => this.#shift(-1));
     page.press("path-later", () => this.#shift(1));
@@ -22,9 +32,9 @@ export class PathPanel {
     this.take(viewer.journey.path ?? null);
   }
 
-  // Takes a whole path, such as one from a file; null begins anew.
+  // Takes a whole path, such as one from a file; null begins again.
   take(path) {
-    this.keys = (path?.keyframes ?? []).map(({ matrix, fov }) => ({ matrix, fov, picture: null }));
+    this.keys = (path?.keyframes ?? []).map(({ matrix, fov }) => ({ matrix, fov, image: null }));
     this.seconds = path?.seconds ?? null;
     this.isCycle = path?.isCycle ?? false;
     this.chosen = -1;
@@ -54,17 +64,17 @@ export class PathPanel {
   }
 
   #keyframe() {
-    return { matrix: this.viewer.controls.matrix.slice(), fov: this.viewer.fov, picture: this.#picture() };
+    return { matrix: this.viewer.controls.matrix.slice(), fov: this.viewer.fov, image: this.#image() };
   }
 
   // What the canvas shows, cut to the keyframe's shape.
-  #picture() {
+  #image() {
     const { canvas } = this.viewer;
-    const small = Object.assign(document.createElement("canvas"), PICTURE);
-    const scale = Math.min(canvas.width / PICTURE.width, canvas.height / PICTURE.height);
-    const [width, height] = [PICTURE.width * scale, PICTURE.height * scale];
-    const corner = [(canvas.width - width) / 2, (canvas.height - height) / 2];
-    small.getContext("2d").drawImage(canvas, ...corner, width, height, 0, 0, PICTURE.width, PICTURE.height);
+    const small = Object.assign(document.createElement("canvas"), IMAGE);
+    const scale = Math.min(canvas.width / IMAGE.width, canvas.height / IMAGE.height);
+    const [width, height] = [IMAGE.width * scale, IMAGE.height * scale];
+    const [x, y] = [(canvas.width - width) / 2, (canvas.height - height) / 2];
+    small.getContext("2d").drawImage(canvas, x, y, width, height, 0, 0, IMAGE.width, IMAGE.height);
     return `url("${small.toDataURL("image/jpeg", 0.8)}")`;
   }
 
@@ -77,10 +87,10 @@ export class PathPanel {
     const key = this.keys[index];
     this.#draw();
     this.viewer.flyTo(key);
-    if (key.picture) return;
+    if (key.image) return;
     const arrived = () => {
       if (this.keys[index] !== key || this.viewer.controls.matrix.some((x, i) => Math.abs(x - key.matrix[i]) > 1e-6)) return;
-      key.picture = this.#picture();
+      key.image = this.#image();
       this.#draw();
     };
     this.viewer.whenFinished().then(arrived, () => {});
@@ -134,13 +144,15 @@ export class PathPanel {
     const focused = [...$("path-keys").children].findIndex((item) => item.contains(document.activeElement));
     $("path-keys").replaceChildren(
       ...this.keys.map((key, index) => {
-        const [item, button, number] = ["li", "button", "span"].map((name) => document.createElement(name));
+        const item = document.createElement("li");
+        const button = document.createElement("button");
+        const number = document.createElement("span");
         button.type = "button";
         button.setAttribute("aria-label", `Keyframe ${index + 1}`);
         button.setAttribute("aria-current", String(index === this.chosen));
-        if (key.picture) button.style.backgroundImage = key.picture;
+        if (key.image) button.style.backgroundImage = key.image;
         number.className = "number";
-        number.textContent = index + 1;
+        number.textContent = String(index + 1);
         button.append(number);
         button.addEventListener("click", () => this.#choose(index));
         item.append(button);

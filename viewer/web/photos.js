@@ -1,14 +1,22 @@
-// The cameras that the scene was made from: a strip of photos to jump to, and the photo over the picture.
+// @ts-check
+// The cameras that the scene was made from: a strip of photos to jump to, and the photo over the image.
 //
 // cameras.json of an exported site names the cameras, with small photos where they were exported; without it the cameras
-// of the scene's manifest serve, without photos. Photos are free of lens distortion, so that they lie over the picture.
+// of the scene's manifest serve, without photos. Photos are free of lens distortion, so that they lie over the image.
 
 import { parseMatrix } from "./camera.js";
-import { $ } from "./ui.js";
+import { $, metaContent } from "./ui.js";
 
 export class Photos {
+  /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
-    Object.assign(this, { viewer, page, cameras: [], at: -1, opacity: 0.5 });
+    this.viewer = viewer;
+    this.page = page;
+    /** @type {{ name: string, matrix: number[], lens: any, photo: string | null }[]} */
+    this.cameras = [];
+    this.at = -1;
+    this.opacity = 0.5;
+    this.isShown = false;
     page.press("photo-previous", () => this.step(-1), "BracketLeft");
     page.press("photo-next", () => this.step(1), "BracketRight");
     page.keys.KeyG = () => this.toggle();
@@ -21,7 +29,7 @@ export class Photos {
   }
 
   async #load() {
-    const address = document.querySelector("meta[name=smerf-cameras]")?.content;
+    const address = metaContent("smerf-cameras");
     const found = address ? await readCameras(address) : null;
     try {
       this.cameras = (found ?? this.viewer.scene.assets.manifest?.cameras ?? []).map((entry) => ({
@@ -50,7 +58,7 @@ export class Photos {
     } else {
       const number = document.createElement("span");
       number.className = "number";
-      number.textContent = index + 1;
+      number.textContent = String(index + 1);
       button.append(number);
     }
     item.append(button);

@@ -1,3 +1,4 @@
+// @ts-check
 // PNG to bytes without a detour through the browser's image pipeline, which may premultiply alpha or convert colours
 // and would change the stored numbers. 8-bit, colour types 0, 2, 4, 6, optionally interlaced.
 
@@ -12,8 +13,12 @@ export async function inflate(bytes, format) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Returns { width, height, channels, data }; data is row-major with interleaved channels.
-export async function decodePng(bytes) {
+/**
+ * Returns the bytes of an image of these sides, row-major with interleaved channels.
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {{ width: number, height: number, channels: number }} shape
+ */
+export async function decodePng(bytes, shape) {
   if (SIGNATURE.some((value, i) => bytes[i] !== value)) throw new Error("is not a PNG file");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let header = null;
@@ -31,11 +36,15 @@ export async function decodePng(bytes) {
   const channels = header && CHANNELS[header.type];
   if (!channels || header.depth !== 8) throw new Error("is not an 8-bit grey, grey-alpha, RGB or RGBA PNG");
   const { width, height } = header;
+  if (width !== shape.width || height !== shape.height || channels !== shape.channels) {
+    const sides = (/** @type {any} */ each) => `${each.width} x ${each.height}`;
+    throw new Error(`has ${sides(header)} pixels of ${channels} bytes where the scene needs ${sides(shape)} of ${shape.channels}`);
+  }
   const packed = await inflate(new Blob(parts), "deflate");
   const data = new Uint8Array(width * height * channels);
   if (!header.interlaced) {
     await unfilter(packed, 0, data, width, height, channels);
-    return { width, height, channels, data };
+    return data;
   }
   let at = 0;
   for (const [x0, y0, dx, dy] of ADAM7) {
@@ -51,7 +60,7 @@ export async function decodePng(bytes) {
       }
     }
   }
-  return { width, height, channels, data };
+  return data;
 }
 
 async function unfilter(packed, at, out, width, height, channels) {

@@ -1,16 +1,15 @@
+// @ts-check
 // WebGL2: two full-screen passes (march, shade) into an off-screen target, then a copy to the canvas.
 
 import { pixelLens, position, viewerRotation } from "./camera.js";
+import { beginProgram, createContext, finishProgram } from "./program.js";
 
 const SAMPLERS = ["atlas_density", "atlas_colour", "planes_density", "planes_colour", "blocks", "occupancy"];
 const BLENDED = ["colour", "features", "coarse_colour", "coarse_features"];
 
 export class Renderer {
   constructor(canvas) {
-    const options = { alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true, powerPreference: "high-performance" };
-    const gl = canvas.getContext("webgl2", options);
-    if (!gl) throw new Error("This browser or device has no WebGL2, which the viewer needs.");
-    this.gl = gl;
+    this.gl = createContext(canvas);
     this.canvas = canvas;
     this.targets = {};
     // Defines beside those of the scene, for measurements.
@@ -31,7 +30,7 @@ export class Renderer {
     this.parallel = gl.getExtension("KHR_parallel_shader_compile");
     this.sources = sources;
     this.marches = new Map();
-    this.shade = finish(gl, begin(gl, sources, "shade.frag", this.#defines(scene.params)));
+    this.shade = finishProgram(gl, beginProgram(gl, sources, "shade.frag", this.#defines(scene.params)));
     gl.useProgram(this.shade.program);
     this.blended.forEach((name, unit) => gl.uniform1i(this.shade.at(`u_${name}`), unit));
     bindNetwork(gl, this.shade.program);
@@ -51,11 +50,11 @@ export class Renderer {
   // Levels of different resolutions need programs of their own.
   #march(params) {
     const key = [params.triplane_resolution, params.sparse_grid_resolution, params.data_block_size].join();
-    if (!this.marches.has(key)) this.marches.set(key, { begun: begin(this.gl, this.sources, "march.frag", this.#defines(params)) });
+    if (!this.marches.has(key)) this.marches.set(key, { begun: beginProgram(this.gl, this.sources, "march.frag", this.#defines(params)) });
     return this.marches.get(key);
   }
 
-  // Compiles the march for a level in the background; resolves when it can be drawn without a stall.
+  // Compiles the march for a level in the background; resolves when it can be rendered without a stall.
   async compiled(params, signal) {
     const { gl, parallel } = this;
     const march = this.#march(params);
@@ -71,7 +70,7 @@ export class Renderer {
   #finishMarch(march) {
     if (march.done) return march.done;
     const { gl } = this;
-    march.done = finish(gl, march.begun);
+    march.done = finishProgram(gl, march.begun);
     gl.useProgram(march.done.program);
     SAMPLERS.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
     if (this.extra.FUSED_APPEARANCE) bindNetwork(gl, march.done.program);
@@ -161,7 +160,7 @@ export class Renderer {
     if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }
 
-  // Copies a target to the canvas, which keeps its own size; only rows [low, high) where not all are drawn yet.
+  // Copies a target to the canvas, which keeps its own size; only rows [low, high) where not all are rendered yet.
   present(target, low = 0, high = target.height) {
     const { gl, canvas } = this;
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.pixelFrame);
@@ -211,40 +210,6 @@ export class Renderer {
   }
 }
 
-function assemble(sources, name, defines) {
-  const body = sources[name].replace(/^#include "(.+)"$/gm, (_, path) => sources[path]);
-  const lines = Object.entries(defines).map(([key, value]) => `#define ${key} ${value}`);
-  return `${sources["prologue_web.glsl"]}${lines.join("\n")}\n${body}`;
-}
-
 function bindNetwork(gl, program) {
   gl.uniformBlockBinding(program, gl.getUniformBlockIndex(program, "Network"), 0);
-}
-
-// Starts compiling without waiting for it.
-function begin(gl, sources, fragment, defines) {
-  const program = gl.createProgram();
-  const stages = [[gl.VERTEX_SHADER, "screen.vert"], [gl.FRAGMENT_SHADER, fragment]].map(([type, name]) => {
-    const shader = gl.createShader(type);
-    gl.shaderSource(shader, assemble(sources, name, defines));
-    gl.compileShader(shader);
-    gl.attachShader(program, shader);
-    return [name, shader];
-  });
-  gl.linkProgram(program);
-  return { program, stages };
-}
-
-function finish(gl, { program, stages }) {
-  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-    const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
-    const reason = `${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500);
-    throw new Error(`The shaders do not compile on this device. ${reason}`);
-  }
-  const places = new Map();
-  const at = (name) => {
-    if (!places.has(name)) places.set(name, gl.getUniformLocation(program, name));
-    return places.get(name);
-  };
-  return { program, at };
 }

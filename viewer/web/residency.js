@@ -1,10 +1,11 @@
+// @ts-check
 // Which submodels are in memory: the one around the camera coarse and then fine, the nearest others ahead of need,
 // the least recently used out again when the ceiling is reached.
 
 import { loadTextures, textureBytes } from "./submodel.js";
 import { Uploads } from "./uploads.js";
 
-// Most bytes of textures per kind of device; the address of the page may say otherwise (memory=MB).
+// Maximum bytes of textures per kind of device; the address of the page may say otherwise (memory=MB).
 export const CEILINGS = { desktop: 1536e6, mobile: 384e6 };
 const AHEAD = 2;
 // Beyond this many region edges the coarse level of the right submodel looks better than the wrong one in full.
@@ -12,25 +13,31 @@ const NEIGHBOUR = 0.5;
 
 export function memoryCeiling(megabytes) {
   if (megabytes) return 1e6 * megabytes;
-  const isMobile = matchMedia("(pointer: coarse)").matches || (navigator.deviceMemory ?? 8) <= 4;
+  const isMobile = matchMedia("(pointer: coarse)").matches || (navigator["deviceMemory"] ?? 8) <= 4;
   return isMobile ? CEILINGS.mobile : CEILINGS.desktop;
 }
 
 export class Residency {
-  // wake: asks for a frame; changed: another level can be drawn; failed(error, k): a wanted submodel cannot be had.
+  // wake: asks for a frame; changed: another level can be rendered; failed(error, k): a wanted submodel cannot be had.
   constructor(scene, renderer, progress, ceiling, { wake, changed, failed }) {
-    Object.assign(this, { scene, renderer, progress, ceiling, wake, changed, failed });
+    this.scene = scene;
+    this.renderer = renderer;
+    this.progress = progress;
+    this.ceiling = ceiling;
+    this.wake = wake;
+    this.changed = changed;
+    this.failed = failed;
     this.uploads = new Uploads(renderer.gl, wake);
     this.levels = [];
     this.errors = new Map();
     this.loading = null;
     this.shown = null;
     this.wanted = null;
-    this.hasPicture = false;
+    this.hasImage = false;
     this.clock = 0;
     this.peakBytes = 0;
     this.evictions = 0;
-    this.ahead = navigator.connection?.saveData ? 0 : AHEAD;
+    this.ahead = navigator["connection"]?.saveData ? 0 : AHEAD;
   }
 
   get bytes() {
@@ -42,7 +49,7 @@ export class Residency {
     return this.errors.get(name(this.wanted, false)) ?? null;
   }
 
-  // The level to draw for a camera at p; null while there is none. Starts what has to be loaded for it.
+  // The level to render for a camera at p; null while there is none. Starts what has to be loaded for it.
   choose(p, isAtRest) {
     this.uploads.run(isAtRest || !this.shown);
     const wanted = this.scene.submodelAt(p) ?? this.shown?.k ?? this.scene.entry;
@@ -71,7 +78,9 @@ export class Residency {
   lose() {
     this.loading?.abort.abort();
     this.uploads.drop();
-    Object.assign(this, { loading: null, levels: [], shown: null, hasPicture: false });
+    this.loading = this.shown = null;
+    this.levels = [];
+    this.hasImage = false;
     this.errors.clear();
   }
 
@@ -104,8 +113,8 @@ export class Residency {
       this.loading.abort.abort();
       this.loading = null;
     }
-    // The first picture has the line for itself.
-    if (this.loading || (this.levels.length && !this.hasPicture)) return;
+    // The first image has the line for itself.
+    if (this.loading || (this.levels.length && !this.hasImage)) return;
     this.#start(next, plan, isUrgent);
   }
 
@@ -166,7 +175,7 @@ export class Residency {
       const victim =
         oldest((level) => !this.#isPlanned(level, plan)) ??
         (isUrgent ? oldest((level) => level !== this.shown && level.k !== this.wanted) : null) ??
-        // The picture of the neighbour goes too where the coarse one of the wanted submodel can stand in.
+        // The image of the neighbour goes too where the coarse one of the wanted submodel can stand in.
         (isUrgent && this.#find(this.wanted, true) ? oldest((level) => level.k !== this.wanted) : null);
       if (!victim) break;
       this.#dispose(victim);

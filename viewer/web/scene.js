@@ -1,17 +1,15 @@
+// @ts-check
 // What a scene is on disk: finds its files, reads the parameters, tells which submodel serves a camera.
 // The format is the official SMERF asset layout; manifest.json beside the submodel folders is our addition.
 
 import { Assets, LoadError } from "./assets.js";
 import { Appearance } from "./appearance.js";
-import { swapAxes } from "./camera.js";
+import { checkFov, parseMatrix, swapAxes } from "./camera.js";
+import { readParams } from "./params.js";
+import { checkHost } from "./policy.js";
 import { textureBytes } from "./submodel.js";
 
 const FORMAT_MAJOR = 1;
-const REQUIRED = [
-  "triplane_resolution", "sparse_grid_resolution", "data_block_size", "atlas_width", "atlas_height", "atlas_depth",
-  "num_slices", "range_features", "range_density",
-];
-
 // Opens the scene at `address`: a folder with manifest.json, or one submodel folder (then siblings are found by name).
 // `overrides` replace keys of scene_params.json.
 export async function openScene(address, progress, overrides = {}) {
@@ -23,6 +21,7 @@ export async function openScene(address, progress, overrides = {}) {
     if (assets.lists("manifest.json")) assets.manifest = await assets.json("manifest.json");
     return openFolder(assets, firstFolder(assets.embedded), progress, overrides);
   }
+  checkHost(base);
   if (/^sm_\d{3}$/.test(name)) {
     return openFolder(new Assets(new URL("../", base), null, trouble), `${name}/`, progress, overrides);
   }
@@ -48,34 +47,11 @@ function firstFolder(files) {
 }
 
 async function openFolder(assets, folder, progress, overrides) {
-  const params = readParams({ ...(await assets.json(`${folder}scene_params.json`, progress)), ...overrides }, folder);
+  const file = `${folder}scene_params.json`;
+  const params = readParams({ ...(await assets.json(file, progress)), ...overrides }, file);
   const scene = new Scene(assets, folder, params, overrides);
   await scene.network(scene.entry, progress);
   return scene;
-}
-
-function readParams(params, folder) {
-  for (const key of REQUIRED) {
-    if (params[key] === undefined) throw new LoadError(`${folder}scene_params.json lacks ${key}.`);
-  }
-  const { atlas_depth: depth, num_slices: slices, sparse_grid_resolution: sparse, data_block_size: block } = params;
-  if (depth % slices) throw new LoadError(`${folder}scene_params.json: num_slices ${slices} does not divide atlas_depth ${depth}.`);
-  if (sparse % block) throw new LoadError(`${folder}scene_params.json: data_block_size ${block} does not divide ${sparse}.`);
-  return {
-    params_to_sm: [0],
-    sm_to_params: [0],
-    submodel_idx: 0,
-    num_local_submodels: 1,
-    num_submodels: 1,
-    submodel_scale: 1,
-    export_array_format: "png",
-    activation: "elu",
-    deferred_rendering_mode: "snerg",
-    merge_features_combine_op: "sum",
-    export_pad_occupancy_and_distance_grids: true,
-    ...params,
-    feature_gating: params.feature_gating ?? true,
-  };
 }
 
 export class Scene {
@@ -88,6 +64,8 @@ export class Scene {
     this.regions = Math.round(Math.cbrt(params.num_submodels));
     this.hasCoarseSum = params.merge_features_combine_op === "coarse_sum";
     this.entry = this.count > 1 ? params.sm_to_params[params.submodel_idx] : 0;
+    /** Its widths are those of every network. @type {Appearance | null} */
+    this.widths = null;
     this.known = new Map();
     this.networks = new Map();
   }
@@ -99,30 +77,26 @@ export class Scene {
     const hasOwn = ["", ".gz"].some((tail) => this.assets.lists(`${own}deferred_mlp.json${tail}`));
     const key = hasOwn ? k : "shared";
     if (!this.networks.has(key)) {
-      const file = this.#networkFile(hasOwn ? own : this.folder, hasOwn, progress, signal);
-      const made = file.then((content) => this.#appearance(content, hasOwn ? 1 : this.count));
+      const folder = hasOwn ? own : this.folder;
+      const isSeparate = hasOwn || this.params.export_store_deferred_mlp_separately;
+      const file = `${folder}${isSeparate ? "deferred_mlp" : "scene_params"}.json`;
+      const content = isSeparate ? this.assets.json(file, progress, signal) : Promise.resolve(this.params.deferred_mlp);
+      const made = content.then((network) => this.#appearance(network, hasOwn ? 1 : this.count, file));
       made.catch(() => this.networks.delete(key));
       this.networks.set(key, made);
     }
     return this.networks.get(key).then((appearance) => ({ appearance, index: hasOwn ? 0 : k }));
   }
 
-  async #networkFile(folder, isOwn, progress, signal) {
-    if (isOwn || this.params.export_store_deferred_mlp_separately) {
-      return this.assets.json(`${folder}deferred_mlp.json`, progress, signal);
-    }
-    if (!this.params.deferred_mlp) throw new LoadError(`${folder}scene_params.json holds no appearance network.`);
-    return this.params.deferred_mlp;
-  }
-
-  #appearance(content, count) {
-    const made = new Appearance(content, count);
+  #appearance(content, count, file) {
+    if (!content) throw new LoadError(`${file} holds no appearance network.`);
+    const made = new Appearance(content, count, file);
     const inputs = (this.hasCoarseSum ? 14 : 7) + 27;
     if (made.inputs !== inputs) {
-      throw new LoadError(`The appearance network takes ${made.inputs} inputs where the scene gives ${inputs}.`);
+      throw new LoadError(`${file}: the appearance network takes ${made.inputs} inputs where the scene gives ${inputs}.`);
     }
     this.widths ??= made;
-    if (made.weightCount !== this.widths.weightCount) throw new LoadError("The appearance networks differ in width.");
+    if (made.weightCount !== this.widths.weightCount) throw new LoadError(`${file}: the appearance networks differ in width.`);
     return made;
   }
 
@@ -139,8 +113,17 @@ export class Scene {
     }
   }
 
+  /** Where the scene opens. @returns {{ matrix: number[], fov: number | undefined, target: number[] | null } | null} */
   get startCamera() {
-    return this.assets.manifest?.start ?? null;
+    const { start } = this.assets.manifest ?? {};
+    if (!start) return null;
+    try {
+      const { fov_degrees: fov, look_at: target = null } = start;
+      checkFov(fov);
+      return { matrix: parseMatrix(start.world_from_cam), fov, target };
+    } catch {
+      throw new LoadError("manifest.json: start is not a camera.");
+    }
   }
 
   // Centre of the region of submodel k in training axes.
@@ -176,8 +159,9 @@ export class Scene {
     if (k === this.entry && !isCoarse) return this.params;
     const folder = isCoarse ? this.coarseFolder(k) : this.submodelFolder(k);
     if (!this.known.has(folder)) {
-      const file = await this.assets.json(`${folder}scene_params.json`, progress, signal);
-      this.known.set(folder, readParams({ ...file, ...this.overrides }, folder));
+      const file = `${folder}scene_params.json`;
+      const given = await this.assets.json(file, progress, signal);
+      this.known.set(folder, readParams({ ...given, ...this.overrides }, file));
     }
     return this.known.get(folder);
   }

@@ -1,15 +1,18 @@
+// @ts-check
 // The settings panel: quality, field of view, speed, colours of the page, statistics.
 
+import { automaticQuality } from "./quality.js";
 import { $ } from "./ui.js";
 
 const THEME_KEY = "smerf-theme";
 
-// Colours of the controls: "auto" follows the system. The choice is kept in this browser where it allows that.
+// Colours of the controls: "auto" follows the system. The choice is kept in this browser where it allows that; the first
+// script of index.html has read it, so that the page has its colours before anything is drawn.
 export class Theme {
-  constructor(fromAddress) {
+  constructor() {
     this.system = matchMedia("(prefers-color-scheme: dark)");
     this.system.addEventListener("change", () => this.#apply());
-    this.name = fromAddress ?? remembered() ?? "auto";
+    this.name = document.documentElement.dataset.choice ?? "auto";
     this.#apply();
   }
 
@@ -28,25 +31,17 @@ export class Theme {
   }
 }
 
-function remembered() {
-  try {
-    const name = localStorage.getItem(THEME_KEY);
-    return ["auto", "light", "dark"].includes(name) ? name : null;
-  } catch {
-    return null;
-  }
-}
-
 export class Settings {
+  /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
-    Object.assign(this, { viewer, page });
-    const theme = new Theme(viewer.settings.theme);
-    for (const radio of document.getElementsByName("theme")) {
+    this.viewer = viewer;
+    const theme = new Theme();
+    for (const radio of /** @type {any} */ (document.getElementsByName("theme"))) {
       radio.checked = radio.value === theme.name;
       radio.addEventListener("change", () => theme.set(radio.value));
     }
     const automatic = $("set-quality").options[0];
-    automatic.textContent = `Automatic (${viewer.automaticQuality})`;
+    automatic.textContent = `Automatic (${automaticQuality()})`;
     $("set-quality").value = viewer.settings.quality;
     $("set-quality").addEventListener("change", () => viewer.setQuality($("set-quality").value));
     $("set-fov").addEventListener("input", () => viewer.setFov($("set-fov").valueAsNumber));

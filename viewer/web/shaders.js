@@ -1,3 +1,4 @@
+// @ts-check
 // Source texts of the shaders. In the source tree they are fetched from viewer/shaders; an exported site replaces
 // this module by one that holds the texts.
 
@@ -6,14 +7,15 @@ const FILES = [
   "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl",
 ];
 
-export async function loadShaderSources() {
+export const loadShaderSources = () => loadTexts(FILES);
+
+/** @param {string[]} files names below viewer/shaders @returns {Promise<Record<string, string>>} */
+export async function loadTexts(files) {
   const root = new URL("../shaders/", import.meta.url);
-  const texts = await Promise.all(
-    FILES.map(async (name) => {
-      const response = await fetch(new URL(name, root));
-      if (!response.ok) throw new Error(`The shader ${name} could not be loaded (HTTP ${response.status}).`);
-      return response.text();
-    }),
-  );
-  return Object.fromEntries(FILES.map((name, i) => [name, texts[i]]));
+  const load = async (/** @type {string} */ name) => {
+    const response = await fetch(new URL(name, root));
+    if (!response.ok) throw new Error(`The shader ${name} could not be loaded (HTTP ${response.status}).`);
+    return [name, await response.text()];
+  };
+  return Object.fromEntries(await Promise.all(files.map(load)));
 }

@@ -1,3 +1,4 @@
+// @ts-check
 // Loads one level of a submodel into GPU textures. Files are packed and uploaded one slice at a time, so host memory stays small.
 //
 // Two RGBA8 groups per sample, for the atlas and the planes alike:
@@ -49,11 +50,21 @@ function checkLimits(gl, params) {
 
 class Loader {
   constructor(gl, uploads, assets, folder, params, progress, signal) {
-    Object.assign(this, { gl, uploads, assets, folder, params, progress, signal, textures: {}, bytes: 0, isDisposed: false });
+    this.gl = gl;
+    this.uploads = uploads;
+    this.assets = assets;
+    this.folder = folder;
+    this.params = params;
+    this.progress = progress;
+    this.signal = signal;
+    /** @type {Record<string, WebGLTexture>} */
+    this.textures = {};
+    this.bytes = 0;
+    this.isDisposed = false;
   }
 
-  array(name, size) {
-    return this.assets.array(this.folder + name, this.params.export_array_format, size, this.progress, this.signal);
+  array(name, shape) {
+    return this.assets.array(this.folder + name, this.params.export_array_format, shape, this.progress, this.signal);
   }
 
   texture(name, target, format, size, filter) {
@@ -78,18 +89,20 @@ class Loader {
   }
 
   // The three stored arrays of one grid or plane, whatever their grouping on disk.
-  async groups(prefix, suffix, count, gateWithDensity) {
+  async groups(prefix, suffix, width, height, gateWithDensity) {
+    const count = width * height;
+    const array = (/** @type {string} */ name, /** @type {number} */ channels) => this.array(`${prefix}_${name}_${suffix}`, { width, height, channels });
     if (!this.params.export_store_rgb_and_density_separately) {
       const [joint, features] = await Promise.all([
-        this.array(`${prefix}_rgb_and_density_${suffix}`, 4 * count),
-        this.array(`${prefix}_features_${suffix}`, 4 * count),
+        array("rgb_and_density", 4),
+        array("features", 4),
       ]);
       return pack(count, [joint, 4, 3], [features, 4, 3], [features, 4], [joint, 4]);
     }
     const [rgb, features, density] = await Promise.all([
-      this.array(`${prefix}_rgb_${suffix}`, 3 * count),
-      this.array(`${prefix}_features_${suffix}`, (gateWithDensity ? 3 : 4) * count),
-      this.array(`${prefix}_density_${suffix}`, (gateWithDensity ? 2 : 1) * count),
+      array("rgb", 3),
+      array("features", gateWithDensity ? 3 : 4),
+      array("density", gateWithDensity ? 2 : 1),
     ]);
     if (gateWithDensity) return pack(count, [density, 2, 0], [density, 2, 1], [features, 3], [rgb, 3]);
     return pack(count, [density, 1, 0], [features, 4, 3], [features, 4], [rgb, 3]);
@@ -103,7 +116,7 @@ class Loader {
     const colour = this.texture("atlas_colour", gl.TEXTURE_3D, gl.RGBA8, size, gl.LINEAR);
     const slab = [size[0], size[1], depth];
     const slice = async (i) => {
-      const packed = await this.groups("sparse_grid", String(i).padStart(3, "0"), slab[0] * slab[1] * depth, true);
+      const packed = await this.groups("sparse_grid", String(i).padStart(3, "0"), slab[0], slab[1] * depth, true);
       await this.upload(density, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.density);
       await this.upload(colour, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.colour);
     };
@@ -121,7 +134,7 @@ class Loader {
     const density = this.texture("planes_density", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
     const colour = this.texture("planes_colour", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
     for (let i = 0; i < 3; i++) {
-      const packed = await this.groups("plane", String(i), t * t, false);
+      const packed = await this.groups("plane", String(i), t, t, false);
       await this.upload(density, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.density);
       await this.upload(colour, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.colour);
     }
@@ -130,7 +143,7 @@ class Loader {
   async blocks() {
     const { gl, params } = this;
     const n = params.sparse_grid_resolution / params.data_block_size;
-    const slots = await this.array("sparse_grid_block_indices", 3 * n ** 3);
+    const slots = await this.array("sparse_grid_block_indices", { width: n, height: n * n, channels: 3 });
     const padded = new Uint8Array(4 * n ** 3);
     for (let i = 0; i < n ** 3; i++) {
       for (let c = 0; c < 3; c++) padded[4 * i + c] = slots[3 * i + c];
@@ -173,7 +186,7 @@ class Loader {
     const each = n ** 3 / files.length;
     await Promise.all(
       files.map(async (file, i) => {
-        const data = await this.array(file, channels * each);
+        const data = await this.array(file, { width: n, height: each / n, channels });
         for (let j = 0; j < each; j++) out[i * each + j] = data[channels * j + channels - 1];
       }),
     );

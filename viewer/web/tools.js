@@ -1,16 +1,25 @@
-// What people do with a scene beyond moving: settings, camera path, photos, pictures, full screen, gamepads.
+// @ts-check
+// What people do with a scene beyond moving: settings, camera path, photos, images, full screen, gamepads.
 
-import { add, column, commonTarget, fromColumns, scale } from "./camera.js";
+import { add, column, commonTarget, fromColumns, position, scale } from "./camera.js";
 import { Gamepads } from "./gamepad.js";
 import { PathPanel } from "./pathpanel.js";
 import { Photos } from "./photos.js";
 import { Settings } from "./settings.js";
 import { $, saveAs } from "./ui.js";
+import { viewAddress } from "./url.js";
 
 export class Tools {
-  // The viewer must be open.
+  /** The viewer must be open. @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
-    Object.assign(this, { viewer, page });
+    this.viewer = viewer;
+    this.page = page;
+    page.connect({
+      mode: (mode) => viewer.setMode(mode),
+      reset: () => viewer.home(),
+      share: () => this.#share(),
+      play: () => viewer.journey.play(!viewer.journey.isPlaying),
+    });
     this.settings = new Settings(viewer, page);
     this.path = new PathPanel(viewer, page);
     this.photos = new Photos(viewer, page);
@@ -22,13 +31,13 @@ export class Tools {
       left: () => this.photos.step(-1),
       right: () => this.photos.step(1),
     });
-    page.press("button-picture", () => this.#savePicture(), "KeyP");
+    page.press("button-picture", () => this.#saveImage(), "KeyP");
     page.keys.KeyF = () => this.frame();
     for (const name of ["path", "photos"]) {
       for (const event of ["shown", "hidden"]) $(name).addEventListener(event, () => this.follow());
     }
     this.#listenToFullScreen();
-    viewer.onChange = () => this.follow();
+    viewer.loop.onChange = () => this.follow();
     addEventListener("hashchange", () => viewer.goToAddress());
     this.follow();
   }
@@ -39,7 +48,7 @@ export class Tools {
     this.photos.follow();
   }
 
-  // Steps back until all that the photos look at is in the picture.
+  // Steps back until all that the photos look at is in the image.
   frame() {
     const { viewer } = this;
     const cameras = (viewer.scene.assets.manifest?.cameras ?? []).map((entry) => entry.world_from_cam.flat());
@@ -54,13 +63,26 @@ export class Tools {
     return new Promise((resolve) => this.viewer.canvas.toBlob(resolve, "image/png"));
   }
 
-  async #savePicture() {
+  async #saveImage() {
     try {
       const name = `${document.title.replace(/ - smerf$/, "").replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view"}.png`;
       saveAs(await this.picture(), name);
       this.page.notify(`Saved ${name}`);
     } catch (error) {
       this.page.notify(error.message);
+    }
+  }
+
+  async #share() {
+    const { controls, fov } = this.viewer;
+    const { matrix } = controls;
+    const href = viewAddress(location, { pos: position(matrix), look: controls.lookPoint, up: column(matrix, 1), fov });
+    history.replaceState(null, "", href);
+    try {
+      await navigator.clipboard.writeText(href);
+      this.page.notify("Link to this view copied");
+    } catch {
+      this.page.notify("The address bar now holds a link to this view");
     }
   }
 

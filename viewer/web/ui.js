@@ -1,13 +1,25 @@
+// @ts-check
 // Everything on the page that is not the canvas: progress, messages, statistics, help, the dock and the keys.
 
+const NOTICE_MS = 2500;
+const WARNING_MS = 12000;
+
+/** The element of the page with this id, of whatever kind it is there. @returns {any} */
 export const $ = (id) => document.getElementById(id);
 
 export class Page {
   constructor(isVisible) {
     this.isVisible = isVisible;
+    /** @type {HTMLCanvasElement} */
     this.canvas = $("view");
     this.statisticsShown = false;
+    this.lastStatistics = null;
+    this.noticeTimer = 0;
+    this.mode = "orbit";
+    /** What keys do while the scene has the focus, by their codes. @type {Record<string, () => void>} */
     this.keys = {};
+    /** @type {Map<string, string>} */
+    this.messages = new Map();
     this.canvas.addEventListener("keydown", (event) => this.#press(event));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.closePanels());
     $("help").addEventListener("close", () => this.canvas.focus());
@@ -129,11 +141,25 @@ export class Page {
     if (text !== null) $("loading").hidden = true;
   }
 
-  notify(text) {
+  // Shows the newest sentence of those that still hold; null takes the one of this kind away.
+  tell(kind, text) {
+    if (!this.messages.delete(kind) && text === null) return;
+    if (text !== null) this.messages.set(kind, text);
+    this.showMessage([...this.messages.values()].pop() ?? null);
+  }
+
+  notify(text, ms = NOTICE_MS) {
     $("notice").textContent = text;
     $("notice").hidden = !this.isVisible;
     clearTimeout(this.noticeTimer);
-    this.noticeTimer = setTimeout(() => ($("notice").hidden = true), 2500);
+    this.noticeTimer = setTimeout(() => ($("notice").hidden = true), ms);
+  }
+
+  /** Tells of values in the address that were not taken. @param {string[]} problems */
+  warn(problems) {
+    if (!problems.length) return;
+    console.warn(problems.join("\n"));
+    this.notify(problems.join(" "), WARNING_MS);
   }
 
   showStatistics(stats) {
@@ -157,6 +183,11 @@ export class Page {
       }),
     );
   }
+}
+
+/** Content of the page's meta tag of this name; null where there is none. @param {string} name */
+export function metaContent(name) {
+  return document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? null;
 }
 
 // Offers a blob to be kept as a file.

@@ -1,3 +1,4 @@
+// @ts-check
 // Work for the GPU in small pieces: a few megabytes of textures per frame, so that loading never holds a frame up.
 
 const PIECE_BYTES = 1 << 20;
@@ -46,7 +47,7 @@ export class Uploads {
     return this.waiting.length === 0;
   }
 
-  // Does one frame's share; more of it while nothing moves.
+  // Does one frame's part; more of it while nothing moves.
   run(isAtRest) {
     const since = performance.now();
     let left = isAtRest ? REST_BYTES : FRAME_BYTES;

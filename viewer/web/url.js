@@ -1,4 +1,11 @@
-// The page's address as settings: names, spellings and checks. Unknown values are errors that name the parameter.
+// @ts-check
+// The page's address as settings: names, spellings and checks. A wrong value is told and its default taken.
+
+import { length, subtract } from "./camera.js";
+import { QUALITIES } from "./quality.js";
+
+const MAX_DPR = 4;
+const MAX_SIDE = 8192;
 
 const number = (low, high) => (text) => {
   const value = Number(text);
@@ -11,30 +18,47 @@ const choice = (names) => (text) => {
 };
 const same = (...names) => choice(Object.fromEntries(names.map((name) => [name, name])));
 const flag = choice({ 1: true, 0: false, true: true, false: false });
-const vector = (count) => (text) => {
+// Beyond its limits a number is replaced by the nearest that is possible.
+const limited = (low, high) => (text) => {
+  const value = number(-Infinity, Infinity)(text);
+  const instead = Math.min(high, Math.max(low, value));
+  if (instead !== value) throw { expected: `a number from ${low} to ${high}`, instead };
+  return value;
+};
+const vector = (text) => {
+  const values = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
+  if (values.length !== 3 || !values.every(Number.isFinite)) throw "3 numbers with commas between";
+  return values;
+};
+const direction = (text) => {
+  const values = vector(text);
+  if (length(values) < 1e-6) throw "3 numbers that are not all 0";
+  return values;
+};
+const sides = (text) => {
   const values = text.split(",").map(Number);
-  if (values.length !== count || values.some((x) => !Number.isFinite(x)) || text.includes(",,")) throw `${count} numbers with commas between`;
+  if (values.length !== 2 || !values.every((side) => side >= 1 && side <= MAX_SIDE)) throw `a width and a height from 1 to ${MAX_SIDE}`;
   return values;
 };
 const colour = (text) => {
-  const match = /^#?([0-9a-f]{6})$/i.exec(text);
-  if (!match) throw "six hexadecimal digits, such as 808080";
-  return [0, 2, 4].map((i) => Number.parseInt(match[1].slice(i, i + 2), 16) / 255);
+  const parsed = parseColour(text);
+  if (!parsed) throw "six hexadecimal digits, such as 808080";
+  return parsed;
 };
 const address = (text) => {
   if (!text) throw "an address";
   return text;
 };
 
-// Each entry: the setting's name, its parser, and other spellings of the parameter.
+/** Each entry: the setting's name, its parser, and another spelling of the parameter. @type {[string, (text: string) => any, string?][]} */
 const PARAMETERS = [
   ["dir", address, "url"],
-  ["quality", same("auto", "phone", "low", "medium", "high")],
+  ["quality", same(...QUALITIES)],
   ["mode", choice({ orbit: "orbit", fly: "fly", fps: "fly", map: "orbit" }), "mouseMode"],
   ["fov", number(1, 170), "vfovy"],
-  ["pos", vector(3)],
-  ["look", vector(3)],
-  ["up", vector(3)],
+  ["pos", vector],
+  ["look", vector],
+  ["up", direction],
   ["near", number(1e-4, 100)],
   ["path", address],
   ["autoplay", flag],
@@ -42,11 +66,11 @@ const PARAMETERS = [
   ["theme", same("auto", "light", "dark")],
   ["bg", colour, "backgroundColor"],
   ["exposure", number(1e-9, 1e9)],
-  ["dpr", number(0.1, 8)],
+  ["dpr", limited(0.1, MAX_DPR)],
   ["memory", number(0.1, 65536)],
   ["benchmark", choice({ time: "time", quality: "quality", 1: "time", true: "time" })],
   ["occlusion", number(0, 1)],
-  ["size", vector(2), "s"],
+  ["size", sides, "s"],
   ["combineMode", choice({ concat_and_sum: "coarse_sum", coarse_sum: "coarse_sum", sum: "sum" })],
   ["deferredMode", same("snerg", "vfr")],
   ["activation", same("elu", "relu")],
@@ -65,27 +89,47 @@ const OVERRIDES = {
 
 const DEFAULTS = { quality: "auto", mode: "orbit", ui: true, autoplay: false };
 
-// Reads the query and the hash of `location`; the hash (the shared view) wins. Throws an Error with a sentence to show.
-// `up` of the query is also the axis that the camera turns about, `up` of the hash only belongs to that view.
+/**
+ * Reads the query and the hash of `location`; the hash (the shared view) wins. `problems` holds a sentence for each
+ * value that is not possible. `up` of the query is also the axis that the camera turns about, `up` of the hash only
+ * belongs to that view.
+ * @returns {Record<string, any>}
+ */
 export function readSettings(location) {
-  const query = parse(location.search);
-  const settings = { ...DEFAULTS, ...query, ...parse(location.hash.slice(1)), axis: query.up };
+  /** @type {string[]} */
+  const problems = [];
+  const query = parse(location.search, problems);
+  /** @type {Record<string, any>} */
+  const settings = { ...DEFAULTS, ...query, ...parse(location.hash.slice(1), problems), axis: query.up, problems };
+  const { pos, look } = settings;
+  if (pos && look && length(subtract(pos, look)) < 1e-6) {
+    delete settings.look;
+    problems.push("The address has look at the place of pos, but they must be two points: look is left out.");
+  }
   settings.overrides = Object.fromEntries(
     Object.entries(OVERRIDES).filter(([name]) => name in settings).map(([name, key]) => [key, settings[name]]),
   );
   return settings;
 }
 
-function parse(query) {
+// Red, green and blue in [0, 1] of six hexadecimal digits; null for anything else.
+export function parseColour(text) {
+  const match = /^#?([0-9a-f]{6})$/i.exec(text ?? "");
+  return match && [0, 2, 4].map((i) => Number.parseInt(match[1].slice(i, i + 2), 16) / 255);
+}
+
+function parse(query, problems) {
+  /** @type {Record<string, any>} */
   const settings = {};
-  const given = new URLSearchParams(query);
-  for (const [name, text] of given) {
+  for (const [name, text] of new URLSearchParams(query)) {
     const entry = PARAMETERS.find(([canonical, , alias]) => name === canonical || name === alias);
     if (!entry) continue;
     try {
       settings[entry[0]] = entry[1](text);
-    } catch (expected) {
-      throw new Error(`The address of this page has ${name}=${text}, but ${name} must be ${expected}.`);
+    } catch (problem) {
+      const { expected = problem, instead } = problem;
+      if (instead !== undefined) settings[entry[0]] = instead;
+      problems.push(`The address has ${name}=${text}, but ${name} must be ${expected}: ${instead ?? "the default"} is used.`);
     }
   }
   return settings;

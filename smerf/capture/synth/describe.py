@@ -298,7 +298,9 @@ def _convert(kind: str, value: Any, where: str) -> Any:
         return _vector(value, where)
     if kind == "Repeat | None":
         return _record(Repeat, value, where) if value is not None else None
-    expected = {"float": (int, float), "int": int, "bool": bool, "str": str, "str | None": (str, type(None))}
+    expected: dict[str, type | tuple[type, ...]] = {
+        "float": (int, float), "int": int, "bool": bool, "str": str, "str | None": (str, type(None)),
+    }  # fmt: skip
     if kind in expected and (
         not isinstance(value, expected[kind]) or (isinstance(value, bool) and kind != "bool")
     ):

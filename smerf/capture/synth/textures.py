@@ -93,18 +93,18 @@ def _edge(distance: np.ndarray, width: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def plain(p, uv, colors, texture):
+def plain(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """One colour."""
     return np.tile(colors[0], (len(p), 1))
 
 
-def checker(p, uv, colors, texture):
+def checker(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Squares of one unit in two colours."""
     parity = (np.floor(uv[:, 0]) + np.floor(uv[:, 1])).astype(np.int64) & 1
     return colors[parity % len(colors)]
 
 
-def stripes(p, uv, colors, texture):
+def stripes(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Bands across u, one unit per colour, with soft edges."""
     position = np.mod(uv[:, 0], len(colors))
     index = position.astype(np.int64) % len(colors)
@@ -112,26 +112,26 @@ def stripes(p, uv, colors, texture):
     return colors[index] * (1 - blend) + colors[(index + 1) % len(colors)] * blend
 
 
-def bands(p, uv, colors, texture):
+def bands(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Colours by height: ``stops`` are local z in metres."""
     wobble = (fbm(p * 0.7, 2) - 0.5) * 0.1 * texture.contrast
     z = p[:, 2] * texture.stretch[2] * texture.scale
     return _mix(colors, z + wobble * texture.scale, texture.stops)
 
 
-def noise(p, uv, colors, texture):
+def noise(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Smooth clouds through the list of colours."""
     return _mix(colors, np.clip(0.5 + (fbm(p, 3) - 0.5) * 2 * texture.contrast, 0, 1))
 
 
-def marble(p, uv, colors, texture):
+def marble(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Veins bent by noise."""
     bend = fbm(p * 0.7, 4)
     vein = 0.5 + 0.5 * np.sin(3.0 * (p[:, 0] + 0.6 * p[:, 1] + 0.4 * p[:, 2]) + 9 * bend)
     return _mix(colors, vein ** (2.0 / max(texture.contrast, 0.1)))
 
 
-def wood(p, uv, colors, texture):
+def wood(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Grain along x: stretched noise and year rings."""
     along = p * np.array([0.12, 1, 1], np.float32)
     rings = np.sin(5 * (along[:, 1] + 0.4 * along[:, 2]) + 7 * fbm(along, 2))
@@ -139,7 +139,7 @@ def wood(p, uv, colors, texture):
     return _mix(colors, np.clip(0.5 + texture.contrast * (0.28 * rings + 0.5 * (fibre - 0.5)), 0, 1))
 
 
-def planks(p, uv, colors, texture):
+def planks(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Boards one unit wide and six long, each with its own tint; the last colour is the gap."""
     row = np.floor(uv[:, 1])
     shift = uv[:, 0] / 6 + _hash(row) * 5
@@ -153,7 +153,7 @@ def planks(p, uv, colors, texture):
     return grain * solid + colors[-1] * (1 - solid)
 
 
-def brick(p, uv, colors, texture):
+def brick(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Bricks two units long and one high in running bond; the last colour is mortar."""
     row = np.floor(uv[:, 1])
     shifted = uv[:, 0] / 2 + 0.5 * (row % 2)
@@ -165,7 +165,7 @@ def brick(p, uv, colors, texture):
     return face * solid + colors[-1] * (1 - solid)
 
 
-def tiles(p, uv, colors, texture):
+def tiles(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Square tiles of varied colour; the last colour is grout."""
     cell = np.floor(uv)
     face = _pick(colors[:-1], _hash(cell[:, 0], cell[:, 1])) * (0.92 + 0.16 * fbm(p * 1.3, 2))[:, None]
@@ -174,7 +174,7 @@ def tiles(p, uv, colors, texture):
     return face * solid + colors[-1] * (1 - solid)
 
 
-def cobbles(p, uv, colors, texture):
+def cobbles(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Rounded stones around jittered centres; the last colour lies between them."""
     cell = np.floor(uv)
     nearest = np.full(len(uv), 9.0, np.float32)
@@ -193,7 +193,7 @@ def cobbles(p, uv, colors, texture):
     return stone * solid + colors[-1] * (1 - solid)
 
 
-def woven(p, uv, colors, texture):
+def woven(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Threads going over and under each other."""
     over = ((np.floor(uv[:, 0]) + np.floor(uv[:, 1])).astype(np.int64) & 1).astype(bool)
     arc = np.sin(np.pi * np.mod(np.where(over[:, None], uv, uv[:, ::-1]), 1))
@@ -201,20 +201,20 @@ def woven(p, uv, colors, texture):
     return np.where(over[:, None], colors[0], colors[-1]) * light[:, None]
 
 
-def rings(p, uv, colors, texture):
+def rings(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Concentric bands around local z, one unit per colour."""
     radius = np.hypot(p[:, 0], p[:, 1]) + 0.12 * (fbm(p, 2) - 0.5)
     return stripes(p, np.stack([radius, radius], 1), colors, texture)
 
 
-def painting(p, uv, colors, texture):
+def painting(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Large flat patches with soft outlines."""
     field = fbm(p, 2) * 3.1 + 0.5 * value_noise(p * 0.5 + 11)
     position = np.mod(field * 2, len(colors))
     return stripes(p, np.stack([position, position], 1), colors, texture)
 
 
-def carpet(p, uv, colors, texture):
+def carpet(p: np.ndarray, uv: np.ndarray, colors: np.ndarray, texture: Texture) -> np.ndarray:
     """Rows of lozenges: diagonal checks in the first colours, outlined by the last."""
     a, b = uv[:, 0] + uv[:, 1], uv[:, 0] - uv[:, 1]
     face = _pick(colors[:-1], _hash(np.floor(a) % 3, np.floor(b) % 3))

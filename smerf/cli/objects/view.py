@@ -61,8 +61,8 @@ def view_slots(
     window_of = desktop_viewer("slot_window").SlotWindow
     with window_of(scene, path.stem, size or _SIZE, fov, output or Path(".")) as window:
         if screenshot is not None:
-            window.view.finish()
-            window.save_picture(screenshot)
+            window.viewer.finish()
+            window.viewer.save_image(screenshot)
             print(f"image: {screenshot}")
             return 0
         window.run()

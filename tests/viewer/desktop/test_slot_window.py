@@ -44,11 +44,11 @@ def open_slots(display, egl):
 
 def settle(window, seconds=60.0):
     end = time.monotonic() + seconds
-    while window.view.needs_ticks:
+    while window.viewer.needs_ticks:
         assert time.monotonic() < end, "the window does not come to rest"
         window.glfw.poll_events()
         window.step(time.monotonic())
-    return window.view.image().astype(np.int16)
+    return window.viewer.image().astype(np.int16)
 
 
 def press(window, key, mods=0):
@@ -93,13 +93,13 @@ def test_keys_hide_slots_and_a_drag_moves_one_as_edit_does(open_slots, tmp_path)
     row, column = (int(x) for x in low[len(low) // 2])
     row, owner = row + 53, int(whole.mask[row + 53, column])
     points = [(column + 0.5, row + 0.5), (column + 5.5, row + 3.5)]
-    rays = [window.view.ray(x / size[0], y / size[1]) for x, y in points]
-    shift = moved_on_ground(window.view.controls.pose[:, 3], *rays)
+    rays = [window.viewer.ray(x / size[0], y / size[1]) for x, y in points]
+    shift = moved_on_ground(window.viewer.controls.pose[:, 3], *rays)
     assert np.linalg.norm(shift) > 0.05
     window.glfw.set_cursor_pos(window.window, *points[0])
     window.on_button(glfw.MOUSE_BUTTON_LEFT, glfw.PRESS, glfw.MOD_CONTROL)
     window._pointer = points[0]
-    window._dragged = window.view.owner_at(*window._place(*points[0]))
+    window._dragged = window.viewer.owner_at(*window._place(*points[0]))
     assert window._dragged == owner
     window.on_pointer(column + 2.5, row + 1.5)
     window.on_pointer(*points[1])
@@ -108,7 +108,7 @@ def test_keys_hide_slots_and_a_drag_moves_one_as_edit_does(open_slots, tmp_path)
     assert agree(settle(window), picture(model, moved, size).colour)
 
     press(window, glfw.KEY_S, glfw.MOD_CONTROL)
-    [operation] = json.loads((tmp_path / "edits-000.json").read_text())
+    [operation] = json.loads((tmp_path / "edits_001.json").read_text())
     assert operation["op"] == "move" and operation["slot"] == owner
     assert np.allclose(operation["translate"], shift, atol=1e-6)
     press(window, glfw.KEY_U)
@@ -119,7 +119,7 @@ def test_the_last_slot_stays(open_slots):
     window = open_slots(pack_scene(*make()))
     for key in (window.glfw.KEY_1, window.glfw.KEY_2, window.glfw.KEY_3, window.glfw.KEY_4):
         press(window, key)
-    assert window.view.edits.hidden == {0, 1, 2}
+    assert window.viewer.edits.hidden == {0, 1, 2}
     assert "must stay" in window._notice[0]
 
 

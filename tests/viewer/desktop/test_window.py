@@ -167,7 +167,7 @@ def test_a_path_is_recorded_played_saved_and_dropped(open_window, scene, tmp_pat
     window = open_window(scene, output=tmp_path)
     g = window.glfw
     press(window, g.KEY_K)
-    assert window.viewer.path is None
+    assert window.viewer.tour.path is None
     press(window, g.KEY_RIGHT_BRACKET)
     press(window, g.KEY_K)
     press(window, g.KEY_S, g.MOD_CONTROL)
@@ -175,17 +175,17 @@ def test_a_path_is_recorded_played_saved_and_dropped(open_window, scene, tmp_pat
     assert np.allclose(saved.keyframes[0].pose, START[:3]) and saved.keyframes[1].fov == pytest.approx(50)
     settle(window)
     press(window, g.KEY_SPACE)
-    assert window.viewer.is_playing
+    assert window.viewer.tour.is_playing
     now = time.monotonic()
     for i in range(7):
         window.step(now + i * 0.25)
     assert np.allclose(window.viewer.view.pose, saved.at(6 * 0.25 + 1 / 60).pose, atol=1e-6)
     window.viewer.controls.rotate(5, 0)
-    assert not window.viewer.is_playing
+    assert not window.viewer.tour.is_playing
     other = {"camera_path": [{"camera_to_world": START.ravel().tolist(), "fov": 30}] * 2, "seconds": 1}
     (tmp_path / "other.json").write_text(json.dumps(other))
     window.open(tmp_path / "other.json")
-    assert len(window.viewer.path.frames) == 2
+    assert len(window.viewer.tour.path.frames) == 2
 
 
 def test_photos_are_visited_in_turn(open_window, scene):
@@ -247,14 +247,14 @@ def test_a_path_ends_or_loops(open_window, scene):
     now = time.monotonic()
     for i in range(12):
         window.step(now + i * 0.25)
-    assert not window.viewer.is_playing
-    assert np.allclose(window.viewer.view.pose, window.viewer.keyframes[1].pose)
+    assert not window.viewer.tour.is_playing
+    assert np.allclose(window.viewer.view.pose, window.viewer.tour.keyframes[1].pose)
     press(window, g.KEY_O)
     press(window, g.KEY_SPACE)
-    assert window.viewer.path.is_cycle
+    assert window.viewer.tour.path.is_cycle
     for i in range(24):
         window.step(now + 10 + i * 0.25)
-    assert window.viewer.is_playing
+    assert window.viewer.tour.is_playing
 
 
 def test_the_saved_picture_is_the_one_at_rest(open_window, scene, tmp_path):

@@ -1,18 +1,16 @@
-// window.smerf of a scene of slots, and the same verbs over postMessage: see ../api.js. Slots go by their numbers.
+// @ts-check
+// What scripts and embedding pages may do with a scene of slots: the verbs of ../bridge.js. Slots go by their numbers.
 
-const VERBS = ["ready", "setCamera", "getCamera", "stats", "slots", "setVisible", "setHighlight", "setMasks"];
+import { publish } from "../bridge.js";
 
-export function publish(viewer) {
-  const finished = async (change) => {
-    await viewer.opened;
+/** @param {import("./viewer.js").SlotViewer} viewer */
+export function publishSlots(viewer) {
+  const finished = async (/** @type {() => void} */ change) => {
+    await viewer.loop.opened;
     change();
-    await viewer.whenFinished();
+    await viewer.loop.whenFinished();
   };
-  const api = {
-    // Promise: the full-detail frame of the current camera is on the canvas.
-    get ready() {
-      return viewer.whenFinished();
-    },
+  const verbs = {
     // cameraToWorld: 12 or 16 numbers, rows, OpenGL axes in world units; fovDegrees: vertical.
     setCamera: (cameraToWorld, fovDegrees) => finished(() => viewer.setCamera(cameraToWorld, fovDegrees)),
     getCamera: () => viewer.getCamera(),
@@ -24,17 +22,5 @@ export function publish(viewer) {
     setHighlight: (number) => finished(() => viewer.setHighlight(number)),
     setMasks: (areShown) => finished(() => viewer.setMasks(areShown)),
   };
-  globalThis.smerf = Object.freeze(api);
-
-  addEventListener("message", async ({ data, source, origin }) => {
-    const verb = data?.smerf;
-    if (!source || !VERBS.includes(verb) || !("id" in data)) return;
-    const reply = { smerf: verb, id: data.id };
-    try {
-      reply.result = (await (verb === "ready" ? api.ready : api[verb](...(data.args ?? [])))) ?? null;
-    } catch (error) {
-      reply.error = String(error.message ?? error);
-    }
-    source.postMessage(reply, { targetOrigin: origin === "null" ? "*" : origin });
-  });
+  publish(verbs, () => viewer.loop.whenFinished());
 }

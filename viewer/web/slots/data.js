@@ -1,11 +1,16 @@
+// @ts-check
 // The three files of a scene of slots (see smerf/scene/slots.py), from a folder or from the page itself.
+
+import { checkHost } from "../policy.js";
 
 const FORMAT = "smerf-slots-web-1";
 
 async function bytesOf(address, name) {
   const embedded = globalThis.smerfEmbeddedFiles?.[name];
   if (embedded) return Uint8Array.from(atob(embedded), (c) => c.charCodeAt(0)).buffer;
-  const response = await fetch(new URL(`${address.replace(/\/?$/, "/")}${name}`, document.baseURI));
+  const url = new URL(`${address.replace(/\/?$/, "/")}${name}`, document.baseURI);
+  checkHost(url);
+  const response = await fetch(url);
   if (!response.ok) throw new Error(`${name} of the scene could not be loaded (HTTP ${response.status}).`);
   return response.arrayBuffer();
 }

@@ -1,11 +1,17 @@
+// @ts-check
 // The list of slots with its buttons, and messages.
 
+/** @returns {any} */
 const $ = (id) => document.getElementById(id);
 
 export class SlotPage {
   constructor(isVisible) {
     this.isVisible = isVisible;
+    /** @type {HTMLCanvasElement} */
     this.canvas = $("view");
+    /** @type {Map<number, { row: HTMLElement, box: HTMLInputElement, light: HTMLElement }> | null} */
+    this.rows = null;
+    this.timer = 0;
   }
 
   // actions: visible(number, isVisible) -> whether it was done, highlight(number or null), masks(), reset()
@@ -63,14 +69,14 @@ export class SlotPage {
   }
 
   showStatistics({ frameMs, renderWidth, renderHeight }) {
-    $("statistics-line").textContent = `${renderWidth} x ${renderHeight} in ${frameMs.toFixed(0)} ms`;
+    $("statistics-line").textContent = `${renderWidth} × ${renderHeight} in ${frameMs.toFixed(0)} ms`;
   }
 
-  notify(text) {
+  notify(text, ms = 2500) {
     $("notice").textContent = text;
     $("notice").hidden = !this.isVisible;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => ($("notice").hidden = true), 2500);
+    this.timer = setTimeout(() => ($("notice").hidden = true), ms);
   }
 
   showMessage(text) {

@@ -1,16 +1,18 @@
+// @ts-check
 // WebGL2: the Slot Mixer once for every pixel into an off-screen target, then that target to the canvas.
 
 import { column, position } from "../camera.js";
+import { beginProgram, createContext, finishProgram } from "../program.js";
 
 const TEXTURE_WIDTH = 1024;
 const GONE = -1e30;
 
 export class SlotPainter {
   constructor(canvas, scene, sources) {
-    const options = { alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true, powerPreference: "high-performance" };
-    const gl = canvas.getContext("webgl2", options);
-    if (!gl) throw new Error("This browser or device has no WebGL2, which the viewer needs.");
-    Object.assign(this, { gl, canvas, scene, sources });
+    this.gl = createContext(canvas);
+    this.canvas = canvas;
+    this.scene = scene;
+    this.sources = sources;
     this.prepare();
   }
 
@@ -37,7 +39,7 @@ export class SlotPainter {
     gl.disable(gl.DITHER);
   }
 
-  // Off-screen image of one role ("full" or "preview"), made anew when the size changes.
+  // Off-screen image of one role ("full" or "preview"), created again when the size changes.
   target(role, width, height) {
     const { gl } = this;
     const old = this.targets[role];
@@ -141,27 +143,9 @@ function texture(gl, internal, type, numbers) {
   return made;
 }
 
-function compile(gl, sources, fragment, defines) {
-  const program = gl.createProgram();
+function compile(gl, sources, fragment, sizes) {
   // A whole number such as 0.0 loses its point in JSON.
   const floats = new Set(["SLAB_LOW", "SLAB_HIGH"]);
-  const lines = Object.entries(defines).map(([key, value]) => `#define ${key} ${floats.has(key) ? `float(${value})` : `(${value})`}`);
-  const stages = [[gl.VERTEX_SHADER, "screen.vert", []], [gl.FRAGMENT_SHADER, fragment, lines]].map(([type, name, head]) => {
-    const shader = gl.createShader(type);
-    gl.shaderSource(shader, `${sources["prologue_web.glsl"]}${head.join("\n")}\n${sources[name]}`);
-    gl.compileShader(shader);
-    gl.attachShader(program, shader);
-    return [name, shader];
-  });
-  gl.linkProgram(program);
-  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-    const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
-    throw new Error(`The shaders do not compile on this device. ${`${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500)}`);
-  }
-  const places = new Map();
-  const at = (name) => {
-    if (!places.has(name)) places.set(name, gl.getUniformLocation(program, name));
-    return places.get(name);
-  };
-  return { program, at };
+  const defines = Object.entries(sizes).map(([key, value]) => [key, floats.has(key) ? `float(${value})` : `(${value})`]);
+  return finishProgram(gl, beginProgram(gl, sources, fragment, Object.fromEntries(defines)));
 }

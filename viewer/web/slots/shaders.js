@@ -1,16 +1,8 @@
-// Source texts of the shaders. In the source tree they are fetched from viewer/shaders; an exported page replaces this
-// module by one that holds the texts.
+// @ts-check
+// Source texts of the shaders of the page of slots; an exported page replaces this module by one that holds the texts.
+
+import { loadTexts } from "../shaders.js";
 
 const FILES = ["prologue_web.glsl", "screen.vert", "slots/mixer.frag", "slots/present.frag"];
 
-export async function loadSlotShaders() {
-  const root = new URL("../../shaders/", import.meta.url);
-  const texts = await Promise.all(
-    FILES.map(async (name) => {
-      const response = await fetch(new URL(name, root));
-      if (!response.ok) throw new Error(`The shader ${name} could not be loaded (HTTP ${response.status}).`);
-      return response.text();
-    }),
-  );
-  return Object.fromEntries(FILES.map((name, i) => [name, texts[i]]));
-}
+export const loadSlotShaders = () => loadTexts(FILES);
