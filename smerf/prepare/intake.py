@@ -24,7 +24,10 @@ __all__ = [
     "Photo",
     "camera_groups",
     "find_inputs",
+    "holds_photos",
     "import_photo",
+    "input_digest",
+    "measure",
     "read_tags",
     "sort_photos",
 ]
@@ -106,6 +109,13 @@ def find_inputs(paths: Sequence[Path]) -> list[list[Path]]:
             _require_readable(heic)
         inputs += [photos] if photos else [[video] for video in videos]
     return inputs
+
+
+def holds_photos(path: Path) -> bool:
+    """Return whether a path is a photo or a video, or a folder that holds some."""
+    suffixes = (*_PHOTO_SUFFIXES, *VIDEO_SUFFIXES, *_RAW_SUFFIXES)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.suffix.lower() in suffixes and not file.name.startswith(".") for file in files)
 
 
 def _require_readable(path: Path) -> Path:

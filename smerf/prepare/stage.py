@@ -176,7 +176,7 @@ def _prepare(
     write_report(output, gathered.photos, outcome, verdict, model, placement, record)
     if verdict.state == "failed":
         findings = " ".join(finding.text for finding in verdict.findings)
-        raise InvalidDataError(f"{verdict.summary}. {findings} See {folder / 'contact.jpg'}")
+        raise InvalidDataError(f"{output}: these photos do not work. {findings} See {folder / 'report.html'}")
     if not keep_database:
         shutil.rmtree(work)
     for finding in verdict.findings:

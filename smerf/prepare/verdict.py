@@ -14,6 +14,7 @@ __all__ = ["Finding", "Verdict", "decide"]
 
 MIN_PHOTOS, GOOD_FRACTION, MIN_FRACTION = 8, 0.9, 0.5
 MIN_KEYPOINTS, MIN_PAIRS_OK = 200, 0.5
+_MIN_POINTS_PER_PHOTO = 20  # a clip blurred beyond use had 3, at 80 details per photo
 _PIECE = 0.1
 _FOLDED_PART = 5
 _FEW = 20
@@ -54,11 +55,19 @@ def decide(outcome: Outcome) -> Verdict:
     total = len(outcome.photos)
     chosen = outcome.chosen
     count = len(chosen.model.names) if chosen else 0
-    if chosen is None or count < MIN_PHOTOS or count < MIN_FRACTION * total:
+    is_too_small = chosen is None or count < MIN_PHOTOS or count < MIN_FRACTION * total
+    if is_too_small or outcome.evidence.is_rotation or _is_blurred(outcome):
         return Verdict("failed", count, total, _why_failed(outcome))
     warnings = _warnings(outcome, chosen)
     state = "good" if count >= GOOD_FRACTION * total else "usable"
     return Verdict(state, count, total, warnings)
+
+
+def _is_blurred(outcome: Outcome) -> bool:
+    """Return whether the photos hold so few details that poses, if there are any, rest on next to nothing."""
+    points = len(outcome.chosen.model.points) if outcome.chosen else 0
+    few = points < _MIN_POINTS_PER_PHOTO * len(outcome.photos)
+    return outcome.evidence.keypoints < MIN_KEYPOINTS and few
 
 
 def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
@@ -66,7 +75,7 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
     findings = []
     if total < MIN_PHOTOS:
         findings.append(_too_few(total))
-    if evidence.keypoints < MIN_KEYPOINTS:
+    if _is_blurred(outcome):
         findings.append(
             Finding(
                 "blur",

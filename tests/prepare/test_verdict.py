@@ -124,7 +124,7 @@ def test_a_torn_video_is_cut_and_the_longest_part_kept():
 
 def test_a_jump_of_brightness_is_said():
     model = ring_model()
-    dark = {name: 0.04 for name in model.names[20:]}
+    dark = dict.fromkeys(model.names[20:], 0.04)
     verdict = decide(outcome_of(photos_of(model.names, brightness=dark), [model]))
     assert verdict.state == "good" and kinds(verdict) == ["exposure"]
     assert "between 019.jpg and 020.jpg" in verdict.findings[0].cause
