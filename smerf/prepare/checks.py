@@ -109,9 +109,11 @@ def contradictions(model: Model) -> float | None:
             if len(visible) >= _MIN_VISIBLE:
                 is_testable[a, b] = True
                 worst[a, b] = is_seen[b, visible].mean()
-    if np.count_nonzero(is_testable | is_testable.T) // 2 < _MIN_TESTABLE:
+    # Through a door one camera sees what is hidden from the other: both must be in view of much of the other's points.
+    is_testable &= is_testable.T
+    if np.count_nonzero(is_testable) // 2 < _MIN_TESTABLE:
         return None
-    contradicts = np.minimum(worst, worst.T) < _MIN_SEEN
+    contradicts = is_testable & (np.minimum(worst, worst.T) < _MIN_SEEN)
     return float(contradicts.any(axis=1).mean())
 
 

@@ -12,6 +12,7 @@ __all__ = ["choose_up", "enu_metres", "metric_scale", "rotation_to_z"]
 
 _MAX_TILT_RATIO = 0.05
 _MIN_TURN = 0.3
+_LEVEL_RATIO, _MIN_LEVEL_TURN = 0.002, 0.02
 _MIN_GPS, _MIN_GPS_SPREAD, _GPS_ERROR = 5, 20.0, 5.0
 _EARTH, _FLATTENING = 6378137.0, 1 / 298.257223563  # WGS 84
 
@@ -23,7 +24,9 @@ def choose_up(poses: np.ndarray) -> tuple[np.ndarray, str]:
     """
     right, up = poses[:, :, 0], -poses[:, :, 1].mean(axis=0)
     values, vectors = np.linalg.eigh(right.T @ right / len(poses))
-    if values[0] < _MAX_TILT_RATIO * values[1] and values[1] > _MIN_TURN:
+    goes_round = values[0] < _MAX_TILT_RATIO * values[1] and values[1] > _MIN_TURN
+    is_level = values[0] < _LEVEL_RATIO * values[1] and values[1] > _MIN_LEVEL_TURN  # a tripod, a gimbal, a rendering
+    if goes_round or is_level:
         axis = vectors[:, 0]
         return (axis if axis @ up >= 0 else -axis), "horizon"
     length = np.linalg.norm(up)

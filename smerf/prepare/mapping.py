@@ -86,10 +86,9 @@ def map_photos(
     """
     level = choose_level(photos)
     database = match_photos(shop, photos, level)
-    outcome = Outcome(
-        photos,
-        gather_evidence(photos, read_keypoint_counts(database), read_pairs(database), shop.config.order),
-    )
+    pairs = _between(photos, read_pairs(database))
+    keypoints = read_keypoint_counts(database)
+    outcome = Outcome(photos, gather_evidence(photos, keypoints, pairs, shop.config.order))
     if outcome.evidence.is_rotation:
         return outcome
     for attempt in _attempts(shop, outcome, level, database, add_frames):
