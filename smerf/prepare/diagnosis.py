@@ -21,10 +21,10 @@ __all__ = [
 ]
 
 MIN_INLIERS = 15
-MAX_EXPOSURE_STEP = 1.5
+MAX_EXPOSURE_STEP = 1.0
 _SEQUENCE = 0.7
 _ROTATION_PAIRS, _ROTATION_FLAT = 0.8, 0.95
-_MAX_PARALLAX = 0.01  # crops of one photo: 0.0001; flat pairs of cameras that moved: 0.06 to 0.12
+_MAX_PARALLAX = 0.003  # crops of one photo: 0.0001; flat pairs of cameras that moved: 0.01 to 0.12
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,14 @@ class Evidence:
         return self.matching / self.tested if self.tested else 0.0
 
     @property
+    def is_flat(self) -> bool:
+        """Return whether everything matches, all of it by homographies: a camera that rotated, or a plane."""
+        return self.pairs_ok > _ROTATION_PAIRS and self.flat > _ROTATION_FLAT
+
+    @property
     def is_rotation(self) -> bool:
-        """Return whether the camera rotated and did not move: everything matches, all of it by rotations."""
-        is_flat = self.pairs_ok > _ROTATION_PAIRS and self.flat > _ROTATION_FLAT
-        return is_flat and self.parallax is not None and self.parallax < _MAX_PARALLAX
+        """Return whether the camera rotated and did not move at all: everything matches by rotations."""
+        return self.is_flat and self.parallax is not None and self.parallax < _MAX_PARALLAX
 
 
 def gather_evidence(
@@ -93,7 +97,7 @@ def gather_evidence(
 
 
 def exposure_jumps(photos: Sequence[Photo]) -> tuple[tuple[str, str], ...]:
-    """Return neighbours between which the brightness changes by more than a stop and a half (a factor of 2.8)."""
+    """Return neighbours between which the brightness changes by more than one stop (a factor of 2)."""
     return tuple(
         (one.name, two.name)
         for one, two in pairwise(photos)

@@ -15,6 +15,7 @@ __all__ = ["Finding", "Verdict", "decide"]
 MIN_PHOTOS, GOOD_FRACTION, MIN_FRACTION = 8, 0.9, 0.5
 MIN_KEYPOINTS, MIN_PAIRS_OK = 200, 0.5
 _MIN_POINTS_PER_PHOTO = 20  # a clip blurred beyond use had 3, at 80 details per photo
+_MIN_DEPTH_ANGLE = 1.0  # degrees
 _PIECE = 0.1
 _FOLDED_PART = 5
 _FEW = 20
@@ -56,11 +57,18 @@ def decide(outcome: Outcome) -> Verdict:
     chosen = outcome.chosen
     count = len(chosen.model.names) if chosen else 0
     is_too_small = chosen is None or count < MIN_PHOTOS or count < MIN_FRACTION * total
-    if is_too_small or outcome.evidence.is_rotation or _is_blurred(outcome):
+    if is_too_small or _is_rotation(outcome) or _is_blurred(outcome):
         return Verdict("failed", count, total, _why_failed(outcome))
     warnings = _warnings(outcome, chosen)
     state = "good" if count >= GOOD_FRACTION * total else "usable"
     return Verdict(state, count, total, warnings)
+
+
+def _is_rotation(outcome: Outcome) -> bool:
+    """Return whether the camera rotated in place; a hand that wavers leaves a model with next to no depth."""
+    evidence, chosen = outcome.evidence, outcome.chosen
+    has_depth = chosen is not None and chosen.checks.angle >= _MIN_DEPTH_ANGLE
+    return evidence.is_rotation or (evidence.is_flat and not has_depth)
 
 
 def _is_blurred(outcome: Outcome) -> bool:
@@ -84,7 +92,7 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
                 "Plain walls or motion blur: use more light, hold still, keep textured things in view.",
             )
         )
-    if evidence.is_rotation:
+    if _is_rotation(outcome):
         findings.append(
             Finding(
                 "rotation",
@@ -187,7 +195,7 @@ def _warnings(outcome: Outcome, chosen: Candidate) -> tuple[Finding, ...]:
             Finding(
                 "exposure",
                 f"The brightness jumps between {first} and {second}.",
-                f"{len(evidence.exposure_jumps)} such jumps of more than one and a half stops.",
+                f"{len(evidence.exposure_jumps)} such jumps of more than one stop.",
                 "Lock the exposure of the camera.",
             )
         )
