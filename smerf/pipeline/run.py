@@ -17,7 +17,7 @@ from smerf.pipeline.evaluate import evaluate
 from smerf.pipeline.job import Job, choose_config, start_run
 from smerf.pipeline.metrics import current_metrics, is_current
 
-__all__ = ["RunResult", "default_output", "require_capture", "run"]
+__all__ = ["RunResult", "default_output", "posed", "require_capture", "run"]
 
 _WEIGHTS = {"train": 0.4, "distill": 0.56, "bake": 0.01, "export": 0.005, "eval": 0.025}
 """First estimate of each stage's fraction of the time: processor time of a preview of the tabletop on AVX2."""
@@ -86,7 +86,7 @@ def run(
     device = resolve_device(device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
-        data = _posed(what, folder, overwrite=overwrite, quiet=quiet)
+        data = posed(what, folder, overwrite=overwrite, quiet=quiet)
         job = start_run(folder, data, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose)
         return _run_stages(job)
 
@@ -110,7 +110,7 @@ def default_output(what: Path) -> Path:
     return Path("runs") / (what.resolve().name or "scene")
 
 
-def _posed(what: Path, folder: RunFolder, *, overwrite: bool, quiet: bool) -> Path:
+def posed(what: Path, folder: RunFolder, *, overwrite: bool = False, quiet: bool = False) -> Path:
     """Return a posed capture of ``what``: itself, or what ``smerf prepare`` makes of its photos."""
     from smerf.capture.readers import has_poses
     from smerf.prepare import holds_photos, prepare

@@ -25,7 +25,9 @@ def choose_up(poses: np.ndarray) -> tuple[np.ndarray, str]:
     right, up = poses[:, :, 0], -poses[:, :, 1].mean(axis=0)
     values, vectors = np.linalg.eigh(right.T @ right / len(poses))
     goes_round = values[0] < _MAX_TILT_RATIO * values[1] and values[1] > _MIN_TURN
-    is_level = values[0] < _LEVEL_RATIO * values[1] and values[1] > _MIN_LEVEL_TURN  # a tripod, a gimbal, a rendering
+    is_level = (
+        values[0] < _LEVEL_RATIO * values[1] and values[1] > _MIN_LEVEL_TURN
+    )  # a tripod, a gimbal, a rendering
     if goes_round or is_level:
         axis = vectors[:, 0]
         return (axis if axis @ up >= 0 else -axis), "horizon"

@@ -16,7 +16,7 @@ import numpy as np
 from smerf.prepare.checks import MAX_STEP, MIN_AGREEMENT, Checks, Place, agreement, check, neighbour_steps
 from smerf.prepare.cleaning import Cleaned, clean
 from smerf.prepare.colmap import Pair, call, read_keypoint_counts, read_pairs
-from smerf.prepare.diagnosis import Evidence, gather_evidence
+from smerf.prepare.diagnosis import MIN_INLIERS, Evidence, gather_evidence
 from smerf.prepare.features import Level, Workshop, choose_level, match_photos, weak_joints
 from smerf.prepare.intake import Photo
 from smerf.prepare.model import Model, load_model
@@ -119,8 +119,8 @@ def _attempts(
     if (level.deeper().features, level.deeper().first_octave) != (level.features, level.first_octave):
         outcome.database = database = match_photos(shop, outcome.photos, level.deeper())
         yield _run_mappers(shop, outcome.photos, database, "more-features")
-    if shop.config.mapper != "global":
-        yield [*_run_mapper(shop, outcome.photos, database, "incremental", "relaxed")]
+    if shop.config.mapper != "global" and outcome.candidates:
+        yield _run_mapper(shop, outcome.photos, database, "incremental", "relaxed")
 
 
 def _between(photos: Sequence[Photo], pairs: Sequence[Pair]) -> list[Pair]:
@@ -129,6 +129,8 @@ def _between(photos: Sequence[Photo], pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _run_mappers(shop: Workshop, photos: Sequence[Photo], database: Path, attempt: str) -> list[Candidate]:
+    if not any(pair.inliers >= MIN_INLIERS for pair in read_pairs(database)):
+        return []
     wanted = shop.config.mapper
     mappers = ("incremental", "global") if wanted == "auto" else (wanted,)
     return [

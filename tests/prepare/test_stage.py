@@ -102,6 +102,7 @@ def test_stopped_work_resumes_to_the_same_bytes(prepared, photos, tmp_path):
         assert (tmp_path / "capture" / name).read_bytes() == (prepared.folder / name).read_bytes()
 
 
+@slow
 def test_a_camera_that_only_rotates_is_refused_with_the_next_step(tmp_path, capsys):
     pytest.importorskip("pycolmap")
     write_rotation(tmp_path / "photos", 9)
@@ -113,11 +114,12 @@ def test_a_camera_that_only_rotates_is_refused_with_the_next_step(tmp_path, caps
     assert not (tmp_path / "capture" / "transforms.json").exists()
 
 
+@slow
 def test_unrelated_photos_are_refused_for_their_overlap(tmp_path, capsys):
     pytest.importorskip("pycolmap")
     (tmp_path / "photos").mkdir()
     for seed in range(5):
-        texture(seed + 10, 300).save(tmp_path / "photos" / f"{seed}.jpg")
+        texture(seed + 10, 200).save(tmp_path / "photos" / f"{seed}.jpg")
     code = main(["prepare", str(tmp_path / "photos"), "-o", str(tmp_path / "capture"), "--quiet"])
     error = capsys.readouterr().err
     assert code == 4 and "share too little" in error and "only 5 photos" in error
