@@ -199,7 +199,8 @@ def agreement(one: Model, two: Model) -> tuple[float, float, float] | None:
 def compare_poses(poses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return rotation errors (N) in degrees and centre errors (N) as a fraction of the reference's spread.
 
-    Both sets (N, 3, 4) are aligned by the similarity that the majority agrees on.
+    Rotations of both sets (N, 3, 4) are aligned by the rotation, and centres by the similarity, that the majority
+    agrees on.
     """
     relative = reference[:, :, :3] @ poses[:, :, :3].transpose(0, 2, 1)
     angles = np.degrees(np.arccos(np.clip((np.einsum("aij,bij->ab", relative, relative) - 1) / 2, -1, 1)))
@@ -210,15 +211,17 @@ def compare_poses(poses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray,
         rotation = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
         degrees = np.degrees(np.arccos(np.clip((np.einsum("nij,ij->n", relative, rotation) - 1) / 2, -1, 1)))
         trusted = degrees < max(3 * np.median(degrees), 0.1)
-    source, target = poses[:, :, 3] @ rotation.T, reference[:, :, 3]
+    source, target = poses[:, :, 3], reference[:, :, 3]
     spread = np.sqrt(np.mean(np.sum((target - target.mean(axis=0)) ** 2, axis=1)))
     weights = np.where(trusted, 1.0, 1e-3)
     for _ in range(20):  # least absolute distances by reweighting
         weights = weights / weights.sum()
         source_mean, target_mean = weights @ source, weights @ target
         moved, wanted = source - source_mean, target - target_mean
-        scale = np.sum(weights[:, None] * moved * wanted) / max(np.sum(weights[:, None] * moved**2), 1e-12)
-        errors = np.linalg.norm(scale * moved - wanted, axis=1)
+        left, stretch, right = np.linalg.svd((weights[:, None] * wanted).T @ moved)  # Umeyama 1991
+        signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+        scale = (stretch * signs).sum() / max(np.sum(weights[:, None] * moved**2), 1e-12)
+        errors = np.linalg.norm(scale * moved @ ((left * signs) @ right).T - wanted, axis=1)
         weights = 1.0 / np.maximum(errors, 1e-3 * spread + 1e-12)
     return degrees, errors / max(spread, 1e-12)
 

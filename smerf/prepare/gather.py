@@ -75,7 +75,7 @@ def _from_photos(
     last = None
     with shop.progress("photos", "photos", len(ordered)) as progress:
         for number, file in enumerate(ordered):
-            name = _free_name(f"{prefix}{file.stem.replace(' ', '_')}", used)
+            name = _free_name(prefix + "_".join(file.stem.split()), used)
             photo, thumbnail = import_photo(file, folder, name, shop.config.max_side, sequence, number)
             if last is not None and np.abs(thumbnail - last).mean() < _SAME:
                 photo = replace(photo, dropped="duplicate")

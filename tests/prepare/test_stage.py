@@ -12,7 +12,7 @@ from smerf.capture import load_capture
 from smerf.cli.main import main
 from smerf.engine.progress import Progress
 from smerf.engine.signals import Interrupted
-from smerf.prepare import prepare
+from smerf.prepare import PrepareConfig, prepare
 from smerf.prepare.checks import compare_poses
 from smerf.prepare.colmap import call
 
@@ -100,6 +100,19 @@ def test_stopped_work_resumes_to_the_same_bytes(prepared, photos, tmp_path):
     prepare(photos, tmp_path / "capture", progress=quiet)
     for name in ("transforms.json", "sparse_pc.ply"):
         assert (tmp_path / "capture" / name).read_bytes() == (prepared.folder / name).read_bytes()
+
+
+@slow
+def test_two_threads_give_the_same_poses_within_a_hundredth_of_a_degree(prepared, photos, tmp_path):
+    prepare(photos, tmp_path / "capture", PrepareConfig(threads=2), progress=quiet)
+    one, two = (
+        {f["name"]: np.array(f["transform_matrix"])[:3] for f in json.loads(path.read_text())["frames"]}
+        for path in (prepared.folder / "transforms.json", tmp_path / "capture" / "transforms.json")
+    )
+    degrees, distances = compare_poses(
+        *(np.array([poses[name] for name in sorted(one)]) for poses in (one, two))
+    )
+    assert degrees.max() < 0.05 and distances.max() < 0.001
 
 
 @slow
