@@ -50,9 +50,9 @@ def write_contact_sheet(
 def _thumbnail(path: Path, size: tuple[int, int]) -> Image.Image:
     with Image.open(path) as image:
         image.draft("RGB", (2 * size[0], 2 * size[1]))
-        image = image.convert("RGB")
-        image.thumbnail(size)
-        return image
+        small = image.convert("RGB")
+        small.thumbnail(size)
+        return small
 
 
 def _tinted(image: Image.Image) -> Image.Image:

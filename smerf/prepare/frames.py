@@ -153,11 +153,10 @@ def choose_frames(
     """
     low, high = _COUNT_RANGE if wanted is None else (round(0.85 * wanted), round(1.15 * wanted))
     quality = relative_sharpness(values, rate)
-    best: tuple[list[int], float] | None = None
+    tried: list[tuple[list[int], float]] = []
     for _ in range(4):
         kept = select(frames, quality, rate, spacing, progress)
-        if best is None or abs(len(kept) - (low + high) / 2) < abs(len(best[0]) - (low + high) / 2):
-            best = kept, spacing
+        tried.append((kept, spacing))
         if low <= len(kept) <= high:
             return kept, spacing
         aim = low if len(kept) < low else high
@@ -165,4 +164,4 @@ def choose_frames(
         if abs(changed - spacing) < 0.02 * spacing:
             break
         spacing = changed
-    return best
+    return min(tried, key=lambda one: abs(len(one[0]) - (low + high) / 2))

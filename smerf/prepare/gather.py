@@ -138,7 +138,7 @@ def _choose(
 def _write_frames(
     shop: Workshop, video: Video, numbers: Sequence[int], folder: Path, sequence: int, prefix: str
 ) -> list[Photo]:
-    photos = []
+    photos: list[Photo] = []
     with shop.progress("write frames", "frames", len(numbers)) as progress:
         for number, image in extract_frames(video, numbers, shop.config.max_side, progress.update):
             name = f"{prefix}frame_{number:06d}.jpg"

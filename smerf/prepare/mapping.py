@@ -221,7 +221,8 @@ def longest_part(model: Model, places: dict[str, Place]) -> Model:
         if model.names[index] in jumps:
             parts.append([])
         parts[-1].append(index)
-    return model.keep(sorted(max(parts, key=len)))
+    longest: list[int] = max(parts, key=len)
+    return model.keep(sorted(longest))
 
 
 def _choose(outcome: Outcome) -> None:
@@ -245,27 +246,3 @@ def _is_enough(chosen: Candidate | None) -> bool:
         return False
     count = len(chosen.model.names)
     return count >= _MIN_PHOTOS and count >= min(_ENOUGH * chosen.total, chosen.total - 1)
-
-
-def describe_candidate(candidate: Candidate) -> dict[str, object]:
-    """Return a candidate as JSON values."""
-    checks = candidate.checks
-    return {
-        "mapper": candidate.mapper,
-        "attempt": candidate.attempt,
-        "registered_before_cleaning": candidate.raw,
-        "registered": len(candidate.model.names),
-        "total": candidate.total,
-        "points": len(candidate.model.points),
-        "too_few_points": list(candidate.cleaned.weak),
-        "cut_off": [list(part) for part in candidate.cleaned.parts],
-        "other_models": [len(names) for names in candidate.others],
-        "contradiction": checks.contradiction,
-        "step": checks.step,
-        "step_between": checks.step_between,
-        "median_angle": checks.angle,
-        "error": checks.error,
-        "fov": list(checks.fov),
-        "rejected": candidate.rejected or None,
-        "cut_at_jump": None if candidate.jump is None else candidate.jump.step_between,
-    }

@@ -102,4 +102,5 @@ def _intrinsics(camera: dict[str, Any]) -> Intrinsics:
     if camera["model"] == "SIMPLE_RADIAL":
         focal, cx, cy, k1 = params
         params = [focal, focal, cx, cy, k1, 0.0, 0.0, 0.0]
-    return Intrinsics("OPENCV", camera["width"], camera["height"], *params[:4], tuple(params[4:]))
+    fx, fy, cx, cy = params[:4]
+    return Intrinsics("OPENCV", camera["width"], camera["height"], fx, fy, cx, cy, tuple(params[4:]))

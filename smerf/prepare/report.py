@@ -18,8 +18,9 @@ from smerf.prepare.intake import Photo
 from smerf.prepare.mapping import Candidate, Outcome
 from smerf.prepare.model import Model
 from smerf.prepare.plots import draw_map, draw_residuals
+from smerf.prepare.record import Result
 from smerf.prepare.verdict import Verdict
-from smerf.prepare.write import Placement, placed
+from smerf.prepare.write import placed
 
 __all__ = ["write_report"]
 
@@ -32,16 +33,12 @@ _TITLES = {
 
 def write_report(
     output: Path,
-    photos: Sequence[Photo],
-    outcome: Outcome,
-    verdict: Verdict,
-    model: Model | None,
-    placement: Placement | None,
+    result: Result,
     record: dict[str, Any],
 ) -> None:
     """Write ``report.html``, ``contact.jpg`` and, with a model, ``map.svg`` and ``residuals.svg`` to ``prepare/``."""
-    folder = output / "prepare"
-    shown = _in_order(photos, outcome.photos)
+    folder, outcome, model, placement = output / "prepare", result.outcome, result.model, result.placement
+    shown = _in_order(result.gathered.photos, outcome.photos)
     reasons = {frame["name"]: frame["dropped"] for frame in record["frames"] if frame["dropped"]}
     write_contact_sheet(folder / "contact.jpg", shown, output / "images", reasons)
     drawings = {}
@@ -57,7 +54,7 @@ def write_report(
     for name, drawing in drawings.items():
         write_text(folder / f"{name}.svg", drawing)
     sections = [
-        _verdict(verdict),
+        _verdict(result.verdict),
         f"<h2>Photos</h2><p>{_reasons(reasons)}</p><img alt='contact sheet' src='{_inline(folder / 'contact.jpg')}'>",
         *(f"<h2>{name.capitalize()}</h2>{drawing}" for name, drawing in drawings.items()),
         _checks(outcome),

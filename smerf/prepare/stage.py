@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import smerf
 from smerf.engine.files import write_json
 from smerf.engine.folder import stage_key
 from smerf.engine.lock import FolderLock
@@ -22,10 +19,11 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.prepare.colmap import call, require_pycolmap
 from smerf.prepare.config import PrepareConfig
 from smerf.prepare.features import Workshop, reset_if_changed
-from smerf.prepare.gather import Gathered, add_frames, find_masks, gather
+from smerf.prepare.gather import add_frames, find_masks, gather
 from smerf.prepare.intake import find_inputs, input_digest
-from smerf.prepare.mapping import Outcome, describe_candidate, map_photos
+from smerf.prepare.mapping import Outcome, map_photos
 from smerf.prepare.model import Model, load_model
+from smerf.prepare.record import Result, describe, read_verdict
 from smerf.prepare.report import write_report
 from smerf.prepare.verdict import Verdict, decide
 from smerf.prepare.write import place, write_capture
@@ -95,7 +93,16 @@ def prepare(
     lock = FolderLock(folder / ".lock")
     lock.acquire()
     try:
-        return _prepare(inputs, output, config, key, masks, keep_database, undistort, progress or _progress)
+        done = _finished(output, key, undistort)
+        if done is None:
+            (folder / "key").write_text(key)
+            (output / "transforms.json").unlink(missing_ok=True)
+            reset_if_changed(folder / "work", {"key": key})
+            shop = Workshop(folder / "work", output / "images", config, None, progress or _progress)
+            done = _prepare(shop, inputs, output, key, masks, undistort)
+        if not keep_database:
+            shutil.rmtree(folder / "work", ignore_errors=True)
+        return done
     finally:
         lock.release()
 
@@ -134,69 +141,52 @@ def _check_output(paths: Sequence[Path], output: Path, key: str, overwrite: bool
 
 
 def _prepare(
+    shop: Workshop,
     inputs: Sequence[Sequence[Path]],
     output: Path,
-    config: PrepareConfig,
     key: str,
     masks: Path | None,
-    keep_database: bool,
     undistort: bool,
-    progress: Callable[[str, str, float | None], Progress],
 ) -> Prepared:
     folder, began = output / "prepare", time.monotonic()
-    if (done := _finished(output, key, undistort)) is not None:
-        return done
-    (folder / "key").write_text(key)
-    (output / "transforms.json").unlink(missing_ok=True)
-    work = folder / "work"
-    reset_if_changed(work, {"key": key})
-    shop = Workshop(work, output / "images", config, None, progress)
     gathered = gather(shop, inputs, key)
     kept = [photo for photo in gathered.photos if not photo.dropped]
     if len(kept) < 2:
-        raise InvalidDataError(f"{inputs[0][0]}: holds {len(kept)} usable photo; at least 8 are needed")
+        raise InvalidDataError(
+            f"{inputs[0][0]}: there is only {len(kept)} usable photo; at least 8 are needed"
+        )
+    shutil.rmtree(output / "masks", ignore_errors=True)
     if masks is not None:
         find_masks(masks, kept, output / "masks")
-        shop = Workshop(work, output / "images", config, _colmap_masks(output / "masks", work), progress)
+        shop = replace(shop, masks=_colmap_masks(output / "masks", shop.folder))
     outcome = map_photos(shop, kept, lambda photos, joints: add_frames(shop, photos, joints))
     verdict = decide(outcome)
-    model = None
-    if verdict.state != "failed" or outcome.chosen is not None:
-        model = _finish(shop, folder, outcome)
-    if verdict.state != "failed" and model is not None:
-        placement = place(model, outcome.photos, config.scale_from)
-        mask_folder = output / "masks" if masks is not None else None
-        write_capture(output, model, outcome.photos, placement, verdict.total, masks=mask_folder)
-    else:
-        placement = None if model is None else place(model, outcome.photos, "none")
-    if undistort and verdict.state != "failed":
-        _undistort(shop, output)
-    record = _record(gathered, outcome, verdict, model, placement, config, time.monotonic() - began)
+    model = _finish(shop, folder, outcome) if outcome.chosen is not None else None
+    placement = None if model is None else place(model, outcome.photos, shop.config.scale_from)
+    result = Result(gathered, outcome, verdict, model, placement, shop.config, time.monotonic() - began)
+    record = describe(result)
     write_json(folder / "prepare.json", record)
-    write_report(output, gathered.photos, outcome, verdict, model, placement, record)
-    if verdict.state == "failed":
+    write_report(output, result, record)
+    if model is None or placement is None or verdict.state == "failed":
         findings = " ".join(finding.text for finding in verdict.findings)
         raise InvalidDataError(f"{output}: these photos do not work. {findings} See {folder / 'report.html'}")
-    if not keep_database:
-        shutil.rmtree(work)
+    if undistort:
+        _undistort(shop, output)
     for finding in verdict.findings:
         _log.warning("%s", finding.text)
+    # The last file: a folder that has it is complete.
+    write_capture(output, model, outcome.photos, placement, verdict.total, masks=output / "masks")
     return Prepared(output, verdict)
 
 
 def _finished(output: Path, key: str, undistort: bool) -> Prepared | None:
     """Return the result of an earlier call that finished."""
-    record, mark = output / "prepare" / "prepare.json", output / "prepare" / "key"
-    if not (record.is_file() and mark.is_file() and mark.read_text() == key):
+    mark = output / "prepare" / "key"
+    if not (mark.is_file() and mark.read_text() == key and (output / "transforms.json").is_file()):
         return None
-    if not (output / "transforms.json").is_file() or (undistort and not (output / "undistorted").is_dir()):
+    if undistort and not (output / "undistorted").is_dir():
         return None
-    from smerf.engine.files import read_json
-    from smerf.prepare.verdict import Finding
-
-    stored = read_json(record)["verdict"]
-    findings = tuple(Finding(**finding) for finding in stored.pop("findings"))
-    return Prepared(output, Verdict(**stored, findings=findings))
+    return Prepared(output, read_verdict(output / "prepare" / "prepare.json"))
 
 
 def _colmap_masks(masks: Path, work: Path) -> Path:
@@ -233,52 +223,3 @@ def _undistort(shop: Workshop, output: Path) -> None:
     }
     with shop.progress("undistort", "folders", 1) as progress:
         call("undistort", arguments, shop.log, shop.config.threads, lambda: progress.update(0))
-
-
-def _record(
-    gathered: Gathered,
-    outcome: Outcome,
-    verdict: Verdict,
-    model: Model | None,
-    placement: Any,
-    config: PrepareConfig,
-    seconds: float,
-) -> dict[str, Any]:
-    """Return every decision with its number, as JSON values."""
-    import numpy
-    import pycolmap
-
-    registered = set(model.names) if model is not None else set()
-    weak = {name for c in [outcome.chosen] if c for name in c.cleaned.weak}
-    frames = []
-    added = [photo for photo in outcome.photos if photo.name not in {p.name for p in gathered.photos}]
-    for photo in [*gathered.photos, *added]:
-        reason = photo.dropped or (
-            "" if photo.name in registered else "too few points" if photo.name in weak else "not posed"
-        )
-        frames.append({**asdict(photo), "posed": photo.name in registered, "dropped": reason or None})
-    facts: dict[str, Any] = {
-        "format": _FORMAT,
-        "generator": f"smerf {smerf.__version__}",
-        "versions": {"pycolmap": pycolmap.__version__, "numpy": numpy.__version__},
-        "config": to_dict(config),
-        "verdict": asdict(verdict),
-        "inputs": gathered.notes,
-        "evidence": asdict(outcome.evidence),
-        "candidates": [describe_candidate(candidate) for candidate in outcome.candidates],
-        "chosen": outcome.chosen and [outcome.chosen.mapper, outcome.chosen.attempt],
-        "agreement": outcome.agreement,
-        "seconds": round(seconds, 1),
-        "frames": frames,
-    }
-    if model is not None and placement is not None:
-        facts["model"] = {
-            "registered": len(model.names),
-            "points": len(model.points),
-            "error": model.mean_error,
-            "intrinsics": [asdict(lens) for lens in model.intrinsics.values()],
-            "written_from_model": {"rotation": placement.rotation.tolist(), "scale": placement.scale},
-            "up_source": placement.up_source,
-            "metric": placement.is_metric,
-        }
-    return json.loads(json.dumps(facts, default=float))

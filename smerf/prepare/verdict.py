@@ -56,8 +56,8 @@ def decide(outcome: Outcome) -> Verdict:
     total = len(outcome.photos)
     chosen = outcome.chosen
     count = len(chosen.model.names) if chosen else 0
-    is_too_small = chosen is None or count < MIN_PHOTOS or count < MIN_FRACTION * total
-    if is_too_small or _is_rotation(outcome) or _is_blurred(outcome):
+    is_too_small = count < MIN_PHOTOS or count < MIN_FRACTION * total
+    if chosen is None or is_too_small or _is_rotation(outcome) or _is_blurred(outcome):
         return Verdict("failed", count, total, _why_failed(outcome))
     warnings = _warnings(outcome, chosen)
     state = "good" if count >= GOOD_FRACTION * total else "usable"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -131,12 +132,13 @@ def _begin(video: Video) -> list[str]:
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[object]:
+def _running(command: list[str]) -> Iterator[IO[bytes]]:
     """Yield the output of ffmpeg; raise if it fails, and end it when the block ends early."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, start_new_session=True
         )
+        assert process.stdout is not None
         try:
             yield process.stdout
             process.stdout.close()

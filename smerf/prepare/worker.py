@@ -14,7 +14,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -252,7 +252,7 @@ def _trust_focal(database: str, name: str) -> None:
         )
 
 
-_CALLS = {
+_CALLS: dict[str, Callable[..., None]] = {
     "extract": extract,
     "finish": finish,
     "map_global": map_global,
