@@ -89,9 +89,10 @@ def find_inputs(paths: Sequence[Path]) -> list[list[Path]]:
     inputs: list[list[Path]] = []
     if not paths:
         raise UsageError("there is nothing to prepare; give a folder of photos or a video")
-    for path in paths:
+    for given in paths:
+        path = given.resolve()
         if not path.exists():
-            raise UsageError(f"{path}: does not exist; give a folder of photos or a video")
+            raise UsageError(f"{given}: does not exist; give a folder of photos or a video")
         if path.is_file():
             inputs.append([_require_readable(path)])
             continue

@@ -82,12 +82,13 @@ def prepare(
         >>> smerf.prepare("photos/flat", "captures/flat").verdict.summary  # doctest: +SKIP
         '96 of 100 photos posed'
     """
-    require_pycolmap()
     config, output = config or PrepareConfig(), Path(output)
     paths = [Path(path) for path in ([what] if isinstance(what, (str, Path)) else what)]
     inputs = find_inputs(paths)
     key = _key(inputs, config, masks)
     _check_output(paths, output, key, overwrite)
+    if _finished(output, key, undistort) is None:
+        require_pycolmap()
     folder = output / "prepare"
     folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(folder / ".lock")
@@ -134,7 +135,8 @@ def _check_output(paths: Sequence[Path], output: Path, key: str, overwrite: bool
     is_ours = record.is_file() or not any(name for name in os.listdir(output) if name != "prepare")
     if not is_ours and not overwrite:
         raise UsageError(f"{output}: holds other files; give another folder with -o, or --overwrite")
-    if record.is_file() and record.read_text() != key and not overwrite:
+    is_complete = record.is_file() and (output / "transforms.json").is_file()
+    if is_complete and record.read_text() != key and not overwrite:
         raise UsageError(
             f"{output}: holds a capture of other photos or settings; give another folder with -o, or --overwrite"
         )

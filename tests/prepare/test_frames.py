@@ -56,9 +56,9 @@ def test_nothing_moves_keeps_a_frame_every_two_seconds(wide):
 
 
 def test_the_wanted_number_changes_the_spacing(wide):
-    frames = pan(wide, np.arange(0, 900, 3))
+    frames = pan(wide, np.arange(0, 450, 3))
     values = np.ones(len(frames))
-    few, wide_spacing = choose_frames(frames, values, 30.0, 0.04, 60)
-    many, narrow_spacing = choose_frames(frames, values, 30.0, 0.04, 150)
-    assert 51 <= len(few) <= 69 and 127 <= len(many) <= 173
+    few, wide_spacing = choose_frames(frames, values, 30.0, 0.04, 30)
+    many, narrow_spacing = choose_frames(frames, values, 30.0, 0.04, 75)
+    assert 25 <= len(few) <= 35 and 63 <= len(many) <= 87
     assert wide_spacing > narrow_spacing
