@@ -17,7 +17,9 @@ def has_poses(path: Path) -> bool:
     if path.is_file():
         return path.suffix in (".json", ".npy")
     names = ("transforms.json", "poses_bounds.npy")
-    return find_synthetic(path) or find_model(path) is not None or any((path / name).is_file() for name in names)
+    return (
+        find_synthetic(path) or find_model(path) is not None or any((path / name).is_file() for name in names)
+    )
 
 
 def read_source(path: Path) -> Source:
