@@ -25,12 +25,15 @@ _DISTORTION = {
 }
 
 
-def save_transforms(capture: Capture, path: str | os.PathLike[str]) -> None:
+def save_transforms(
+    capture: Capture, path: str | os.PathLike[str], *, extra: dict[str, Any] | None = None
+) -> None:
     """Write a capture as ``transforms.json``, everything mapped back to source space.
 
     Images are not copied: files are named relative to the JSON. Lenses are written for the files as they are,
     so that photos which the capture reduces in memory keep their own size. Sparse points go to
     ``sparse_pc.ply`` beside it. The file is written aside and renamed.
+    ``extra`` are further top-level keys; a near of NaN is left for the reader to choose.
 
     Raises:
         ValueError: If frames of different camera models are mixed, which the format cannot hold.
@@ -48,7 +51,10 @@ def save_transforms(capture: Capture, path: str | os.PathLike[str]) -> None:
     is_shared = all(entry == keys[0] for entry in keys)
     if is_shared:
         content |= keys[0]
-    content |= {"near": capture.near / similarity.scale, "bounded": capture.bounded}
+    content |= extra or {}
+    if not np.isnan(capture.near):
+        content["near"] = capture.near / similarity.scale
+    content["bounded"] = capture.bounded
     if np.isfinite(capture.far):
         content["far"] = capture.far / similarity.scale
     if any(frame.depth_path for frame in capture.frames):

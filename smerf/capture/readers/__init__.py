@@ -9,7 +9,17 @@ from smerf.capture.readers.source import Source, SourceFrame
 from smerf.capture.readers.synthetic import find_synthetic, read_synthetic
 from smerf.errors import InvalidDataError
 
-__all__ = ["Source", "SourceFrame", "read_source"]
+__all__ = ["Source", "SourceFrame", "has_poses", "read_source"]
+
+
+def has_poses(path: Path) -> bool:
+    """Return whether a path looks like a posed capture, so that ``read_source`` would read it or say what is wrong."""
+    if path.is_file():
+        return path.suffix in (".json", ".npy")
+    names = ("transforms.json", "poses_bounds.npy")
+    return (
+        find_synthetic(path) or find_model(path) is not None or any((path / name).is_file() for name in names)
+    )
 
 
 def read_source(path: Path) -> Source:
@@ -41,5 +51,5 @@ def read_source(path: Path) -> Source:
         return read_llff(path / "poses_bounds.npy")
     raise InvalidDataError(
         f"{path}: no capture found; expected transforms_train.json, transforms.json, sparse/0 or "
-        "poses_bounds.npy. Photos alone have no poses: find them first, with COLMAP or nerfstudio's ns-process-data"
+        "poses_bounds.npy. Photos alone have no poses: smerf prepare finds them"
     )
