@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smerf.capture.readers.colmap import find_model, read_colmap
+from smerf.capture.readers.colmap import find_model, model_root, read_colmap
 from smerf.capture.readers.llff import read_llff
 from smerf.capture.readers.nerfstudio import read_nerfstudio
 from smerf.capture.readers.source import Source, SourceFrame
@@ -36,7 +36,7 @@ def read_source(path: Path) -> Source:
         return read_nerfstudio(path / "transforms.json")
     model = find_model(path)
     if model is not None:
-        return read_colmap(path, model)
+        return read_colmap(model_root(model) if model == path else path, model)
     if (path / "poses_bounds.npy").is_file():
         return read_llff(path / "poses_bounds.npy")
     raise InvalidDataError(
