@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from smerf.capture.readers.exports import opengl_pose, rotation_from_quaternion
 from smerf.capture.readers.image_files import find_masks, image_folder, locate_photos
 from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.capture.types import Intrinsics
@@ -78,9 +79,9 @@ def is_model(folder: Path) -> bool:
 
 def model_root(model: Path) -> Path:
     """Return the folder of the capture that a sparse model belongs to: above ``sparse`` and what that lies in."""
-    for parent in (model, *model.parents[:3]):
-        if parent.name == "sparse":
-            return parent.parents[1] if parent.parent.name in ("colmap", "distorted") else parent.parent
+    for folder in (model, model.parent):
+        if folder.name == "sparse":
+            return folder.parent.parent if folder.parent.name in ("colmap", "distorted") else folder.parent
     return model
 
 
@@ -238,17 +239,9 @@ def _world_from_cam(image: _Image, path: Path) -> np.ndarray:
         raise InvalidDataError(
             f"{path}: the quaternion of {image.name} is {image.quaternion}; export the model again"
         )
-    w, x, y, z = quaternion / length
-    cam_from_world = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    cam_from_world = rotation_from_quaternion(*(quaternion / length))
     centre = -cam_from_world.T @ np.asarray(image.translation)
-    pose = np.concatenate([cam_from_world.T * (1.0, -1.0, -1.0), centre[:, None]], axis=1)
-    return check_pose(pose, path, image.name)
+    return check_pose(opengl_pose(cam_from_world.T, centre), path, image.name)
 
 
 def _intrinsics(name: str, size: tuple[int, int], params: list[float], path: Path) -> Intrinsics:
