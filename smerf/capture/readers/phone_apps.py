@@ -67,7 +67,7 @@ def read_record3d(path: Path) -> Source:
             Shot(
                 photo,
                 pose_from_quaternion(pose[:4], pose[4:]),
-                _lens(fx, fy, cx, cy, path),
+                lens,
                 (size[0], size[1]),
             )
         )
@@ -107,7 +107,7 @@ def read_stray(path: Path) -> Source:
             Shot(
                 root / "rgb" / f"{number}.jpg",
                 opengl_pose(pose[:, :3], pose[:, 3]),
-                _lens(fx, fy, cx, cy, path),
+                lens,
             )
         )
     return make_source("stray-scanner", root, path, shots)
