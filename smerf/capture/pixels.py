@@ -13,10 +13,20 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from smerf.errors import InvalidDataError, MissingPartError, SmerfError
 
-__all__ = ["Header", "open_image", "read_array", "read_header", "read_pixels", "read_used", "rotate"]
+__all__ = [
+    "Header",
+    "open_image",
+    "read_array",
+    "read_header",
+    "read_pixels",
+    "read_start",
+    "read_used",
+    "rotate",
+]
 
 # Pillow refuses twice as much; phones have 200 megapixels, and reading a photo reduces it.
 Image.MAX_IMAGE_PIXELS = 256_000_000
@@ -56,6 +66,12 @@ class Header:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
 
+def read_start(path: Path, count: int) -> bytes:
+    """Return the first bytes of a file, which tell its kind."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image; whatever goes wrong inside the block raises an error with the file's name.
@@ -65,7 +81,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         MissingPartError: If it is HEIC and nothing that reads it is installed.
     """
     try:
-        start = path.open("rb").read(64)
+        start = read_start(path, 64)
         _refuse_foreign(path, start)
         with Image.open(path) as image:
             _refuse_series(path, image)
@@ -194,7 +210,8 @@ def _register_heic(path: Path) -> None:
 
 def _refuse_series(path: Path, image: Image.Image) -> None:
     """Refuse animations and files of several pages of one size; thumbnails and second views are no pages."""
-    if image.format not in ("GIF", "PNG", "WEBP", "AVIF", "TIFF") or getattr(image, "n_frames", 1) == 1:
+    count = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "WEBP", "AVIF", "TIFF") else 1
+    if count == 1:
         return
     if image.format == "TIFF":
         size = image.size
@@ -203,7 +220,7 @@ def _refuse_series(path: Path, image: Image.Image) -> None:
         image.seek(0)
         if is_reduced:
             return
-    raise InvalidDataError(f"{path}: holds {image.n_frames} images; export each as a file of its own")
+    raise InvalidDataError(f"{path}: holds {count} images; export each as a file of its own")
 
 
 def _has_alpha(image: Image.Image) -> bool:
@@ -219,7 +236,7 @@ def _straight(image: Image.Image) -> Image.Image:
 def _from_integers(path: Path, image: Image.Image) -> np.ndarray:
     """Return grey values of 9 to 16 bits as 8 bits, rounded to nearest."""
     white = 65535
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         bits = image.tag_v2.get(_BITS, (16,))[0]
         white = 2**bits - 1 if bits < 16 else white
     if image.mode == "I" and image.format not in ("PNG", "PPM"):
@@ -253,7 +270,7 @@ def _orientation(image: Image.Image) -> int:
 def _exposure(image: Image.Image) -> float | None:
     try:
         tags = image.getexif().get_ifd(_EXIF_IFD)
-        shutter, iso = tags.get(_EXPOSURE_TIME), tags.get(_ISO)
+        shutter, iso = tags[_EXPOSURE_TIME], tags[_ISO]
         iso = iso[0] if isinstance(iso, tuple) else iso
         value = float(shutter) * float(iso) / 1000.0
     except Exception:  # as above

@@ -266,7 +266,8 @@ def test_3d_scanner_app(tmp_path):
 
 def write_meshroom(root, version, intrinsics, kind="radial3", params=("0.01", "0.02", "0")):
     photo(root / "a.jpg")
-    rotation = "0.866025 0.086824 -0.492404 0 -0.984808 -0.173648 -0.5 0.150384 -0.852869".split()
+    words = CV.split()
+    rotation = words[:3] + words[4:7] + words[8:11]
     view = {
         "viewId": "1",
         "poseId": "1",

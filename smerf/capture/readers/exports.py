@@ -105,9 +105,9 @@ def rotation_from_quaternion(w: float, x: float, y: float, z: float) -> np.ndarr
     )
 
 
-def pose_from_quaternion(quaternion: Sequence[float], centre: Sequence[float]) -> np.ndarray:
+def pose_from_quaternion(quaternion: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Return the pose (3, 4) of a quaternion (x, y, z, w) of any length but 0; NaN for that."""
-    x, y, z, w = np.asarray(quaternion, np.float64) / (np.linalg.norm(quaternion) or np.nan)
+    x, y, z, w = quaternion / (np.linalg.norm(quaternion) or np.nan)
     return np.concatenate([rotation_from_quaternion(w, x, y, z), np.reshape(centre, (3, 1))], axis=1)
 
 

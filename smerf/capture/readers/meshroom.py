@@ -10,6 +10,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from smerf.capture.readers.exports import Lens, Shot, make_source, numbers, opengl_pose
 from smerf.capture.readers.nerfstudio import read_json
 from smerf.capture.readers.source import Source, make_intrinsics
@@ -82,7 +84,7 @@ def _lens(values: dict[str, Any], version: tuple[int, ...], path: Path) -> Lens:
             focal = numbers(stated if isinstance(stated, list) else [stated] * 2, 2, path, "pxFocalLength")
         else:
             fx = float(values["focalLength"]) / float(values["sensorWidth"]) * width
-            focal = (fx, fx * float(values.get("pixelRatio", 1.0)))
+            focal = np.array([fx, fx * float(values.get("pixelRatio", 1.0))])
         tail = (k3, 0.0, 0.0, 0.0) if k3 else ()
         model = "FULL_OPENCV" if tail else "OPENCV"
         return make_intrinsics(

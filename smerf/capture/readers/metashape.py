@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from smerf.capture.pixels import read_start
 from smerf.capture.readers.exports import Lens, Shot, make_source, numbers, opengl_pose, parse_xml
 from smerf.capture.readers.source import Source, make_intrinsics
 from smerf.capture.types import Intrinsics
@@ -29,7 +30,7 @@ _Similarity = tuple[float, np.ndarray, np.ndarray]
 def find_metashape(root: Path) -> Path | None:
     """Return the XML file of cameras in ``root``, or ``None``."""
     for path in sorted(root.glob("*.xml")):
-        start = path.open("rb").read(4096)
+        start = read_start(path, 4096)
         if b"<document" in start and b"<chunk" in start:
             return path
     return None

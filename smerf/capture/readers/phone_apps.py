@@ -67,7 +67,7 @@ def read_record3d(path: Path) -> Source:
             Shot(
                 photo,
                 pose_from_quaternion(pose[:4], pose[4:]),
-                lens,
+                _lens(fx, fy, cx, cy, path),
                 (size[0], size[1]),
             )
         )

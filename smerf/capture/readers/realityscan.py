@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from smerf.capture.pixels import read_start
 from smerf.capture.readers.exports import Lens, Shot, make_source, numbers, opengl_pose, parse_xml
 from smerf.capture.readers.image_files import list_images
 from smerf.capture.readers.source import Source, make_intrinsics
@@ -33,7 +34,7 @@ _XMP_MODELS = ("perspective", "brown3", "brown4", "brown3t2", "brown4t2")
 def find_realityscan(root: Path) -> Path | None:
     """Return the CSV file of cameras in ``root``, or ``None``."""
     for path in sorted(root.glob("*.csv")):
-        if path.open("rb").read(64).removeprefix(b"\xef\xbb\xbf").startswith(b"#name,"):
+        if read_start(path, 64).removeprefix(b"\xef\xbb\xbf").startswith(b"#name,"):
             return path
     return None
 
@@ -41,7 +42,7 @@ def find_realityscan(root: Path) -> Path | None:
 def find_xmp(root: Path) -> Path | None:
     """Return the first XMP file below ``root`` that holds a camera, or ``None``."""
     files = sorted(path for pattern in ("*.xmp", "*/*.xmp") for path in root.glob(pattern))
-    return next((path for path in files if b"capturingreality" in path.open("rb").read(4096)), None)
+    return next((path for path in files if b"capturingreality" in read_start(path, 4096)), None)
 
 
 def read_realityscan(path: Path) -> Source:
