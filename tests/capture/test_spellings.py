@@ -139,7 +139,7 @@ def test_folders_that_could_both_be_meant_are_named(tmp_path):
     root = write_colmap(tmp_path, images=False)
     write_images(root / "monday")
     write_images(root / "tuesday")
-    with pytest.raises(InvalidDataError, match="monday and .*tuesday"):
+    with pytest.raises(InvalidDataError, match=r"monday and .*tuesday"):
         load_capture(root)
 
 
