@@ -235,7 +235,7 @@ class _faults:  # noqa: N801 - reads as a word in a with statement
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if kind in (ValueError, IndexError, OverflowError):
             raise InvalidDataError(
                 f"{self.path}: cannot read the line {self.line[:80]!r}; export the model again"

@@ -1,5 +1,6 @@
-"""Stages that do almost nothing, to test the frame they run in. Also a program: ``python fakes.py run DATA
-...``.
+"""Stages that do almost nothing, to test the frame they run in.
+
+Also a program: ``python -m tests.helpers.fakes run DATA ...``.
 """
 
 import hashlib
