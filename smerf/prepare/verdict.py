@@ -138,7 +138,7 @@ def _too_few(total: int) -> Finding:
         "count",
         f"There are only {total} photos.",
         f"At least {MIN_PHOTOS} are needed; 30 to 100 work well.",
-        "Walk around the subject and take one photo every step.",
+        "Walk around the subject and take one photo every step, each showing two thirds of the one before.",
     )
 
 

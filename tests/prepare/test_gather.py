@@ -4,9 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from corner import texture
 from PIL import Image
-from test_video import encode
 
 from smerf.engine.progress import Progress
 from smerf.errors import InvalidDataError
@@ -14,6 +12,7 @@ from smerf.prepare import PrepareConfig
 from smerf.prepare.colmap import Pair
 from smerf.prepare.features import Workshop, weak_joints
 from smerf.prepare.gather import add_frames, find_masks, gather
+from tests.helpers.corner import encode, texture
 
 
 @pytest.fixture

@@ -5,27 +5,10 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from corner import texture
 
 from smerf.errors import InvalidDataError
 from smerf.prepare.video import extract_frames, probe, read_grey
-
-
-def encode(path, frames, *options):
-    height, width = frames[0].shape[:2]
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-loglevel",
-        "error",
-        "-y",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-    ]
-    command += ["-s", f"{width}x{height}", "-r", "60", "-i", "-", *options, str(path)]
-    subprocess.run(command, input=b"".join(frame.tobytes() for frame in frames), check=True)
-    return path
+from tests.helpers.corner import encode, texture
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Photos of a textured corner of a room with known cameras, and models of cameras around points."""
 
+import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -89,6 +91,24 @@ def write_rotation(folder: Path, count: int) -> None:
             (WIDTH, HEIGHT), Image.Transform.PERSPECTIVE, back.ravel()[:8], Image.Resampling.BICUBIC
         )
         shown.save(folder / f"view{index:02d}.jpg", quality=95)
+
+
+def encode(path, frames, *options):
+    """Write frames (H, W, 3) as a video of 60 frames a second."""
+    height, width = frames[0].shape[:2]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-loglevel",
+        "error",
+        "-y",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+    ]
+    command += ["-s", f"{width}x{height}", "-r", "60", "-i", "-", *options, str(path)]
+    subprocess.run(command, input=b"".join(frame.tobytes() for frame in frames), check=True)
+    return path
 
 
 def ring_model(count=48, points=700, seed=0, fold=False):
