@@ -67,7 +67,9 @@ def test_photos_in_another_spelling(tmp_path, change, layout, caplog):
             path.unlink()
     with caplog.at_level(logging.INFO, logger="smerf"):
         assert is_complete(load_capture(root))
-    told = [record.getMessage() for record in caplog.records if "another name or place" in record.getMessage()]
+    told = [
+        record.getMessage() for record in caplog.records if "another name or place" in record.getMessage()
+    ]
     if layout == "without suffix" and change == "another suffix":
         assert not told  # nothing was stated that is not so
     else:
@@ -137,7 +139,7 @@ def test_folders_that_could_both_be_meant_are_named(tmp_path):
     root = write_colmap(tmp_path, images=False)
     write_images(root / "monday")
     write_images(root / "tuesday")
-    with pytest.raises(InvalidDataError, match="monday and .*tuesday"):
+    with pytest.raises(InvalidDataError, match=r"monday and .*tuesday"):
         load_capture(root)
 
 
@@ -176,7 +178,9 @@ def test_masks_in_another_spelling_and_masks_of_no_photo(tmp_path, caplog):
     mask.save(root / "Masks" / "IMG_03.jpg.png")
     mask.save(root / "Masks" / "IMG_04.jpg")
     frames = load_capture(root).frames
-    assert [frame.mask_path is not None for frame in frames] == [False] * 2 + [True, False, True] + [False] * 5
+    assert [frame.mask_path is not None for frame in frames] == [False] * 2 + [True, False, True] + [
+        False
+    ] * 5
     assert not caplog.records
     for path in (root / "Masks").iterdir():
         path.unlink()
@@ -190,7 +194,9 @@ def write_model(root, folder, chosen):
     """A sparse model of some of the ten photos, as text."""
     place = root / folder
     place.mkdir(parents=True)
-    (place / "cameras.txt").write_text(f"1 PINHOLE {WIDTH} {HEIGHT} {FOCAL} {FOCAL} {WIDTH / 2} {HEIGHT / 2}\n")
+    (place / "cameras.txt").write_text(
+        f"1 PINHOLE {WIDTH} {HEIGHT} {FOCAL} {FOCAL} {WIDTH / 2} {HEIGHT / 2}\n"
+    )
     lines = []
     for index in chosen:
         rotation, translation = colmap_images()[index]
