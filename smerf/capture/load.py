@@ -15,6 +15,7 @@ import numpy as np
 from smerf.capture.bounds import choose_near, object_bounds
 from smerf.capture.downscale import Photo, choose_photos
 from smerf.capture.normalise import METHODS, apply_similarity, choose_similarity, find_outliers
+from smerf.capture.pixels import read_pixels
 from smerf.capture.readers import Source, SourceFrame, read_source
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.errors import InvalidDataError, UsageError
@@ -24,6 +25,8 @@ __all__ = ["fingerprint", "load_capture"]
 _LOG = logging.getLogger("smerf")
 _NAMES_SHOWN = 5
 _TEST_EVERY = 8
+_MAX_CENTRE_OFFSET = 0.1  # of the image's sides
+_DARK = 64  # of 255: values of 14 bits and fewer in files of 16
 
 
 def load_capture(
@@ -66,6 +69,8 @@ def load_capture(
     source = read_source(Path(path))
     _check_names(source)
     photos = choose_photos(source, max_side=max_side, downscale=downscale)
+    _check_centres(source)
+    _check_depth_of_values(photos)
     frames = _default_split([frame for frame in _with_photos(source, photos) if frame.split != "unused"])
     if not any(frame.split == "train" for frame in frames):
         if len(frames) > 1 or not frames or frames[0].split is None:
@@ -159,6 +164,30 @@ def _check_names(source: Source) -> None:
         )
     if not source.frames:
         raise InvalidDataError(f"{source.stated_in}: holds no posed images; run the reconstruction again")
+
+
+def _check_centres(source: Source) -> None:
+    """Warn of principal points that real cameras do not have: numbers that were swapped or belong to other photos."""
+    odd = []
+    for frame in source.frames:
+        lens = frame.intrinsics
+        if np.hypot(lens.cx / lens.width - 0.5, lens.cy / lens.height - 0.5) > _MAX_CENTRE_OFFSET:
+            odd.append(frame)
+    if odd:
+        lens = odd[0].intrinsics
+        _LOG.warning(
+            "%s: the principal point of %d photos lies far from the middle, first of %s: (%g, %g) in %dx%d. Unless the "
+            "photos are cropped, cx and cy are swapped or belong to another size",
+            source.stated_in, len(odd), odd[0].name, lens.cx, lens.cy, lens.width, lens.height,
+        )  # fmt: skip
+
+
+def _check_depth_of_values(photos: dict[str, Photo]) -> None:
+    """Read the first photo of more than 8 bits, if any: whether its values can be meant shows in the pixels alone."""
+    photo = next((photo for photo in photos.values() if photo.header.is_deep), None)
+    if photo is not None and (brightest := int(read_pixels(photo.path).max())) < _DARK:
+        _LOG.warning("%s: its brightest value is %.2g of white; if the camera has fewer bits than the file, scale the "
+                     "values of all photos up", photo.path, brightest / 255)  # fmt: skip
 
 
 def _with_photos(source: Source, photos: dict[str, Photo]) -> list[SourceFrame]:

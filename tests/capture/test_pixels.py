@@ -330,3 +330,23 @@ def test_16_bit_photos_are_shown_as_they_are(tmp_path):
         Image.fromarray(smooth()[..., 0].astype(np.uint16) * 257).save(root / "images" / f"{name}.png")
     shown = np.asarray(small_photo(load_capture(root).frames[0], 400))
     assert np.array_equal(shown, np.repeat(smooth()[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize(("bits", "is_odd"), [(16, False), (14, True), (12, True), (10, True)])
+def test_values_of_fewer_bits_than_their_file_are_worth_a_warning(tmp_path, bits, is_odd, caplog):
+    root = write_nerfstudio(tmp_path)
+    for name in NAMES:
+        Image.fromarray((GREY.astype(np.uint16) * 257) >> (16 - bits)).save(root / "images" / f"{name}.png")
+    load_capture(root)
+    assert len(caplog.records) == is_odd
+
+
+def test_photos_of_floating_point_are_refused_when_the_capture_is_loaded(tmp_path):
+    content = transforms()
+    for frame in content["frames"]:
+        frame["file_path"] = frame["file_path"].replace(".png", ".tif")
+    root = write_nerfstudio(tmp_path, content)
+    for name in NAMES:
+        Image.fromarray(GREY.astype(np.float32)).save(root / "images" / f"{name}.tif")
+    with pytest.raises(InvalidDataError, match=r"IMG_00\.tif.*convert"):
+        load_capture(root)
