@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from corner import places, ring_model
 
 from smerf.prepare.checks import agreement, check, compare_poses, contradictions, median_angle, path_steps
 from smerf.prepare.cleaning import clean
+from tests.helpers.corner import places, ring_model
 
 
 def test_a_folded_model_contradicts_itself_and_a_right_one_does_not():

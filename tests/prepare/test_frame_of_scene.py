@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from corner import ring_model
 
 from smerf.prepare.frame_of_scene import choose_up, enu_metres, metric_scale, rotation_to_z
+from tests.helpers.corner import ring_model
 
 
 def tilt(angle):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from corner import texture
 from PIL import ImageFilter
 
 from smerf.prepare.frames import choose_frames, image_motion, relative_sharpness, select, sharpness
+from tests.helpers.corner import texture
 
 
 @pytest.fixture(scope="module")

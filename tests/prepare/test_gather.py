@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from corner import texture
 from PIL import Image
 from test_video import encode
 
@@ -14,6 +13,7 @@ from smerf.prepare import PrepareConfig
 from smerf.prepare.colmap import Pair
 from smerf.prepare.features import Workshop, weak_joints
 from smerf.prepare.gather import add_frames, find_masks, gather
+from tests.helpers.corner import texture
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from corner import texture
 
 from smerf.capture.readers import has_poses
 from smerf.engine.folder import RunFolder
 from smerf.pipeline import run as pipeline
 from smerf.prepare import Prepared
 from smerf.prepare.verdict import Verdict
+from tests.helpers.corner import texture
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import builtins
 
 import numpy as np
 import pytest
-from corner import texture
 from PIL import ExifTags, Image
 
 from smerf.errors import InvalidDataError, MissingPartError, UsageError
 from smerf.prepare.intake import camera_groups, find_inputs, import_photo, sort_photos
+from tests.helpers.corner import texture
 
 
 def write_photo(path, size=(300, 200), exif=None, seed=0):

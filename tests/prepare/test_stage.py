@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from corner import FOCAL, corner_poses, texture, write_corner, write_rotation
 from PIL import Image
 
 from smerf.capture import load_capture
@@ -15,6 +14,7 @@ from smerf.engine.signals import Interrupted
 from smerf.prepare import PrepareConfig, prepare
 from smerf.prepare.checks import compare_poses
 from smerf.prepare.colmap import call
+from tests.helpers.corner import FOCAL, corner_poses, texture, write_corner, write_rotation
 
 VIEWS = 8
 slow = pytest.mark.slow

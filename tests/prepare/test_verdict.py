@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from corner import ring_model
 
 from smerf.prepare.colmap import Pair
 from smerf.prepare.diagnosis import gather_evidence
 from smerf.prepare.intake import Photo
 from smerf.prepare.mapping import Outcome, judge, longest_part, places_of
 from smerf.prepare.verdict import decide
+from tests.helpers.corner import ring_model
 
 
 def photos_of(names, is_video=False, brightness=None):

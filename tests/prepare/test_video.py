@@ -5,10 +5,10 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from corner import texture
 
 from smerf.errors import InvalidDataError
 from smerf.prepare.video import extract_frames, probe, read_grey
+from tests.helpers.corner import texture
 
 
 def encode(path, frames, *options):
