@@ -6,13 +6,21 @@ import sys
 
 import numpy as np
 import pytest
-from capture_layouts import HEIGHT, NAMES, WIDTH, pixels, transforms, write_colmap, write_nerfstudio
 from PIL import Image, ImageOps
 
 from smerf.capture import load_capture, load_image, load_mask, save_transforms
 from smerf.capture.pixels import read_header, read_pixels, read_used, rotate
 from smerf.errors import InvalidDataError, MissingPartError
 from smerf.export.photos import small_photo
+from tests.helpers.capture_layouts import (
+    HEIGHT,
+    NAMES,
+    WIDTH,
+    pixels,
+    transforms,
+    write_colmap,
+    write_nerfstudio,
+)
 
 ORIENTATIONS = range(2, 9)
 

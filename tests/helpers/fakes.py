@@ -223,6 +223,7 @@ def modules() -> dict[str, types.ModuleType]:
     contents = {
         "smerf.capture": {
             "load_capture": load_capture,
+            "load_composited": lambda frame, background: load_image(frame) / np.float32(255),
             "load_image": load_image,
             "load_mask": lambda frame: None,
             "fingerprint": fingerprint,
