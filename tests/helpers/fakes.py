@@ -239,6 +239,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.baking": {"bake": bake},
         "smerf.baking.config": {"BakeConfig": BakeConfig, "PRESETS": presets(BakeConfig, resolution=512)},
         "smerf.scene": {"load_scene": load_scene},
+        "smerf.render.march": {"renderer": lambda scene, device: scene.render},
         "smerf.export.site": {"export_site": export_site},
         "smerf.export.serve": {"serve": serve},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
