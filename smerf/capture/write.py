@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from smerf.capture.downscale import scale_intrinsics
-from smerf.capture.images import image_header
 from smerf.capture.normalise import invert_pose
+from smerf.capture.pixels import read_header
 from smerf.capture.readers.ply import write_ply_points
 from smerf.capture.types import Capture, Frame, Intrinsics
 
@@ -85,7 +85,9 @@ def _file_intrinsics(frame: Frame) -> Intrinsics:
     intrinsics = frame.camera.intrinsics
     if frame.downscale == 1:
         return intrinsics
-    (width, height), _, _ = image_header(frame.image_path)
+    width, height = read_header(frame.image_path).size
+    if frame.orientation >= 5:
+        width, height = height, width
     return scale_intrinsics(intrinsics, width, height, (frame.downscale, frame.downscale))
 
 

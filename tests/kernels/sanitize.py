@@ -66,7 +66,7 @@ def main() -> int:
     }
     names = ["test_cuda_build", "test_cuda_sources", "test_libraries"]  # these load or build other libraries
     skipped = [f"--ignore={ROOT}/tests/kernels/{name}.py" for name in names]
-    arguments = sys.argv[1:] or ["-q", "-x", str(ROOT / "tests" / "kernels"), *skipped]
+    arguments = sys.argv[1:] or ["-q", "-x", "-s", str(ROOT / "tests" / "kernels"), *skipped]
     return subprocess.run(
         [sys.executable, "-c", RUN, str(WORK), *arguments], cwd=ROOT, env=environment
     ).returncode
