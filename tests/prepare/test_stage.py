@@ -145,6 +145,7 @@ def test_without_pycolmap_the_line_that_installs_it_is_said(photos, tmp_path, ca
     assert not (tmp_path / "capture").exists()
 
 
+@slow
 def test_folders_that_hold_something_else_are_left_alone(photos, prepared, tmp_path, capsys):
     assert main(["prepare", str(photos), "-o", str(photos)]) == 2
     assert main(["prepare", str(photos), "-o", str(photos / "inside")]) == 2
@@ -159,6 +160,7 @@ def test_folders_that_hold_something_else_are_left_alone(photos, prepared, tmp_p
     assert main(["prepare", str(photos), "-o", str(tmp_path / "new"), "--spacing", "0.5"]) == 2
 
 
+@slow
 def test_what_colmap_says_when_it_fails_is_passed_on(tmp_path):
     pytest.importorskip("pycolmap")
     with pytest.raises(Exception, match=r"COLMAP failed \(undistort"):
