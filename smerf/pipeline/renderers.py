@@ -40,11 +40,9 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
 
 def scene_renderer(scene: BakedScene, device: str) -> Render:
     """Return the renderer of a baked scene, which keeps one submodel in memory."""
-    scene.cache_size = 1
-    if device == "cpu":
-        return scene.render
     from smerf.render.march import renderer
 
+    scene.cache_size = 1
     return renderer(scene, device)
 
 
