@@ -30,9 +30,10 @@ EXTRAPOLATION_DEGREES = 15.0
 """A held-out view whose optical axis is farther than this from that of every training photo is extrapolated."""
 THRESHOLDS = {
     "blurred_below": 0.35,
-    "exposure_jump_stops": 0.3,
-    "residual_db": 5.0,
-    "match_elsewhere": 0.05,
+    "exposure_jump_stops": 0.35,
+    "pose_residual_db": 3.0,
+    "pose_match": 0.08,
+    "unexplained_db": 5.0,
     "isolated_distance": 4.0,
     "isolated_degrees": 45.0,
     "unsupported_start": 0.1,
@@ -40,9 +41,10 @@ THRESHOLDS = {
     "few_photos": 20,
     "generalisation_gap_db": 3.0,
     "stage_loss_db": 1.0,
+    "good_db": 27.0,
+    "fair_db": 22.0,
 }
 """What turns a measurement into a finding; ``metrics.json`` repeats it."""
-_GOOD_DB, _FAIR_DB = 27.0, 22.0
 _ENOUGH_PHOTOS = 8
 """Fewer photos have no typical one to be compared with."""
 
@@ -55,7 +57,7 @@ class PhotoEvidence:
     relative_sharpness: float | None = None
     """Sharpness over that of photos that look like it."""
     gain_stops: float | None = None
-    """Brightness against the rendered image."""
+    """Brightness against the other photos, of the same surfaces."""
     residual_db: float | None = None
     """PSNR against the rendered image once each channel has its best gain."""
     match: float | None = None
@@ -142,7 +144,7 @@ def _quality(psnr: Mapping[str, float]) -> Literal["good", "fair", "poor", "unkn
     if not psnr:
         return "unknown"
     last = list(psnr.values())[-1]
-    return "good" if last >= _GOOD_DB else "fair" if last >= _FAIR_DB else "poor"
+    return "good" if last >= THRESHOLDS["good_db"] else "fair" if last >= THRESHOLDS["fair_db"] else "poor"
 
 
 def _sentence(evidence: Evidence, quality: str, found: Sequence[Finding]) -> str:
@@ -179,7 +181,11 @@ def _blur(evidence: Evidence) -> Finding | None:
 
 
 def _poses(evidence: Evidence) -> Finding | None:
-    names = tuple(name for name in _unlike_scene(evidence) if _fits_elsewhere(evidence.photos[name]))
+    names = tuple(
+        name
+        for name in _unlike_scene(evidence, THRESHOLDS["pose_residual_db"])
+        if _fits_elsewhere(evidence.photos[name])
+    )
     if not names:
         return None
     checked = len(_values(evidence, lambda photo: photo.residual_db))
@@ -188,38 +194,41 @@ def _poses(evidence: Evidence) -> Finding | None:
         "pose",
         "fault",
         _count(names, "wrong pose"),
-        f"The pose of {_count(names, 'photo')} of {checked} checked looks wrong: at the best exposure more than "
-        f"{THRESHOLDS['residual_db']:g} dB worse than the typical photo, and more like the view of another camera.",
+        f"The pose of {_count(names, 'photo')} of {checked} checked looks wrong: more than "
+        f"{THRESHOLDS['pose_residual_db']:g} dB worse than the typical photo, and more like another camera's view.",
         "Take them out of the capture, or find the poses again (smerf prepare)."
         + ("" if refined else " Small errors are corrected with --set teacher.refine_cameras=true."),
         names,
     )
 
 
-def _unlike_scene(evidence: Evidence) -> list[str]:
-    """Return the photos that differ from what is rendered at their cameras much more than the typical one does."""
+def _unlike_scene(evidence: Evidence, margin: float) -> list[str]:
+    """Return the photos whose residual is worse than the typical one by more than ``margin`` dB."""
     values = _values(evidence, lambda photo: photo.residual_db)
     if len(values) < _ENOUGH_PHOTOS:
         return []
-    limit = float(np.median(list(values.values()))) - THRESHOLDS["residual_db"]
+    limit = float(np.median(list(values.values()))) - margin
     return [name for name, value in values.items() if value < limit]
 
 
 def _fits_elsewhere(photo: PhotoEvidence) -> bool:
-    return (photo.other_match or 0.0) > (photo.match or 0.0) + THRESHOLDS["match_elsewhere"]
+    return (photo.other_match or 0.0) > (photo.match or 0.0) + THRESHOLDS["pose_match"]
 
 
 def _unexplained(evidence: Evidence) -> Finding | None:
-    names = tuple(name for name in _unlike_scene(evidence) if not _fits_elsewhere(evidence.photos[name]))
+    margin = THRESHOLDS["unexplained_db"]
+    names = tuple(
+        name for name in _unlike_scene(evidence, margin) if not _fits_elsewhere(evidence.photos[name])
+    )
     if not names:
         return None
     return Finding(
         "unexplained",
         "advice",
         f"look at {_count(names, 'photo')} that differ{'s' if len(names) == 1 else ''} from the scene",
-        f"{_count(names, 'photo')} {_are(names)} more than {THRESHOLDS['residual_db']:g} dB worse than the typical "
-        f"one, though {'their poses seem' if len(names) > 1 else 'its pose seems'} right: something is close to "
-        "the camera or moved, or few photos look there.",
+        f"{_count(names, 'photo')} {_are(names)} more than {margin:g} dB worse than the typical one, though "
+        f"{'their poses seem' if len(names) > 1 else 'its pose seems'} right: something is close to the camera or "
+        "moved, or few photos look there.",
         "Mask what moved; take more photos of what is close.",
         names,
     )
@@ -244,7 +253,7 @@ def _exposure(evidence: Evidence) -> Finding | None:
         "exposure",
         "fault",
         f"exposure jumps in {_count(jumps, 'photo')}",
-        f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than the scene by "
+        f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than the others by "
         f"more than {limit:g} stops ({min(jumps.values()):+.1f} to {max(jumps.values()):+.1f}).",
         f"Lock exposure and white balance when you photograph.{change}",
         tuple(jumps),
@@ -329,7 +338,7 @@ def _losses(evidence: Evidence) -> Finding | None:
     stage, loss = largest
     last = list(evidence.psnr.values())[-1]
     if stage == "training":
-        if last >= _GOOD_DB:
+        if last >= THRESHOLDS["good_db"]:
             return None
         return Finding(
             "training", "advice", "train longer",

@@ -13,7 +13,7 @@ from smerf.capture.images import mse_to_psnr
 __all__ = [
     "appearance_neighbours",
     "brightness",
-    "brightness_gain",
+    "log_luma",
     "relative_to_neighbours",
     "residual_psnr",
     "sharpness",
@@ -55,6 +55,12 @@ def brightness(image: np.ndarray) -> float:
     return float(np.log2(max(float((_linear(image) @ _LUMA).mean()), 2.0**-16)))
 
 
+def log_luma(colours: np.ndarray) -> np.ndarray:
+    """Return the linear luma of colours (..., 3) in stops: log2, at least -16."""
+    luma: np.ndarray = np.log2(np.maximum(_linear(colours) @ _LUMA, 2.0**-16))
+    return luma
+
+
 def appearance_neighbours(thumbnails: np.ndarray, count: int = 6) -> np.ndarray:
     """Return for each thumbnail (N, P) the indices of the most similar others, the most similar first: (N, K)."""
     distance = -(thumbnails @ thumbnails.T)
@@ -85,19 +91,6 @@ def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return which pixels of a smaller image of ``size`` (H, W) cover used pixels alone."""
     used: np.ndarray = shrink(mask[..., None].astype(np.float32), size)[..., 0] > 0.999
     return used
-
-
-def brightness_gain(photo: np.ndarray, rendered: np.ndarray, mask: np.ndarray | None = None) -> float | None:
-    """Return by how many stops a photo is brighter than what was rendered at its camera.
-
-    The median over pixels that are neither dark nor clipped in either image (and that ``mask`` (H, W) uses);
-    ``None`` where fewer than 32 are left.
-    """
-    usable = _usable(photo, rendered, mask)
-    if usable.sum() < _MIN_PIXELS:
-        return None
-    ratio = (_linear(photo) @ _LUMA)[usable] / (_linear(rendered) @ _LUMA)[usable]
-    return float(np.median(np.log2(ratio)))
 
 
 def residual_psnr(photo: np.ndarray, rendered: np.ndarray, mask: np.ndarray | None = None) -> float:
