@@ -144,13 +144,13 @@ def _by_kind(diagnosis: dict[str, Any]) -> str:
     if not kinds or degrees is None:
         return ""
     meaning = {
-        "interpolation": f"views at most {degrees:g}° from a training photo",
-        "extrapolation": f"views farther than {degrees:g}° from all of them",
+        "interpolation": f"at most {degrees:g}° from a training photo",
+        "extrapolation": f"farther than {degrees:g}° from every training photo",
     }
-    parts = [
-        f"{kind} ({own['num_images']} {meaning[kind]}): <b>{own['psnr']:.2f} dB</b>"
-        for kind, own in sorted(kinds.items(), reverse=True)
-    ]
+    parts = []
+    for kind, own in sorted(kinds.items(), reverse=True):
+        views = f"{own['num_images']} view{'s' if own['num_images'] != 1 else ''}"
+        parts.append(f"{kind} ({views} {meaning[kind]}): <b>{own['psnr']:.2f} dB</b>")
     return f"<p class=note>By kind of view: {'; '.join(parts)}.</p>"
 
 

@@ -148,7 +148,7 @@ def test_image_metrics_with_a_mask():
     assert metrics["masked_psnr"] == pytest.approx(inside)
     assert metrics["psnr"] == pytest.approx(inside + 10 * np.log10(2))  # half of the frame is perfect
     assert "masked_psnr" not in image_metrics(pred, truth)
-    assert list(metrics)[0] == "masked_psnr"
+    assert next(iter(metrics)) == "masked_psnr"
 
 
 def test_a_photo_whose_every_pixel_is_masked_has_no_figures():
