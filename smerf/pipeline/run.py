@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smerf.engine.folder import RunFolder
-from smerf.engine.progress import WholeRun
+from smerf.engine.progress import Progress, WholeRun
 from smerf.engine.signals import catch_signals
 from smerf.errors import UsageError
 from smerf.pipeline import stages
@@ -17,7 +17,7 @@ from smerf.pipeline.evaluate import evaluate
 from smerf.pipeline.job import Job, choose_config, start_run
 from smerf.pipeline.metrics import current_metrics, is_current
 
-__all__ = ["RunResult", "default_output", "require_capture", "run"]
+__all__ = ["RunResult", "default_output", "posed", "require_capture", "run"]
 
 _WEIGHTS = {"train": 0.4, "distill": 0.56, "bake": 0.01, "export": 0.005, "eval": 0.025}
 """First estimate of each stage's fraction of the time: processor time of a preview of the tabletop on AVX2."""
@@ -55,12 +55,12 @@ def run(
     quiet: bool = False,
     verbose: bool = False,
 ) -> RunResult:
-    """Turn a capture into a page: train, distill, bake, export, measure.
+    """Turn photos, a video or a capture into a page: find poses, train, distill, bake, export, measure.
 
     Stages that are done are skipped, so the same call continues a run that was stopped.
 
     Args:
-        what: Folder of a posed capture.
+        what: Folder of photos, a video, or a posed capture. Photos and videos are prepared to ``capture/`` in the run.
         output: Run folder; ``runs/NAME`` if not given.
         preset: How much work: ``preview`` (new runs), ``standard``, ``paper``.
         settings: Dotted ``key=value`` pairs, such as ``teacher.steps=4000``.
@@ -86,7 +86,8 @@ def run(
     device = resolve_device(device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
-        job = start_run(folder, what, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose)
+        data = posed(what, folder, overwrite=overwrite, quiet=quiet)
+        job = start_run(folder, data, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose)
         return _run_stages(job)
 
 
@@ -101,12 +102,26 @@ def require_capture(path: Path) -> None:
             f"{str(path).replace(address[0], address[0] + '/', 1)}: is an address; download it and give the folder"
         )
     if not path.exists():
-        raise UsageError(f"{path}: does not exist; give the folder of a posed capture")
+        raise UsageError(f"{path}: does not exist; give a folder of photos, a video or a posed capture")
 
 
 def default_output(what: Path) -> Path:
     """Return where the run of a capture goes when the user does not say."""
     return Path("runs") / (what.resolve().name or "scene")
+
+
+def posed(what: Path, folder: RunFolder, *, overwrite: bool = False, quiet: bool = False) -> Path:
+    """Return a posed capture of ``what``: itself, or what ``smerf prepare`` makes of its photos."""
+    from smerf.capture.readers import has_poses
+    from smerf.prepare import holds_photos, prepare
+
+    if has_poses(what) or not holds_photos(what):
+        return what
+
+    def progress(step: str, unit: str, total: float | None) -> Progress:
+        return Progress(f"prepare: {step}", total, unit, folder, stops=True, quiet=quiet)
+
+    return prepare(what, folder.path / "capture", overwrite=overwrite, progress=progress).folder
 
 
 def _run_stages(job: Job) -> RunResult:

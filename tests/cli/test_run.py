@@ -5,9 +5,10 @@ import shutil
 import signal
 import time
 
-import fakes
 import pytest
 import yaml
+
+from tests.helpers import fakes
 
 
 def calls(run):

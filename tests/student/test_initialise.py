@@ -1,6 +1,5 @@
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_student
 
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_read
@@ -9,6 +8,7 @@ from smerf.student.initialise import initialise_from_teacher, to_contracted, to_
 from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
 from smerf.student.visibility import VoxelVotes
+from tests.helpers.toy_room import CONFIG, Room, make_student
 
 SPEC = GridSpec(32, 128, scale=1.5, centre=(0.1, -0.2, 0.3))
 

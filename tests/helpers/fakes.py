@@ -1,5 +1,6 @@
-"""Stages that do almost nothing, to test the frame they run in. Also a program: ``python fakes.py run DATA
-...``.
+"""Stages that do almost nothing, to test the frame they run in.
+
+Also a program: ``python -m tests.helpers.fakes run DATA ...``.
 """
 
 import hashlib
@@ -222,6 +223,7 @@ def modules() -> dict[str, types.ModuleType]:
     contents = {
         "smerf.capture": {
             "load_capture": load_capture,
+            "load_composited": lambda frame, background: load_image(frame) / np.float32(255),
             "load_image": load_image,
             "load_composited": lambda frame, background: (load_image(frame) / 255.0).astype(np.float32),
             "load_mask": lambda frame: None,
