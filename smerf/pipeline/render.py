@@ -12,7 +12,7 @@ from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
 from smerf.errors import UsageError
 from smerf.pipeline.config import load_config
-from smerf.pipeline.evaluate import view_file
+from smerf.pipeline.evaluate import view_files
 from smerf.pipeline.job import load_run_capture
 from smerf.pipeline.renderers import scene_renderer
 from smerf.render.video import is_video, write_frames, write_video
@@ -68,7 +68,7 @@ def split_cameras(run: Path, split: str, data: Path | None = None) -> tuple[list
     chosen = capture.split(split)
     if not chosen:
         raise UsageError(f"{capture.root}: has no {split} photos")
-    return [frame.camera for frame in chosen], [view_file(frame.name) for frame in chosen]
+    return [frame.camera for frame in chosen], list(view_files([frame.name for frame in chosen]).values())
 
 
 def _frames(scene: Path, cameras: list[Camera], device: str, quiet: bool) -> Iterator[np.ndarray]:

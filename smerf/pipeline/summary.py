@@ -12,8 +12,8 @@ from smerf.engine.progress import format_seconds
 __all__ = ["folder_bytes", "format_bytes", "format_table", "print_baked", "print_metrics", "print_summary"]
 
 COLUMNS = {
-    "psnr": ("PSNR", 2),
     "masked_psnr": ("masked PSNR", 2),
+    "psnr": ("PSNR", 2),
     "ssim": ("SSIM", 4),
     "lpips_vgg": ("LPIPS", 4),
     "flip": ("FLIP", 4),
