@@ -29,9 +29,10 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
     if stage == "student":
         from smerf.student import load_student
         from smerf.teacher import load_teacher
+        from smerf.teacher.foreign import is_foreign
 
         student = load_student(folder)
-        student.teacher = load_teacher(run.folder("teacher"))
+        student.teacher = load_teacher(folder if is_foreign(folder) else run.folder("teacher"))
         return _on(student, device).render_image
     from smerf.scene import load_scene
 
@@ -49,4 +50,4 @@ def scene_renderer(scene: BakedScene, device: str) -> Render:
 
 
 def _on(model: Any, device: str) -> Any:
-    return model if device == "cpu" else model.to(device)
+    return model if device == "cpu" or not hasattr(model, "to") else model.to(device)

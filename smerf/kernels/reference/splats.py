@@ -116,7 +116,7 @@ def splat_rays(
     mix: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return interval ends (R, S + 1), weights (R, S) and colours (R, 3); see ``smerf.kernels.splats``."""
-    chunk = max(1, _PAIRS // (8 * len(tree.leaves)))
+    chunk = max(1, _PAIRS // (64 * len(tree.leaves)))
     parts = []
     for start in range(0, max(len(origins), 1), chunk):
         o, d = origins[start : start + chunk], directions[start : start + chunk]
@@ -133,9 +133,10 @@ def _intervals(
     hits: SplatHits, weights: Tensor, spacing: Spacing, samples: int, min_half: float, mix: float
 ) -> tuple[Tensor, Tensor]:
     """Return intervals at equal probability of the hits, and the hits' weight in each."""
-    half = 1.7320508 * hits.variance.sqrt()
+    used = (weights > 0.0).any(0)
+    weights, t, half = weights[:, used], hits.t[:, used], 1.7320508 * hits.variance[:, used].sqrt()
     far = min(spacing.far, 1e4)
-    low, high = (spacing.s_from_t((hits.t + side).clamp(spacing.near, far)).clamp(0.0, 1.0) for side in (-half, half))
+    low, high = (spacing.s_from_t((t + side).clamp(spacing.near, far)).clamp(0.0, 1.0) for side in (-half, half))
     middle = (0.5 * (low + high)).clamp(min_half, 1.0 - min_half)
     is_thin = high - low < 2.0 * min_half
     low, high = torch.where(is_thin, middle - min_half, low), torch.where(is_thin, middle + min_half, high)
