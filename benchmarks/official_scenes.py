@@ -24,9 +24,9 @@ from benchmarks.common import Benchmark, Report
 from smerf.capture.types import Camera, Intrinsics
 from smerf.render import march as native
 from smerf.render import reference
-from smerf.render.camera import OFFICIAL
 from smerf.scene import load_scene
 from smerf.scene.types import VIEWER_FROM_TRAINING
+from smerf.scene.view import OFFICIAL
 
 RENDERERS: dict[str, Callable[..., np.ndarray]] = {
     "reference": reference.render_camera,

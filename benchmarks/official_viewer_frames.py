@@ -26,8 +26,8 @@ from benchmarks.common import Benchmark, Report
 from smerf.capture.types import Camera
 from smerf.export.desktop import desktop_viewer
 from smerf.export.serve import SceneServer
-from smerf.render.camera import MarchOptions
 from smerf.scene import load_scene
+from smerf.scene.view import MarchOptions
 
 VIEWER_FROM_TRAINING = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 TOLERANCE = 2

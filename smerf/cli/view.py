@@ -13,7 +13,10 @@ from smerf.cli.objects.view import is_slots, view_slots
 from smerf.cli.options import Common, Json, Positional, Switch, parse_size, refuse_non_empty, scene_folder
 
 if TYPE_CHECKING:
-    from smerf.capture.types import Capture
+    from collections.abc import Callable
+
+    import numpy as np
+
     from smerf.scene import BakedScene
 
 __all__ = ["Options", "run"]
@@ -132,11 +135,16 @@ def _show(options: Options, scene: BakedScene, size: tuple[int, int]) -> int:
     return 0
 
 
-def _photos(path: Path) -> Capture | None:
+def _photos(path: Path) -> dict[str, Callable[[int], np.ndarray]]:
     # Only when it is asked for: the window should be there at once.
+    import numpy as np
+
+    from smerf.export.photos import small_photo
     from smerf.pipeline.job import run_photos
 
-    return run_photos(path)
+    capture = run_photos(path)
+    frames = capture.frames if capture else ()
+    return {frame.name: lambda edge, frame=frame: np.asarray(small_photo(frame, edge)) for frame in frames}
 
 
 def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> int:

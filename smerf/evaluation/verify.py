@@ -18,9 +18,9 @@ import numpy as np
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.evaluation.viewers import VIEWERS, open_viewer
-from smerf.render.camera import fit_camera
 from smerf.scene import BakedScene, load_scene, verify_manifest
 from smerf.scene.manifest import MANIFEST_NAME
+from smerf.scene.view import fit_camera
 
 __all__ = [
     "FRACTION_WITHIN",

@@ -14,15 +14,9 @@ from torch import Tensor
 from smerf.capture.types import Camera
 from smerf.kernels import march, native
 from smerf.render import reference
-from smerf.render.camera import (
-    MarchOptions,
-    choose_background,
-    choose_exposure,
-    choose_near,
-    near_rays,
-    to_submodel,
-)
+from smerf.render.camera import near_rays, to_submodel
 from smerf.scene.types import BakedScene, SceneParams, lattice_mlp_at
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
 
 __all__ = ["DeviceRenderer", "march_settings", "render_camera", "render_rays", "renderer"]
 

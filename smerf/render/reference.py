@@ -18,15 +18,9 @@ from torch import Tensor
 
 from smerf.capture.types import Camera
 from smerf.kernels.reference.contraction import contract, uncontract
-from smerf.render.camera import (
-    MarchOptions,
-    choose_background,
-    choose_exposure,
-    choose_near,
-    near_rays,
-    to_submodel,
-)
+from smerf.render.camera import near_rays, to_submodel
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams, lattice_mlp_at
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
 
 __all__ = ["march", "render_camera", "render_rays", "sample_assets", "shade"]
 

@@ -1,5 +1,6 @@
 """The baked scene on disk and in memory: write, read, verify. Needs numpy, Pillow and scipy; never torch."""
 
+from smerf.capture.types import Camera, Intrinsics
 from smerf.scene.manifest import Manifest, SceneCamera, StartCamera, read_manifest, verify_manifest
 from smerf.scene.read import load_scene
 from smerf.scene.types import CHANNELS, BakedScene, BakedSubmodel, SceneParams, lattice_mlp_at
@@ -9,6 +10,8 @@ __all__ = [
     "CHANNELS",
     "BakedScene",
     "BakedSubmodel",
+    "Camera",
+    "Intrinsics",
     "Manifest",
     "SceneCamera",
     "SceneParams",

@@ -8,10 +8,10 @@ from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.baking import BakeConfig, bake
 from smerf.fields.ray_bank import camera_rays
-from smerf.render.camera import MarchOptions
 from smerf.render.reference import render_camera
 from smerf.scene import load_scene, verify_manifest
 from smerf.scene.manifest import read_manifest
+from smerf.scene.view import MarchOptions
 from smerf.student import distill, load_student
 from smerf.student.partition import Partition
 

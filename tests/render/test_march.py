@@ -9,10 +9,11 @@ from smerf.kernels import march
 from smerf.kernels import native as libraries
 from smerf.render import march as native
 from smerf.render import reference
-from smerf.render.camera import MarchOptions, near_rays
+from smerf.render.camera import near_rays
 from smerf.render.scene import renderable
 from smerf.scene import BakedScene
 from smerf.scene.example import example_camera, example_scene
+from smerf.scene.view import MarchOptions
 
 
 def test_the_native_marcher_is_built_wherever_there_is_a_compiler():

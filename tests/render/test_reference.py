@@ -9,10 +9,11 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.kernels.reference.contraction import contract, uncontract
 from smerf.render import reference
-from smerf.render.camera import MarchOptions, near_rays, to_submodel
+from smerf.render.camera import near_rays, to_submodel
 from smerf.scene import BakedScene, BakedSubmodel, Manifest, SceneParams
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
+from smerf.scene.view import MarchOptions
 
 
 def random_rays(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,7 +50,7 @@ def test_presets_read_back(name):
 def test_an_old_name_is_refused_with_the_new_one(old):
     new = StudentConfig.RENAMED[old]
     assert hasattr(StudentConfig(), new)
-    with pytest.raises(InvalidDataError, match=f"student.{old} is now called {new}"):
+    with pytest.raises(InvalidDataError, match=f"student.{old} is now called student.{new}"):
         from_dict(StudentConfig, {old: 1}, "student")
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smerf.capture.types import Camera
 from smerf.errors import UsageError
-from smerf.render.camera import fit_camera
+from smerf.scene import Camera
 from smerf.scene.types import BakedScene
+from smerf.scene.view import fit_camera
 
 from .context import gl
 from .path import CameraPath

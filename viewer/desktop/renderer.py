@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import MissingPartError
-from smerf.render.camera import MarchOptions, choose_background, choose_exposure, choose_near
+from smerf.scene import Camera, Intrinsics
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
 
 from .context import gl, is_software
 from .shaders import Program, assemble, network_widths, scene_defines, weight_count

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError
+from smerf.scene import Camera
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
 
 from .base_view import BAND_MS, PREVIEW_MS, BaseView, Drawable

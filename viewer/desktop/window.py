@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from smerf.capture.types import Capture
 from smerf.errors import SmerfError
 from smerf.scene import load_scene
 from smerf.scene.types import BakedScene
@@ -15,7 +14,7 @@ from smerf.scene.types import BakedScene
 from .base_window import BaseWindow, PanelRows
 from .camera import view_text
 from .path import read_path, write_path
-from .photo_layer import PhotoLayer
+from .photo_layer import PhotoLayer, Photos
 from .viewer import Viewer
 
 __all__ = ["HELP", "Window", "open_scene"]
@@ -70,7 +69,7 @@ class Window(BaseWindow):
         mode: ``orbit`` or ``fly``.
         fov: Vertical field of view in degrees; the scene's own by default.
         output: Folder for images and paths.
-        photos: Returns the capture with the scene's photos, or ``None``; called when a photo is first wanted.
+        photos: Returns the scene's photos by name; called when a photo is first wanted.
 
     Raises:
         MissingPartError: If no window can be opened here.
@@ -87,7 +86,7 @@ class Window(BaseWindow):
         mode: str = "orbit",
         fov: float | None = None,
         output: Path = Path("."),
-        photos: Callable[[], Capture | None] = lambda: None,
+        photos: Callable[[], Photos] = dict,
     ) -> None:
         super().__init__(title, size, output, ("notice", "statistics", "help"))
         self.are_statistics_shown = False
@@ -126,7 +125,7 @@ class Window(BaseWindow):
         self.viewer = viewer
         # The photos were those of the first scene.
         self._photos.free()
-        self._photos = PhotoLayer(lambda: None)
+        self._photos = PhotoLayer(dict)
         self.glfw.set_window_title(self.window, f"{path.resolve().name} - smerf")
         self._is_dirty = True
 

@@ -11,9 +11,9 @@ from tiny_scene import look_at, make_scene, oracle, write_submodel
 from smerf.errors import MissingPartError
 from smerf.render import march as native
 from smerf.render import reference
-from smerf.render.camera import MarchOptions
 from smerf.scene import load_scene
 from smerf.scene.example import example_camera, example_scene
+from smerf.scene.view import MarchOptions
 from smerf.viewer.desktop.renderer import Renderer, at_size, pack_network, pinhole
 from smerf.viewer.desktop.shaders import assemble
 

@@ -211,16 +211,10 @@ def test_the_scene_is_framed_and_panels_are_put_away(open_window, scene):
 
 
 def test_a_photo_lies_over_the_picture_of_its_camera(open_window, scene, tmp_path):
-    from PIL import Image
 
-    from smerf.capture.types import Capture, Frame, Similarity
-
-    Image.new("RGB", (80, 60), (0, 250, 0)).save(tmp_path / "photo.png")
-    frames = tuple(
-        Frame(entry.name, tmp_path / "photo.png", entry.camera, "train") for entry in scene.manifest.cameras
-    )
-    capture = Capture(tmp_path, "test", frames, Similarity(), 0.2, 4.0, True, None, np.zeros((0, 3)))
-    window = open_window(scene, size=(200, 120), photos=lambda: capture)
+    green = np.full((60, 80, 3), (0, 250, 0), np.uint8)
+    photos = {entry.name: lambda edge: green for entry in scene.manifest.cameras}
+    window = open_window(scene, size=(200, 120), photos=lambda: photos)
     g = window.glfw
     press(window, g.KEY_G)
     picture = settle(window)
