@@ -67,7 +67,7 @@ def open_asset(path: Path, options: AssetOptions | None = None) -> Asset:
     if not path.exists():
         raise UsageError(f"{path}: does not exist")
     if splat_kind(path) is None:
-        raise InvalidDataError(f"{path}: is no splat file that we know")
+        raise InvalidDataError(f"{path}: is neither splats nor a mesh that we know")
     return SplatAsset(path, read_splats(path), options or AssetOptions())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from smerf.errors import InvalidDataError
 from smerf.teacher.splat.cloud import SH_ZERO, SplatCloud, checked_cloud, sigmoid
+from smerf.teacher.splat.formats.packing import insert_largest
 
 __all__ = ["PlyFile", "parse_ply", "read_ply"]
 
@@ -264,14 +265,6 @@ def _smallest_three(packed: np.ndarray) -> np.ndarray:
     parts = (parts - 0.5) * np.float32(np.sqrt(2.0))
     largest = np.sqrt(np.maximum(1.0 - (parts**2).sum(1), 0.0))
     return insert_largest(parts, largest, packed >> np.uint32(30))
-
-
-def insert_largest(parts: np.ndarray, largest: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return (N, 4) with ``largest`` (N,) at ``place`` (N,) and ``parts`` (N, 3) around it in order."""
-    index = np.arange(4)[None, :] - (np.arange(4)[None, :] > place[:, None].astype(np.int64))
-    result = np.take_along_axis(parts, np.minimum(index, 2), 1)
-    result[np.arange(len(parts)), place.astype(np.int64)] = largest
-    return result
 
 
 def _packed_rest(name: str, header: PlyFile, tables: dict[str, np.ndarray]) -> list[np.ndarray]:
