@@ -146,7 +146,7 @@ def bake(
     *,
     folder: Path,
     progress: Callable[..., None] | None = None,
-    extra: dict[str, Any] | None = None,
+    extra: dict[str, object] | None = None,
 ) -> RenderableScene:
     """Write a student as a baked scene and return it re-opened.
 

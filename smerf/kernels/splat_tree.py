@@ -103,7 +103,9 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
         leaves.append(block.reshape(-1, _LEAF, block.shape[1]).transpose(0, 2, 1))
         coefficients.append(np.pad(sh_rows[part], ((0, padding), (0, 0), (0, 0))))
         low, high = rows[part, :3] - half[part], rows[part, :3] + half[part]
-        own, offsets = _nodes(*(_merge(_padded(each, sign), sign)[0] for each, sign in ((low, 1), (high, -1))))
+        own, offsets = _nodes(
+            *(_merge(_padded(each, sign), sign)[0] for each, sign in ((low, 1), (high, -1)))
+        )
         levels.append([len(own), first_leaf, *(first_node + offset for offset in offsets)])
         nodes += own
         first_leaf += len(leaves[-1])
@@ -154,7 +156,9 @@ def _nodes(low: np.ndarray, high: np.ndarray) -> tuple[list[np.ndarray], list[in
     offsets: list[int] = []
     total = 0
     while not levels or len(low) > 1:
-        (low, stored_low), (high, stored_high) = (_merge(_padded(each, s), s) for each, s in ((low, 1), (high, -1)))
+        (low, stored_low), (high, stored_high) = (
+            _merge(_padded(each, s), s) for each, s in ((low, 1), (high, -1))
+        )
         levels.append(np.concatenate([stored_low, stored_high], 1))
         offsets.append(total)
         total += len(levels[-1])

@@ -46,7 +46,9 @@ def splat_rays(
     native.check("origins", origins, torch.float32, (rays, 3))
     native.check("directions", directions, torch.float32, (rays, 3), origins.device)
     if not 1 <= samples <= MAX_SAMPLES or not 0.0 < min_half < 0.5:
-        raise ValueError(f"samples, min_half: expected 1 to {MAX_SAMPLES} and 0 to 0.5, got {samples}, {min_half}")
+        raise ValueError(
+            f"samples, min_half: expected 1 to {MAX_SAMPLES} and 0 to 0.5, got {samples}, {min_half}"
+        )
     backend = native.backend(origins, "smerf_splat_rays")
     if backend is None or not supports_spacing(spacing):
         return reference.splat_rays(tree, origins, directions, spacing, samples, min_half, mix)

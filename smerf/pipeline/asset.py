@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from smerf.teacher.asset import Asset
     from smerf.teacher.asset_options import AssetOptions
 
-__all__ = ["AssetSource", "describe_asset", "name_teacher", "rendered_from", "render_capture"]
+__all__ = ["AssetSource", "describe_asset", "name_teacher", "render_capture", "rendered_from"]
 
 _CAMERAS = {"tiny": (16, 64), "preview": (60, 400), "standard": (100, 800), "paper": (100, 800)}
 """Cameras to choose and pixels on the longer side, by preset."""
@@ -31,7 +31,13 @@ class AssetSource:
 
 
 def render_capture(
-    run: RunFolder, source: AssetSource, preset: str, *, overwrite: bool, quiet: bool = False, verbose: bool = False
+    run: RunFolder,
+    source: AssetSource,
+    preset: str,
+    *,
+    overwrite: bool,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> Path:
     """Render the capture of a run's file into the run folder, or finish it; return its folder.
 

@@ -66,7 +66,8 @@ def _file(path: Path) -> dict[str, Any]:
     if is_asset(path):
         return describe_asset(path)
     raise InvalidDataError(
-        f"{path}: is neither splats nor a mesh nor a file that smerf writes; expected a page (.html), slots, a model or a teacher (.safetensors)"
+        f"{path}: is neither splats nor a file that smerf writes; expected a page (.html), slots, a model or a teacher "
+        "(.safetensors)"
     )
 
 

@@ -123,4 +123,6 @@ def _protocol(capture: Capture) -> dict[str, Any]:
         "resolution": sorted(f"{width}x{height}" for width, height in sizes),
         "split": f"{len(capture.split('test'))} of {len(capture.frames)} photos held out",
         "background": capture.background or "none",
-    } | ({"compared with": f"the file's own renders ({name})"} if (name := rendered_from(capture.root)) else {})
+    } | (
+        {"compared with": f"the file's own renders ({name})"} if (name := rendered_from(capture.root)) else {}
+    )

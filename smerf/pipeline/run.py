@@ -116,7 +116,9 @@ def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None
         options = options or AssetOptions()
         return AssetSource(open_asset(path, options), options)
     if options not in (None, AssetOptions()):
-        raise UsageError(f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat and mesh files")
+        raise UsageError(
+            f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat and mesh files"
+        )
     return None
 
 
@@ -131,7 +133,9 @@ def require_capture(path: Path) -> None:
             f"{str(path).replace(address[0], address[0] + '/', 1)}: is an address; download it and give the folder"
         )
     if not path.exists():
-        raise UsageError(f"{path}: does not exist; give the folder of a posed capture, or a splat or mesh file")
+        raise UsageError(
+            f"{path}: does not exist; give the folder of a posed capture, or a splat or mesh file"
+        )
 
 
 def default_output(what: Path) -> Path:

@@ -22,8 +22,8 @@ from smerf.engine.progress import Progress, format_seconds
 from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.signals import raise_if_stopped
 from smerf.errors import UsageError
-from smerf.pipeline.config import RunConfig, load_config, part, write_config
 from smerf.pipeline.asset import AssetSource, name_teacher
+from smerf.pipeline.config import RunConfig, load_config, part, write_config
 from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
 
 __all__ = [
@@ -148,7 +148,9 @@ def bake(job: Job) -> Stage:
 
         made = job.run.folder("student")
         extra = {"source_teacher": source_teacher(made)} if is_foreign(made) else None
-        bake_student(load_student(made), job.capture, config.bake, folder=folder, progress=progress, extra=extra)
+        bake_student(
+            load_student(made), job.capture, config.bake, folder=folder, progress=progress, extra=extra
+        )
 
     return _stage(job, "baked", stage_key({"bake": to_dict(job.config.bake)}, upstream), work)
 

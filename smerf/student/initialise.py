@@ -95,7 +95,9 @@ def initialise_from_rays(grids: Grids, batches: Iterable[TeacherBatch], gate: fl
     depth, length, weight = (torch.zeros(count, dtype=torch.float64) for _ in range(3))
     colour = torch.zeros(count, 3, dtype=torch.float64)
     for batch in batches:
-        light = 1.0 - torch.cat([torch.zeros_like(batch.weights[:, :1]), batch.weights.cumsum(-1)[:, :-1]], -1)
+        light = 1.0 - torch.cat(
+            [torch.zeros_like(batch.weights[:, :1]), batch.weights.cumsum(-1)[:, :-1]], -1
+        )
         rows, columns = torch.nonzero(light > _MIN_LIGHT, as_tuple=True)
         middle = 0.5 * (batch.edges[rows, columns] + batch.edges[rows, columns + 1])
         points = batch.rays.origins[rows] + middle[:, None] * batch.rays.directions[rows]

@@ -74,7 +74,10 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
         intrinsics = Intrinsics("PINHOLE", size, size, focal, focal, 0.5 * size, 0.5 * size)
         cameras = [Camera(intrinsics, pose) for pose in rig.poses]
         up = ",".join(f"{x:.2g}" for x in asset.content().rotation[2])
-        kind, said = rig.kind, f"{count} cameras, {rig.kind} ({rig.why}), up {up}; --cameras and --up overrule it"
+        kind, said = (
+            rig.kind,
+            f"{count} cameras, {rig.kind} ({rig.why}), up {up}; --cameras and --up overrule it",
+        )
     is_alone = _check(asset, cameras) and kind != "walk"
     near, far = asset.near(), float("inf")
     if is_alone:
@@ -88,7 +91,13 @@ def _reduced(camera: Camera, size: int) -> Camera:
     factor = -(-max(one.width, one.height) // size)
     width, height = max(1, one.width // factor), max(1, one.height // factor)
     intrinsics = replace(
-        one, width=width, height=height, fx=one.fx / factor, fy=one.fy / factor, cx=one.cx / factor, cy=one.cy / factor
+        one,
+        width=width,
+        height=height,
+        fx=one.fx / factor,
+        fy=one.fy / factor,
+        cx=one.cx / factor,
+        cy=one.cy / factor,
     )
     return replace(camera, intrinsics=intrinsics)
 
@@ -191,7 +200,15 @@ def write_asset_capture(
         split = "test" if index % _TEST_EVERY == min(_FIRST_TEST, len(plan.cameras) // 2) else "train"
         frames.append(Frame(path.name, path, camera, split))
     capture = Capture(
-        folder, "asset", tuple(frames), Similarity(), plan.near, plan.far, plan.is_alone, None, np.zeros((0, 3))
+        folder,
+        "asset",
+        tuple(frames),
+        Similarity(),
+        plan.near,
+        plan.far,
+        plan.is_alone,
+        None,
+        np.zeros((0, 3)),
     )
     save_transforms(capture, folder / "transforms.json")
     if report:

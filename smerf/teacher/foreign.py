@@ -18,7 +18,15 @@ from smerf.teacher.asset import Asset, file_digest, open_asset
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.model import Teacher
 
-__all__ = ["copy_record", "is_foreign", "load_foreign", "read_foreign", "record_digest", "save_foreign", "source_teacher"]
+__all__ = [
+    "copy_record",
+    "is_foreign",
+    "load_foreign",
+    "read_foreign",
+    "record_digest",
+    "save_foreign",
+    "source_teacher",
+]
 
 _FILE, _FORMAT = "foreign.json", "smerf-foreign-1"
 

@@ -62,7 +62,11 @@ def _camera(entry: dict) -> Camera:  # type: ignore[type-arg]
     )
     fault = intrinsics_fault(intrinsics)
     pose = np.concatenate(
-        [np.asarray(entry["rotation"], float).reshape(3, 3), np.asarray(entry["position"], float).reshape(3, 1)], 1
+        [
+            np.asarray(entry["rotation"], float).reshape(3, 3),
+            np.asarray(entry["position"], float).reshape(3, 1),
+        ],
+        1,
     )
     if fault or not np.isfinite(pose).all() or abs(np.linalg.det(pose[:, :3]) - 1.0) > 1e-2:
         raise ValueError(fault or f"camera {entry.get('img_name')} has no rotation")

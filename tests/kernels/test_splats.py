@@ -33,7 +33,9 @@ def covariances(scales, quaternions):
 
 
 def tree_of(means, scales, quaternions, opacities, colours, **changes):
-    values = [torch.tensor(each, dtype=torch.float32) for each in (means, scales, quaternions, opacities, colours)]
+    values = [
+        torch.tensor(each, dtype=torch.float32) for each in (means, scales, quaternions, opacities, colours)
+    ]
     means, scales, quaternions, opacities, colours = values
     sh = ((colours - 0.5) / 0.28209479177387814)[:, None]
     return dataclasses.replace(
@@ -49,7 +51,16 @@ def first(count, **changes):
 def camera(size=32, focal=40.0, **changes):
     middle = 0.5 * size
     return SplatCamera(
-        (1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 0), focal, focal, middle, middle, size, size, by_depth=True, **changes
+        (1, 0, 0, 0, 1, 0, 0, 0, 1),
+        (0, 0, 0),
+        focal,
+        focal,
+        middle,
+        middle,
+        size,
+        size,
+        by_depth=True,
+        **changes,
     )
 
 
@@ -143,7 +154,9 @@ def test_images_equal_those_of_the_reference(kernels, name, by_depth):
     kernels(name)
     view = dataclasses.replace(camera(40, 45.0), by_depth=by_depth, eye=(0.1, -0.2, 0.3))
     tree = random_tree(degree=3)
-    torch.testing.assert_close(splat_image(tree, view), reference.splat_image(tree, view), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        splat_image(tree, view), reference.splat_image(tree, view), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", [None, "reference"])
@@ -184,7 +197,9 @@ def test_answers_repeat_on_any_number_of_threads(kernels, assert_repeats):
     kernels()
     tree = random_tree(2000)
     rays = random_rays(500)
-    assert_repeats(lambda: [*splat_rays(tree, *rays, SPACING, 32, 1 / 1024), splat_image(tree, camera(48, 60.0))])
+    assert_repeats(
+        lambda: [*splat_rays(tree, *rays, SPACING, 32, 1 / 1024), splat_image(tree, camera(48, 60.0))]
+    )
 
 
 def test_damaged_arrays_are_refused():

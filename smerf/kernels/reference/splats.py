@@ -136,7 +136,9 @@ def _intervals(
     used = (weights > 0.0).any(0)
     weights, t, half = weights[:, used], hits.t[:, used], 1.7320508 * hits.variance[:, used].sqrt()
     far = min(spacing.far, 1e4)
-    low, high = (spacing.s_from_t((t + side).clamp(spacing.near, far)).clamp(0.0, 1.0) for side in (-half, half))
+    low, high = (
+        spacing.s_from_t((t + side).clamp(spacing.near, far)).clamp(0.0, 1.0) for side in (-half, half)
+    )
     middle = (0.5 * (low + high)).clamp(min_half, 1.0 - min_half)
     is_thin = high - low < 2.0 * min_half
     low, high = torch.where(is_thin, middle - min_half, low), torch.where(is_thin, middle + min_half, high)
@@ -148,7 +150,9 @@ def _intervals(
 
     ends = torch.arange(_BINS + 1, dtype=low.dtype) / _BINS
     total = weights.sum(-1, keepdim=True)
-    function = torch.where(total > 0.0, (1.0 - mix) * cumulative(ends) / total.clamp_min(1e-30) + mix * ends, ends)
+    function = torch.where(
+        total > 0.0, (1.0 - mix) * cumulative(ends) / total.clamp_min(1e-30) + mix * ends, ends
+    )
     wanted = (torch.arange(1, samples, dtype=low.dtype) / samples).expand(len(low), -1).contiguous()
     after = torch.searchsorted(function.contiguous(), wanted).clamp(1, _BINS)
     left, right = function.gather(-1, after - 1), function.gather(-1, after)

@@ -64,7 +64,9 @@ class SplatAsset:
     def _content(self) -> Content:
         if self.options.up is not None:
             return content_of(self.cloud.means, self.cloud.opacities, np.array(self.options.up))
-        return content_of(self.cloud.means, self.cloud.opacities, np.array(self.cloud.up), _flat_normals(self.cloud))
+        return content_of(
+            self.cloud.means, self.cloud.opacities, np.array(self.cloud.up), _flat_normals(self.cloud)
+        )
 
     def near(self) -> float:
         """Return the distance in front of an eye within which nothing counts."""

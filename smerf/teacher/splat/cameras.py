@@ -66,7 +66,10 @@ class Rig:
 
 
 def content_of(
-    points: np.ndarray, weights: np.ndarray, up: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None = None
+    points: np.ndarray,
+    weights: np.ndarray,
+    up: np.ndarray,
+    normals: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Content:
     """Return where something is.
 
@@ -148,7 +151,9 @@ def synthesise(content: Content, probe: Probe, count: int, kind: str = "auto", s
     if kind == "auto" and not is_inside:
         return Rig("orbit", _orbit(content, count), ORBIT_FIELD, why)
     if not len(places):
-        raise InvalidDataError("no place inside is free and surrounded: a walk is not possible; use --cameras orbit")
+        raise InvalidDataError(
+            "no place inside is free and surrounded: a walk is not possible; use --cameras orbit"
+        )
     return Rig("walk", _walk(content, probe, places, score, count, seed), WALK_FIELD, why)
 
 

@@ -96,7 +96,13 @@ def checked_cloud(name: str, cloud: SplatCloud, is_flat: bool = False) -> SplatC
     """
     if not len(cloud):
         raise InvalidDataError(f"{name}: holds no splats")
-    values = (cloud.means, cloud.scales, cloud.quaternions, cloud.opacities[:, None], cloud.sh.reshape(len(cloud), -1))
+    values = (
+        cloud.means,
+        cloud.scales,
+        cloud.quaternions,
+        cloud.opacities[:, None],
+        cloud.sh.reshape(len(cloud), -1),
+    )
     good = np.logical_and.reduce([np.isfinite(each).all(1) for each in values])
     length = np.linalg.norm(cloud.quaternions, axis=1)
     with np.errstate(invalid="ignore"):

@@ -39,7 +39,9 @@ class SplatLook:
         return 0.0 if self.mode == "3d" else cloud.dilation / self.focal**2
 
 
-def splat_tree(cloud: SplatCloud, look: SplatLook, training_from_source: Similarity | None = None) -> SplatTree:
+def splat_tree(
+    cloud: SplatCloud, look: SplatLook, training_from_source: Similarity | None = None
+) -> SplatTree:
     """Return splats as kernels read them, in training space if a similarity is given."""
     similarity = training_from_source or Similarity()
     rotation, scale = similarity.rotation, similarity.scale

@@ -25,7 +25,9 @@ def splat_kind(path: Path) -> str | None:
         names = {name: (path / name).is_file() for name in ("lod-meta.json", "meta.json")}
         if names["lod-meta.json"]:
             return "streamed SOG"
-        return "SOG" if names["meta.json"] and b'"means"' in (path / "meta.json").read_bytes()[:_HEAD] else None
+        return (
+            "SOG" if names["meta.json"] and b'"means"' in (path / "meta.json").read_bytes()[:_HEAD] else None
+        )
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if head[:4] in (b"ply\n", b"ply\r"):

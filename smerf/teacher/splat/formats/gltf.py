@@ -34,7 +34,9 @@ def gltf_document(name: str, data: bytes) -> tuple[dict[str, Any], bytes]:
         while offset + 8 <= len(data):
             length, kind = struct.unpack_from("<II", data, offset)
             if length > len(data) - offset - 8:
-                raise InvalidDataError(f"{name}: a chunk promises {length} bytes beyond its end; export it again")
+                raise InvalidDataError(
+                    f"{name}: a chunk promises {length} bytes beyond its end; export it again"
+                )
             chunk = data[offset + 8 : offset + 8 + length]
             text, binary = (chunk if kind == _JSON else text), (chunk if kind == _BINARY else binary)
             offset += 8 + length
@@ -60,7 +62,15 @@ def read_gltf(path: Path, data: bytes) -> SplatCloud:
             _placed(name, _Reader(path, document, binary).cloud(primitive), matrix)
             for primitive, matrix in _primitives(document)
         ]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, struct.error, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        struct.error,
+        RecursionError,
+    ) as error:
         raise InvalidDataError(f"{name}: is damaged ({error!r}); export it again") from error
     if not clouds:
         raise InvalidDataError(f"{name}: holds no splats")
@@ -113,11 +123,15 @@ def _placed(name: str, cloud: SplatCloud, matrix: np.ndarray) -> SplatCloud:
     linear = matrix[:3, :3]
     scale = float(np.cbrt(abs(np.linalg.det(linear))))
     if not np.allclose(linear, scale * np.eye(3), atol=1e-5 * max(scale, 1e-9)):
-        raise InvalidDataError(f"{name}: a node turns or stretches its splats, which is not supported; apply it first")
+        raise InvalidDataError(
+            f"{name}: a node turns or stretches its splats, which is not supported; apply it first"
+        )
     if np.array_equal(matrix, np.eye(4)):
         return cloud
     means = (scale * cloud.means + matrix[:3, 3]).astype(np.float32)
-    return SplatCloud(means, cloud.scales * np.float32(scale), cloud.quaternions, cloud.opacities, cloud.sh, cloud.kind)
+    return SplatCloud(
+        means, cloud.scales * np.float32(scale), cloud.quaternions, cloud.opacities, cloud.sh, cloud.kind
+    )
 
 
 class _Reader:
@@ -140,7 +154,9 @@ class _Reader:
         def values(field: str, width: int) -> np.ndarray:
             array = self._accessor(attributes[f"{EXTENSION}:{field}" if field != "POSITION" else field])
             if array.shape != (count, width):
-                raise InvalidDataError(f"{self.path}: {field} has shape {array.shape}, expected {(count, width)}")
+                raise InvalidDataError(
+                    f"{self.path}: {field} has shape {array.shape}, expected {(count, width)}"
+                )
             return array
 
         sh = []
@@ -169,7 +185,9 @@ class _Reader:
         data = self._buffer(int(view["buffer"]))
         if count < 1:
             raise InvalidDataError(f"{self.path}: holds no splats")
-        if min(start, stride - width * dtype.itemsize) < 0 or start + (count - 1) * stride + width * dtype.itemsize > len(data):
+        if min(start, stride - width * dtype.itemsize) < 0 or start + (
+            count - 1
+        ) * stride + width * dtype.itemsize > len(data):
             raise InvalidDataError(f"{self.path}: promises {count} values and holds fewer; export it again")
         table = np.ndarray((count, width), dtype, data, start, (stride, dtype.itemsize))
         result = table.astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +78,9 @@ def parse_ply(name: str, data: bytes) -> PlyFile:
                 if words[1] == "list":
                     current.append(("", ""))
                 elif words[1] not in _TYPES:
-                    raise InvalidDataError(f"{name}: its property type {words[1]!r} is unknown; export it again")
+                    raise InvalidDataError(
+                        f"{name}: its property type {words[1]!r} is unknown; export it again"
+                    )
                 else:
                     current.append((words[2], _TYPES[words[1]]))
         order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(form)
@@ -88,7 +91,10 @@ def parse_ply(name: str, data: bytes) -> PlyFile:
             if count < 0:
                 raise ValueError(f"{count} rows of {element}")
             has_list = ("", "") in fields
-            elements[element] = (count, None if has_list else np.dtype([(f, order + kind) for f, kind in fields]))
+            elements[element] = (
+                count,
+                None if has_list else np.dtype([(f, order + kind) for f, kind in fields]),
+            )
     except (ValueError, IndexError) as error:
         raise InvalidDataError(f"{name}: its PLY header is damaged ({error}); export it again") from error
     return PlyFile(tuple(comments), elements, newline + 1)
@@ -102,7 +108,9 @@ def read_ply(name: str, data: bytes) -> SplatCloud:
     """
     header = parse_ply(name, data)
     tables = _tables(name, data, header)
-    return _read_compressed(name, header, tables) if header.is_compressed else _read_plain(name, header, tables)
+    return (
+        _read_compressed(name, header, tables) if header.is_compressed else _read_plain(name, header, tables)
+    )
 
 
 def _tables(name: str, data: bytes, header: PlyFile) -> dict[str, np.ndarray]:
@@ -113,7 +121,9 @@ def _tables(name: str, data: bytes, header: PlyFile) -> dict[str, np.ndarray]:
             break
         held = (len(data) - offset) // max(row.itemsize, 1)
         if held < count:
-            raise InvalidDataError(f"{name}: promises {count} rows of {element} and holds {held}; export it again")
+            raise InvalidDataError(
+                f"{name}: promises {count} rows of {element} and holds {held}; export it again"
+            )
         result[element] = np.frombuffer(data, row, count, offset)
         offset += count * row.itemsize
     else:
@@ -151,7 +161,7 @@ def _read_plain(name: str, header: PlyFile, tables: dict[str, np.ndarray]) -> Sp
         scales,
         columns(*(f"rot_{i}" for i in range(4))),
         opacities,
-        _coefficients(name, names, rows, columns, colours),
+        _coefficients(name, names, columns, colours),
         "PLY",
         antialiased=rendering or "filter_3D" in names,
         dilation=0.1 if "filter_3D" in names else 0.3,
@@ -169,13 +179,17 @@ def _with_filter(
     return opacities * np.sqrt((scales**2 / wide).prod(1)), np.sqrt(wide)
 
 
-def _coefficients(name, names, rows, columns, colours) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _coefficients(
+    name: str, names: tuple[str, ...], columns: Callable[..., np.ndarray], colours: str
+) -> np.ndarray:
     if colours == "red":
         return ((columns("red", "green", "blue") / 255.0 - 0.5) / SH_ZERO)[:, None]
     zero = columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
     count = sum(each.startswith("f_rest_") for each in names)
     if count not in _REST or any(f"f_rest_{i}" not in names for i in range(count)):
-        raise InvalidDataError(f"{name}: has {count} f_rest properties; expected {', '.join(map(str, _REST))}")
+        raise InvalidDataError(
+            f"{name}: has {count} f_rest properties; expected {', '.join(map(str, _REST))}"
+        )
     each = _REST[count] - 1
     kept = min(each, _KEPT - 1)
     rest = [columns(*(f"f_rest_{c * each + k}" for c in range(3)))[:, None] for k in range(kept)]
@@ -205,8 +219,10 @@ def _up(comments: tuple[str, ...]) -> tuple[float, float, float]:
             return x, y, z
         except ValueError:
             is_nerfstudio = key.strip() == "Vertical Axis"
-            return (0.0, 0.0, 1.0) if is_nerfstudio and value.strip() == "z" else (
-                (0.0, 0.0, -1.0) if value.strip() == "z" else (0.0, -1.0, 0.0)
+            return (
+                (0.0, 0.0, 1.0)
+                if is_nerfstudio and value.strip() == "z"
+                else ((0.0, 0.0, -1.0) if value.strip() == "z" else (0.0, -1.0, 0.0))
             )
     return 0.0, -1.0, 0.0
 
@@ -223,7 +239,9 @@ def _read_compressed(name: str, header: PlyFile, tables: dict[str, np.ndarray]) 
         raise InvalidDataError(f"{name}: holds no splats")
     if len(chunks) != -(-len(rows) // _CHUNK):
         raise InvalidDataError(f"{name}: has {len(chunks)} chunks for {len(rows)} splats of {_CHUNK} each")
-    wanted = [f"{end}_{each}" for end in ("min", "max") for each in ("x", "y", "z", "scale_x", "scale_y", "scale_z")]
+    wanted = [
+        f"{end}_{each}" for end in ("min", "max") for each in ("x", "y", "z", "scale_x", "scale_y", "scale_z")
+    ]
     packed = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
     missing = [each for each in wanted if each not in header.names("chunk")]
     missing += [each for each in packed if each not in header.names("vertex")]
@@ -233,7 +251,8 @@ def _read_compressed(name: str, header: PlyFile, tables: dict[str, np.ndarray]) 
 
     def lerp(fractions: np.ndarray, fields: tuple[str, str, str]) -> np.ndarray:
         low, high = (
-            np.stack([chunks[f"{end}_{field}"] for field in fields], -1).astype(np.float32)[chunk] for end in ("min", "max")
+            np.stack([chunks[f"{end}_{field}"] for field in fields], -1).astype(np.float32)[chunk]
+            for end in ("min", "max")
         )
         return low + fractions * (high - low)
 
@@ -242,7 +261,7 @@ def _read_compressed(name: str, header: PlyFile, tables: dict[str, np.ndarray]) 
 
     words = [rows[each].astype(np.uint32) for each in packed]
     colours = np.stack([_bits(words[3], shift, 8) for shift in (24, 16, 8)], -1)
-    if "min_r" in header.names("chunk"):
+    if {f"{end}_{each}" for end in ("min", "max") for each in "rgb"} <= set(header.names("chunk")):
         colours = lerp(colours, ("r", "g", "b"))
     zero = ((colours - 0.5) / SH_ZERO)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ _META, _LEVELS = "meta.json", "lod-meta.json"
 _COLUMNS = 64
 _ROOM = 8 << 20
 _MAX_COUNT = 1 << 28
+_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, OSError, NotImplementedError)
 
 
 class Members(Protocol):
@@ -60,7 +62,7 @@ class ZipMembers:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             names = self._zip.namelist()
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise InvalidDataError(f"{name}: is a damaged ZIP ({error}); export it again") from error
         found = [each for each in names if PurePosixPath(each).name == _META and each.count("/") <= 1]
         if not found:
@@ -73,13 +75,13 @@ class ZipMembers:
         try:
             info = self._zip.getinfo(inner)
             if info.file_size > limit:
-                raise InvalidDataError(f"{self.name}: {inner} is larger than its header says; export it again")
+                raise InvalidDataError(
+                    f"{self.name}: {inner} is larger than its header says; export it again"
+                )
             return self._zip.read(info)
         except KeyError:
             raise InvalidDataError(f"{self.name}: has no {inner}; export it again") from None
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError, EOFError) as error:
-            raise InvalidDataError(f"{self.name}: {inner} is damaged ({error}); export it again") from error
-        except zipfile.zlib.error as error:  # type: ignore[attr-defined]
+        except (*_DAMAGED, RuntimeError, EOFError) as error:
             raise InvalidDataError(f"{self.name}: {inner} is damaged ({error}); export it again") from error
 
 
@@ -140,7 +142,9 @@ def read_sog(members: Members) -> SplatCloud:
     try:
         return checked_cloud(members.name, _read(members, meta))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InvalidDataError(f"{members.name}: its {_META} is damaged ({error!r}); export it again") from error
+        raise InvalidDataError(
+            f"{members.name}: its {_META} is damaged ({error!r}); export it again"
+        ) from error
 
 
 def _read(members: Members, meta: dict[str, Any]) -> SplatCloud:
@@ -173,8 +177,11 @@ def _read(members: Members, meta: dict[str, Any]) -> SplatCloud:
     is_mip = bool(meta.get("antialias")) or meta.get("model") == "antialiased"
     cloud = (means, scales, _quaternions(pixels("quats")), opacity, np.concatenate([zero[:, None], rest], 1))
     kind = f"SOG v{1 if is_first else 2}"
-    comments = tuple(str(meta[key]) for key in ("asset", "generator", "comment") if key in meta)
-    return SplatCloud(*(each.astype(np.float32) for each in cloud), kind, antialiased=is_mip, comments=comments)
+    said = meta | (meta["asset"] if isinstance(meta.get("asset"), dict) else {})
+    comments = tuple(f"{key}: {said[key]}" for key in ("generator", "copyright", "comment") if key in said)
+    return SplatCloud(
+        *(each.astype(np.float32) for each in cloud), kind, antialiased=is_mip, comments=comments
+    )
 
 
 def _image(members: Members, path: str, count: int) -> np.ndarray:

@@ -83,7 +83,9 @@ def _fields(name: str, head: bytes) -> tuple[int, int, int, int, int]:
         raise InvalidDataError(f"{name}: its SPZ header is cut short; export it again")
     version, count, degree, fraction, flags = struct.unpack_from("<IIBBB", head, 4)
     if degree not in _REST or fraction > 30:
-        raise InvalidDataError(f"{name}: SH degree {degree} and {fraction} fractional bits are not possible in SPZ")
+        raise InvalidDataError(
+            f"{name}: SH degree {degree} and {fraction} fractional bits are not possible in SPZ"
+        )
     if not count:
         raise InvalidDataError(f"{name}: holds no splats")
     return version, count, degree, fraction, flags
@@ -101,7 +103,9 @@ def _sizes(name: str, size: int, version: int, count: int, degree: int) -> dict[
 def _read_v4(name: str, data: bytes) -> SplatCloud:
     version, count, degree, fraction, flags = _fields(name, data)
     if version != 4:
-        raise InvalidDataError(f"{name}: SPZ version {version} without gzip is no valid file; expected version 4")
+        raise InvalidDataError(
+            f"{name}: SPZ version {version} without gzip is no valid file; expected version 4"
+        )
     sizes = {array: size for array, size in _sizes(name, len(data), 4, count, degree).items() if size}
     if len(data) < 32:
         raise InvalidDataError(f"{name}: its SPZ header is cut short; export it again")
@@ -131,7 +135,9 @@ def _unpack(name: str, data: bytes, size: int) -> bytes:
     except zstandard.ZstdError as error:
         raise InvalidDataError(f"{name}: its zstd data is damaged ({error}); export it again") from error
     if len(content) != size:
-        raise InvalidDataError(f"{name}: a stream holds {len(content)} bytes where {size} are due; export it again")
+        raise InvalidDataError(
+            f"{name}: a stream holds {len(content)} bytes where {size} are due; export it again"
+        )
     return content
 
 
