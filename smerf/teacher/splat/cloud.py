@@ -111,8 +111,8 @@ def checked_cloud(name: str, cloud: SplatCloud, is_flat: bool = False) -> SplatC
         wild |= (cloud.opacities < -_OPACITY_SLACK) | (cloud.opacities > 1.0 + _OPACITY_SLACK)
     if (wild & good).any():
         raise InvalidDataError(
-            f"{name}: {int((wild & good).sum())} of {len(cloud)} splats have a scale, an opacity or a place out of range; "
-            "it is damaged or of another format: export it again"
+            f"{name}: {int((wild & good).sum())} of {len(cloud)} splats have a scale, an opacity or a place out of "
+            "range; it is damaged or of another format: export it again"
         )
     removed = int((~good).sum())
     if removed > len(cloud) / 2:

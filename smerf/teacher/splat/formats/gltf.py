@@ -146,8 +146,8 @@ class _Reader:
         kernel, space = extension.get("kernel", "ellipse"), extension.get("colorSpace", "srgb_rec709_display")
         if kernel != "ellipse" or space != "srgb_rec709_display" or primitive.get("mode", 4) != 0:
             raise InvalidDataError(
-                f"{self.path}: kernel {kernel}, colour space {space}, mode {primitive.get('mode', 4)} are not supported; "
-                "expected ellipse, srgb_rec709_display, points"
+                f"{self.path}: kernel {kernel}, colour space {space}, mode {primitive.get('mode', 4)} are not "
+                "supported; expected ellipse, srgb_rec709_display, points"
             )
         count = int(self.document["accessors"][attributes["POSITION"]]["count"])
 
