@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from smerf.engine.progress import Progress
 from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.pipeline.asset import rendered_from
 from smerf.pipeline.metrics import EVALUATED, current_metrics, publish, stage_digests
 
 if TYPE_CHECKING:
@@ -147,4 +148,6 @@ def _protocol(capture: Capture) -> dict[str, Any]:
         "resolution": sorted(f"{width}x{height}" for width, height in sizes),
         "split": f"{len(capture.split('test'))} of {len(capture.frames)} photos held out",
         "background": capture.background or "none",
-    }
+    } | (
+        {"compared with": f"the file's own renders ({name})"} if (name := rendered_from(capture.root)) else {}
+    )

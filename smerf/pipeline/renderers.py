@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,10 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
     if stage == "student":
         from smerf.student import load_student
         from smerf.teacher import load_teacher
+        from smerf.teacher.foreign import is_foreign
 
         student = load_student(folder)
-        student.teacher = load_teacher(run.folder("teacher"))
+        student.teacher = load_teacher(folder if is_foreign(folder) else run.folder("teacher"))
         return _on(student, device).render_image
     from smerf.scene import load_scene
 
@@ -40,11 +42,14 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
 
 def scene_renderer(scene: BakedScene, device: str) -> Render:
     """Return the renderer of a baked scene, which keeps one submodel in memory."""
-    from smerf.render.march import renderer
+    from smerf.render.march import render_camera, renderer
 
     scene.cache_size = 1
+
+    if device == "cpu":
+        return functools.partial(render_camera, scene)
     return renderer(scene, device)
 
 
 def _on(model: Any, device: str) -> Any:
-    return model if device == "cpu" else model.to(device)
+    return model if device == "cpu" or not hasattr(model, "to") else model.to(device)

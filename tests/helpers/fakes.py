@@ -223,7 +223,6 @@ def modules() -> dict[str, types.ModuleType]:
     contents = {
         "smerf.capture": {
             "load_capture": load_capture,
-            "load_composited": lambda frame, background: load_image(frame) / np.float32(255),
             "load_image": load_image,
             "load_composited": lambda frame, background: (load_image(frame) / 255.0).astype(np.float32),
             "load_mask": lambda frame: None,
@@ -240,7 +239,6 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.baking": {"bake": bake},
         "smerf.baking.config": {"BakeConfig": BakeConfig, "PRESETS": presets(BakeConfig, resolution=512)},
         "smerf.scene": {"load_scene": load_scene},
-        "smerf.render.march": {"renderer": lambda scene, device: scene.render},
         "smerf.export.site": {"export_site": export_site},
         "smerf.export.serve": {"serve": serve},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
