@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from smerf.cli.options import Common, Device, Positional, Preset, RunOutput, Settings, Switch
+
+if TYPE_CHECKING:
+    from smerf.teacher.asset_options import AssetOptions
 
 __all__ = ["Options", "run"]
 
@@ -57,11 +60,6 @@ def run(options: Options) -> int:
     """Run the stages and print the summary."""
     from smerf.pipeline.run import run as run_stages
     from smerf.pipeline.summary import print_summary
-    from smerf.teacher.asset_options import AssetOptions, parse_up
-
-    source = AssetOptions(
-        options.focal, options.splat_mode, parse_up(options.up), options.cameras, options.keep_all
-    )
 
     result = run_stages(
         options.data,
@@ -73,7 +71,18 @@ def run(options: Options) -> int:
         overwrite=options.overwrite,
         quiet=options.quiet,
         verbose=options.verbose,
-        source=source,
+        source=_source_options(options),
     )
     print_summary(result.folder, result.metrics)
     return 0
+
+
+def _source_options(options: Options) -> AssetOptions | None:
+    """Return what the command line says of a file, None if nothing."""
+    values = (options.focal, options.splat_mode, options.up, options.cameras, options.keep_all)
+    if values == (None, None, None, "auto", False):
+        return None
+    from smerf.teacher.asset_options import AssetOptions, parse_up
+
+    up = parse_up(options.up)
+    return AssetOptions(options.focal, options.splat_mode, up, options.cameras, options.keep_all)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smerf.engine.files import read_json
-from smerf.engine.folder import RunFolder
+from smerf.engine.folder import SOURCE, RunFolder
 from smerf.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ def render_capture(
 
 def rendered_from(capture: Path) -> str | None:
     """Return the name of the file that a capture was rendered from, or None if it holds photos."""
-    from smerf.teacher.asset_capture import SOURCE
-
     path = capture / SOURCE
     return str(read_json(path).get("name")) if path.is_file() else None
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smerf.engine.folder import RunFolder
+from smerf.engine.folder import FOREIGN, RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,10 +30,9 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
     if stage == "student":
         from smerf.student import load_student
         from smerf.teacher import load_teacher
-        from smerf.teacher.foreign import is_foreign
 
         student = load_student(folder)
-        student.teacher = load_teacher(folder if is_foreign(folder) else run.folder("teacher"))
+        student.teacher = load_teacher(folder if (folder / FOREIGN).is_file() else run.folder("teacher"))
         return _on(student, device).render_image
     from smerf.scene import load_scene
 

@@ -112,6 +112,9 @@ def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None
     Raises:
         UsageError: If options of files are given for a capture.
     """
+    is_plain = path.is_dir() and not any((path / name).is_file() for name in ("meta.json", "lod-meta.json"))
+    if is_plain and options is None:
+        return None
     from smerf.capture.readers import has_poses
     from smerf.prepare import holds_photos
     from smerf.teacher.asset import is_asset, open_asset
@@ -120,10 +123,8 @@ def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None
     if is_asset(path) or (path.is_file() and not has_poses(path) and not holds_photos(path)):
         options = options or AssetOptions()
         return AssetSource(open_asset(path, options), options)
-    if options not in (None, AssetOptions()):
-        raise UsageError(
-            f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat and mesh files"
-        )
+    if options is not None:
+        raise UsageError(f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat files")
     return None
 
 

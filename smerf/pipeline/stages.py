@@ -17,7 +17,7 @@ from typing import Any
 from smerf.engine import distributed
 from smerf.engine.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
 from smerf.engine.files import read_json, write_json
-from smerf.engine.folder import RunFolder, Stage, flatten, stage_key
+from smerf.engine.folder import FOREIGN, RunFolder, Stage, flatten, stage_key
 from smerf.engine.progress import Progress, format_seconds
 from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.signals import raise_if_stopped
@@ -106,7 +106,6 @@ def distill(job: Job, teacher: Path | None = None) -> Stage:
     def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.student import distill as distill_student
         from smerf.teacher import load_teacher
-        from smerf.teacher.foreign import copy_record
 
         distill_student(
             load_teacher(source),
@@ -116,7 +115,11 @@ def distill(job: Job, teacher: Path | None = None) -> Stage:
             progress=progress,
             device=job.device,
         )
-        copy_record(source, folder)
+        (folder / FOREIGN).unlink(missing_ok=True)
+        if (source / FOREIGN).is_file():
+            from smerf.teacher.foreign import copy_record
+
+            copy_record(source, folder)
 
     key = stage_key({"student": to_dict(job.config.student)}, upstream)
     return _stage(job, "student", key, work, resolve)
@@ -144,10 +147,13 @@ def bake(job: Job) -> Stage:
     def work(folder: Path, config: RunConfig, progress: Progress) -> None:
         from smerf.baking import bake as bake_student
         from smerf.student import load_student
-        from smerf.teacher.foreign import is_foreign, source_teacher
 
         made = job.run.folder("student")
-        extra = {"source_teacher": source_teacher(made)} if is_foreign(made) else None
+        extra = None
+        if (made / FOREIGN).is_file():
+            from smerf.teacher.foreign import source_teacher
+
+            extra = {"source_teacher": source_teacher(made)}
         bake_student(
             load_student(made), job.capture, config.bake, folder=folder, progress=progress, extra=extra
         )
@@ -274,9 +280,9 @@ def find_teacher(path: Path) -> Path:
 
 def _foreign_digest(teacher: Path) -> str:
     """Name a teacher outside the run: by its file, by the digest of its stage, or by its place."""
-    from smerf.teacher.foreign import is_foreign, record_digest
+    if (teacher / FOREIGN).is_file():
+        from smerf.teacher.foreign import record_digest
 
-    if is_foreign(teacher):
         return record_digest(teacher)
     done = teacher / "done.json"
     return str(read_json(done)["digest"]) if done.is_file() else str(teacher.resolve())

@@ -15,16 +15,15 @@ from smerf.capture import save_transforms
 from smerf.capture.normalise import invert_pose
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_bytes, write_json
+from smerf.engine.folder import SOURCE
 from smerf.errors import InvalidDataError, UsageError
 from smerf.teacher.asset import Asset, file_digest
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.found_cameras import find_cameras, read_cameras
 from smerf.teacher.splat.cameras import synthesise
 
-__all__ = ["SOURCE", "CameraPlan", "plan_cameras", "require_visible", "write_asset_capture"]
+__all__ = ["CameraPlan", "plan_cameras", "require_visible", "write_asset_capture"]
 
-SOURCE = "source.json"
-"""What a capture was rendered from, beside its ``transforms.json``."""
 _TEST_EVERY, _FIRST_TEST = 8, 4
 _CHECKS, _CHECK_SIZE = 8, 64
 _MAX_FOUND = 200

@@ -12,6 +12,7 @@ import numpy as np
 from smerf.capture import content_scale
 from smerf.capture.types import Capture, Similarity
 from smerf.engine.files import read_json, write_json
+from smerf.engine.folder import FOREIGN
 from smerf.errors import InvalidDataError, UsageError
 from smerf.fields.rays import Spacing
 from smerf.teacher.asset import Asset, file_digest, open_asset
@@ -28,7 +29,7 @@ __all__ = [
     "source_teacher",
 ]
 
-_FILE, _FORMAT = "foreign.json", "smerf-foreign-1"
+_FILE, _FORMAT = FOREIGN, "smerf-foreign-1"
 
 
 def is_foreign(folder: Path) -> bool:
@@ -98,11 +99,8 @@ def load_foreign(folder: Path) -> Teacher:
 
 
 def copy_record(source: Path, folder: Path) -> None:
-    """Let a student's folder name the same file as its teacher's, or none."""
-    if is_foreign(source):
-        write_json(folder / _FILE, read_foreign(source))
-    else:
-        (folder / _FILE).unlink(missing_ok=True)
+    """Let a student's folder name the same file as its teacher's."""
+    write_json(folder / _FILE, read_foreign(source))
 
 
 def record_digest(folder: Path) -> str:
