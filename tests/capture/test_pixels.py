@@ -284,6 +284,9 @@ def test_heic_is_read_upright(tmp_path):
     header = read_header(tmp_path / "a.heic")
     assert header.orientation == 1
     assert read_pixels(tmp_path / "a.heic").shape[:2] == header.size[::-1]
+    (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:100])
+    with pytest.raises(InvalidDataError, match=r"a\.heic: a HEIC photo that cannot be decoded"):
+        read_header(tmp_path / "a.heic")
 
 
 def test_photos_of_200_megapixels_are_read(tmp_path, recwarn):
