@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture import save_transforms
 from smerf.capture.types import Camera, Capture, Frame, Similarity
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
@@ -88,6 +87,8 @@ def render_capture(scene: Path, output: Path, split: str, *, device: str = "cpu"
     place = manifest.training_from_source or Similarity()
     none = np.zeros((0, 3))
     capture = Capture(output, "rendered", frames, place, near, float("inf"), False, None, none)
+    from smerf.capture import save_transforms
+
     save_transforms(capture, output / "transforms.json")
     return len(frames)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +40,9 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
 
 def scene_renderer(scene: BakedScene, device: str) -> Render:
     """Return the renderer of a baked scene, which keeps one submodel in memory."""
-    from smerf.render.march import render_camera, renderer
+    from smerf.render.march import renderer
 
     scene.cache_size = 1
-
-    if device == "cpu":
-        return functools.partial(render_camera, scene)
     return renderer(scene, device)
 
 
