@@ -225,7 +225,6 @@ def modules() -> dict[str, types.ModuleType]:
             "load_capture": load_capture,
             "load_composited": lambda frame, background: load_image(frame) / np.float32(255),
             "load_image": load_image,
-            "load_composited": lambda frame, background: (load_image(frame) / 255.0).astype(np.float32),
             "load_mask": lambda frame: None,
             "fingerprint": fingerprint,
             "types": smerf.capture.types,
