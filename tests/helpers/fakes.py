@@ -224,7 +224,6 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.capture": {
             "load_capture": load_capture,
             "load_image": load_image,
-            "load_composited": lambda frame, background: (load_image(frame) / 255.0).astype(np.float32),
             "load_mask": lambda frame: None,
             "fingerprint": fingerprint,
             "types": smerf.capture.types,
