@@ -146,6 +146,7 @@ def bake(
     *,
     folder: Path,
     progress: Callable[..., None] | None = None,
+    extra: dict[str, object] | None = None,
 ) -> RenderableScene:
     """Write a student as a baked scene and return it re-opened.
 
@@ -158,15 +159,16 @@ def bake(
         config: How much is kept and how it is stored.
         folder: The scene folder; replaced if it holds a scene.
         progress: Called with the number of submodels done and in all.
+        extra: What else the manifest is to say.
 
     Raises:
         UsageError: If the folder holds something else, or the size can't be reached.
     """
-    manifest, threshold = manifest_of(student, capture), 0.0
+    manifest, threshold = replace(manifest_of(student, capture), extra=extra or {}), 0.0
     baker = _Baker(student, config, manifest)
     if config.max_mb is not None:
         threshold, cost = _fit(baker, capture, config.max_mb)
-        manifest = replace(manifest, extra={"size_budget": cost})
+        manifest = replace(manifest, extra=manifest.extra | {"size_budget": cost})
     count = len(student.partition)
 
     def submodels() -> Iterator[BakedSubmodel]:

@@ -168,7 +168,7 @@ def _copies(folder: Path, frames: list[SourceFrame]) -> dict[int, dict[str, Path
         first = next(frame for frame in frames if frame.name in files)
         longest = max(read_header(files[first.name]).size)
         # The named folder itself must have the stated size; the size check that follows reports it otherwise.
-        own = image_folder(candidate.name) is None or image_folder(candidate.name)[1] is None
+        own = (found := image_folder(candidate.name)) is None or found[1] is None
         stated = max(first.intrinsics.width, first.intrinsics.height)
         factor = 1 if own else max(1, round(stated / longest))
         copies.setdefault(factor, files)

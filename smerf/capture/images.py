@@ -90,7 +90,7 @@ def load_mask(frame: Frame) -> np.ndarray | None:
     used, factor = _cover(used, frame, frame.mask_path)
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     if factor is not None:
-        return used.reshape(height, factor, width, factor).all(axis=(1, 3))
+        return np.asarray(used.reshape(height, factor, width, factor).all(axis=(1, 3)))
     fraction = Image.fromarray(np.where(used, 1.0, 0.0).astype(np.float32)).resize(
         (width, height), Image.Resampling.BOX
     )

@@ -227,7 +227,7 @@ def _frame(frame: SourceFrame, photo: Photo, pose: np.ndarray, scale: float) -> 
         name=frame.name,
         image_path=photo.path,
         camera=Camera(photo.intrinsics, pose),
-        split=frame.split,
+        split=frame.split or "unused",
         mask_path=frame.mask_path,
         depth_path=frame.depth_path,
         exposure=photo.exposure,

@@ -80,6 +80,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         InvalidDataError: If the file is damaged, too large, an animation or of a kind that is not read.
         MissingPartError: If it is HEIC and nothing that reads it is installed.
     """
+    start = b""
     try:
         start = read_start(path, 64)
         _refuse_foreign(path, start)
@@ -94,6 +95,10 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         if isinstance(error, OSError) and start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             raise InvalidDataError(
                 f"{path}: a kind of TIFF that is not read ({error}); convert it to PNG with 8 or 16 bits"
+            ) from error
+        if _is_heic(start):
+            raise InvalidDataError(
+                f"{path}: a HEIC photo that cannot be decoded ({error}); restore it, or convert it to JPEG"
             ) from error
         raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
 
@@ -194,8 +199,12 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
         raise InvalidDataError(f"{path}: the file is empty; restore it")
     if kind is not None:
         raise InvalidDataError(f"{path}: {kind}; export it as JPEG or PNG, all photos with the same settings")
-    if start[4:8] == b"ftyp" and any(brand in start[8:] for brand in _HEIC_BRANDS):
+    if _is_heic(start):
         _register_heic(path)
+
+
+def _is_heic(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and any(brand in start[8:] for brand in _HEIC_BRANDS)
 
 
 def _register_heic(path: Path) -> None:

@@ -20,6 +20,7 @@ class Options(Common):
     Examples:
       smerf distill runs/tabletop
       smerf distill runs/small --teacher runs/large
+      smerf distill runs/flat --teacher flat.ply
       smerf distill runs/flat --set student.partition=3 --overwrite
       torchrun --nproc-per-node 2 -m smerf distill runs/flat
     """
@@ -27,7 +28,7 @@ class Options(Common):
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
     teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Take the teacher of this run, or this teacher folder, instead of the run's own."""
+    """Take the teacher of this run, this teacher folder, or this splat file in the capture's space."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
     device: Device = "auto"

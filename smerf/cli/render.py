@@ -11,7 +11,6 @@ import tyro
 from smerf.cli.options import (
     Common,
     Device,
-    Output,
     Positional,
     Switch,
     refuse_non_empty,
@@ -26,19 +25,24 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Render a baked scene along a camera path, or from the photos' cameras, without a window.
 
+    --capture writes a posed capture, which other programs can train on.
+
     Examples:
       smerf render runs/tabletop --path orbit.json -o orbit.mp4
       smerf render runs/tabletop --split test -o frames
+      smerf render runs/tabletop --split all --capture captures/again
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
     """Run folder or baked scene."""
-    output: Output
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None
     """A video (.mp4, .mov, .mkv, .webm, .gif) or a folder for PNG frames."""
+    capture: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Write a posed capture (transforms.json and images) from the scene's own cameras instead; needs --split."""
     path: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Camera path, as nerfstudio and our viewers save it."""
-    split: Annotated[Literal["train", "test"] | None, tyro.conf.arg(metavar="train|test")] = None
-    """Render these cameras of the run's capture instead."""
+    split: Annotated[Literal["train", "test", "all"] | None, tyro.conf.arg(metavar="train|test|all")] = None
+    """Render these cameras of the run's capture instead; all of them with --capture."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
     width: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -61,6 +65,13 @@ def run(options: Options) -> int:
 
     if (options.path is None) == (options.split is None):
         raise UsageError("give either --path FILE or --split test")
+    if (options.output is None) == (options.capture is None):
+        raise UsageError("say where the frames go with -o, or the capture with --capture")
+    if options.capture is not None:
+        return _write_capture(options, options.capture)
+    assert options.output is not None
+    if options.split == "all":
+        raise UsageError("--split all: is for --capture; give train or test")
     if options.fps is not None and not 0.0 < options.fps <= 1000.0:
         raise UsageError(f"--fps {options.fps:g}: must lie between 0 and 1000")
     if options.width is not None and not 0 < options.width <= 16384:
@@ -78,4 +89,20 @@ def run(options: Options) -> int:
     with catch_signals():
         render(scene, options.output, cameras, names, options.fps or fps, device=device, quiet=options.quiet)
     print(f"{kind}: {options.output} ({len(cameras)} frames)")
+    return 0
+
+
+def _write_capture(options: Options, output: Path) -> int:
+    """Write a posed capture and print its location."""
+    from smerf.engine.signals import catch_signals
+    from smerf.errors import UsageError
+    from smerf.pipeline.render import render_capture
+
+    if options.split is None or options.width is not None or options.fps is not None:
+        raise UsageError("--capture: takes --split train, test or all, and neither --path, --width nor --fps")
+    refuse_non_empty(output, options.overwrite, "place")
+    scene, device = scene_folder(options.scene), resolve_device(options.device)
+    with catch_signals():
+        count = render_capture(scene, output, options.split, device=device, quiet=options.quiet)
+    print(f"capture: {output} ({count} photos)\nnext:    smerf run {output}")
     return 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from smerf.cli.options import Common, Device, Positional, Preset, RunOutput, Settings, Switch
+
+if TYPE_CHECKING:
+    from smerf.teacher.asset_options import AssetOptions
 
 __all__ = ["Options", "run"]
 
@@ -17,15 +20,18 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Turn a capture into a page: train, distill, bake, export, measure.
 
+    A splat file is its own teacher: it is distilled as it is, without training.
+
     Stages that are done are skipped, so the same command continues a run that was stopped.
 
     Examples:
       smerf run captures/tabletop -o runs/tabletop
+      smerf run scene.ply -o runs/scene
       smerf run ~/flat --preset standard --device cuda --set teacher.steps=30000
     """
 
     data: Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout)."""
+    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat file."""
     output: RunOutput = None
     """Run folder; runs/NAME if not given."""
     preset: Preset = None
@@ -38,6 +44,16 @@ class Options(Common):
     """Change one setting, such as max_side=800 or teacher.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
     """Accept a changed config or capture; what the change touches is redone."""
+    cameras: Annotated[str, tyro.conf.arg(metavar="orbit|walk|FILE")] = "auto"
+    """Of a file: choose cameras around or inside it, or take those of a cameras.json."""
+    up: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z")] = None
+    """Of a file: the direction that is up, such as 0,-1,0."""
+    focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None
+    """Of a splat file: focal length in pixels of the photos that it was trained on; 1200 if not known."""
+    splat_mode: Annotated[str | None, tyro.conf.arg(metavar="default|antialiased|3d")] = None
+    """Of a splat file: how it was trained to be filtered, if the file does not say."""
+    keep_all: Switch[bool] = False
+    """Of a splat file: keep large faint splats and stray ones."""
 
 
 def run(options: Options) -> int:
@@ -55,6 +71,18 @@ def run(options: Options) -> int:
         overwrite=options.overwrite,
         quiet=options.quiet,
         verbose=options.verbose,
+        source=_source_options(options),
     )
     print_summary(result.folder, result.metrics)
     return 0
+
+
+def _source_options(options: Options) -> AssetOptions | None:
+    """Return what the command line says of a file, None if nothing."""
+    values = (options.focal, options.splat_mode, options.up, options.cameras, options.keep_all)
+    if values == (None, None, None, "auto", False):
+        return None
+    from smerf.teacher.asset_options import AssetOptions, parse_up
+
+    up = parse_up(options.up)
+    return AssetOptions(options.focal, options.splat_mode, up, options.cameras, options.keep_all)

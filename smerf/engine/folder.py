@@ -25,8 +25,21 @@ from smerf.engine.files import TEMPORARY_PREFIX, read_json, sync_folder, write_j
 from smerf.engine.lock import FolderLock
 from smerf.errors import InvalidDataError, UsageError
 
-__all__ = ["STAGES", "RunFolder", "Stage", "describe_differences", "flatten", "stage_key"]
+__all__ = [
+    "FOREIGN",
+    "SOURCE",
+    "STAGES",
+    "RunFolder",
+    "Stage",
+    "describe_differences",
+    "flatten",
+    "stage_key",
+]
 
+SOURCE = "source.json"
+"""In a capture that was rendered from a file: which, and how."""
+FOREIGN = "foreign.json"
+"""In a teacher or student folder: the file that is the teacher."""
 STAGES = ("teacher", "student", "baked", "site")
 """The stages that own a folder, in the order of the flow."""
 _UNFINISHED = "unfinished"

@@ -115,10 +115,10 @@ def small_photo(frame: Frame, edge: int) -> Image.Image:
     photo = Image.fromarray(read_pixels(frame.image_path, frame.orientation, at_least))
     # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
     used = (intrinsics.width * frame.downscale / full[0], intrinsics.height * frame.downscale / full[1])
-    box = tuple(min(1.0, part) * size for part, size in zip(used, photo.size))
+    right, lower = (min(1.0, part) * size for part, size in zip(used, photo.size))
     if photo.mode == "RGBA":
         photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
-    small = photo.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
+    small = photo.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, right, lower))
     if intrinsics.distortion or intrinsics.model == "OPENCV_FISHEYE":
         small = Image.fromarray(_straighten(np.asarray(small), intrinsics))
     return small

@@ -64,6 +64,10 @@ STRUCTURES = {
     "StudentGrids": "voxels:tensor voxel_bytes:tensor blocks:int64 planes:tensor plane_bytes:tensor",
     "AdamStep": "lr:float beta1:float beta2:float eps:float correction1:float correction2:float",
     "StudentTrace": "losses:tensor weights:tensor samples:tensor",
+    "SplatTree": "leaves:tensor nodes:tensor levels:tensor sh:tensor classes:int coefficients:int leaf_count:int"
+    " is_antialiased:int near:float dilation:float sh_rotation:float*9",
+    "SplatCamera": "rotation:float*9 eye:float*3 fx:float fy:float cx:float cy:float width:int height:int"
+    " is_by_depth:int near:float dilation:float",
 }
 """Fields of the structures, in the order of the headers."""
 
@@ -131,6 +135,9 @@ KERNELS = {
     "smerf_student_start": "state:tensor bytes:tensor count:int64",
     "smerf_student_step": "grids:GridView rays:StudentRays network:StudentNetwork loss:StudentLoss state:StudentGrids"
     " adam:AdamStep trace:StudentTrace",
+    "smerf_splat_rays": "tree:SplatTree spacing:RaySpacing origins:tensor directions:tensor rays:int64 samples:int"
+    " min_half:float mix:float edges:tensor weights:tensor colours:tensor",
+    "smerf_splat_image": "tree:SplatTree camera:SplatCamera image:tensor",
     "smerf_mark_alive": "grid:AliveGrid origins:tensor directions:tensor edges:tensor weights:tensor rays:int64"
     " samples:int seen:tensor solid:tensor",
     "smerf_block_samples": "grids:GridView coords:tensor count:int64 out:tensor",

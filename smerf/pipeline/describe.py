@@ -12,6 +12,7 @@ from smerf.engine.folder import STAGES, RunFolder
 from smerf.engine.settings import to_dict
 from smerf.engine.tensors import read_format
 from smerf.errors import InvalidDataError, UsageError
+from smerf.pipeline.asset import describe_asset
 from smerf.pipeline.config import load_config
 from smerf.pipeline.metrics import current_metrics
 from smerf.pipeline.stages import COMMAND_OF
@@ -55,13 +56,18 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
+    from smerf.teacher.asset import is_asset
+
     if path.suffix == ".safetensors":
         return _tensors(path)
     if path.suffix == ".html" and _is_page(path):
         facts = {"what": "page", "path": str(path), "title": _title(path), "bytes": path.stat().st_size}
         return facts | {"next": f"open {path} in a browser, or send it"}
+    if is_asset(path):
+        return describe_asset(path)
     raise InvalidDataError(
-        f"{path}: is no file that smerf writes; expected a page (.html), slots, a model or a teacher (.safetensors)"
+        f"{path}: is neither splats nor a file that smerf writes; expected a page (.html), slots, a model or a teacher "
+        "(.safetensors)"
     )
 
 

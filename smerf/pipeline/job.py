@@ -20,6 +20,7 @@ from smerf.pipeline.config import RunConfig, load_config, make_config, write_con
 
 if TYPE_CHECKING:
     from smerf.capture.types import Capture
+    from smerf.pipeline.asset import AssetSource
 
 __all__ = [
     "Job",
@@ -52,6 +53,8 @@ class Job:
     device: str
     quiet: bool = False
     verbose: bool = False
+    source: AssetSource | None = None
+    """The file that is the teacher, if there is one."""
     whole: WholeRun | None = None
     """The stages of ``smerf run``, for the time that is left; not given where one stage runs alone."""
 
@@ -111,8 +114,9 @@ def start_run(
     overwrite: bool = False,
     quiet: bool = False,
     verbose: bool = False,
+    source: AssetSource | None = None,
 ) -> Job:
-    """Begin or resume the run in a locked folder.
+    """Begin or resume the run in a locked folder; ``source`` is the file that ``data`` was rendered from.
 
     Raises:
         UsageError: If the folder holds a run of another capture and ``overwrite`` is off.
@@ -136,7 +140,7 @@ def start_run(
             "or they have changed); give another folder with -o, or --overwrite to redo what changes"
         )
     _log.info("begin: %s", " ".join(sys.argv[1:]))
-    job = Job(run, config, capture, record, device, quiet, verbose)
+    job = Job(run, config, capture, record, device, quiet, verbose, source)
     write_records(job)
     return job
 

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture.types import Camera
+from smerf.capture import save_transforms
+from smerf.capture.types import Camera, Capture, Frame, Similarity
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
 from smerf.errors import UsageError
 from smerf.pipeline.config import load_config
-from smerf.pipeline.evaluate import view_file
+from smerf.pipeline.evaluate import view_files
 from smerf.pipeline.job import load_run_capture
 from smerf.pipeline.renderers import scene_renderer
 from smerf.render.video import is_video, write_frames, write_video
 from smerf.scene import load_scene
 
-__all__ = ["render", "split_cameras"]
+__all__ = ["render", "render_capture", "split_cameras"]
 
 
 def render(
@@ -55,6 +56,42 @@ def render(
         write_frames(output, names, frames)
 
 
+def render_capture(scene: Path, output: Path, split: str, *, device: str = "cpu", quiet: bool = False) -> int:
+    """Render a baked scene from the cameras that it was made with, as a posed capture in the space it came from.
+
+    Args:
+        scene: Baked scene.
+        output: Gets ``images/`` and ``transforms.json``.
+        split: ``train``, ``test`` or ``all``.
+        device: ``cpu`` or ``cuda``.
+        quiet: Show no progress.
+
+    Returns:
+        How many photos it has.
+
+    Raises:
+        UsageError: If the scene knows no such cameras.
+    """
+    manifest = load_scene(scene).manifest
+    views = [view for view in manifest.cameras if split in ("all", view.split)]
+    if not views:
+        raise UsageError(f"{scene}: knows no {split} cameras; render it along a --path instead")
+    files = view_files([view.name for view in views])
+    names = [f"{index:05d}_{files[view.name]}" for index, view in enumerate(views)]
+    images = output / "images"
+    write_frames(images, names, _frames(scene, [view.camera for view in views], device, quiet))
+    frames = tuple(
+        Frame(f"{name}.png", images / f"{name}.png", view.camera, view.split)
+        for name, view in zip(names, views)
+    )
+    near = manifest.near or 0.0
+    place = manifest.training_from_source or Similarity()
+    none = np.zeros((0, 3))
+    capture = Capture(output, "rendered", frames, place, near, float("inf"), False, None, none)
+    save_transforms(capture, output / "transforms.json")
+    return len(frames)
+
+
 def split_cameras(run: Path, split: str, data: Path | None = None) -> tuple[list[Camera], list[str]]:
     """Return the cameras of a run's training or test photos, and names for their frames.
 
@@ -68,7 +105,7 @@ def split_cameras(run: Path, split: str, data: Path | None = None) -> tuple[list
     chosen = capture.split(split)
     if not chosen:
         raise UsageError(f"{capture.root}: has no {split} photos")
-    return [frame.camera for frame in chosen], [view_file(frame.name) for frame in chosen]
+    return [frame.camera for frame in chosen], list(view_files([frame.name for frame in chosen]).values())
 
 
 def _frames(scene: Path, cameras: list[Camera], device: str, quiet: bool) -> Iterator[np.ndarray]:

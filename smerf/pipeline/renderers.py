@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smerf.engine.folder import RunFolder
+from smerf.engine.folder import FOREIGN, RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
         from smerf.teacher import load_teacher
 
         student = load_student(folder)
-        student.teacher = load_teacher(run.folder("teacher"))
+        student.teacher = load_teacher(folder if (folder / FOREIGN).is_file() else run.folder("teacher"))
         return _on(student, device).render_image
     from smerf.scene import load_scene
 
@@ -40,11 +41,14 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
 
 def scene_renderer(scene: BakedScene, device: str) -> Render:
     """Return the renderer of a baked scene, which keeps one submodel in memory."""
-    from smerf.render.march import renderer
+    from smerf.render.march import render_camera, renderer
 
     scene.cache_size = 1
+
+    if device == "cpu":
+        return functools.partial(render_camera, scene)
     return renderer(scene, device)
 
 
 def _on(model: Any, device: str) -> Any:
-    return model if device == "cpu" else model.to(device)
+    return model if device == "cpu" or not hasattr(model, "to") else model.to(device)

@@ -6,16 +6,20 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress, WholeRun
 from smerf.engine.signals import catch_signals
 from smerf.errors import UsageError
 from smerf.pipeline import stages
+from smerf.pipeline.asset import AssetSource, render_capture
 from smerf.pipeline.evaluate import evaluate
 from smerf.pipeline.job import Job, choose_config, start_run
 from smerf.pipeline.metrics import current_metrics, is_current
+
+if TYPE_CHECKING:
+    from smerf.teacher.asset_options import AssetOptions
 
 __all__ = ["RunResult", "default_output", "posed", "require_capture", "run"]
 
@@ -54,13 +58,17 @@ def run(
     overwrite: bool = False,
     quiet: bool = False,
     verbose: bool = False,
+    source: AssetOptions | None = None,
 ) -> RunResult:
     """Turn photos, a video or a capture into a page: find poses, train, distill, bake, export, measure.
+
+    A splat or mesh file is its own teacher: its photos are its own renders, and nothing is trained.
 
     Stages that are done are skipped, so the same call continues a run that was stopped.
 
     Args:
-        what: Folder of photos, a video, or a posed capture. Photos and videos are prepared to ``capture/`` in the run.
+        what: Folder of photos, a video, a posed capture, or a splat or mesh file. Photos and videos are prepared to
+            ``capture/`` in the run.
         output: Run folder; ``runs/NAME`` if not given.
         preset: How much work: ``preview`` (new runs), ``standard``, ``paper``.
         settings: Dotted ``key=value`` pairs, such as ``teacher.steps=4000``.
@@ -69,6 +77,7 @@ def run(
         overwrite: Accept a changed config or capture; what the change touches is redone.
         quiet: Show no progress.
         verbose: Show losses as well.
+        source: What is known of a file beside its content.
 
     Raises:
         UsageError: If something does not exist, or the folder holds another run and ``overwrite`` is off.
@@ -79,16 +88,44 @@ def run(
     what = Path(what)
     require_capture(what)
     folder = RunFolder(Path(output) if output is not None else default_output(what))
+    opened = _open_source(what, source)
     if not quiet:
-        print(f"run: {what} -> {folder.path}: {', '.join(_WEIGHTS)}", file=sys.stderr, flush=True)
+        names = ", ".join(["capture"] * (opened is not None) + list(_WEIGHTS))
+        print(f"run: {what} -> {folder.path}: {names}", file=sys.stderr, flush=True)
     from smerf.engine.device import resolve_device
 
     device = resolve_device(device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
-        data = posed(what, folder, overwrite=overwrite, quiet=quiet)
-        job = start_run(folder, data, config, device, overwrite=overwrite, quiet=quiet, verbose=verbose)
+        how = {"overwrite": overwrite, "quiet": quiet}
+        if opened is not None:
+            data = render_capture(folder, opened, config.preset, **how, verbose=verbose)
+        else:
+            data = posed(what, folder, **how)
+        job = start_run(folder, data, config, device, **how, verbose=verbose, source=opened)
         return _run_stages(job)
+
+
+def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None:
+    """Return the file at ``path`` if it is a teacher, None for a capture.
+
+    Raises:
+        UsageError: If options of files are given for a capture.
+    """
+    is_plain = path.is_dir() and not any((path / name).is_file() for name in ("meta.json", "lod-meta.json"))
+    if is_plain and options is None:
+        return None
+    from smerf.capture.readers import has_poses
+    from smerf.prepare import holds_photos
+    from smerf.teacher.asset import is_asset, open_asset
+    from smerf.teacher.asset_options import AssetOptions
+
+    if is_asset(path) or (path.is_file() and not has_poses(path) and not holds_photos(path)):
+        options = options or AssetOptions()
+        return AssetSource(open_asset(path, options), options)
+    if options is not None:
+        raise UsageError(f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat files")
+    return None
 
 
 def require_capture(path: Path) -> None:
@@ -102,12 +139,14 @@ def require_capture(path: Path) -> None:
             f"{str(path).replace(address[0], address[0] + '/', 1)}: is an address; download it and give the folder"
         )
     if not path.exists():
-        raise UsageError(f"{path}: does not exist; give a folder of photos, a video or a posed capture")
+        raise UsageError(
+            f"{path}: does not exist; give a folder of photos, a video, a posed capture, or a splat or mesh file"
+        )
 
 
 def default_output(what: Path) -> Path:
     """Return where the run of a capture goes when the user does not say."""
-    return Path("runs") / (what.resolve().name or "scene")
+    return Path("runs") / ((what.resolve().name if what.is_dir() else what.name.split(".")[0]) or "scene")
 
 
 def posed(what: Path, folder: RunFolder, *, overwrite: bool = False, quiet: bool = False) -> Path:

@@ -17,11 +17,12 @@ from typing import Any
 from smerf.engine import distributed
 from smerf.engine.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
 from smerf.engine.files import read_json, write_json
-from smerf.engine.folder import RunFolder, Stage, flatten, stage_key
+from smerf.engine.folder import FOREIGN, RunFolder, Stage, flatten, stage_key
 from smerf.engine.progress import Progress, format_seconds
 from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.signals import raise_if_stopped
 from smerf.errors import UsageError
+from smerf.pipeline.asset import AssetSource, name_teacher
 from smerf.pipeline.config import RunConfig, load_config, part, write_config
 from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
 
@@ -47,7 +48,9 @@ Resolve = Callable[[RunConfig], RunConfig]
 
 
 def train(job: Job) -> Stage:
-    """Train the teacher."""
+    """Train the teacher, or name the file that is one."""
+    if job.source is not None:
+        return _name_source(job, job.source)
 
     def resolve(config: RunConfig) -> RunConfig:
         from smerf.teacher.plan import resolve_config
@@ -65,6 +68,16 @@ def train(job: Job) -> Stage:
     return _stage(job, "teacher", teacher_key(job.config, job.fingerprint), work, resolve)
 
 
+def _name_source(job: Job, source: AssetSource) -> Stage:
+    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
+        from smerf.teacher.foreign import save_foreign
+
+        save_foreign(source.asset, source.options, job.capture, folder)
+        progress.update(1, 1)
+
+    return _stage(job, "teacher", teacher_key(job.config, job.fingerprint), work)
+
+
 def follow_training(run: RunFolder, data: Path, device: str) -> None:
     """Train as one of torchrun's processes beside the first, which has begun the run and writes it."""
     from smerf.capture import load_capture
@@ -77,7 +90,9 @@ def follow_training(run: RunFolder, data: Path, device: str) -> None:
 
 
 def distill(job: Job, teacher: Path | None = None) -> Stage:
-    """Distil the run's teacher, or the one in the folder ``teacher``, into the student."""
+    """Distil the run's teacher, or the one that ``teacher`` is, a folder or a file, into the student."""
+    if teacher is not None and teacher.is_file():
+        teacher = name_teacher(job.run, teacher, job.capture)
     upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
     source = teacher or job.run.folder("teacher")
 
@@ -100,6 +115,11 @@ def distill(job: Job, teacher: Path | None = None) -> Stage:
             progress=progress,
             device=job.device,
         )
+        (folder / FOREIGN).unlink(missing_ok=True)
+        if (source / FOREIGN).is_file():
+            from smerf.teacher.foreign import copy_record
+
+            copy_record(source, folder)
 
     key = stage_key({"student": to_dict(job.config.student)}, upstream)
     return _stage(job, "student", key, work, resolve)
@@ -128,8 +148,15 @@ def bake(job: Job) -> Stage:
         from smerf.baking import bake as bake_student
         from smerf.student import load_student
 
-        student = load_student(job.run.folder("student"))
-        bake_student(student, job.capture, config.bake, folder=folder, progress=progress)
+        made = job.run.folder("student")
+        extra = None
+        if (made / FOREIGN).is_file():
+            from smerf.teacher.foreign import source_teacher
+
+            extra = {"source_teacher": source_teacher(made)}
+        bake_student(
+            load_student(made), job.capture, config.bake, folder=folder, progress=progress, extra=extra
+        )
 
     return _stage(job, "baked", stage_key({"bake": to_dict(job.config.bake)}, upstream), work)
 
@@ -239,17 +266,23 @@ def _upstream(run: RunFolder, name: str) -> Stage:
 
 
 def find_teacher(path: Path) -> Path:
-    """Return the teacher folder that a path means: a run's, or the folder itself.
+    """Return the teacher that a path means: a run's folder of it, the folder itself, or a splat or mesh file.
 
     Raises:
-        UsageError: If it is no folder.
+        UsageError: If nothing is there.
     """
+    if path.is_file():
+        return path
     if not path.is_dir():
-        raise UsageError(f"--teacher {path}: is not a folder")
+        raise UsageError(f"--teacher {path}: is neither a folder nor a file")
     return RunFolder(path).folder("teacher") if RunFolder(path).exists() else path
 
 
 def _foreign_digest(teacher: Path) -> str:
-    """Name a teacher outside the run: by the digest of its stage, or by its place."""
+    """Name a teacher outside the run: by its file, by the digest of its stage, or by its place."""
+    if (teacher / FOREIGN).is_file():
+        from smerf.teacher.foreign import record_digest
+
+        return record_digest(teacher)
     done = teacher / "done.json"
     return str(read_json(done)["digest"]) if done.is_file() else str(teacher.resolve())

@@ -8,12 +8,13 @@ from typing import Any
 from smerf.engine.files import read_json
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import format_seconds
+from smerf.pipeline.asset import rendered_from
 
 __all__ = ["folder_bytes", "format_bytes", "format_table", "print_baked", "print_metrics", "print_summary"]
 
 COLUMNS = {
-    "psnr": ("PSNR", 2),
     "masked_psnr": ("masked PSNR", 2),
+    "psnr": ("PSNR", 2),
     "ssim": ("SSIM", 4),
     "lpips_vgg": ("LPIPS", 4),
     "flip": ("FLIP", 4),
@@ -24,6 +25,9 @@ COLUMNS = {
 def print_summary(run: RunFolder, stages: dict[str, dict[str, Any]]) -> None:
     """Print what the run came to: quality, time and memory of each stage, and where the page is."""
     print_metrics(stages)
+    name = rendered_from(run.path / "capture")
+    if name:
+        print(f"against the file's own renders ({name})")
     rows = []
     for name, command in (
         ("teacher", "train"),

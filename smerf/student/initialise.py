@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from smerf.kernels import Grids, GridSpec
 from smerf.kernels.reference.contraction import contract, uncontract
+from smerf.kernels.types import BLOCK
 from smerf.kernels.vertices import block_coordinates, voxel_positions
-from smerf.teacher.model import Teacher
+from smerf.student.ray_pool import TeacherBatch
+from smerf.teacher.model import PointTeacher
 
-__all__ = ["initialise_from_teacher", "to_contracted", "to_training", "voxel_of"]
+__all__ = ["initialise_from_rays", "initialise_from_teacher", "to_contracted", "to_training", "voxel_of"]
 
 _CHUNK = 262144
+_MIN_LIGHT, _MAX_ALPHA = 0.05, 0.999
 
 
 def to_contracted(points: Tensor, spec: GridSpec) -> Tensor:
@@ -41,7 +46,7 @@ def _bytes_of(value: Tensor, low: float, high: float) -> Tensor:
 
 def initialise_from_teacher(
     grids: Grids,
-    teacher: Teacher,
+    teacher: PointTeacher,
     centres: Tensor,
     gate: float,
     generator: torch.Generator,
@@ -68,7 +73,56 @@ def initialise_from_teacher(
         )
         if near is not None:
             density[~near[voxel_of(positions, spec)]] = -torch.inf
-        values = grids.voxels[rows]
-        values[:, 0] = _bytes_of(density, *spec.density_range)
-        values[:, 1:4] = _bytes_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)
-        values[:, 7] = _bytes_of(torch.tensor(gate), *spec.feature_range)
+        _set_voxels(grids, rows, density, colour, gate)
+
+
+def _set_voxels(grids: Grids, rows: slice, density: Tensor, colour: Tensor, gate: float) -> None:
+    """Set the bytes of voxels to log densities (V,), colours (V, 3) and a gate."""
+    values, spec = grids.voxels[rows], grids.spec
+    values[:, 0] = _bytes_of(density, *spec.density_range)
+    values[:, 1:4] = _bytes_of(torch.logit(colour.clamp(1e-3, 1.0 - 1e-3)), *spec.feature_range)
+    values[:, 7] = _bytes_of(torch.tensor(gate), *spec.feature_range)
+
+
+def initialise_from_rays(grids: Grids, batches: Iterable[TeacherBatch], gate: float) -> None:
+    """Set the bytes of the voxels to what rays met in them, as ``initialise_from_teacher`` does for a teacher that
+    answers rays alone.
+
+    A voxel's density is the optical depth over the length of the intervals whose middle it holds, its colour the mean
+    of their rays' colours. Voxels that no ray tested start empty.
+    """
+    spec, count = grids.spec, len(grids.voxels)
+    depth, length, weight = (torch.zeros(count, dtype=torch.float64) for _ in range(3))
+    colour = torch.zeros(count, 3, dtype=torch.float64)
+    for batch in batches:
+        light = 1.0 - torch.cat(
+            [torch.zeros_like(batch.weights[:, :1]), batch.weights.cumsum(-1)[:, :-1]], -1
+        )
+        rows, columns = torch.nonzero(light > _MIN_LIGHT, as_tuple=True)
+        middle = 0.5 * (batch.edges[rows, columns] + batch.edges[rows, columns + 1])
+        points = batch.rays.origins[rows] + middle[:, None] * batch.rays.directions[rows]
+        voxels = _stored_row(grids, to_contracted(points, spec))
+        held = voxels >= 0
+        rows, columns, voxels = rows[held], columns[held], voxels[held]
+        ours = batch.weights[rows, columns]
+        alpha = (ours / light[rows, columns]).clamp(0.0, _MAX_ALPHA)
+        seen = batch.colour / batch.weights.sum(-1, keepdim=True).clamp_min(1e-6)
+        depth.index_add_(0, voxels, -torch.log1p(-alpha).double())
+        length.index_add_(0, voxels, (batch.edges[rows, columns + 1] - batch.edges[rows, columns]).double())
+        weight.index_add_(0, voxels, ours.double())
+        colour.index_add_(0, voxels, (ours[:, None] * seen[rows]).double())
+    for start in range(0, count, _CHUNK):
+        rows_of = slice(start, min(count, start + _CHUNK))
+        density = torch.log((depth[rows_of] / length[rows_of].clamp_min(1e-12)).clamp_min(1e-9)) + 1.0
+        mean = colour[rows_of] / weight[rows_of, None].clamp_min(1e-12)
+        _set_voxels(grids, rows_of, density.float(), mean.float(), gate)
+
+
+def _stored_row(grids: Grids, points: Tensor) -> Tensor:
+    """Return the storage row (N,) of the voxel that holds each contracted point (N, 3), -1 where none is stored."""
+    size = grids.spec.voxel_resolution
+    cells = ((points + 2.0) / 4.0 * size).long().clamp(0, size - 1)
+    block, inside = cells // BLOCK, cells % BLOCK
+    number = grids.block_index[block[:, 0], block[:, 1], block[:, 2]].long()
+    row = number * BLOCK**3 + (inside[:, 0] * BLOCK + inside[:, 1]) * BLOCK + inside[:, 2]
+    return torch.where(number < 0, -1, row)

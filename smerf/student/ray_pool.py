@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -325,6 +325,15 @@ class RayPool:
         rows = index.repeat_interleave(self.pixels)
         logs = data["log_exposure"].view(-1) if self.source.exposures else None
         return TeacherBatch(rays, data["edges"], data["weights"], data["colour"], rows, logs)
+
+    def held(self) -> Iterator[TeacherBatch]:
+        """Return all rays of the pool, some at a time."""
+        chunk = max(1, _CHUNK // self.pixels)
+        for start in range(0, self._held, chunk):
+            stop = min(self._held, start + chunk)
+            data = {name: value[start:stop].flatten(0, 1) for name, value in self._data.items()}
+            rays = Rays(data["origins"], data["directions"], torch.zeros(len(data["origins"])))
+            yield TeacherBatch(rays, data["edges"], data["weights"], data["colour"])
 
     def note_errors(self, rows: Tensor, errors: Tensor) -> None:
         """Remember the student's errors (R,) on rays whose patches are at ``rows`` (R,) of the pool."""

@@ -20,7 +20,7 @@ from smerf.kernels import Grids, grid_render
 from smerf.kernels.vertices import block_coordinates
 from smerf.student.appearance import AppearanceLattice
 from smerf.student.config import StudentConfig
-from smerf.student.initialise import initialise_from_teacher
+from smerf.student.initialise import initialise_from_rays, initialise_from_teacher
 from smerf.student.losses import Consistency, StepRays, StepResult, render_shared_rays, sparse_rays
 from smerf.student.model import Student, StudentRecord, Submodel, grid_spec
 from smerf.student.optimizer import GridOptimizer, choose_back_end
@@ -28,7 +28,7 @@ from smerf.student.partition import Partition
 from smerf.student.plan import choose_partition
 from smerf.student.ray_pool import RayPool, TeacherBatch, TeacherRays, exposures_of
 from smerf.student.visibility import BlockWeights, OccupiedCells, VoxelVotes
-from smerf.teacher.model import Teacher
+from smerf.teacher.model import PointTeacher, Teacher
 
 __all__ = ["StudentTrainer"]
 
@@ -150,7 +150,9 @@ class StudentTrainer:
         # A cell is small: the far end of a bounded scene may lie in its outermost blocks.
         shell = len(self.partition) > 1 and self.bounded and self.record.backdrop is None
         grids = self._allocate(votes.block_index(config.visible_margin, shell))
-        if config.parameterisation == "explicit":
+        if config.parameterisation == "explicit" and not isinstance(self.teacher, PointTeacher):
+            initialise_from_rays(grids, self.pool.held(), config.initial_gate)
+        elif config.parameterisation == "explicit":
             exposures = self.rays.exposures
             initialise_from_teacher(
                 grids,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from smerf.teacher.config import TeacherConfig
 from smerf.teacher.row_random import RowRandom
 from smerf.teacher.samplers import CacheSampler, frustums, make_sampler
 
-__all__ = ["FieldTeacher", "March", "Teacher", "TeacherAnswer", "require_table_memory"]
+__all__ = ["FieldTeacher", "March", "PointTeacher", "Teacher", "TeacherAnswer", "require_table_memory"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class TeacherAnswer:
 
 
 class Teacher(Protocol):
-    """Anything that can be distilled."""
+    """Anything that can be distilled.
+
+    One that also is a ``PointTeacher`` starts the student's grids; others start them by their rays.
+    """
 
     samples: int
     spacing: Spacing
@@ -49,6 +52,11 @@ class Teacher(Protocol):
 
     def query(self, rays: Rays) -> TeacherAnswer:
         """Answer rays without randomness or gradient."""
+
+
+@runtime_checkable
+class PointTeacher(Protocol):
+    """A teacher that also knows what is at a point."""
 
     def density(self, points: Tensor) -> Tensor:
         """Return densities (N,) at points (N, 3) in training space."""

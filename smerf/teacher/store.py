@@ -18,9 +18,10 @@ from smerf.engine.tensors import read_format, read_tensors, write_tensors
 from smerf.errors import InvalidDataError
 from smerf.fields.rays import Spacing
 from smerf.teacher.config import TeacherConfig
-from smerf.teacher.model import FieldTeacher, require_table_memory
+from smerf.teacher.foreign import is_foreign, load_foreign
+from smerf.teacher.model import FieldTeacher, Teacher, require_table_memory
 
-__all__ = ["load_teacher", "save_teacher", "upgraded_tensors"]
+__all__ = ["load_field_teacher", "load_teacher", "save_teacher", "upgraded_tensors"]
 
 _FILE = "teacher.safetensors"
 _FORMAT, _FORMAT_1 = "smerf-teacher-2", "smerf-teacher-1"
@@ -66,13 +67,18 @@ def upgraded_tensors(tensors: Mapping[str, Tensor], model: FieldTeacher) -> dict
     return {name: wanted[name] for name in wanted if name.endswith("level_scales")} | result
 
 
-def load_teacher(folder: Path) -> FieldTeacher:
-    """Read a teacher.
+def load_teacher(folder: Path) -> Teacher:
+    """Read a teacher, or the file that a folder names as one (``smerf.teacher.foreign``).
 
     Raises:
         UsageError: If the folder holds no finished teacher.
         InvalidDataError: If the file is damaged.
     """
+    return load_foreign(Path(folder)) if is_foreign(Path(folder)) else load_field_teacher(Path(folder))
+
+
+def load_field_teacher(folder: Path) -> FieldTeacher:
+    """Read a teacher that was trained; raises as ``load_teacher`` does."""
     path = Path(folder) / _FILE
     is_old = path.is_file() and read_format(path) == _FORMAT_1
     kind = _FORMAT_1 if is_old else _FORMAT

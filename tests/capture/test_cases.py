@@ -5,7 +5,11 @@ import logging
 
 import numpy as np
 import pytest
-from capture_layouts import (
+
+from smerf.capture import load_capture
+from smerf.capture.normalise import choose_similarity, find_outliers
+from smerf.errors import InvalidDataError
+from tests.helpers.capture_layouts import (
     FOCAL,
     HEIGHT,
     NAMES,
@@ -17,10 +21,6 @@ from capture_layouts import (
     write_nerfstudio,
     write_synthetic,
 )
-
-from smerf.capture import load_capture
-from smerf.capture.normalise import choose_similarity, find_outliers
-from smerf.errors import InvalidDataError
 
 PLAIN = (0.0, 0.0, 0.0, 0.0)
 

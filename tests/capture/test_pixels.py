@@ -6,13 +6,21 @@ import sys
 
 import numpy as np
 import pytest
-from capture_layouts import HEIGHT, NAMES, WIDTH, pixels, transforms, write_colmap, write_nerfstudio
 from PIL import Image, ImageOps
 
 from smerf.capture import load_capture, load_image, load_mask, save_transforms
 from smerf.capture.pixels import read_header, read_pixels, read_used, rotate
 from smerf.errors import InvalidDataError, MissingPartError
 from smerf.export.photos import small_photo
+from tests.helpers.capture_layouts import (
+    HEIGHT,
+    NAMES,
+    WIDTH,
+    pixels,
+    transforms,
+    write_colmap,
+    write_nerfstudio,
+)
 
 ORIENTATIONS = range(2, 9)
 
@@ -276,6 +284,9 @@ def test_heic_is_read_upright(tmp_path):
     header = read_header(tmp_path / "a.heic")
     assert header.orientation == 1
     assert read_pixels(tmp_path / "a.heic").shape[:2] == header.size[::-1]
+    (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:100])
+    with pytest.raises(InvalidDataError, match=r"a\.heic: a HEIC photo that cannot be decoded"):
+        read_header(tmp_path / "a.heic")
 
 
 def test_photos_of_200_megapixels_are_read(tmp_path, recwarn):

@@ -7,7 +7,11 @@ import unicodedata
 
 import numpy as np
 import pytest
-from capture_layouts import (
+from PIL import Image
+
+from smerf.capture import load_capture, load_image
+from smerf.errors import InvalidDataError
+from tests.helpers.capture_layouts import (
     FOCAL,
     HEIGHT,
     NAMES,
@@ -20,10 +24,6 @@ from capture_layouts import (
     write_nerfstudio,
     write_synthetic,
 )
-from PIL import Image
-
-from smerf.capture import load_capture, load_image
-from smerf.errors import InvalidDataError
 
 
 def renamed(content, change):

@@ -1,13 +1,18 @@
 """``smerf render``: a video along a path through several submodels, and damaged scenes."""
 
+import dataclasses
 import json
 
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 
+from smerf.capture import load_capture
 from smerf.cli.main import main
+from smerf.render.march import render_camera
+from smerf.scene import load_scene
 from smerf.scene.example import example_camera, example_scene
+from smerf.scene.manifest import SceneCamera
 from smerf.scene.types import BakedScene
 from smerf.scene.write import write_scene
 
@@ -79,3 +84,37 @@ def test_a_damaged_file_is_exit_4_and_named(baked, tmp_path, capsys):
         file.write_bytes(data)
         assert code == 4 and name in err, (name, err)
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_scene_becomes_a_capture_that_can_be_loaded(tmp_path, capsys):
+    scene = example_scene(32, 1, (0,))
+    splits = ("train", "test", "train")
+    cameras = tuple(
+        SceneCamera(f"{i}.jpg", split, example_camera(turn=0.2 * i)) for i, split in enumerate(splits)
+    )
+    manifest = dataclasses.replace(scene.manifest, cameras=cameras)
+    baked = write_scene(
+        tmp_path / "scene", scene.params, scene.mlp, [scene.submodel(0)], manifest, "raw"
+    ).root
+    code, out, _ = smerf(capsys, "render", baked, "--split", "all", "--capture", tmp_path / "capture")
+    scene = load_scene(baked)
+    capture = load_capture(tmp_path / "capture", normalise="scale")
+    assert code == 0 and "smerf run" in out and len(capture.frames) == 3
+    assert len(capture.split("test")) == 1
+    for frame, view in zip(capture.frames, scene.manifest.cameras):
+        assert frame.camera.intrinsics.width == view.camera.intrinsics.width
+    first = scene.manifest.cameras[0].camera
+    wanted = np.clip(render_camera(scene, first), 0.0, 1.0)
+    found = np.asarray(imageio.imread(tmp_path / "capture" / "images" / capture.frames[0].name)) / 255.0
+    assert np.abs(found - wanted).max() < 0.01
+
+
+def test_a_capture_needs_a_split_and_a_place(baked, tmp_path, capsys):
+    place = tmp_path / "capture"
+    for words in (
+        ("--split", "all"),
+        ("--split", "all", "-o", place),
+        ("--path", "x.json", "--capture", place),
+    ):
+        assert smerf(capsys, "render", baked, *words)[0] == 2
+    assert not place.exists()

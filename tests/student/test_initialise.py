@@ -1,12 +1,15 @@
+import math
+
 import pytest
 import torch
 
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_read
 from smerf.kernels.vertices import block_coordinates, texel_positions, voxel_positions
-from smerf.student.initialise import initialise_from_teacher, to_contracted, to_training
+from smerf.student.initialise import initialise_from_rays, initialise_from_teacher, to_contracted, to_training
 from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
+from smerf.student.ray_pool import TeacherBatch
 from smerf.student.visibility import VoxelVotes
 from tests.helpers.toy_room import CONFIG, Room, make_student
 
@@ -153,3 +156,24 @@ def test_a_visible_sample_has_a_block_to_read(resolution):
     there = to_contracted(points, spec)
     inside = there.abs().amax(-1) < 2.0 - 4.0 / spec.blocks - 4.0 / resolution
     assert inside.sum() > 100 and grid_read(grids, there)[2][inside].all()
+
+
+def test_rays_alone_start_the_voxels_that_they_meet():
+    index = torch.arange(64, dtype=torch.int32).view(4, 4, 4)
+    grids = Grids.allocate(SPEC, index, records=False)
+    points = torch.tensor([[0.3, -0.1, 0.2], [0.3, -0.1, 0.2], [-0.2, -0.3, 0.5]])
+    rays, edges, weights = rays_to(points, [0.9, 0.0, 0.5])
+    colour = weights.sum(-1, keepdim=True) * torch.tensor([[0.8, 0.4, 0.2]])
+    initialise_from_rays(grids, [TeacherBatch(rays, edges, weights, colour)], 0.5)
+    values = feature(grids, grids.voxels)
+    met = torch.nonzero(values[:, 0] > -5.0)[:, 0]
+    # Half of the first two rays' light is stopped on average over the same length: depth 2.3 over 0.04.
+    wanted = torch.log(torch.tensor([-math.log(0.1) / 0.04, -math.log(0.5) / 0.02])) + 1.0
+    torch.testing.assert_close(values[met, 0].sort().values, wanted.sort().values, rtol=0, atol=0.1)
+    torch.testing.assert_close(
+        torch.sigmoid(values[met, 1:4]), torch.tensor([[0.8, 0.4, 0.2]] * 2), rtol=0, atol=0.02
+    )
+    torch.testing.assert_close(values[:, 7], torch.full((len(values),), 0.5), rtol=0, atol=0.03)
+    place = voxel_positions(SPEC, block_coordinates(grids), met)
+    there = to_contracted(points[[0, 2]], SPEC)
+    assert torch.cdist(there, place).min(1).values.max() < 4.0 / 32

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, overload
 
 from smerf.capture.pixels import read_header
 from smerf.capture.readers.image_files import IMAGE_SUFFIXES, find_masks, image_folder, locate_photos
@@ -65,9 +65,7 @@ def read_nerfstudio(path: Path) -> Source:
     """
     content = read_json(path)
     frames = parse_frames(content, path, _splits(content, path))
-    points = path.parent / str(content["ply_file_path"]) if content.get("ply_file_path") else None
-    extra = {} if points is None or not points.is_file() else {"points": read_ply_points(points)}
-    return Source(
+    source = Source(
         root=path.parent,
         kind="nerfstudio",
         stated_in=path,
@@ -75,7 +73,10 @@ def read_nerfstudio(path: Path) -> Source:
         near=read_number(content, "near", path),
         far=read_number(content, "far", path),
         bounded=bool(content.get("bounded", False)),
-        **extra,
+    )
+    points = path.parent / str(content["ply_file_path"]) if content.get("ply_file_path") else None
+    return (
+        source if points is None or not points.is_file() else replace(source, points=read_ply_points(points))
     )
 
 
@@ -92,6 +93,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidDataError(f"{path}: expected a JSON object, found a {type(content).__name__}")
     return content
+
+
+@overload
+def read_number(keys: dict[str, Any], key: str, path: Path, default: float) -> float: ...
+
+
+@overload
+def read_number(keys: dict[str, Any], key: str, path: Path, default: None = None) -> float | None: ...
 
 
 def read_number(keys: dict[str, Any], key: str, path: Path, default: float | None = None) -> float | None:
@@ -284,8 +293,8 @@ def _optional(path: Path, entry: dict[str, Any], key: str) -> Path | None:
 def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -> dict[str, Any]:
     """Return ``intrinsics`` and ``is_size_stated`` of a frame."""
 
-    def number(key: str, default: float | None = None) -> float | None:
-        return read_number(keys, key, path, default)
+    def number(key: str) -> float | None:
+        return read_number(keys, key, path)
 
     for key, meaning in _UNSUPPORTED.items():
         if keys.get(key):
@@ -303,8 +312,8 @@ def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -
         raise InvalidDataError(
             f"{path}: {name} has no focal length; add fl_x and fl_y (pixels) or camera_angle_x (radians)"
         )
-    centre = (number("cx", width / 2), number("cy", height / 2))
-    model, distortion = _distortion(keys, path, number)
+    centre = (read_number(keys, "cx", path, width / 2), read_number(keys, "cy", path, height / 2))
+    model, distortion = _distortion(keys, path)
     intrinsics = make_intrinsics(model, (width, height), (focal_x, focal_y), centre, distortion, path)
     return {"intrinsics": intrinsics, "is_size_stated": is_size_stated}
 
@@ -339,13 +348,11 @@ def _focal(keys: dict[str, Any], axis: str, extent: float, path: Path) -> float 
     return 0.5 * extent / math.tan(0.5 * angle)
 
 
-def _distortion(
-    keys: dict[str, Any], path: Path, number: Callable[..., float | None]
-) -> tuple[str, tuple[float, ...]]:
+def _distortion(keys: dict[str, Any], path: Path) -> tuple[str, tuple[float, ...]]:
     model = str(keys.get("camera_model") or "OPENCV").upper()
     if keys.get("is_fisheye"):
         model = "OPENCV_FISHEYE"
-    given = {key: number(key, 0.0) for key in (*_DISTORTION_KEYS, "k5", "k6")}
+    given = {key: read_number(keys, key, path, 0.0) for key in (*_DISTORTION_KEYS, "k5", "k6")}
     listed = keys.get("distortion_params")
     if isinstance(listed, list) and not any(given.values()):
         named = dict(zip(_DISTORTION_KEYS, listed))

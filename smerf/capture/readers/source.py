@@ -94,9 +94,9 @@ def make_intrinsics(
         raise InvalidDataError(f"{path}: a camera has the size {size}; correct it")
     if model != "OPENCV_FISHEYE" and not any(distortion):
         model, distortion = "PINHOLE", ()
-    numbers = [float(value) for value in (*focal, *centre)]
+    (fx, fy), (cx, cy) = map(float, focal), map(float, centre)
     intrinsics = Intrinsics(
-        model, int(size[0]), int(size[1]), *numbers, tuple(float(value) for value in distortion)
+        model, int(size[0]), int(size[1]), fx, fy, cx, cy, tuple(float(value) for value in distortion)
     )
     fault = intrinsics_fault(intrinsics)
     if fault:

@@ -1,0 +1,243 @@
+"""Cameras for a splat or mesh file that comes without any: which way is up, inside or outside, and from where to look.
+
+Everything is decided from what rays meet. Letters: N splats, C cameras, R rays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from smerf.capture.synth.rigs import look_at
+from smerf.errors import InvalidDataError
+
+__all__ = ["Content", "Probe", "Rig", "content_of", "synthesise"]
+
+Probe = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Takes origins and unit directions (R, 3) of rays to their opacity (R,) and the distance (R,) of what they meet."""
+
+_MIN_CAP_RATIO = 20.0
+_CAP, _REACH = np.cos(np.radians(4.0)), np.cos(np.radians(35.0))
+_EDGE, _DIRECTIONS = 7, 64
+_GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
+_PITCHES = (-20.0, -8.0, 5.0)
+ORBIT_FIELD, WALK_FIELD = 45.0, 65.0
+"""Degrees across the longer side of an image."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """Where something is, in axes of which z is up.
+
+    ``rotation`` (3, 3) takes the file's axes to them; ``low``, ``middle`` and ``high`` (3,) are percentiles 1, 50 and
+    99 of the opacity; ``radius`` is half the diagonal of the box.
+    """
+
+    rotation: np.ndarray
+    low: np.ndarray
+    middle: np.ndarray
+    high: np.ndarray
+
+    @property
+    def radius(self) -> float:
+        """Return half the diagonal of the box."""
+        return float(0.5 * np.linalg.norm(self.high - self.low))
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Return the middle of the box (3,) in the file's axes."""
+        return self.rotation.T @ (0.5 * (self.low + self.high))
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Cameras that were chosen.
+
+    ``kind`` is ``orbit`` or ``walk``; ``poses`` (C, 3, 4) camera to world, OpenGL camera axes, in the file's space;
+    ``field`` in degrees across the longer side.
+    """
+
+    kind: str
+    poses: np.ndarray
+    field: float
+    why: str
+
+
+def content_of(
+    points: np.ndarray,
+    weights: np.ndarray,
+    up: np.ndarray,
+    normals: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Content:
+    """Return where something is.
+
+    Args:
+        points: (N, 3).
+        weights: How much each counts (N,): its opacity.
+        up: The direction (3,) that the format calls up.
+        normals: Unit normals (M, 3) of flat parts and their weights (M,), by which ``up`` is refined; None keeps it.
+    """
+    if normals is not None:
+        up = _refined_up(up, *normals)
+    rotation = _upright(up / np.linalg.norm(up))
+    turned = points @ rotation.T
+    ends = np.stack([_percentiles(turned[:, axis], weights) for axis in range(3)], 1)
+    return Content(rotation, *ends)
+
+
+def _percentiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[order], dtype=np.float64)
+    return values[order][np.searchsorted(total / total[-1], (0.01, 0.5, 0.99)).clip(0, len(values) - 1)]
+
+
+def _upright(up: np.ndarray) -> np.ndarray:
+    """Return a rotation that takes ``up`` to z."""
+    axis = np.eye(3)[np.argmin(np.abs(up))]
+    right = np.cross(axis, up)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(up, right), up])
+
+
+def _refined_up(up: np.ndarray, normals: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the direction near ``up`` in which many flat parts face, as floors do, or ``up`` if none is clear."""
+    up = up / np.linalg.norm(up)
+    normals = normals * np.where(normals @ up < 0.0, -1.0, 1.0)[:, None]
+    near = normals @ up > _REACH
+    if not near.any():
+        return up
+    normals, weights = normals[near], weights[near]
+    found = up
+    for _ in range(30):
+        cap = normals @ found > _CAP
+        if not cap.any():
+            # The mean shift starts where the most weight is.
+            found = normals[np.argmax(weights)]
+            continue
+        mean = (weights[cap, None] * normals[cap]).sum(0)
+        found = mean / np.linalg.norm(mean)
+    inside = weights[normals @ found > _CAP].sum() / weights.sum()
+    return found if inside > _MIN_CAP_RATIO * (1.0 - _CAP) / (1.0 - _REACH) else up
+
+
+def _sphere(count: int) -> np.ndarray:
+    """Return unit vectors (count, 3) spread evenly (Fibonacci)."""
+    z = 1.0 - 2.0 * (np.arange(count) + 0.5) / count
+    angle = _GOLDEN * np.arange(count)
+    ring = np.sqrt(1.0 - z * z)
+    return np.stack([ring * np.cos(angle), ring * np.sin(angle), z], 1)
+
+
+def synthesise(content: Content, probe: Probe, count: int, kind: str = "auto", seed: int = 0) -> Rig:
+    """Choose cameras.
+
+    Args:
+        content: Where something is.
+        probe: What rays meet, in the file's space.
+        count: Cameras wanted.
+        kind: ``orbit``, ``walk``, or ``auto``.
+        seed: Of the walk's yaws.
+
+    Raises:
+        InvalidDataError: If a walk is asked for and no place inside is free.
+    """
+    if kind == "orbit":
+        return Rig("orbit", _orbit(content, count), ORBIT_FIELD, "asked for")
+    places, score, views = _places_inside(content, probe)
+    is_inside = len(places) >= 0.02 * _EDGE**3 and float(np.median(views)) > 0.2 * content.radius
+    why = f"{len(places)} of {_EDGE**3} places inside are free and surrounded"
+    if kind == "auto" and not is_inside:
+        return Rig("orbit", _orbit(content, count), ORBIT_FIELD, why)
+    if not len(places):
+        raise InvalidDataError(
+            "no place inside is free and surrounded: a walk is not possible; use --cameras orbit"
+        )
+    return Rig("walk", _walk(content, probe, places, score, count, seed), WALK_FIELD, why)
+
+
+def _places_inside(content: Content, probe: Probe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the good candidates inside (M, 3) in upright axes, their scores (M,) and median viewing distances (M,)."""
+    middle, half = 0.5 * (content.low + content.high), 0.45 * (content.high - content.low)
+    line = np.linspace(-1.0, 1.0, _EDGE)
+    grid = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
+    places = middle + grid * half
+    opacity, distance = _look_around(content, probe, places, _sphere(_DIRECTIONS))
+    is_hit = opacity > 0.5
+    distance = np.where(is_hit, distance, 4.0 * content.radius)
+    cover, clearance = is_hit.mean(1), np.percentile(distance, 5.0, axis=1)
+    good = (cover > 0.7) & (clearance > 0.04 * content.radius)
+    score = cover * np.minimum(clearance / (0.1 * content.radius), 1.0)
+    return places[good], score[good], np.median(distance, 1)[good]
+
+
+def _look_around(
+    content: Content, probe: Probe, places: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return opacity and distance (M, D) along directions (D, 3) from places (M, 3), all in upright axes."""
+    origins = np.repeat(places @ content.rotation, len(directions), 0)
+    towards = np.tile(directions @ content.rotation, (len(places), 1))
+    opacity, distance = probe(origins.astype(np.float32), towards.astype(np.float32))
+    return opacity.reshape(len(places), -1), distance.reshape(len(places), -1)
+
+
+def _orbit(content: Content, count: int) -> np.ndarray:
+    """Return poses around the content; every third is closer."""
+    middle = 0.5 * (content.low + content.high)
+    index = np.arange(count)
+    height = np.linspace(-0.1, 0.95, count)
+    ring, angle = np.sqrt(1.0 - height**2), _GOLDEN * index
+    unit = np.stack([ring * np.cos(angle), ring * np.sin(angle), height], 1)
+    radius = np.where(index % 3 == 2, 1.5, 2.4) * content.radius
+    return _posed(content, middle + radius[:, None] * unit, np.broadcast_to(middle, unit.shape))
+
+
+def _posed(content: Content, eyes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return poses (C, 3, 4) in the file's axes of eyes that face targets (C, 3), in upright axes."""
+    poses = np.stack([look_at(eye, target)[:3] for eye, target in zip(eyes, targets)])
+    return np.asarray(content.rotation.T @ poses)
+
+
+def _walk(
+    content: Content, probe: Probe, places: np.ndarray, score: np.ndarray, count: int, seed: int
+) -> np.ndarray:
+    """Return poses inside: a few positions far from one another, six views from each."""
+    band = np.abs(places[:, 2] - np.median(places[:, 2])) <= 0.15 * (content.high - content.low)[2]
+    places, score = places[band], score[band]
+    eyes = places[_spread_out(places, score, max(1, -(-count // 6)))]
+    random = np.random.default_rng(seed)
+    targets, origins = [], []
+    for number in range(count):
+        eye = eyes[number // 6 % len(eyes)]
+        for attempt in range(8):
+            yaw = 2.0 * np.pi * (number % 6 / 6.0 + random.random() / (1.0 if attempt else 6.0))
+            pitch = np.radians(_PITCHES[number % 3])
+            ahead = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
+            if _view_distance(content, probe, eye, ahead) > 0.15 * content.radius:
+                break
+        origins.append(eye)
+        targets.append(eye + ahead)
+    return _posed(content, np.stack(origins), np.stack(targets))
+
+
+def _spread_out(places: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices of ``count`` places (or all), from the best one on each farthest from those before."""
+    chosen = [int(np.argmax(score))]
+    distance = np.linalg.norm(places - places[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(places)):
+        chosen.append(int(np.argmax(distance * score)))
+        distance = np.minimum(distance, np.linalg.norm(places - places[chosen[-1]], axis=1))
+    return np.array(chosen)
+
+
+def _view_distance(content: Content, probe: Probe, eye: np.ndarray, ahead: np.ndarray) -> float:
+    """Return the median distance of what a view shows."""
+    pose = look_at(eye, eye + ahead)[:3, :3]
+    reach = np.tan(np.radians(0.5 * WALK_FIELD))
+    line = np.linspace(-reach, reach, 7)
+    local = np.stack([*(each.ravel() for each in np.meshgrid(line, line)), np.full(49, -1.0)], 1)
+    rays = local @ pose.T
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    opacity, distance = _look_around(content, probe, eye[None], rays)
+    return float(np.median(np.where(opacity > 0.5, distance, 4.0 * content.radius)))
