@@ -39,7 +39,8 @@ def load_capture(
     """Load posed photos of any known layout.
 
     Known are NeRF-synthetic (``transforms_train.json``), nerfstudio and instant-ngp (``transforms.json``),
-    COLMAP (``sparse/0``) and LLFF (``poses_bounds.npy``). A split that the data names is kept; otherwise
+    COLMAP (``sparse``), LLFF (``poses_bounds.npy``), and the exports of Polycam, Metashape, RealityScan, Record3D,
+    Stray Scanner, 3D Scanner App, Meshroom, OpenSfM and OpenDroneMap. A split that the data names is kept; otherwise
     every 8th frame by name, the first included, is for testing. Frames without a photo are left out with one
     warning.
 
