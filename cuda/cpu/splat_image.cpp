@@ -91,7 +91,8 @@ struct TilePixels {
 int blend(const Projected& p, float left, float top, TilePixels& tile) {
   const Lanes8 steps = {0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 6.5f, 7.5f};
   const float high = sqrtf(p.cut * p.a / larger(p.a * p.c - p.b * p.b, 1e-30f));
-  const int first = clampi((int)(p.y - high - top - 0.5f), 0, kTile), last = clampi((int)(p.y + high - top + 0.5f), 0, kTile - 1);
+  const int first = clampi((int)(p.y - high - top - 0.5f), 0, kTile),
+            last = clampi((int)(p.y + high - top + 0.5f), 0, kTile - 1);
   int finished = 0;
   for (int row = first; row <= last; ++row) {
     const float dy = top + row + 0.5f - p.y;
@@ -141,7 +142,10 @@ SMERF_API int smerf_splat_image(const smerf::SplatTree* tree, const smerf::Splat
     memcpy(&bits, &key, sizeof(bits));
     order[n] = (uint64_t)bits << 32 | (uint32_t)n;
   }
-  const auto is_out = [&](uint64_t key) { const Projected& p = projected[(uint32_t)key]; return p.tiles[0] > p.tiles[1]; };
+  const auto is_out = [&](uint64_t key) {
+    const Projected& p = projected[(uint32_t)key];
+    return p.tiles[0] > p.tiles[1];
+  };
   order.erase(std::remove_if(order.begin(), order.end(), is_out), order.end());
   std::sort(order.begin(), order.end());
   std::vector<int64_t> first((size_t)columns * rows + 1, 0);

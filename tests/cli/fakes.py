@@ -145,7 +145,7 @@ def load_student(folder):
     return Model(0.2)
 
 
-def bake(student, capture, config, *, folder, progress):
+def bake(student, capture, config, *, folder, progress, extra=None):
     assert not folder.exists(), "a baked scene is written as a whole"
     note(folder, "baked")
     if config.max_mb is not None and config.max_mb < 0.01:
