@@ -16,7 +16,7 @@ export DEBIAN_FRONTEND := noninteractive
 TOOLS := g++=g++ xvfb=Xvfb chromium=chromium
 LIBRARIES := libgl1=libGL.so.1 libegl1=libEGL.so.1 libgles2=libGLESv2.so.2
 DRIVERS := libgl1-mesa-dri libglx-mesa0 libegl-mesa0
-NATIVE := $(wildcard cuda/build.py cuda/include/smerf/* cuda/cpu/* cuda/gpu/*)
+KERNELS := $(wildcard cuda/include/smerf/* cuda/cpu/* cuda/gpu/*)
 # Continuous integration fails on a skip that tests/conftest.py does not expect, and reports coverage.
 TEST_FLAGS := $(if $(CI),--cov --cov-report=term:skip-covered)
 TSC := npx --yes --package typescript@7.0.2 -- tsc
@@ -60,7 +60,7 @@ system:
 	  echo "smerf: install what these Debian packages hold on your system:$$missing"; \
 	fi
 
-.venv/ready: setup.py pyproject.toml constraints.txt $(NATIVE)
+.venv/ready: setup.py pyproject.toml constraints.txt cuda/build.py $(KERNELS)
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
 	  || { echo "smerf needs Python 3.11 or newer: make PYTHON=python3.12 setup"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -79,19 +79,24 @@ test: setup
 lint: .venv/ready lint-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
 	$(BIN)/mypy
 
 # The web viewer's types are checked where there is node; the page itself needs none of it.
 lint-js:
-	@if [ -f viewer/web/tsconfig.json ] && $(TSC) --version >/dev/null 2>&1; then \
+	@export npm_config_fetch_retries=0; \
+	if ! command -v npx >/dev/null; then \
+	  echo "smerf: no npx here: the types of viewer/web are not checked"; \
+	elif $(TSC) --version >/dev/null 2>&1 || npm view typescript version >/dev/null 2>&1; then \
 	  $(TSC) --noEmit -p viewer/web/tsconfig.json; \
 	else \
-	  echo "smerf: no node and TypeScript here: the types of viewer/web are not checked"; \
+	  echo "smerf: no npm registry in reach: the types of viewer/web are not checked"; \
 	fi
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(KERNELS)
 
 bench: setup
 	$(BIN)/python -m benchmarks --short --folder .cache/bench $(ARGS)

@@ -131,7 +131,7 @@ setup(
     packages=[*find_packages(include=["smerf", "smerf.*"]), *viewer_packages, "smerf.data"],
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
     package_data={
-        "smerf": ["**/*.css"],
+        "smerf": ["**/*.css", "**/*.js"],
         "smerf.viewer": [f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg")],
         "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors"],
     },

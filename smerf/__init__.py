@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "run": "smerf.pipeline.run",
     "load_capture": "smerf.capture",
+    "prepare": "smerf.prepare",
     "train_teacher": "smerf.teacher",
     "distill": "smerf.student",
     "bake": "smerf.baking",

@@ -74,6 +74,7 @@ def test_a_wheel_from_the_archive_holds_the_viewers_and_the_data(unpacked, tmp_p
     assert {
         "smerf/viewer/web/index.html",
         "smerf/evaluation/report.css",
+        "smerf/evaluation/report.js",
         "smerf/data/scenes/tabletop.yaml",
     } <= names
     assert {f"smerf/{name}" for name in files(root, "viewer/shaders") if name.endswith("glsl")} <= names

@@ -1,9 +1,9 @@
 // The deferred appearance network on CPUs, ray by ray.
 //
-// Rays are sorted by the cell of the lattice that they start in. Rays that start from one place share a network, and the
-// networks of a few places of a cell are mixed together, so that the vertices' parameters are read once for them. Gradients
-// are summed over a fixed number of ranges of rays and then over the ranges in order: the result is the same on any number
-// of threads.
+// Rays are sorted by the cell of the lattice that they start in. Rays that start from one place share a network, and
+// the networks of a few places of a cell are mixed together, so that the vertices' parameters are read once for them.
+// Gradients are summed over a fixed number of ranges of rays and then over the ranges in order: the result is the same
+// on any number of threads.
 #include "smerf/appearance.h"
 
 #include <string.h>
@@ -84,7 +84,8 @@ class Places {
       start_[count_++] = i;
       before = position;
     }
-    for (int place = count_; place < kPlaces; ++place) memset(corners_[place].weight, 0, sizeof(corners_[place].weight));
+    for (int place = count_; place < kPlaces; ++place)
+      memset(corners_[place].weight, 0, sizeof(corners_[place].weight));
     start_[count_] = i;
     mix();
     return i;
@@ -199,14 +200,14 @@ void backward(const AppearanceRays& rays, const AppearanceNetworks& networks, co
 
 }  // namespace
 
-#define SMERF_BY_WIDTH(call)               \
-  if (rays->rays > INT32_MAX) return 1;    \
-  switch (networks->width) {               \
-    case 8: call(8); return 0;             \
-    case 16: call(16); return 0;           \
-    case 32: call(32); return 0;           \
-    case 64: call(64); return 0;           \
-    default: return 1;                     \
+#define SMERF_BY_WIDTH(call)            \
+  if (rays->rays > INT32_MAX) return 1; \
+  switch (networks->width) {            \
+    case 8: call(8); return 0;          \
+    case 16: call(16); return 0;        \
+    case 32: call(32); return 0;        \
+    case 64: call(64); return 0;        \
+    default: return 1;                  \
   }
 
 // colour: (rays, 3), written.

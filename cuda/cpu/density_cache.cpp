@@ -8,8 +8,8 @@ SMERF_API int smerf_cache_sample(const smerf::CacheSampling* sampling, const flo
   if (sampling->bins < 1 || sampling->bins > smerf::kMaxBins) return 1;
 #pragma omp parallel for schedule(dynamic, 64) if (rays > 64)
   for (int64_t r = 0; r < rays; ++r)
-    smerf::sample_ray(*sampling, origins + 3 * r, directions + 3 * r, shift ? shift[r] : 0.0f, jitter ? jitter[r] : 0.0f,
-                      s_edges + r * (sampling->samples + 1));
+    smerf::sample_ray(*sampling, origins + 3 * r, directions + 3 * r, shift ? shift[r] : 0.0f,
+                      jitter ? jitter[r] : 0.0f, s_edges + r * (sampling->samples + 1));
   return 0;
 }
 

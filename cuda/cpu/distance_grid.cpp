@@ -33,8 +33,8 @@ void extend_row(const uint16_t* before, int64_t stride, int i, int count, int n,
 
 }  // namespace
 
-// occupied, out: [nx][ny][nz]; a cell of `out` holds max(0, chessboard distance to the nearest occupied cell - 1), at most
-// `limit` (255 or less).
+// occupied, out: [nx][ny][nz]; a cell of `out` holds max(0, chessboard distance to the nearest occupied cell - 1), at
+// most `limit` (255 or less).
 SMERF_API int smerf_distance_grid(const uint8_t* occupied, int nx, int ny, int nz, int limit, uint8_t* out) {
   const int64_t plane = (int64_t)ny * nz, rows = (int64_t)nx * ny;
   std::vector<uint16_t> first(rows * nz), second(rows * nz);

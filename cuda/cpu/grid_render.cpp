@@ -83,8 +83,8 @@ void store(float* values, const Lanes8& lanes) { memcpy(values, &lanes, sizeof(l
 
 }  // namespace
 
-// origins, directions: (rays, 3); edges: (rays, samples + 1) metric. step: marching step in contracted space, tau: alpha
-// of such a step below which a sample is dropped. features: (rays, 14); weights: (rays, samples); both written.
+// origins, directions: (rays, 3); edges: (rays, samples + 1) metric. step: marching step in contracted space, tau:
+// alpha of such a step below which a sample is dropped. features: (rays, 14); weights: (rays, samples); both written.
 SMERF_API int smerf_grid_render_forward(const void* view, const float* origins, const float* directions,
                                         const float* edges, int64_t rays, int samples, float tau, float step,
                                         float* features, float* weights) {
@@ -132,8 +132,8 @@ SMERF_API int smerf_grid_render_backward(const void* view, const float* origins,
         const float* up = up_features + r * kFeatures;
         const size_t first = lists[k].size();
         lists[k].resize(first + count);
-        differentiate(kept.data(), count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights + r * samples,
-                      lists[k].data() + first);
+        differentiate(kept.data(), count, feature_lanes(up), feature_lanes(up + kFeatures / 2),
+                      up_weights + r * samples, lists[k].data() + first);
       }
     }
 #pragma omp for schedule(dynamic, 1)
@@ -176,7 +176,8 @@ SMERF_API int smerf_grid_mark(const void* view, const float* origins, const floa
 }
 
 // Reads the grids at contracted points on viewer axes: v and t are (count, 8); alive is 0 where no block is.
-SMERF_API int smerf_grid_read(const void* view, const float* points, int64_t count, float* v, float* t, uint8_t* alive) {
+SMERF_API int smerf_grid_read(const void* view, const float* points, int64_t count, float* v, float* t,
+                              uint8_t* alive) {
   const GridView& grid = *(const GridView*)view;
 #pragma omp parallel for schedule(static) if (count > 1024)
   for (int64_t i = 0; i < count; ++i) {

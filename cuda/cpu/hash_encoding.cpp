@@ -47,7 +47,8 @@ void forward(const HashLevel* levels, int level_count, const float* table, const
       const int64_t start = block * kBlock, size = count - start < kBlock ? count - start : kBlock;
       const PointArrays points = columns.fill(x + 3 * start, sigma ? sigma + start : nullptr, size);
       for (int l = 0; l < level_count; ++l)
-        smerf::read_level<F>(levels[l], table + levels[l].offset * F, points, size, out + start * stride + l * F, stride);
+        smerf::read_level<F>(levels[l], table + levels[l].offset * F, points, size, out + start * stride + l * F,
+                             stride);
     }
   }
 }
@@ -95,13 +96,13 @@ void backward_input(const HashLevel* levels, int level_count, const float* table
 
 }  // namespace
 
-#define SMERF_BY_FEATURES(call)           \
-  switch (features) {                     \
-    case 1: call(1); return 0;            \
-    case 2: call(2); return 0;            \
-    case 4: call(4); return 0;            \
-    case 8: call(8); return 0;            \
-    default: return 1;                    \
+#define SMERF_BY_FEATURES(call) \
+  switch (features) {           \
+    case 1: call(1); return 0;  \
+    case 2: call(2); return 0;  \
+    case 4: call(4); return 0;  \
+    case 8: call(8); return 0;  \
+    default: return 1;          \
   }
 
 // levels: array of HashLevel. table: (entries, features). x: (count, 3). sigma: (count) or null.
@@ -123,8 +124,8 @@ SMERF_API int smerf_hash_encode_backward(const void* levels, int level_count, in
 
 // gradient: (count, 3), written.
 SMERF_API int smerf_hash_encode_backward_input(const void* levels, int level_count, int features, const float* table,
-                                               const float* x, const float* sigma, int64_t count,
-                                               const float* upstream, float* gradient) {
+                                               const float* x, const float* sigma, int64_t count, const float* upstream,
+                                               float* gradient) {
 #define SMERF_CALL(F) \
   backward_input<F>((const HashLevel*)levels, level_count, table, x, sigma, count, upstream, gradient)
   SMERF_BY_FEATURES(SMERF_CALL)

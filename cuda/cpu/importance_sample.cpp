@@ -1,7 +1,8 @@
 // Importance sampling on CPUs.
 #include "smerf/importance_sample.h"
 
-// edges: (rays, bins + 1); weights: (rays, bins); jitter: (rays) in units of a sample, or null; drawn: (rays, samples + 1).
+// edges: (rays, bins + 1); weights: (rays, bins); jitter: (rays) in units of a sample, or null; drawn: (rays, samples +
+// 1).
 SMERF_API int smerf_importance_sample(const float* edges, const float* weights, const float* jitter, float mix,
                                       int64_t rays, int bins, int samples, float* drawn) {
 #pragma omp parallel for schedule(static) if (rays > 64)

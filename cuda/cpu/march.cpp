@@ -34,8 +34,8 @@ int64_t tile_count(int64_t count, int width) {
 }  // namespace
 
 // Renders `count` rays. `origins` holds one origin per ray, or a single one if `is_shared_origin`. Frames as in
-// march.h. width: pixels of a picture's row if the rays are those of a picture, row by row, else 0. rgb: [count][3], not
-// clamped.
+// march.h. width: pixels of a picture's row if the rays are those of a picture, row by row, else 0. rgb: [count][3],
+// not clamped.
 SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_shared_origin, const float* directions,
                           int64_t count, int width, float* rgb) {
   const int64_t tiles = tile_count(count, width);
@@ -61,7 +61,7 @@ SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_
 // Reads the assets at `count` contracted points [count][3], before activation: fine and coarse [count][8] (density,
 // then seven channels); alive [count] says whether the macroblock exists.
 SMERF_API int smerf_sample_assets(const MarchScene* scene, const float* points, int64_t count, float* fine,
-                                   float* coarse, uint8_t* alive) {
+                                  float* coarse, uint8_t* alive) {
   const MarchScene m = *scene;
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < count; ++i) {

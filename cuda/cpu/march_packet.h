@@ -162,8 +162,12 @@ class MarchPacket {
   }
 
   AssetSpot spot(int i) const {
-    return {voxel_[i], {texel_[0][i], texel_[1][i], texel_[2][i]},
-            {column_[0][i], column_[1][i], column_[2][i], column_[3][i]}, upper_voxel_[i], upper_[i], lower_[i]};
+    return {voxel_[i],
+            {texel_[0][i], texel_[1][i], texel_[2][i]},
+            {column_[0][i], column_[1][i], column_[2][i], column_[3][i]},
+            upper_voxel_[i],
+            upper_[i],
+            lower_[i]};
   }
 
   void read_assets() {
@@ -198,8 +202,8 @@ class MarchPacket {
 
   const MarchScene m_;
   Points origin_, direction_, start_, along_, inverse_, z_, upper_, lower_;
-  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, density_ = {},
-      column_[4], upper_voxel_;
+  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, density_ = {}, column_[4],
+                                                                                  upper_voxel_;
   Ints active_, reads_, has_data_, cell_, voxel_, texel_[3];
   LanePair total_[kPacket], values_[kPacket];  // fine, coarse
   int list_[kPacket + 1], count_ = 0;

@@ -117,7 +117,8 @@ SMERF_API int smerf_radiance_head_backward(const int32_t* density_dims, int dens
   const Mlp density(density_dims, density_layers, density_params), colour(colour_dims, colour_layers, colour_params);
   const int in = density_dims[0], geometry = density_dims[density_layers], width = colour_dims[0];
   const int geometry_pad = density.padded(density_layers), colour_pad = colour.padded(colour_layers);
-  std::vector<Mlp::Gradient> density_parts(kRanges, Mlp::Gradient(density)), colour_parts(kRanges, Mlp::Gradient(colour));
+  std::vector<Mlp::Gradient> density_parts(kRanges, Mlp::Gradient(density)),
+      colour_parts(kRanges, Mlp::Gradient(colour));
   const int64_t tiles = tile_count(rows);
 #pragma omp parallel for schedule(dynamic, 1) if (rows > 2048)
   for (int range = 0; range < kRanges; ++range) {

@@ -94,7 +94,8 @@ class Mlp {
         for (int o = 0; o < out_pad; ++o) bias[o] += grad[(size_t)r * out_pad + o];
       if (l == 0 && !want_input_grad) break;
       float* below = l ? tile.grad[l - 1].data() : tile.input_grad.data();
-      gemm({grad, out_pad, 1}, transposed_[l].data(), in_pad, nullptr, false, below, in_pad, rows, in_pad, dims_[l + 1]);
+      gemm({grad, out_pad, 1}, transposed_[l].data(), in_pad, nullptr, false, below, in_pad, rows, in_pad,
+           dims_[l + 1]);
       if (l) {
         const float* value = tile.out[l - 1].data();
         for (int64_t i = 0; i < (int64_t)rows * in_pad; ++i) below[i] = value[i] > 0.0f ? below[i] : 0.0f;
@@ -108,7 +109,8 @@ class Mlp {
     for (int l = 0; l < layers_; ++l) {
       const int in = dims_[l], out = dims_[l + 1], out_pad = padded(l + 1);
       for (int i = 0; i < in; ++i)
-        for (int o = 0; o < out; ++o) params[offset + (int64_t)i * out + o] += total.weights[l][(size_t)i * out_pad + o];
+        for (int o = 0; o < out; ++o)
+          params[offset + (int64_t)i * out + o] += total.weights[l][(size_t)i * out_pad + o];
       for (int o = 0; o < out; ++o) params[offset + (int64_t)in * out + o] += total.bias[l][o];
       offset += (int64_t)in * out + out;
     }

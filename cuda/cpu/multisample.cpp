@@ -5,8 +5,10 @@
 #include "smerf/hash_encoding.h"
 #include "smerf/multisample.h"
 
-SMERF_API int smerf_hash_encode_forward(const void*, int, int, const float*, const float*, const float*, int64_t, float*);
-SMERF_API int smerf_hash_encode_backward(const void*, int, int, const float*, const float*, int64_t, const float*, float*);
+SMERF_API int smerf_hash_encode_forward(const void*, int, int, const float*, const float*, const float*, int64_t,
+                                        float*);
+SMERF_API int smerf_hash_encode_backward(const void*, int, int, const float*, const float*, int64_t, const float*,
+                                         float*);
 
 namespace {
 
@@ -44,9 +46,9 @@ void find_points(const FrustumSpec& spec, const Rays& rays, int64_t first, int64
 
 }  // namespace
 
-// spec: FrustumSpec. origins, directions: (rays, 3); edges: (rays, samples + 1); radii: (rays). levels, table: as in hash
-// encoding. level_scales: (level_count) or null. out: (rays * samples, level_count * features [+ level_count]): the mean
-// over the points of the faded features, then, with level_scales, of (2 fade - 1) * level_scale.
+// spec: FrustumSpec. origins, directions: (rays, 3); edges: (rays, samples + 1); radii: (rays). levels, table: as in
+// hash encoding. level_scales: (level_count) or null. out: (rays * samples, level_count * features [+ level_count]):
+// the mean over the points of the faded features, then, with level_scales, of (2 fade - 1) * level_scale.
 SMERF_API int smerf_multisample_forward(const void* spec_bytes, const float* origins, const float* directions,
                                         const float* edges, const float* radii, int64_t rays, int samples,
                                         const void* levels, int level_count, int features, const float* table,
@@ -104,7 +106,8 @@ SMERF_API int smerf_multisample_backward(const void* spec_bytes, const float* or
 #pragma omp parallel for schedule(static) if (count > 256)
     for (int64_t part = 0; part < 16; ++part) {
       const int64_t begin = count * part / 16, end = count * (part + 1) / 16;
-      find_points(spec, source, first + begin, end - begin, x.data() + 3 * begin * points, sigma.data() + begin * points);
+      find_points(spec, source, first + begin, end - begin, x.data() + 3 * begin * points,
+                  sigma.data() + begin * points);
       for (int64_t i = begin; i < end; ++i)
         for (int k = 0; k < points; ++k)
           for (int f = 0; f < width; ++f)

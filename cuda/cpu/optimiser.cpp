@@ -34,8 +34,7 @@ void update_record(const AdamRates& a, float* v, float* g, float* m1, float* m2,
 
 // Sixteen values at a time, whole records of `WIDTH` (a power of two): records without a gradient keep their values.
 template <int WIDTH>
-void update_vector(const AdamRates& a, float* values, float* gradient, float* moment1, float* moment2,
-                   uint16_t* half) {
+void update_vector(const AdamRates& a, float* values, float* gradient, float* moment1, float* moment2, uint16_t* half) {
   Vec16& g = *(Vec16*)gradient;
   const Int16 bits = (Int16)g & 0x7fffffff;
   bool any = false;
@@ -80,8 +79,8 @@ int64_t update_vectors(const AdamRates& a, float* values, float* gradient, float
 // decay adds decay * value to the gradient of the touched records (weight per value). half: the values in half floats,
 // kept up to date for the records that move, or null (read only where smerf_reads_half says so).
 SMERF_API int smerf_sparse_adam_half(float* values, float* gradient, float* moment1, float* moment2, int64_t records,
-                                int width, float lr, float beta1, float beta2, float eps, float correction1,
-                                float correction2, float decay, uint16_t* half) {
+                                     int width, float lr, float beta1, float beta2, float eps, float correction1,
+                                     float correction2, float decay, uint16_t* half) {
   const AdamRates a = {lr, beta1, beta2, eps, 1.0f / correction1, 1.0f / correction2, decay};
   int64_t done = 0;
   switch (width) {

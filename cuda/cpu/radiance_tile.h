@@ -27,7 +27,8 @@ struct RadianceWeights {
 class RadianceNets {
  public:
   RadianceNets(const RadianceWidths& w, const float* density_params, const float* colour_params)
-      : w_(w), f_(pad_to_lane(w.features)), d_(pad_to_lane(w.density)), g_(pad_to_lane(w.geometry)), c_(pad_to_lane(w.colour)) {
+      : w_(w), f_(pad_to_lane(w.features)), d_(pad_to_lane(w.density)), g_(pad_to_lane(w.geometry)),
+        c_(pad_to_lane(w.colour)) {
     weights_ = blank();
     unpack(density_params, colour_params, weights_, [](float& mine, const float& flat) { mine = flat; });
     in_t_ = transpose(weights_.in, w.features, d_, w.density, f_);
@@ -61,17 +62,18 @@ class RadianceNets {
   void density_forward(const float* x, int rows, float* hidden, float* geometry) const {
     gemm({x, f_, 1}, weights_.in.data(), d_, weights_.in_bias.data(), false, hidden, d_, rows, d_, w_.features);
     relu(hidden, (int64_t)rows * d_);
-    gemm({hidden, d_, 1}, weights_.hidden.data(), g_, weights_.hidden_bias.data(), false, geometry, g_, rows, g_, w_.density);
+    gemm({hidden, d_, 1}, weights_.hidden.data(), g_, weights_.hidden_bias.data(), false, geometry, g_, rows, g_,
+         w_.density);
   }
 
   // bias: (colour()), the first colour layer's bias for a ray with this direction encoding.
   void direction_bias(const float* encoding, float* bias) const {
-    gemm({encoding, kDirections, 1}, weights_.directions.data(), c_, weights_.colour_bias.data(), false, bias, c_, 1, c_,
-         kDirections);
+    gemm({encoding, kDirections, 1}, weights_.directions.data(), c_, weights_.colour_bias.data(), false, bias, c_, 1,
+         c_, kDirections);
   }
 
-  // geometry: (rows, geometry()); hidden: (rows, colour()) holds each row's direction bias and becomes the hidden layer;
-  // logits: (rows, 3).
+  // geometry: (rows, geometry()); hidden: (rows, colour()) holds each row's direction bias and becomes the hidden
+  // layer; logits: (rows, 3).
   void colour_forward(const float* geometry, int rows, float* hidden, float* logits) const {
     gemm({geometry, g_, 1}, weights_.geometry.data(), c_, nullptr, true, hidden, c_, rows, c_, w_.geometry);
     relu(hidden, (int64_t)rows * c_);

@@ -18,7 +18,7 @@
 namespace smerf {
 
 constexpr int kGroupRays = 16;
-constexpr int kSlice = 8;    // samples of a ray that are evaluated together
+constexpr int kSlice = 8;  // samples of a ray that are evaluated together
 constexpr int kMaxSamples = 128;
 
 template <int F>
@@ -190,7 +190,8 @@ class RayGroup {
       }
     }
     float* grad_live = back_features_.data();  // not in use yet
-    nets_.colour_backward(live_geometry_.data(), live_count_, grad_logits_.data(), live_hidden_.data(), total, grad_live);
+    nets_.colour_backward(live_geometry_.data(), live_count_, grad_logits_.data(), live_hidden_.data(), total,
+                          grad_live);
     sum_directions(rays, total);
     // Rows whose gradient counts, compacted.
     int kept = 0;
@@ -239,7 +240,8 @@ class RayGroup {
     float* const point[3] = {point_[0].data() + first, point_[1].data() + first, point_[2].data() + first};
     for (int i = 0; i < samples_; ++i) {
       const float middle = 0.5f * (t[i] + t[i + 1]);
-      const float x = scale * (o[0] + middle * d[0]), y = scale * (o[1] + middle * d[1]), z = scale * (o[2] + middle * d[2]);
+      const float x = scale * (o[0] + middle * d[0]), y = scale * (o[1] + middle * d[1]),
+                  z = scale * (o[2] + middle * d[2]);
       // contract_flat() of contraction.h, written out: through the call the compiler rounds otherwise.
       const float ax = fabsf(x), ay = fabsf(y), az = fabsf(z);
       const float m = larger(1.0f, larger(ax, larger(ay, az))), inv = 1.0f / m, pull = 2.0f - inv;
@@ -288,7 +290,8 @@ class RayGroup {
       for (auto& axis : x_) axis[k] = 0.5f;
       footprint_[k] = -1.0f;
     }
-    const PointArrays x = {{x_[0].data() + begin, x_[1].data() + begin, x_[2].data() + begin}, footprint_.data() + begin};
+    const PointArrays x = {{x_[0].data() + begin, x_[1].data() + begin, x_[2].data() + begin},
+                           footprint_.data() + begin};
     for (int l = 0; l < field_.level_count; ++l) {
       const HashLevel& level = field_.levels[l];
       float* out = features_.data() + (int64_t)begin * nets_.features() + l * F;

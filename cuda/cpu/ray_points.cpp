@@ -9,7 +9,8 @@ SMERF_API int smerf_ray_points(const float* origins, const float* directions, co
     for (int s = 0; s < samples; ++s) {
       const float* edge = edges + r * (samples + 1) + s;
       const int64_t i = r * samples + s;
-      sigma[i] = smerf::ray_point(origins + 3 * r, directions + 3 * r, 0.5f * (edge[0] + edge[1]), radii[r], scale, x + 3 * i);
+      sigma[i] =
+          smerf::ray_point(origins + 3 * r, directions + 3 * r, 0.5f * (edge[0] + edge[1]), radii[r], scale, x + 3 * i);
     }
   return 0;
 }

@@ -44,8 +44,8 @@ SMERF_FN int boxes_hit(const float* node, const Ray& ray, float near, float wide
     half[a] = 0.5f * (high - low);
   }
   const float dx = fabsf(ray.d[0]), dy = fabsf(ray.d[1]), dz = fabsf(ray.d[2]);
-  const Lanes8 far = rel[0] * ray.d[0] + rel[1] * ray.d[1] + rel[2] * ray.d[2] + half[0] * dx + half[1] * dy +
-                     half[2] * dz;
+  const Lanes8 far =
+      rel[0] * ray.d[0] + rel[1] * ray.d[1] + rel[2] * ray.d[2] + half[0] * dx + half[1] * dy + half[2] * dz;
   const Lanes8 wide = widening * (far > 0.0f ? far : Lanes8{});
   const Lanes8 hx = half[0] + wide, hy = half[1] + wide, hz = half[2] + wide;
   const IntLanes8 hit = (far > near) & (abs8(ray.d[1] * rel[2] - ray.d[2] * rel[1]) <= hy * dz + hz * dy) &

@@ -78,7 +78,7 @@ inline void differentiate(const Sample* kept, int count, const Lanes8& up_fine, 
 }
 
 inline Lanes8 feature_lanes(const float* features) {
-  return Lanes8{0.0f,        features[0], features[1], features[2], features[3], features[4], features[5], features[6]};
+  return Lanes8{0.0f, features[0], features[1], features[2], features[3], features[4], features[5], features[6]};
 }
 
 }  // namespace smerf

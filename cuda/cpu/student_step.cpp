@@ -231,8 +231,8 @@ class PatchStep {
     }
     out_.losses[r].geometry = loss_.geometry * total;
     if (rays_.s_edges)
-      out_.losses[r].distortion = loss_.distortion * distortion(rays_.s_edges + r * (samples + 1), weights, samples,
-                                                                loss_.distortion, up);
+      out_.losses[r].distortion =
+          loss_.distortion * distortion(rays_.s_edges + r * (samples + 1), weights, samples, loss_.distortion, up);
   }
 
   const GridView& grid_;

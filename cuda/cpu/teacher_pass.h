@@ -19,9 +19,9 @@ struct TeacherField {
   int32_t level_count, features;
   RadianceWidths widths;
   RaySpacing spacing;
-  float scale;              // training units to the contraction's unit cube
-  float min_light;          // a ray stops where less light is left
-  float min_weight;         // samples of less weight have no colour
+  float scale;               // training units to the contraction's unit cube
+  float min_light;           // a ray stops where less light is left
+  float min_weight;          // samples of less weight have no colour
   const float* cache;        // (n^3) densities or null: samples whose cell says less depth than min_depth are empty,
   int32_t cache_resolution;  // except a fraction `recheck` of them, chosen by `step`
   float min_depth, recheck;
@@ -35,7 +35,8 @@ struct TeacherRays {
   int32_t samples;
 };
 
-// What training adds: the target and the losses. near_distance: samples closer than this have weaker gradients (0: none).
+// What training adds: the target and the losses. near_distance: samples closer than this have weaker gradients (0:
+// none).
 struct TeacherTarget {
   const float* truth;       // (R, 3), over the background
   const float* background;  // (R, 3)
@@ -44,15 +45,15 @@ struct TeacherTarget {
 
 // What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each.
 struct TeacherTrace {
-  float* losses;           // (R, 4): Charbonnier mean, distortion, squared error mean, sum of opacities
-  float* grad_density;     // flat, added to
-  float* grad_colour;      // flat, added to
-  float* points;           // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient
-  float* feature_gradient; // (groups, 16 S, padded features)
-  int32_t* counts;         // (groups, 2): samples with a gradient, samples evaluated
-  int32_t* cells;          // (groups, 16 S) cache cells of the evaluated samples
-  float* densities;        // (groups, 16 S)
-  float cache_keep;        // what a cell keeps of its density when it is seen again
+  float* losses;            // (R, 4): Charbonnier mean, distortion, squared error mean, sum of opacities
+  float* grad_density;      // flat, added to
+  float* grad_colour;       // flat, added to
+  float* points;            // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient
+  float* feature_gradient;  // (groups, 16 S, padded features)
+  int32_t* counts;          // (groups, 2): samples with a gradient, samples evaluated
+  int32_t* cells;           // (groups, 16 S) cache cells of the evaluated samples
+  float* densities;         // (groups, 16 S)
+  float cache_keep;         // what a cell keeps of its density when it is seen again
 };
 
 }  // namespace smerf

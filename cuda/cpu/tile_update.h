@@ -1,9 +1,9 @@
 // Bringing sample gradients to the grids, a tile of vertices at a time, with Adam at once.
 //
-// Samples are sorted by the tiles that they read: voxel blocks of 8^3 and plane tiles of 16^2. A tile's gradients add up
-// in the cache, in the order of the samples, so that results repeat on any number of threads; then its touched vertices
-// take their step. A vertex is one cache line: the logits and both moments, these in half floats, the second as its
-// root (whose relative change a step, half a percent, half floats resolve ten times over).
+// Samples are sorted by the tiles that they read: voxel blocks of 8^3 and plane tiles of 16^2. A tile's gradients add
+// up in the cache, in the order of the samples, so that results repeat on any number of threads; then its touched
+// vertices take their step. A vertex is one cache line: the logits and both moments, these in half floats, the second
+// as its root (whose relative change a step, half a percent, half floats resolve ten times over).
 #pragma once
 
 #include <string.h>
@@ -160,7 +160,8 @@ class TileOrder {
     int64_t tiles[8];
     const bool whole = low[0] >> 3 == high[0] >> 3 && low[1] >> 3 == high[1] >> 3 && low[2] >> 3 == high[2] >> 3;
     for (int c = 0; c < (whole ? 1 : 8); ++c) {
-      const int x = (c & 4 ? high[0] : low[0]) >> 3, y = (c & 2 ? high[1] : low[1]) >> 3, z = (c & 1 ? high[2] : low[2]) >> 3;
+      const int x = (c & 4 ? high[0] : low[0]) >> 3, y = (c & 2 ? high[1] : low[1]) >> 3,
+                z = (c & 1 ? high[2] : low[2]) >> 3;
       tiles[c] = grid.block_index[((int64_t)x * blocks + y) * blocks + z];
     }
     if (whole)
@@ -258,16 +259,14 @@ inline void update_grids(const GridView& grid, const StudentGrids& grids, const 
                          const SampleGradient* samples, const int64_t* firsts, const int* counts, int shards) {
   const int edge = (grid.plane_resolution + kPlaneTile - 1) / kPlaneTile;
   const int64_t r = grid.plane_resolution;
-  const Lanes8 range =
-      first_and_rest(grid.density_high - grid.density_low, grid.feature_high - grid.feature_low);
+  const Lanes8 range = first_and_rest(grid.density_high - grid.density_low, grid.feature_high - grid.feature_low);
   static thread_local TileOrder orders[4];  // kept between steps: their memory is large
   TileOrder* order = orders;
 #pragma omp parallel
   {
 #pragma omp for schedule(dynamic, 1)
     for (int space = 0; space < 4; ++space)
-      order[space].sort(grid, space - 1, samples, firsts, counts, shards,
-                        space ? (int64_t)edge * edge : grids.blocks);
+      order[space].sort(grid, space - 1, samples, firsts, counts, shards, space ? (int64_t)edge * edge : grids.blocks);
     TileGradient gradient;
     for (int space = 0; space < 4; ++space) {
       const int plane = space - 1;

@@ -14,9 +14,9 @@ namespace {
 
 using namespace smerf;
 
-constexpr int kBlock = 1024;   // vertices whose features stay in the second-level cache
-constexpr int kRanges = 16;    // parts in which the decoder's gradient is summed
-constexpr int kRecord = 32;    // floats of a vertex record, its gradient first
+constexpr int kBlock = 1024;  // vertices whose features stay in the second-level cache
+constexpr int kRanges = 16;   // parts in which the decoder's gradient is summed
+constexpr int kRecord = 32;   // floats of a vertex record, its gradient first
 
 // Positions by axis, padded to whole groups.
 class Positions {
@@ -31,9 +31,7 @@ class Positions {
     }
     return all();
   }
-  PointArrays all() const {
-    return {{values_.data(), values_.data() + room_, values_.data() + 2 * room_}, nullptr};
-  }
+  PointArrays all() const { return {{values_.data(), values_.data() + room_, values_.data() + 2 * room_}, nullptr}; }
   void put(int64_t to, const PointArrays& from, int count) {
     for (int axis = 0; axis < 3; ++axis) std::copy_n(from.axis[axis], count, values_.begin() + axis * room_ + to);
   }
@@ -176,15 +174,15 @@ void backward(const VertexList& list, const VertexDecoder& decoder, float* voxel
 
 }  // namespace
 
-#define SMERF_BY_FEATURES(call)                                                                            \
+#define SMERF_BY_FEATURES(call)                                                                                    \
   if (decoder->dims[0] != decoder->level_count * decoder->features || decoder->dims[decoder->layers] != kChannels) \
-    return 1;                                                                                              \
-  switch (decoder->features) {                                                                             \
-    case 1: call(1); return 0;                                                                             \
-    case 2: call(2); return 0;                                                                             \
-    case 4: call(4); return 0;                                                                             \
-    case 8: call(8); return 0;                                                                             \
-    default: return 1;                                                                                     \
+    return 1;                                                                                                      \
+  switch (decoder->features) {                                                                                     \
+    case 1: call(1); return 0;                                                                                     \
+    case 2: call(2); return 0;                                                                                     \
+    case 4: call(4); return 0;                                                                                     \
+    case 8: call(8); return 0;                                                                                     \
+    default: return 1;                                                                                             \
   }
 
 // Writes the bytes of the listed vertices: voxels (.., 8) and planes (.., 8), by storage row.
@@ -198,8 +196,8 @@ SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const VertexDe
 // Takes dL/d(value) out of the first 8 floats of the vertices' records (.., 32), leaving zeros, and adds to the
 // gradients of the table (entries, features) and of the network (flat).
 SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const VertexDecoder* decoder, float* voxels,
-                                           float* planes, float density_range, float feature_range,
-                                           float* grad_table, float* grad_params) {
+                                           float* planes, float density_range, float feature_range, float* grad_table,
+                                           float* grad_params) {
   const Ranges ranges = {density_range, feature_range};
 #define SMERF_CALL(F) backward<F>(*list, *decoder, voxels, planes, ranges, grad_table, grad_params)
   SMERF_BY_FEATURES(SMERF_CALL)

@@ -1,7 +1,8 @@
 // The deferred appearance network on GPUs: one warp a run of rays, one lane an output.
 //
-// A warp keeps the network of the place that its rays start from in shared memory, mixed from the eight vertices around,
-// and in the backward pass the sum of that network's gradients; it turns to the vertices again where the place changes.
+// A warp keeps the network of the place that its rays start from in shared memory, mixed from the eight vertices
+// around, and in the backward pass the sum of that network's gradients; it turns to the vertices again where the place
+// changes.
 #include "launch.h"
 #include "smerf/appearance.h"
 
@@ -11,7 +12,9 @@ using namespace smerf;
 
 // Of a block; a block of wide networks would take too much shared memory.
 template <int W>
-constexpr int kWarps = W <= 16 ? 4 : W <= 32 ? 2 : 1;
+constexpr int kWarps = W <= 16   ? 4
+                       : W <= 32 ? 2
+                                 : 1;
 
 // What a warp has in shared memory.
 template <int W>
@@ -47,8 +50,8 @@ __device__ __forceinline__ float sum_lanes(float value) {
 class Place {
  public:
   __device__ __forceinline__ bool is_at(const float* position, int lattice) const {
-    return is_set_ &&
-           (lattice == 1 || (position[0] == position_[0] && position[1] == position_[1] && position[2] == position_[2]));
+    return is_set_ && (lattice == 1 ||
+                       (position[0] == position_[0] && position[1] == position_[1] && position[2] == position_[2]));
   }
 
   template <int W>
@@ -265,18 +268,18 @@ int run_backward(const AppearanceRays& rays, const AppearanceNetworks& networks,
 
 }  // namespace
 
-#define SMERF_BY_WIDTH(call)              \
-  if (rays->rays == 0) return 0;          \
-  switch (networks->width) {              \
-    case 8: return call(8);               \
-    case 16: return call(16);             \
-    case 32: return call(32);             \
-    case 64: return call(64);             \
-    default: return kUnsupported;         \
+#define SMERF_BY_WIDTH(call)      \
+  if (rays->rays == 0) return 0;  \
+  switch (networks->width) {      \
+    case 8: return call(8);       \
+    case 16: return call(16);     \
+    case 32: return call(32);     \
+    case 64: return call(64);     \
+    default: return kUnsupported; \
   }
 
-// Arguments as in cuda/cpu/appearance.cpp; the two records lie in host memory. Parameter gradients are added by atomics:
-// their last bits differ from run to run.
+// Arguments as in cuda/cpu/appearance.cpp; the two records lie in host memory. Parameter gradients are added by
+// atomics: their last bits differ from run to run.
 SMERF_API int smerf_appearance_forward(const AppearanceRays* rays, const AppearanceNetworks* networks, float* colour,
                                        void* stream) {
 #define SMERF_CALL(W) run_forward<W>(*rays, *networks, colour, stream)

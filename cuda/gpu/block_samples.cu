@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kThreads)
 SMERF_API int smerf_block_samples(const void* view, const int32_t* coords, int64_t count, uint8_t* out, void* stream) {
   if (count == 0) return 0;
   const int64_t samples = count * kBlockSamples;
-  SMERF_LAUNCH(gather_kernel, block_count(samples, kThreads), kThreads, 0, stream, *(const GridView*)view, coords, samples,
-               out);
+  SMERF_LAUNCH(gather_kernel, block_count(samples, kThreads), kThreads, 0, stream, *(const GridView*)view, coords,
+               samples, out);
   return launch_result();
 }

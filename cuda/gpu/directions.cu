@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 // Arguments as in cuda/cpu/directions.cpp.
-SMERF_API int smerf_encode_directions_forward(int kind, const float* directions, int64_t count, float* out, void* stream) {
+SMERF_API int smerf_encode_directions_forward(int kind, const float* directions, int64_t count, float* out,
+                                              void* stream) {
   if (count == 0) return 0;
   SMERF_LAUNCH(forward_kernel, block_count(count, kThreads), kThreads, 0, stream, kind, directions, count, out);
   return launch_result();

@@ -12,8 +12,8 @@ __global__ void __launch_bounds__(kThreads)
   if (i < count) distance[i] = start_distance(occupied[i]);
 }
 
-__global__ void __launch_bounds__(kThreads) line_kernel(const uint16_t* __restrict__ before, int64_t count, int64_t stride,
-                                                        int n, uint16_t* __restrict__ after) {
+__global__ void __launch_bounds__(kThreads) line_kernel(const uint16_t* __restrict__ before, int64_t count,
+                                                        int64_t stride, int n, uint16_t* __restrict__ after) {
   const int64_t i = thread_number();
   if (i < count) after[i] = line_distance(before + i, stride, (int)(i / stride % n), n);
 }

@@ -1,7 +1,7 @@
 // The student on GPUs: one warp a ray, one lane an interval.
 //
-// Light is a running product over the lanes. The backward pass evaluates the samples anew and lays their gradients out in
-// shared memory, so that neighbouring lanes add to neighbouring floats of one vertex.
+// Light is a running product over the lanes. The backward pass evaluates the samples anew and lays their gradients out
+// in shared memory, so that neighbouring lanes add to neighbouring floats of one vertex.
 #include "launch.h"
 #include "smerf/grid.h"
 
@@ -9,7 +9,7 @@ namespace {
 
 using namespace smerf;
 
-constexpr int kFeatures = 14;     // seven gated ("fine") and seven voxel ("coarse") channels
+constexpr int kFeatures = 14;  // seven gated ("fine") and seven voxel ("coarse") channels
 constexpr int kHalf = kFeatures / 2;
 constexpr int kMaxSamples = 256;  // intervals of one ray
 constexpr int kRecord = 32;       // floats of a vertex: gradient 8, parameter 8, moments 8 + 8
@@ -59,8 +59,8 @@ __device__ __forceinline__ float sum_lanes(float value) {
 }
 
 // Evaluates interval `index` of a ray; samples that do not exist are empty.
-__device__ __forceinline__ bool evaluate(const GridView& grid, const RayView& view, int64_t ray, int index, Stencil* stencil,
-                                         GridSample* sample) {
+__device__ __forceinline__ bool evaluate(const GridView& grid, const RayView& view, int64_t ray, int index,
+                                         Stencil* stencil, GridSample* sample) {
   sample->depth = sample->alpha = 0.0f;
   if (index >= view.samples) return false;
   const float* edge = view.edges + ray * (view.samples + 1) + index;
@@ -221,7 +221,8 @@ __global__ void __launch_bounds__(kThreads)
   const float t = frustum_mean(edge[0], edge[1]);
   const float *o = view.origins + 3 * ray, *d = view.directions + 3 * ray;
   Stencil stencil;
-  if (!find_stencil(grid, contract(to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])), &stencil)) return;
+  if (!find_stencil(grid, contract(to_submodel(grid, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])), &stencil))
+    return;
 #pragma unroll
   for (int corner = 0; corner < 8; ++corner)
     if (stencil.voxel[corner] >= 0) voxel_touched[stencil.voxel[corner]] = 1;
@@ -252,9 +253,8 @@ struct Adam {
 };
 
 // A warp looks at 32 flags at once, and updates four touched vertices at a time, one lane a channel.
-__global__ void __launch_bounds__(kThreads)
-    adam_kernel(float* __restrict__ records, uint8_t* __restrict__ bytes, uint8_t* __restrict__ touched, int64_t vertices,
-                Adam adam) {
+__global__ void __launch_bounds__(kThreads) adam_kernel(float* __restrict__ records, uint8_t* __restrict__ bytes,
+                                                        uint8_t* __restrict__ touched, int64_t vertices, Adam adam) {
   const int self = threadIdx.x % 32, channel = self % kChannels;
   const int64_t first = thread_number() - self;
   if (first >= vertices) return;
@@ -291,16 +291,16 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-// Arguments of all launchers as in cuda/cpu/grid_render.cpp; `view` is in host memory and holds device pointers. Fewer than
-// 2^31 vertices of a kind.
+// Arguments of all launchers as in cuda/cpu/grid_render.cpp; `view` is in host memory and holds device pointers. Fewer
+// than 2^31 vertices of a kind.
 SMERF_API int smerf_grid_render_forward(const void* view, const float* origins, const float* directions,
                                         const float* edges, int64_t rays, int samples, float tau, float step,
                                         float* features, float* weights, void* stream) {
   if (samples > kMaxSamples) return kUnsupported;
   if (rays == 0) return 0;
   const RayView ray_view = {origins, directions, edges, rays, samples, least_depth(tau), step};
-  SMERF_LAUNCH(forward_kernel, block_count(rays, kWarps), 32 * kWarps, 0, stream, *(const GridView*)view, ray_view, features,
-               weights);
+  SMERF_LAUNCH(forward_kernel, block_count(rays, kWarps), 32 * kWarps, 0, stream, *(const GridView*)view, ray_view,
+               features, weights);
   return launch_result();
 }
 
@@ -322,16 +322,16 @@ SMERF_API int smerf_grid_mark(const void* view, const float* origins, const floa
                               int64_t rays, int samples, uint8_t* voxel_touched, uint8_t* plane_touched, void* stream) {
   if (rays * samples == 0) return 0;
   const RayView ray_view = {origins, directions, edges, rays, samples, 0.0f, 0.0f};
-  SMERF_LAUNCH(mark_kernel, block_count(rays * samples, kThreads), kThreads, 0, stream, *(const GridView*)view, ray_view,
-               voxel_touched, plane_touched);
+  SMERF_LAUNCH(mark_kernel, block_count(rays * samples, kThreads), kThreads, 0, stream, *(const GridView*)view,
+               ray_view, voxel_touched, plane_touched);
   return launch_result();
 }
 
 SMERF_API int smerf_grid_read(const void* view, const float* points, int64_t count, float* v, float* t, uint8_t* alive,
                               void* stream) {
   if (count == 0) return 0;
-  SMERF_LAUNCH(read_kernel, block_count(count, kThreads), kThreads, 0, stream, *(const GridView*)view, points, count, v, t,
-               alive);
+  SMERF_LAUNCH(read_kernel, block_count(count, kThreads), kThreads, 0, stream, *(const GridView*)view, points, count, v,
+               t, alive);
   return launch_result();
 }
 
@@ -340,6 +340,7 @@ SMERF_API int smerf_grid_adam(float* records, uint8_t* bytes, uint8_t* touched, 
                               float correction2, void* stream) {
   if (vertices == 0) return 0;
   const Adam adam = {density_range, feature_range, lr, beta1, beta2, eps, 1.0f / correction1, 1.0f / correction2};
-  SMERF_LAUNCH(adam_kernel, block_count(vertices, kThreads), kThreads, 0, stream, records, bytes, touched, vertices, adam);
+  SMERF_LAUNCH(adam_kernel, block_count(vertices, kThreads), kThreads, 0, stream, records, bytes, touched, vertices,
+               adam);
   return launch_result();
 }

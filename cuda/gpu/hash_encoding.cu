@@ -84,8 +84,8 @@ struct FixedPointAdder {
   }
 };
 
-// Consecutive points, samples of one ray, often share a cell of the coarse levels: a thread adds up its run of points in
-// registers and writes when the cell changes.
+// Consecutive points, samples of one ray, often share a cell of the coarse levels: a thread adds up its run of points
+// in registers and writes when the cell changes.
 template <int F, class Adder>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const __grid_constant__ Levels levels, const float* __restrict__ x, const float* __restrict__ sigma,
@@ -130,7 +130,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int corner = 0; corner < 8; ++corner) adder.template add<F>(level.offset + cell[corner], sums[corner]);
 }
 
-__global__ void from_fixed_point_kernel(const long long* __restrict__ units, float* __restrict__ gradient, int64_t count) {
+__global__ void from_fixed_point_kernel(const long long* __restrict__ units, float* __restrict__ gradient,
+                                        int64_t count) {
   const int64_t i = thread_number();
   if (i < count && units[i] != 0) gradient[i] += (float)((double)units[i] / (double)FixedPointAdder::kUnits);
 }
@@ -185,25 +186,26 @@ dim3 level_grid(int64_t points, int levels) {
 
 }  // namespace
 
-#define SMERF_BY_FEATURES(call)                    \
-  if (level_count > kMaxLevels) return kUnsupported; \
-  if (count == 0) return 0;                        \
+#define SMERF_BY_FEATURES(call)                            \
+  if (level_count > kMaxLevels) return kUnsupported;       \
+  if (count == 0) return 0;                                \
   const Levels levels = read_levels(records, level_count); \
-  switch (features) {                              \
-    case 1: call(1); break;                        \
-    case 2: call(2); break;                        \
-    case 4: call(4); break;                        \
-    case 8: call(8); break;                        \
-    default: return kUnsupported;                  \
-  }                                                \
+  switch (features) {                                      \
+    case 1: call(1); break;                                \
+    case 2: call(2); break;                                \
+    case 4: call(4); break;                                \
+    case 8: call(8); break;                                \
+    default: return kUnsupported;                          \
+  }                                                        \
   return launch_result();
 
 // records: array of HashLevel in host memory; everything else as in cuda/cpu/hash_encoding.cpp, on the device. table,
 // out and upstream are aligned to an entry.
 SMERF_API int smerf_hash_encode_forward(const void* records, int level_count, int features, const float* table,
                                         const float* x, const float* sigma, int64_t count, float* out, void* stream) {
-#define SMERF_CALL(F) \
-  SMERF_LAUNCH(forward_kernel<F>, level_grid<F>(count, level_count), kThreads, 0, stream, levels, table, x, sigma, count, out)
+#define SMERF_CALL(F)                                                                                              \
+  SMERF_LAUNCH(forward_kernel<F>, level_grid<F>(count, level_count), kThreads, 0, stream, levels, table, x, sigma, \
+               count, out)
   SMERF_BY_FEATURES(SMERF_CALL)
 #undef SMERF_CALL
 }
@@ -213,7 +215,7 @@ SMERF_API int smerf_hash_encode_backward(const void* records, int level_count, i
                                          const float* sigma, int64_t count, const float* upstream, float* gradient,
                                          void* stream) {
   const AtomicAdder adder = {gradient};
-#define SMERF_CALL(F)                                                                                             \
+#define SMERF_CALL(F)                                                                                                 \
   SMERF_LAUNCH((backward_kernel<F, AtomicAdder>), level_grid<F>((count + kRun - 1) / kRun, level_count), kThreads, 0, \
                stream, levels, x, sigma, count, upstream, adder)
   SMERF_BY_FEATURES(SMERF_CALL)
@@ -225,20 +227,21 @@ SMERF_API int smerf_hash_encode_backward_repeatable(const void* records, int lev
                                                     const float* sigma, int64_t count, const float* upstream,
                                                     int64_t* units, float* gradient, int64_t entries, void* stream) {
   const FixedPointAdder adder = {reinterpret_cast<long long*>(units)};
-#define SMERF_CALL(F)                                                                                         \
-  SMERF_LAUNCH((backward_kernel<F, FixedPointAdder>), level_grid<F>((count + kRun - 1) / kRun, level_count),  \
-               kThreads, 0, stream, levels, x, sigma, count, upstream, adder);                                \
-  SMERF_LAUNCH(from_fixed_point_kernel, block_count(entries * F, kThreads), kThreads, 0, stream, adder.gradient, \
-               gradient, entries * F)
+  const int64_t values = entries * features;
+#define SMERF_CALL(F)                                                                                                  \
+  SMERF_LAUNCH((backward_kernel<F, FixedPointAdder>), level_grid<F>((count + kRun - 1) / kRun, level_count), kThreads, \
+               0, stream, levels, x, sigma, count, upstream, adder);                                                   \
+  SMERF_LAUNCH(from_fixed_point_kernel, block_count(values, kThreads), kThreads, 0, stream, adder.gradient, gradient,  \
+               values)
   SMERF_BY_FEATURES(SMERF_CALL)
 #undef SMERF_CALL
 }
 
 // gradient: (count, 3), written.
 SMERF_API int smerf_hash_encode_backward_input(const void* records, int level_count, int features, const float* table,
-                                               const float* x, const float* sigma, int64_t count,
-                                               const float* upstream, float* gradient, void* stream) {
-#define SMERF_CALL(F)                                                                                            \
+                                               const float* x, const float* sigma, int64_t count, const float* upstream,
+                                               float* gradient, void* stream) {
+#define SMERF_CALL(F)                                                                                                \
   SMERF_LAUNCH(backward_input_kernel<F>, block_count(count, kThreads), kThreads, 0, stream, levels, table, x, sigma, \
                count, upstream, gradient)
   SMERF_BY_FEATURES(SMERF_CALL)

@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kRayThreads)
 SMERF_API int smerf_importance_sample(const float* edges, const float* weights, const float* jitter, float mix,
                                       int64_t rays, int bins, int samples, float* drawn, void* stream) {
   if (rays == 0) return 0;
-  SMERF_LAUNCH(draw_kernel, block_count(rays, kRayThreads), kRayThreads, 0, stream, edges, weights, jitter, mix, rays, bins,
-               samples, drawn);
+  SMERF_LAUNCH(draw_kernel, block_count(rays, kRayThreads), kRayThreads, 0, stream, edges, weights, jitter, mix, rays,
+               bins, samples, drawn);
   return launch_result();
 }

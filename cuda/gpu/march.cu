@@ -46,20 +46,20 @@ __global__ void __launch_bounds__(kMarchThreads)
 
 }  // namespace
 
-// As in cuda/cpu/march.cpp; `scene` is in host memory and holds device pointers. width: pixels of a picture's row if the
-// rays are those of a picture, row by row, else 0.
+// As in cuda/cpu/march.cpp; `scene` is in host memory and holds device pointers. width: pixels of a picture's row if
+// the rays are those of a picture, row by row, else 0.
 SMERF_API int smerf_march(const void* scene, const float* origins, int is_shared_origin, const float* directions,
                           int64_t count, int width, float* rgb, void* stream) {
   if (count == 0) return 0;
-  SMERF_LAUNCH(march_kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, *(const MarchScene*)scene, origins,
-               is_shared_origin, directions, count, width, rgb);
+  SMERF_LAUNCH(march_kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, *(const MarchScene*)scene,
+               origins, is_shared_origin, directions, count, width, rgb);
   return launch_result();
 }
 
 SMERF_API int smerf_sample_assets(const void* scene, const float* points, int64_t count, float* fine, float* coarse,
                                   uint8_t* alive, void* stream) {
   if (count == 0) return 0;
-  SMERF_LAUNCH(sample_kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, *(const MarchScene*)scene, points,
-               count, fine, coarse, alive);
+  SMERF_LAUNCH(sample_kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, *(const MarchScene*)scene,
+               points, count, fine, coarse, alive);
   return launch_result();
 }

@@ -1,7 +1,8 @@
-// Small ReLU networks on GPUs: a plain one, and the radiance head (density net, then colour net), as one chain of layers.
+// Small ReLU networks on GPUs: a plain one, and the radiance head (density net, then colour net), as one chain of
+// layers.
 //
-// A block takes tiles of rows through the whole chain in shared memory (mlp_chain.h). The backward pass evaluates a tile
-// anew.
+// A block takes tiles of rows through the whole chain in shared memory (mlp_chain.h). The backward pass evaluates a
+// tile anew.
 #include "mlp_chain.h"
 
 namespace {
@@ -36,7 +37,8 @@ __device__ void load_directions(const Chain& chain, const Rows& rows, int64_t fi
   for (int i = threadIdx.x; i < kRows * filled; i += kThreads) {
     const int row = i / filled, column = i % filled;
     const bool is_there = column < chain.extra && first + row < rows.rows;
-    to[row * ld + start + column] = is_there ? rows.directions[(first + row) / rows.samples * chain.extra + column] : 0.0f;
+    to[row * ld + start + column] =
+        is_there ? rows.directions[(first + row) / rows.samples * chain.extra + column] : 0.0f;
   }
 }
 
@@ -73,7 +75,8 @@ struct Upstream {
 template <int kUnits>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const __grid_constant__ Chain chain, const __grid_constant__ Rows rows,
-                    const __grid_constant__ Upstream upstream, float* __restrict__ parts, float* __restrict__ grad_features) {
+                    const __grid_constant__ Upstream upstream, float* __restrict__ parts,
+                    float* __restrict__ grad_features) {
   SMERF_DYNAMIC_SHARED(shared);
   float* bias_sums = shared;
   float sums[kUnits][2][4] = {};
@@ -84,7 +87,8 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
     for (int layer = 0; layer + 1 < chain.layers; ++layer) {
       const int width = chain.in[layer + 1];
-      if (layer + 1 == chain.join) load_directions(chain, rows, first, shared + chain.buffer[layer + 1], row_length(width));
+      if (layer + 1 == chain.join)
+        load_directions(chain, rows, first, shared + chain.buffer[layer + 1], row_length(width));
       forward_layer(chain, layer, shared + chain.buffer[layer], shared + chain.buffer[layer + 1], width);
       __syncthreads();
     }
@@ -105,7 +109,8 @@ __global__ void __launch_bounds__(kThreads)
       }
       backward_layer<kUnits>(chain, layer, shared, bias_sums, sums, layer > 0 || grad_features != nullptr);
     }
-    if (grad_features != nullptr) store_tile(shared + chain.buffer[0], row_length(chain.in[0]), chain.in[0], first, rows.rows, grad_features);
+    if (grad_features != nullptr)
+      store_tile(shared + chain.buffer[0], row_length(chain.in[0]), chain.in[0], first, rows.rows, grad_features);
     __syncthreads();
   }
 
@@ -153,8 +158,8 @@ int backward_blocks(const Chain& chain, int64_t rows) {
   return resident_blocks(kernel, shared, rows);
 }
 
-int run_backward(const Chain& chain, const Rows& rows, const Upstream& upstream, int64_t split,
-                 float* first, float* second, float* grad_features, float* scratch, void* stream) {
+int run_backward(const Chain& chain, const Rows& rows, const Upstream& upstream, int64_t split, float* first,
+                 float* second, float* grad_features, float* scratch, void* stream) {
   if (rows.rows == 0) return 0;
   const int blocks = backward_blocks(chain, rows.rows);
   if (blocks < 1) return kUnsupported;
@@ -168,8 +173,8 @@ int run_backward(const Chain& chain, const Rows& rows, const Upstream& upstream,
 }  // namespace
 
 // Floats of scratch memory that the backward pass needs on the current device, or -1 for a network that the kernels do
-// not take: wider than 128, deeper than 8 layers, or with too many weights for the registers or the shared memory. For a
-// plain network colour_layers is 0.
+// not take: wider than 128, deeper than 8 layers, or with too many weights for the registers or the shared memory. For
+// a plain network colour_layers is 0.
 SMERF_API int64_t smerf_mlp_scratch(const int32_t* dims, int layers, const int32_t* colour_dims, int colour_layers,
                                     int64_t rows) {
   Chain chain;
@@ -215,5 +220,6 @@ SMERF_API int smerf_radiance_head_backward(const int32_t* density_dims, int dens
   if (!make_chain(chain, density_dims, density_layers, density_params, colour_dims, colour_layers, colour_params))
     return kUnsupported;
   return run_backward(chain, {features, directions, rows, samples}, {up_density, up_colour},
-                      chain.offset[density_layers], grad_density_params, grad_colour_params, grad_features, scratch, stream);
+                      chain.offset[density_layers], grad_density_params, grad_colour_params, grad_features, scratch,
+                      stream);
 }

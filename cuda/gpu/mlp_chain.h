@@ -1,7 +1,7 @@
 // A chain of small layers in the shared memory of a block: tiles of 64 rows go forward through it, and back.
 //
-// On the way back gradients replace the activations from the last layer to the first, and a block keeps its share of the
-// weight gradients in registers until its last tile; the blocks' sums are then added in a fixed order.
+// On the way back gradients replace the activations from the last layer to the first, and a block keeps its share of
+// the weight gradients in registers until its last tile; the blocks' sums are then added in a fixed order.
 #pragma once
 
 #include "tensor_cores.h"
@@ -10,17 +10,18 @@ namespace smerf {
 
 constexpr int kMaxLayers = 8;
 constexpr int kMaxWidth = 128;
-constexpr int kRows = 64;              // of a tile
+constexpr int kRows = 64;  // of a tile
 constexpr int kWarps = kThreads / 32;
-constexpr int kColumnTiles = 4;        // 8-column tiles that a warp computes at once
-constexpr int kSlack = 16;             // floats after the last row that a 16-wide read may touch
+constexpr int kColumnTiles = 4;  // 8-column tiles that a warp computes at once
+constexpr int kSlack = 16;       // floats after the last row that a 16-wide read may touch
 
-// The chain. Inputs of layer `join` are the outputs of the layer before it, then `extra` columns of the ray's directions.
+// The chain. Inputs of layer `join` are the outputs of the layer before it, then `extra` columns of the ray's
+// directions.
 struct Chain {
   int layers, join, extra;
   int in[kMaxLayers], out[kMaxLayers];
-  const float* params[kMaxLayers];     // weights (in, out) row-major, then the bias
-  int64_t offset[kMaxLayers];          // of a layer's parameters among all gradients
+  const float* params[kMaxLayers];  // weights (in, out) row-major, then the bias
+  int64_t offset[kMaxLayers];       // of a layer's parameters among all gradients
   int64_t param_count;
   // Of the backward pass: first unit and first bias of a layer, and where its input lies in shared memory.
   int unit[kMaxLayers], bias[kMaxLayers], buffer[kMaxLayers + 1];
@@ -68,7 +69,8 @@ __device__ __forceinline__ void multiply_tile(const float* x, int ld, const floa
     for (int j = 0; j < kColumnTiles; ++j)
       if (first + j < columns)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) finish(row + group + 8 * (i >> 1), (first + j) * 8 + 2 * in_group + (i & 1), c[j][i]);
+        for (int i = 0; i < 4; ++i)
+          finish(row + group + 8 * (i >> 1), (first + j) * 8 + 2 * in_group + (i & 1), c[j][i]);
   }
 }
 
@@ -126,8 +128,8 @@ __device__ __forceinline__ void add_weight_gradient(const float* x, int ld_x, co
 
 // Writes a block's sums for one layer to its part of the scratch memory.
 template <int kUnits>
-__device__ __forceinline__ void store_weight_gradient(const float (&sums)[kUnits][2][4], int in, int out, int first_unit,
-                                                      float* part) {
+__device__ __forceinline__ void store_weight_gradient(const float (&sums)[kUnits][2][4], int in, int out,
+                                                      int first_unit, float* part) {
   const int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, in_group = threadIdx.x % 4;
   const int across = (out + 15) / 16, last_unit = first_unit + unit_count(in, out);
 #pragma unroll
@@ -182,8 +184,8 @@ __device__ __forceinline__ void store_gradients(const Chain& chain, const float 
   }
 }
 
-// gradient[i] += the parts' sum, in their order. Parameters before `split` go to the first vector, the rest to the second.
-// A template, so that several files may hold it.
+// gradient[i] += the parts' sum, in their order. Parameters before `split` go to the first vector, the rest to the
+// second. A template, so that several files may hold it.
 template <int kOnce = 0>
 __global__ void reduce_kernel(const float* __restrict__ parts, int count, int64_t param_count, int64_t split,
                               float* __restrict__ first, float* __restrict__ second) {

@@ -1,5 +1,6 @@
-// Multisampled hash encoding on GPUs: one thread an interval and a level; blocks sweep all intervals for one level before
-// the next, so that its table stays in the second-level cache. Points are found anew for every level: cheaper than memory.
+// Multisampled hash encoding on GPUs: one thread an interval and a level; blocks sweep all intervals for one level
+// before the next, so that its table stays in the second-level cache. Points are found anew for every level: cheaper
+// than memory.
 #include "launch.h"
 #include "smerf/hash_encoding.h"
 #include "smerf/multisample.h"

@@ -45,7 +45,7 @@ SMERF_API int smerf_sparse_adam(float* values, float* gradient, float* moment1, 
                                 float correction2, float decay, void* stream) {
   if (records == 0 || width == 0) return 0;
   const Adam adam = {lr, beta1, beta2, eps, 1.0f / correction1, 1.0f / correction2, decay};
-#define SMERF_CALL(W)                                                                                            \
+#define SMERF_CALL(W)                                                                                                 \
   SMERF_LAUNCH(sparse_adam_kernel<W>, block_count(records, kThreads), kThreads, 0, stream, values, gradient, moment1, \
                moment2, records, width, adam)
   switch (width) {

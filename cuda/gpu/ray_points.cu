@@ -14,7 +14,8 @@ __global__ void __launch_bounds__(kThreads)
   if (i >= count) return;
   const int64_t ray = i / samples;
   const float* edge = edges + i + ray;
-  sigma[i] = ray_point(origins + 3 * ray, directions + 3 * ray, 0.5f * (edge[0] + edge[1]), radii[ray], scale, x + 3 * i);
+  sigma[i] =
+      ray_point(origins + 3 * ray, directions + 3 * ray, 0.5f * (edge[0] + edge[1]), radii[ray], scale, x + 3 * i);
 }
 
 }  // namespace

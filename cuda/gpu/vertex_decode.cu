@@ -262,8 +262,8 @@ SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const VertexDe
 }
 
 SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const VertexDecoder* decoder, float* voxels,
-                                           float* planes, float density_range, float feature_range,
-                                           float* grad_table, float* grad_params, float* scratch, void* stream) {
+                                           float* planes, float density_range, float feature_range, float* grad_table,
+                                           float* grad_params, float* scratch, void* stream) {
   Chain chain;
   if (decoder->level_count > kMaxLevels || !make_chain(chain, decoder->dims, decoder->layers, decoder->params))
     return kUnsupported;

@@ -25,10 +25,11 @@ __global__ void __launch_bounds__(kRayThreads)
 }
 
 __global__ void __launch_bounds__(kRayThreads)
-    backward_kernel(const float* __restrict__ density, const float* __restrict__ edges, const float* __restrict__ colour,
-                    const float* __restrict__ coordinates, int64_t rays, int samples, const float* __restrict__ weights,
-                    const float* __restrict__ up_image, const float* __restrict__ up_weights,
-                    float* __restrict__ grad_density, float* __restrict__ grad_colour) {
+    backward_kernel(const float* __restrict__ density, const float* __restrict__ edges,
+                    const float* __restrict__ colour, const float* __restrict__ coordinates, int64_t rays, int samples,
+                    const float* __restrict__ weights, const float* __restrict__ up_image,
+                    const float* __restrict__ up_weights, float* __restrict__ grad_density,
+                    float* __restrict__ grad_colour) {
   const int64_t r = thread_number();
   if (r >= rays) return;
   const int64_t at = r * samples;
@@ -47,8 +48,8 @@ SMERF_API int smerf_volume_render_forward(const float* density, const float* edg
                                           const float* coordinates, int64_t rays, int samples, float* weights,
                                           float* image, void* stream) {
   if (rays == 0) return 0;
-  SMERF_LAUNCH(forward_kernel, block_count(rays, kRayThreads), kRayThreads, 0, stream, density, edges, colour, coordinates,
-               rays, samples, weights, image);
+  SMERF_LAUNCH(forward_kernel, block_count(rays, kRayThreads), kRayThreads, 0, stream, density, edges, colour,
+               coordinates, rays, samples, weights, image);
   return launch_result();
 }
 

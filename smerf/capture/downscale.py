@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from smerf.capture.images import image_header
+from smerf.capture.pixels import Header, read_header
 from smerf.capture.readers.image_files import image_folder, list_images
 from smerf.capture.readers.source import Source, SourceFrame
 from smerf.capture.types import Intrinsics
@@ -25,13 +25,23 @@ _LOG = logging.getLogger("smerf")
 
 @dataclass(frozen=True)
 class Photo:
-    """The file that serves a frame, the intrinsics at the final size, and by how much reading reduces the file."""
+    """The file that serves a frame, the intrinsics at the final size, and how reading rotates and reduces the file.
+
+    ``is_rotated`` says whether the stated size is that of the upright photo (true) or of the stored one (false), and is
+    ``None`` where the size does not tell.
+    """
 
     path: Path
     intrinsics: Intrinsics
     downscale: int
-    has_alpha: bool
     exposure: float | None
+    header: Header
+    is_rotated: bool | None
+
+    @property
+    def orientation(self) -> int:
+        """Return the EXIF value by which the file is rotated."""
+        return self.header.orientation if self.is_rotated else 1
 
 
 def choose_photos(
@@ -64,6 +74,25 @@ def choose_photos(
     photos: dict[str, Photo] = {}
     for folder, frames in folders.items():
         photos |= _serve(folder, frames, wanted, max_side, source.stated_in)
+    return _settle_orientation(photos, source)
+
+
+def _settle_orientation(photos: dict[str, Photo], source: Source) -> dict[str, Photo]:
+    """Rotate photos whose size does not tell as the others of the capture; say so where no photo tells."""
+    known = {photo.is_rotated for photo in photos.values()}
+    open_ones = [
+        name for name, photo in photos.items() if photo.is_rotated is None and photo.header.orientation > 1
+    ]
+    if not open_ones or known == {None, False}:
+        return photos
+    has_own_shape = all(photos[name].header.upright == photos[name].header.size for name in open_ones)
+    if known == {None, True} and has_own_shape:
+        return photos | {name: replace(photos[name], is_rotated=True) for name in open_ones}
+    _LOG.warning(
+        "%s: %d photos have an EXIF orientation (the first: %s), and no size says whether their poses belong to the "
+        "upright image. They are used as stored; if the result is wrong, rotate the pixels and remove the tags",
+        source.stated_in, len(open_ones), photos[open_ones[0]].path,
+    )  # fmt: skip
     return photos
 
 
@@ -137,10 +166,11 @@ def _copies(folder: Path, frames: list[SourceFrame]) -> dict[int, dict[str, Path
         if not files:
             continue
         first = next(frame for frame in frames if frame.name in files)
-        (width, _), _, _ = image_header(files[first.name])
+        longest = max(read_header(files[first.name]).size)
         # The named folder itself must have the stated size; the size check that follows reports it otherwise.
-        own = image_folder(candidate.name) is None or image_folder(candidate.name)[1] is None
-        factor = 1 if own else max(1, round(first.intrinsics.width / width))
+        own = (found := image_folder(candidate.name)) is None or found[1] is None
+        stated = max(first.intrinsics.width, first.intrinsics.height)
+        factor = 1 if own else max(1, round(stated / longest))
         copies.setdefault(factor, files)
     return copies
 
@@ -175,25 +205,39 @@ def _files(folder: Path, candidate: Path, frames: list[SourceFrame]) -> dict[str
 
 
 def _photo(frame: SourceFrame, path: Path, factor: int, rest: int, stated_in: Path) -> Photo:
-    (width, height), has_alpha, exposure = image_header(path)
-    intrinsics = frame.intrinsics
-    is_right = (width, height) == (intrinsics.width, intrinsics.height)
-    if factor > 1:
-        is_right = (
-            abs(width - intrinsics.width / factor) <= 1 and abs(height - intrinsics.height / factor) <= 1
+    header, intrinsics = read_header(path), frame.intrinsics
+
+    def is_stated(size: tuple[int, int]) -> bool:
+        slack = 1 if factor > 1 else 0
+        return (
+            abs(size[0] - intrinsics.width / factor) <= slack
+            and abs(size[1] - intrinsics.height / factor) <= slack
         )
-    if not is_right:
-        expected = f"{intrinsics.width}x{intrinsics.height}" + (
-            f" reduced {factor} times" if factor > 1 else ""
-        )
-        raise InvalidDataError(
-            f"{path}: the image is {width}x{height}, but {stated_in} states {expected}; restore photos "
-            "of that size, put reduced copies into images_2, images_4 ..., or correct the camera"
-        )
+
+    as_stored, as_upright = is_stated(header.size), is_stated(header.upright)
+    if not (as_stored or as_upright):
+        raise InvalidDataError(_size_fault(path, header, intrinsics, factor, stated_in))
+    is_rotated = None if as_stored == as_upright or not frame.is_size_stated else as_upright
+    width, height = header.upright if as_upright and not as_stored else header.size
     if rest > min(width, height):
         raise UsageError(f"{path}: cannot reduce {width}x{height} by {rest}")
     scale = (width / intrinsics.width / rest, height / intrinsics.height / rest)
-    exposure = frame.exposure if frame.exposure is not None else exposure
     return Photo(
-        path, scale_intrinsics(intrinsics, width // rest, height // rest, scale), rest, has_alpha, exposure
+        path=path,
+        intrinsics=scale_intrinsics(intrinsics, width // rest, height // rest, scale),
+        downscale=rest,
+        exposure=frame.exposure if frame.exposure is not None else header.exposure,
+        header=header,
+        is_rotated=is_rotated,
+    )
+
+
+def _size_fault(path: Path, header: Header, intrinsics: Intrinsics, factor: int, stated_in: Path) -> str:
+    size = f"{header.size[0]}x{header.size[1]}"
+    if header.upright != header.size:
+        size += f" ({header.upright[0]}x{header.upright[1]} after its EXIF orientation)"
+    expected = f"{intrinsics.width}x{intrinsics.height}" + (f" reduced {factor} times" if factor > 1 else "")
+    return (
+        f"{path}: the image is {size}, but {stated_in} states {expected}; restore photos "
+        "of that size, put reduced copies into images_2, images_4 ..., or correct the camera"
     )

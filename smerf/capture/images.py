@@ -1,47 +1,30 @@
-"""Pixels of a capture: which file serves which size, and reading photos, masks and depth.
+"""Pixels of a capture at the size of its cameras: photos, masks and depth.
 
-Photos keep their sRGB encoding and are never rotated by EXIF tags: poses belong to the pixels as stored.
+Photos keep their sRGB encoding, and are rotated only where the capture found that its poses belong to upright images.
 Reducing averages whole blocks of file pixels (weighted by alpha where there is one); columns and rows that do
 not fill a block at the right and lower edge are cut. Shapes: H W image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from smerf.capture.pixels import read_array, read_pixels, read_used, rotate
 from smerf.capture.types import Frame
 from smerf.errors import InvalidDataError
 
 __all__ = [
-    "image_header",
     "load_composited",
     "load_depth",
     "load_image",
     "load_mask",
     "load_npy",
     "mse_to_psnr",
-    "open_image",
     "reduce_by_average",
 ]
-
-_EXIF_IFD, _EXPOSURE_TIME, _ISO = 0x8769, 33434, 34855
-
-
-@contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong inside the block raises InvalidDataError with the file's name."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise InvalidDataError(f"{path}: too large ({error or 'out of memory'}); reduce the image") from error
-    except Exception as error:  # Pillow's readers raise errors of many families
-        raise InvalidDataError(f"{path}: not a readable image ({error}); restore the file") from error
 
 
 def load_npy(path: Path) -> np.ndarray:
@@ -60,21 +43,6 @@ def load_npy(path: Path) -> np.ndarray:
         raise InvalidDataError(f"{path}: not a readable array ({error}); restore the file") from error
 
 
-def image_header(path: Path) -> tuple[tuple[int, int], bool, float | None]:
-    """Return (width, height), whether there is alpha, and the exposure where it is tagged.
-
-    Reads the header only. Exposure is shutter seconds x ISO / 1000.
-
-    Raises:
-        InvalidDataError: If the file is not an image.
-    """
-    with open_image(path) as image:
-        has_alpha = "A" in image.getbands() or "transparency" in image.info
-        # Pillow reads a whole PNG to find its EXIF; photos with exposure tags are JPEG or TIFF.
-        exposure = _exposure(image) if image.format in ("JPEG", "MPO", "TIFF") else None
-        return image.size, has_alpha, exposure
-
-
 def load_image(frame: Frame) -> np.ndarray:
     """Return the photo of a frame at its camera's size, uint8, shape (H, W, 3) or (H, W, 4).
 
@@ -83,7 +51,7 @@ def load_image(frame: Frame) -> np.ndarray:
     Raises:
         InvalidDataError: If the file is damaged or its size does not fit the camera.
     """
-    pixels = _read(frame.image_path)
+    pixels = read_pixels(frame.image_path, frame.orientation)
     return _fit(reduce_by_average(pixels, frame.downscale), frame, frame.image_path)
 
 
@@ -108,20 +76,21 @@ def mse_to_psnr(mse: float) -> float:
 def load_mask(frame: Frame) -> np.ndarray | None:
     """Return which pixels may be used, bool (H, W), or ``None`` where the frame has no mask.
 
-    White is used and black ignored, as in nerfstudio; files called ``dynamic_mask_*`` have instant-ngp's
-    opposite polarity. A reduced pixel counts only if everything it covers does.
+    Black is ignored and all else used (``smerf.capture.pixels.read_used``); files called ``dynamic_mask_*`` have
+    instant-ngp's opposite polarity. A reduced pixel counts only if everything it covers does.
 
     Raises:
         InvalidDataError: If the file is damaged or its size does not fit the camera.
     """
     if frame.mask_path is None:
         return None
-    stored = _grey(frame.mask_path)
-    used = stored == 0 if frame.mask_path.name.startswith("dynamic_mask_") else stored > 127
+    used = _upright(read_used(frame.mask_path), frame)
+    if frame.mask_path.name.startswith("dynamic_mask_"):
+        used = ~used
     used, factor = _cover(used, frame, frame.mask_path)
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     if factor is not None:
-        return used.reshape(height, factor, width, factor).all(axis=(1, 3))
+        return np.asarray(used.reshape(height, factor, width, factor).all(axis=(1, 3)))
     fraction = Image.fromarray(np.where(used, 1.0, 0.0).astype(np.float32)).resize(
         (width, height), Image.Resampling.BOX
     )
@@ -143,12 +112,12 @@ def load_depth(frame: Frame) -> np.ndarray | None:
         stored = load_npy(path)
         stored = stored[..., 0] if stored.ndim == 3 else stored
     else:
-        stored = _array(path)
+        stored = read_array(path)
     if stored.ndim != 2:
         raise InvalidDataError(
             f"{path}: expected one depth a pixel, got shape {stored.shape}; export it again"
         )
-    stored, _ = _cover(stored, frame, path)
+    stored, _ = _cover(_upright(stored, frame), frame, path)
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     rows = ((np.arange(height) + 0.5) * stored.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * stored.shape[1] / width).astype(int)
@@ -179,32 +148,13 @@ def reduce_by_average(pixels: np.ndarray, factor: int) -> np.ndarray:
     return (np.concatenate([colour, alpha], axis=-1) + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def _read(path: Path) -> np.ndarray:
-    array = _array(path, colour=True)
-    if array.dtype == np.uint16:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    return array
-
-
-def _array(path: Path, colour: bool = False) -> np.ndarray:
-    with open_image(path) as image:
-        if image.mode.startswith("I;16"):
-            return np.asarray(image).astype(np.uint16)
-        if image.mode == "I" and colour:
-            return np.asarray(image).clip(0, 65535).astype(np.uint16)
-        if not colour:
-            return np.asarray(image)
-        has_alpha = "A" in image.getbands() or "transparency" in image.info
-        return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-
-
-def _grey(path: Path) -> np.ndarray:
-    with open_image(path) as image:
-        if image.mode.startswith("I"):
-            return np.where(np.asarray(image) > 0, 255, 0)
-        return np.asarray(image.convert("L"))
+def _upright(stored: np.ndarray, frame: Frame) -> np.ndarray:
+    """Rotate what belongs to a photo as the photo is, where its shape says that it lies as the photo's file does."""
+    intrinsics = frame.camera.intrinsics
+    is_wide, camera_is_wide = stored.shape[1] > stored.shape[0], intrinsics.width > intrinsics.height
+    return (
+        rotate(stored, frame.orientation) if frame.orientation >= 5 and is_wide != camera_is_wide else stored
+    )
 
 
 def _fit(pixels: np.ndarray, frame: Frame, path: Path) -> np.ndarray:
@@ -231,14 +181,3 @@ def _cover(stored: np.ndarray, frame: Frame, path: Path) -> tuple[np.ndarray, in
         f"{path}: is {stored.shape[1]}x{stored.shape[0]}, which is no multiple of its photo's "
         f"{width}x{height}; make it the size of the photo"
     )
-
-
-def _exposure(image: Image.Image) -> float | None:
-    try:
-        tags = image.getexif().get_ifd(_EXIF_IFD)
-        shutter, iso = tags.get(_EXPOSURE_TIME), tags.get(_ISO)
-        iso = iso[0] if isinstance(iso, tuple) else iso
-        value = float(shutter) * float(iso) / 1000.0
-    except Exception:  # damaged tags are common and never a reason to refuse a photo
-        return None
-    return value if np.isfinite(value) and value > 0 else None

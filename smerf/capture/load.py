@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture.bounds import choose_near
+from smerf.capture.bounds import choose_near, object_bounds
 from smerf.capture.downscale import Photo, choose_photos
 from smerf.capture.normalise import METHODS, apply_similarity, choose_similarity, find_outliers
+from smerf.capture.pixels import read_pixels
 from smerf.capture.readers import Source, SourceFrame, read_source
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.errors import InvalidDataError, UsageError
@@ -24,6 +25,8 @@ __all__ = ["fingerprint", "load_capture"]
 _LOG = logging.getLogger("smerf")
 _NAMES_SHOWN = 5
 _TEST_EVERY = 8
+_MAX_CENTRE_OFFSET = 0.1  # of the image's sides
+_DARK = 64  # of 255: values of 14 bits and fewer in files of 16
 
 
 def load_capture(
@@ -66,16 +69,18 @@ def load_capture(
     source = read_source(Path(path))
     _check_names(source)
     photos = choose_photos(source, max_side=max_side, downscale=downscale)
-    frames = _default_split(_with_photos(source, photos))
-    frames = [frame for frame in frames if frame.split != "unused"]
+    _check_centres(source)
+    _check_depth_of_values(photos)
+    frames = _default_split([frame for frame in _with_photos(source, photos) if frame.split != "unused"])
     if not any(frame.split == "train" for frame in frames):
         if len(frames) > 1 or not frames or frames[0].split is None:
             raise InvalidDataError(
                 f"{source.stated_in}: no frame is left for training; correct the split that the data names"
             )
         frames = [replace(frames[0], split="train")]
-    method = "scale" if normalise == "auto" and source.is_posed_by_design else normalise
     poses = np.stack([frame.world_from_cam for frame in frames])
+    source = _with_object_bounds(source, poses)
+    method = "scale" if normalise == "auto" and source.is_posed_by_design else normalise
     similarity, used = choose_similarity(poses, method, source.points)
     if not source.is_posed_by_design:
         kept = _without_outliers(frames, find_outliers(similarity, poses), source)
@@ -84,7 +89,7 @@ def load_capture(
             similarity, used = choose_similarity(poses, method, source.points)
     _LOG.info("training space: %s, scale %.6g", used, similarity.scale)
     if any(frame.mask_path for frame in frames):
-        _LOG.info("masks: white pixels are used, black ones ignored (dynamic_mask_* files: the opposite)")
+        _LOG.info("masks: black pixels are ignored, all others used (dynamic_mask_* files: the opposite)")
 
     loaded = tuple(
         _frame(frame, photos[frame.name], pose, similarity.scale)
@@ -92,7 +97,7 @@ def load_capture(
     )
     points = similarity.scale * source.points @ similarity.rotation.T + similarity.translation
     near, far = _bounds(source, loaded, used, similarity.scale, points)
-    has_alpha = any(photos[frame.name].has_alpha for frame in frames)
+    has_alpha = any(photos[frame.name].header.has_alpha for frame in frames)
     return Capture(
         root=source.root,
         kind=source.kind,
@@ -131,6 +136,7 @@ def fingerprint(capture: Capture) -> str:
             *intrinsics.distortion,
             frame.depth_scale,
             frame.exposure,
+            *([frame.orientation] if frame.orientation > 1 else []),
         ]
         pose = np.round(frame.camera.world_from_cam, 9) + 0.0  # below this, linear algebra differs by machine
         stated = [
@@ -160,13 +166,37 @@ def _check_names(source: Source) -> None:
         raise InvalidDataError(f"{source.stated_in}: holds no posed images; run the reconstruction again")
 
 
+def _check_centres(source: Source) -> None:
+    """Warn of principal points that real cameras do not have: numbers that were swapped or belong to other photos."""
+    odd = []
+    for frame in source.frames:
+        lens = frame.intrinsics
+        if np.hypot(lens.cx / lens.width - 0.5, lens.cy / lens.height - 0.5) > _MAX_CENTRE_OFFSET:
+            odd.append(frame)
+    if odd:
+        lens = odd[0].intrinsics
+        _LOG.warning(
+            "%s: the principal point of %d photos lies far from the middle, first of %s: (%g, %g) in %dx%d. Unless the "
+            "photos are cropped, cx and cy are swapped or belong to another size",
+            source.stated_in, len(odd), odd[0].name, lens.cx, lens.cy, lens.width, lens.height,
+        )  # fmt: skip
+
+
+def _check_depth_of_values(photos: dict[str, Photo]) -> None:
+    """Read the first photo of more than 8 bits, if any: whether its values can be meant shows in the pixels alone."""
+    photo = next((photo for photo in photos.values() if photo.header.is_deep), None)
+    if photo is not None and (brightest := int(read_pixels(photo.path).max())) < _DARK:
+        _LOG.warning("%s: its brightest value is %.2g of white; if the camera has fewer bits than the file, scale the "
+                     "values of all photos up", photo.path, brightest / 255)  # fmt: skip
+
+
 def _with_photos(source: Source, photos: dict[str, Photo]) -> list[SourceFrame]:
     missing = [frame.name for frame in source.frames if frame.name not in photos]
     if len(missing) == len(source.frames):
         expected = source.frames[0].image_path
         raise InvalidDataError(
-            f"{source.stated_in}: none of its {len(missing)} images exists (the first should be {expected}); "
-            "put the photos there"
+            f"{source.stated_in}: none of its {len(missing)} images exists (the first should be {expected}), and "
+            f"none of these names lies elsewhere below {source.root}; put the photos there"
         )
     if missing:
         _LOG.warning(
@@ -197,13 +227,33 @@ def _frame(frame: SourceFrame, photo: Photo, pose: np.ndarray, scale: float) -> 
         name=frame.name,
         image_path=photo.path,
         camera=Camera(photo.intrinsics, pose),
-        split=frame.split,
+        split=frame.split or "unused",
         mask_path=frame.mask_path,
         depth_path=frame.depth_path,
         exposure=photo.exposure,
         downscale=photo.downscale,
         depth_scale=frame.depth_unit * scale,
+        orientation=photo.orientation,
     )
+
+
+def _with_object_bounds(source: Source, poses: np.ndarray) -> Source:
+    """Bound the object of a rendered set that states no bounds, or take the set as any other capture."""
+    if not source.is_posed_by_design or (source.near is not None and source.far is not None):
+        return source
+    found = object_bounds(poses)
+    if found is None:
+        _LOG.warning(
+            "%s: near and far are not stated, and the cameras do not look at one object: the scene is taken as "
+            "unbounded. For an object, add near and far to the file",
+            source.stated_in,
+        )
+        return replace(source, is_posed_by_design=False, bounded=False, background=None)
+    near = found[0] if source.near is None else source.near
+    far = found[1] if source.far is None else source.far
+    _LOG.info("near %.4g and far %.4g, from the distance of the cameras; add near and far to %s to change them",
+              near, far, source.stated_in.name)  # fmt: skip
+    return replace(source, near=near, far=far, is_posed_by_design=found[2])
 
 
 def _bounds(

@@ -20,7 +20,15 @@ import numpy as np
 
 from smerf.capture.types import Similarity
 
-__all__ = ["METHODS", "apply_similarity", "choose_similarity", "find_outliers", "focus_point", "invert_pose"]
+__all__ = [
+    "METHODS",
+    "apply_similarity",
+    "choose_similarity",
+    "find_outliers",
+    "focus_point",
+    "has_focus",
+    "invert_pose",
+]
 
 METHODS = ("auto", "focus", "pca", "up", "scale")
 
@@ -32,6 +40,9 @@ _MIN_FACING = 0.75  # part of the cameras that must have the focus in front of t
 _MIN_UP_LENGTH = 0.3  # mean of unit up vectors; below it the cameras share no up
 _MAX_PCA_TILT = np.cos(np.radians(35.0))
 _OUTLIER_RATIO = 3.0
+_MIN_GAP_REACH = 10.0
+_INLIER_FRACTION = 0.8
+_MIN_CAMERAS = 4  # of fewer, none is the odd one out
 _SAME_PLACE = 1e-9
 
 
@@ -61,7 +72,7 @@ def choose_similarity(
     if len(poses) < 3 or spread <= _SAME_PLACE * max(1.0, np.abs(centres).max()):
         return _scaled(poses, np.eye(3), centres.mean(axis=0), points), "scale"
     if method == "auto":
-        method = _suitable(poses, spread)
+        method = _suitable(poses)
     if method == "focus":
         return _scaled(poses, _up_rotation(poses), focus_point(poses)[0], points), method
     if method == "up":
@@ -85,12 +96,20 @@ def focus_point(poses: np.ndarray) -> tuple[np.ndarray, float]:
 def find_outliers(similarity: Similarity, poses: np.ndarray) -> np.ndarray:
     """Return which cameras (N,) lie so far from all others that they are probably wrong registrations.
 
-    True where the largest coordinate, seen from the median camera, is above three times the 98th percentile
-    of all cameras. Such a camera would shrink the rest of the scene to a dot.
+    Reach is the largest coordinate seen from the median camera. True above three times the 98th percentile of all
+    cameras; and, so that one of few is found as well, from the first gap outwards that triples the reach and leads
+    beyond ten times that of the nearest four fifths. Such a camera would shrink the rest of the scene to a dot.
     """
     centres = similarity.scale * poses[:, :, 3] @ similarity.rotation.T
     reach = np.abs(centres - np.median(centres, axis=0)).max(axis=1)
-    return reach > _OUTLIER_RATIO * np.percentile(reach, 98) + _SAME_PLACE
+    is_far = reach > _OUTLIER_RATIO * np.percentile(reach, 98) + _SAME_PLACE
+    ordered = np.sort(reach)
+    nearest = int(_INLIER_FRACTION * (len(reach) - 1))
+    if len(reach) < _MIN_CAMERAS or ordered[nearest] <= _SAME_PLACE:
+        return is_far
+    inner, outer = ordered[nearest:-1], ordered[nearest + 1 :]
+    beyond = outer[(outer > _OUTLIER_RATIO * inner) & (outer > _MIN_GAP_REACH * ordered[nearest])]
+    return is_far | (reach >= beyond[0]) if len(beyond) else is_far
 
 
 def apply_similarity(similarity: Similarity, poses: np.ndarray) -> np.ndarray:
@@ -107,13 +126,19 @@ def invert_pose(similarity: Similarity, world_from_cam: np.ndarray) -> np.ndarra
     return np.concatenate([rotation, centre[:, None]], axis=1)
 
 
-def _suitable(poses: np.ndarray, spread: float) -> str:
+def has_focus(poses: np.ndarray) -> bool:
+    """Tell whether cameras (N, 3, 4) look at one place in front of them."""
     point, condition = focus_point(poses)
     centres = poses[:, :, 3]
+    spread = np.sqrt(np.mean(np.sum((centres - centres.mean(axis=0)) ** 2, axis=1)))
     depth = np.einsum("nj,nj->n", point - centres, -poses[:, :, 2])
     is_near = np.linalg.norm(point - centres.mean(axis=0)) <= _MAX_FOCUS_DISTANCE * spread
+    return bool(condition >= _MIN_FOCUS_CONDITION and is_near and np.mean(depth > 0) >= _MIN_FACING)
+
+
+def _suitable(poses: np.ndarray) -> str:
     has_up = np.linalg.norm(poses[:, :, 1].mean(axis=0)) >= _MIN_UP_LENGTH
-    if condition >= _MIN_FOCUS_CONDITION and is_near and has_up and np.mean(depth > 0) >= _MIN_FACING:
+    if has_up and has_focus(poses):
         return "focus"
     if not has_up:
         return "pca"

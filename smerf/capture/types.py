@@ -77,8 +77,8 @@ class Frame:
     """One photo. ``split`` is ``train`` or ``test``.
 
     ``exposure`` is shutter seconds x ISO / 1000 where known, ``downscale`` the whole number of file pixels
-    that are averaged into one pixel of ``camera`` along each axis, and
-    ``depth_scale`` turns a stored depth value into training units.
+    that are averaged into one pixel of ``camera`` along each axis, ``orientation`` the EXIF value by which the file is
+    rotated first (1: not at all), and ``depth_scale`` turns a stored depth value into training units.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Frame:
     exposure: float | None = None
     downscale: int = 1
     depth_scale: float = 1.0e-3
+    orientation: int = 1
 
 
 @dataclass(frozen=True)

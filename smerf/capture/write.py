@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from smerf.capture.downscale import scale_intrinsics
-from smerf.capture.images import image_header
 from smerf.capture.normalise import invert_pose
+from smerf.capture.pixels import read_header
 from smerf.capture.readers.ply import write_ply_points
 from smerf.capture.types import Capture, Frame, Intrinsics
 
@@ -25,12 +25,15 @@ _DISTORTION = {
 }
 
 
-def save_transforms(capture: Capture, path: str | os.PathLike[str]) -> None:
+def save_transforms(
+    capture: Capture, path: str | os.PathLike[str], *, extra: dict[str, Any] | None = None
+) -> None:
     """Write a capture as ``transforms.json``, everything mapped back to source space.
 
     Images are not copied: files are named relative to the JSON. Lenses are written for the files as they are,
     so that photos which the capture reduces in memory keep their own size. Sparse points go to
     ``sparse_pc.ply`` beside it. The file is written aside and renamed.
+    ``extra`` are further top-level keys; a near of NaN is left for the reader to choose.
 
     Raises:
         ValueError: If frames of different camera models are mixed, which the format cannot hold.
@@ -48,7 +51,10 @@ def save_transforms(capture: Capture, path: str | os.PathLike[str]) -> None:
     is_shared = all(entry == keys[0] for entry in keys)
     if is_shared:
         content |= keys[0]
-    content |= {"near": capture.near / similarity.scale, "bounded": capture.bounded}
+    content |= extra or {}
+    if not np.isnan(capture.near):
+        content["near"] = capture.near / similarity.scale
+    content["bounded"] = capture.bounded
     if np.isfinite(capture.far):
         content["far"] = capture.far / similarity.scale
     if any(frame.depth_path for frame in capture.frames):
@@ -79,7 +85,9 @@ def _file_intrinsics(frame: Frame) -> Intrinsics:
     intrinsics = frame.camera.intrinsics
     if frame.downscale == 1:
         return intrinsics
-    (width, height), _, _ = image_header(frame.image_path)
+    width, height = read_header(frame.image_path).size
+    if frame.orientation >= 5:
+        width, height = height, width
     return scale_intrinsics(intrinsics, width, height, (frame.downscale, frame.downscale))
 
 

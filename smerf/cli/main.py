@@ -22,6 +22,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "run": "photos in, page out: every stage that is not done yet",
+    "prepare": "photos or a video in, posed capture out, with a verdict",
     "synth": "render a built-in scene to a capture with exact poses",
     "train": "train the teacher of a run",
     "distill": "distil the teacher into a student",

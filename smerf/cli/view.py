@@ -153,7 +153,7 @@ def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> 
     from smerf.engine.progress import Progress
     from smerf.engine.signals import catch_signals
     from smerf.export.desktop import desktop_viewer
-    from smerf.pipeline.evaluate import view_file
+    from smerf.pipeline.evaluate import view_files
 
     offscreen = desktop_viewer("offscreen")
     wanted = []
@@ -162,7 +162,8 @@ def _draw(options: Options, scene: BakedScene, size: tuple[int, int] | None) -> 
         wanted = [(options.output, f"{index:05d}.png", camera) for index, camera in enumerate(cameras)]
     elif options.split is not None:
         named = offscreen.split_cameras(scene, options.split, size)
-        wanted = [(options.output, f"{view_file(name)}.png", camera) for name, camera in named]
+        files = view_files([name for name, _ in named])
+        wanted = [(options.output, f"{files[name]}.png", camera) for name, camera in named]
     if options.screenshot is not None:
         view = desktop_viewer("viewer").start_view(scene, options.fov)
         camera = desktop_viewer("renderer").pinhole(view.pose, *(size or _SIZE), view.fov)

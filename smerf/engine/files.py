@@ -28,7 +28,7 @@ __all__ = [
 TEMPORARY_PREFIX = ".tmp-"
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 _log = logging.getLogger(__name__)
-_warned: set[str] = set()
+_warned: set[str | None] = set()
 
 
 def temporary_name(path: Path) -> Path:

@@ -44,7 +44,7 @@ STAGES = ("teacher", "student", "baked", "site")
 """The stages that own a folder, in the order of the flow."""
 _UNFINISHED = "unfinished"
 _REPLACED = ".replaced-"
-_OWN = frozenset((".lock", "log.txt", "progress.jsonl", "capture.json", "environment.json"))
+_OWN = frozenset((".lock", "capture", "capture.json", "environment.json", "log.txt", "progress.jsonl"))
 _log = logging.getLogger(__name__)
 
 

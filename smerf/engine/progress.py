@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 from smerf.engine.signals import raise_if_stopped
 
@@ -139,9 +139,11 @@ class Progress:
         if self._stops:
             raise_if_stopped()
 
-    def __call__(self, done: float, total: float | None = None, **metrics: float) -> None:
+    def __call__(
+        self, done: float, total: float | None = None, unit: str | None = None, **metrics: float
+    ) -> None:
         """Call ``update``."""
-        self.update(done, total, **metrics)
+        self.update(done, total, unit, **metrics)
 
     @property
     def elapsed(self) -> float:
@@ -285,14 +287,13 @@ class _Bar:
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        plain = {"markup": False}
         console = Console(file=stream)
         self._bar_width = 12 if console.width < 100 else 24
         self._rich = RichProgress(
             SpinnerColumn(),
-            TextColumn("{task.description}", **plain),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=self._bar_width),
-            TextColumn("{task.fields[text]}", **plain),
+            TextColumn("{task.fields[text]}", markup=False),
             console=console,
             refresh_per_second=4,
         )
@@ -345,5 +346,5 @@ def _round(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _is_finite(value: float | None) -> bool:
+def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

@@ -35,6 +35,7 @@ METRIC_PROTOCOL = {
     "lpips_net": "vgg",
     "lpips_range": "[-1, 1]",
     "flip": "LDR, 67 pixels per degree",
+    "masks": "masked_psnr is over used pixels; the others are of the full frame times the mask",
 }
 """How the numbers of ``image_metrics`` come about; part of the protocol in metrics.json."""
 
@@ -178,27 +179,28 @@ def image_metrics(
     Args:
         pred: Shape (H, W, 3), floats in [0, 1] or uint8; rounded to 8 bits here.
         truth: The same shape.
-        mask: Which pixels count, bool (H, W). Both images are then multiplied by it and the full frame is
-            measured, as NerfBaselines does, which flatters; ``masked_psnr`` is over the used pixels alone.
+        mask: Which pixels count, bool (H, W). ``masked_psnr`` is over them alone. For the other figures both images
+            are multiplied by it and the full frame is measured, as NerfBaselines does, which flatters.
         colour_corrected: Add ``cc_psnr``, for captures of varying exposure; takes longer than all the rest.
 
     Returns:
         ``psnr``, ``ssim``, ``flip``, with a mask ``masked_psnr``, ``cc_psnr`` if asked for, and ``lpips_vgg``
         where weights are at hand. Decibels are capped at 100, so that one perfect image does not make a mean
-        infinite.
+        infinite. Nothing where the mask uses no pixel.
     """
     pred, truth = quantise(pred), quantise(truth)
     results = {}
     if mask is not None:
         mask = _checked_mask(mask, truth)
-        if mask.any():
-            results["masked_psnr"] = masked_psnr(pred, truth, mask)
-            if colour_corrected:
-                results["cc_psnr"] = cc_psnr(pred, truth, mask)
+        if not mask.any():
+            return {}
+        results["masked_psnr"] = masked_psnr(pred, truth, mask)
+        if colour_corrected:
+            results["cc_psnr"] = cc_psnr(pred, truth, mask)
         pred, truth = pred * mask[..., None], truth * mask[..., None]
     elif colour_corrected:
         results["cc_psnr"] = cc_psnr(pred, truth)
-    results = {"psnr": psnr(pred, truth), "ssim": ssim(pred, truth), "flip": flip(pred, truth)} | results
+    results |= {"psnr": psnr(pred, truth), "ssim": ssim(pred, truth), "flip": flip(pred, truth)}
     perceptual = lpips(pred, truth)
     if perceptual is not None:
         results["lpips_vgg"] = perceptual

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from smerf.capture.types import Camera
 from smerf.engine.files import write_text
 from smerf.engine.folder import flatten
 from smerf.engine.progress import format_seconds
-from smerf.evaluation.report_images import ERROR_RANGE, colour_map
+from smerf.evaluation.report_diagnosis import coverage_section, findings_section, loss_bar, size_section
+from smerf.evaluation.report_views import views_section
 
 __all__ = ["ReportContext", "write_report"]
 
-_STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+_FOLDER = Path(__file__).parent
 _HEADINGS = {
-    "psnr": ("PSNR", "dB", 2, max),
     "masked_psnr": ("masked PSNR", "dB", 2, max),
+    "psnr": ("PSNR", "dB", 2, max),
     "cc_psnr": ("colour-corrected PSNR", "dB", 2, max),
     "ssim": ("SSIM", "", 4, max),
     "lpips_vgg": ("LPIPS (VGG)", "", 4, min),
@@ -42,10 +42,14 @@ class ReportContext:
     site: str | None = None
     """Link to the page, relative to the report."""
     capture: dict[str, Any] = field(default_factory=dict)
+    diagnosis: dict[str, Any] = field(default_factory=dict)
+    """As in ``metrics.json``."""
+    cameras: Mapping[str, Camera] = field(default_factory=dict)
+    """Camera of each view, by name."""
 
 
 def write_report(
-    run_dir: Path, stages: dict[str, dict[str, Any]], views: dict[str, str], context: ReportContext
+    run_dir: Path, stages: dict[str, dict[str, Any]], files: dict[str, str], context: ReportContext
 ) -> Path:
     """Write ``report.html`` below ``run_dir`` and return its path.
 
@@ -53,50 +57,58 @@ def write_report(
         run_dir: The run; images are taken from ``report/photo``, ``report/STAGE`` and
             ``report/STAGE_error`` (JPEG, as ``save_report_images`` leaves them) and embedded. Missing ones are
             dashes.
-        stages: Per stage a summary: ``results`` (figures), ``per_image`` (figures by view), ``protocol``.
-        views: File name to name of the views, in order.
+        stages: Per stage, in order, a summary: ``results`` (figures), ``per_image`` (figures by view),
+            ``protocol``. The images are those of the last stage.
+        files: Name of each view's image files, by the view's name.
         context: The rest.
     """
-    images = run_dir / "report"
+    diagnosis = context.diagnosis
     body = "\n".join(
         [
-            _header(stages, views, context),
-            _headline(stages),
-            _views(stages, views, images),
+            _header(files, context),
+            findings_section(diagnosis),
+            _quality(stages, diagnosis),
+            views_section(
+                stages, files, run_dir / "report", diagnosis.get("views", {}), context.cameras, context.site
+            ),
+            coverage_section(diagnosis),
             _timings(context.timings),
-            _facts("Protocol", _protocol(stages)),
+            size_section(diagnosis),
+            _facts("Protocol", _protocol(stages, diagnosis)),
             _facts("Capture", {k: v for k, v in context.capture.items() if k != "test_frames"}),
             _facts("Config", context.config),
             _facts("Environment", context.environment),
         ]
     )
+    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(context.title)}: report</title>\n<style>\n{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(context.title)}: report</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n{body}\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
     path = run_dir / "report.html"
     write_text(path, page)
     return path
 
 
-def _header(stages: dict[str, Any], views: dict[str, str], context: ReportContext) -> str:
-    parts = [f"{len(views)} held-out views" if len(views) != 1 else "1 held-out view"]
+def _header(files: dict[str, str], context: ReportContext) -> str:
+    parts = [f"{len(files)} held-out views" if len(files) != 1 else "1 held-out view"]
     if context.config.get("preset"):
         parts.append(f"preset {context.config['preset']}")
     if context.timings:
         parts.append(f"made in {format_seconds(sum(t['seconds'] for t in context.timings.values()))}")
     link = f'<a class="open" href="{escape(context.site)}">Open the scene</a>' if context.site else ""
-    return (
-        f"<header><div><h1>{escape(context.title)}</h1><p>{escape(', '.join(parts))}</p></div>{link}</header>"
-    )
+    verdict = context.diagnosis.get("verdict")
+    sentence = f'<p class="verdict">{escape(verdict)}</p>' if verdict else ""
+    title = f"<div><h1>{escape(context.title)}</h1><p>{escape(', '.join(parts))}</p></div>"
+    return f"<header>{title}{link}</header>{sentence}"
 
 
-def _headline(stages: dict[str, dict[str, Any]]) -> str:
+def _quality(stages: dict[str, dict[str, Any]], diagnosis: dict[str, Any]) -> str:
     results = {stage: summary.get("results", {}) for stage, summary in stages.items()}
-    keys = _figure_keys(results.values())
+    keys = [key for key in _HEADINGS if any(_is_number(result.get(key)) for result in results.values())]
     best = {key: _HEADINGS[key][3](r[key] for r in results.values() if key in r) for key in keys}
     rows = []
     for stage, result in results.items():
@@ -108,45 +120,44 @@ def _headline(stages: dict[str, dict[str, Any]]) -> str:
     head = "".join(f"<th scope=col>{_heading(key)}</th>" for key in keys)
     return (
         "<section><h2>Held-out quality</h2><table class=figures><thead><tr><th scope=col>stage</th>"
-        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></section>"
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{_stated(stages)}{_by_kind(diagnosis)}"
+        f"{_unused(stages)}</section>{loss_bar(diagnosis)}"
     )
 
 
-def _views(stages: dict[str, dict[str, Any]], views: dict[str, str], images: Path) -> str:
-    rows = []
-    for file, name in views.items():
-        photo = _image(images / "photo" / f"{file}.jpg", "photo", f"photo of {name}", "")
-        cells = [f"<div>{photo}</div>"]
-        for stage, summary in stages.items():
-            figures = summary.get("per_image", {}).get(name, {})
-            keys = [key for key in ("psnr", "ssim") if _is_number(figures.get(key))]
-            text = ", ".join(f"{_HEADINGS[key][0]} {_figure(key, figures)}" for key in keys)
-            rendered = _image(images / stage / f"{file}.jpg", stage, f"{stage}, {name}", text)
-            error = images / f"{stage}_error" / f"{file}.jpg"
-            difference = _image(error, f"{stage} error", f"error of {stage}, {name}", "")
-            cells.append(f"<div>{rendered}{difference}</div>")
-        rows.append(f"<article><h3>{escape(name)}</h3><div class=row>{''.join(cells)}</div></article>")
-    return f"<section><h2>Views</h2>{_legend()}{''.join(rows)}</section>"
+def _stated(stages: dict[str, dict[str, Any]]) -> str:
+    """Return the protocol in a line."""
+    protocol = _protocol(stages, {})
+    resolution = ", ".join(protocol.get("resolution", []))
+    parts = [
+        protocol.get("split", ""),
+        f"at {resolution}" if resolution else "",
+        f"PSNR: {protocol.get('psnr', '')}",
+    ]
+    text = "; ".join(part for part in parts if part)
+    return f"<p class=note>{escape(text)}. All of it is under Protocol.</p>" if "psnr" in protocol else ""
 
 
-def _legend() -> str:
-    steps = colour_map(np.linspace(0.0, 1.0, 9))
-    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in steps)
-    return (
-        "<p class=legend>Error maps show the absolute difference from the photo, averaged over red, green "
-        f"and blue (white is 1): <span>0 <i style='background: linear-gradient(90deg, {stops})'></i> "
-        f"{ERROR_RANGE:g} and more</span></p>"
-    )
+def _by_kind(diagnosis: dict[str, Any]) -> str:
+    kinds = diagnosis.get("by_kind", {})
+    degrees = diagnosis.get("protocol", {}).get("extrapolation_degrees")
+    if not kinds or degrees is None:
+        return ""
+    meaning = {
+        "interpolation": f"at most {degrees:g}° from a training photo",
+        "extrapolation": f"farther than {degrees:g}° from every training photo",
+    }
+    parts = []
+    for kind, own in sorted(kinds.items(), reverse=True):
+        views = f"{own['num_images']} view{'s' if own['num_images'] != 1 else ''}"
+        parts.append(f"{kind} ({views} {meaning[kind]}): <b>{own['psnr']:.2f} dB</b>")
+    return f"<p class=note>By kind of view: {'; '.join(parts)}.</p>"
 
 
-def _image(path: Path, label: str, description: str, figures: str) -> str:
-    if path.is_file():
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
-        image = f'<img loading="lazy" alt="{escape(description)}" src="data:image/jpeg;base64,{data}">'
-    else:
-        image = "<div class=missing>—</div>"
-    caption = f"{escape(label)}<small>{escape(figures)}</small>" if figures else escape(label)
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+def _unused(stages: dict[str, dict[str, Any]]) -> str:
+    names = next((s["unused_images"] for s in stages.values() if s.get("unused_images")), [])
+    listed = escape(", ".join(names))
+    return f"<p class=note>Not measured, as the mask uses no pixel: {listed}.</p>" if names else ""
 
 
 def _timings(timings: dict[str, dict[str, Any]]) -> str:
@@ -169,8 +180,9 @@ def _timings(timings: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _protocol(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return next((s["protocol"] for s in stages.values() if s.get("protocol")), {})
+def _protocol(stages: dict[str, dict[str, Any]], diagnosis: dict[str, Any]) -> dict[str, Any]:
+    protocol = next((s["protocol"] for s in stages.values() if s.get("protocol")), {})
+    return protocol | ({"diagnosis": diagnosis["protocol"]} if diagnosis.get("protocol") else {})
 
 
 def _facts(title: str, facts: dict[str, Any]) -> str:
@@ -192,15 +204,11 @@ def _fact(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _figure_keys(results: Any) -> list[str]:
-    results = list(results)
-    return [key for key in _HEADINGS if any(_is_number(result.get(key)) for result in results)]
-
-
 def _heading(key: str) -> str:
     name, unit, _, better = _HEADINGS[key]
     arrow = "higher is better" if better is max else "lower is better"
-    return f"<span title='{arrow}'>{name}{f' ({unit})' if unit else ''}</span>"
+    mark = "↑" if better is max else "↓"
+    return f"<span title='{arrow}'>{name}{f' ({unit})' if unit else ''} {mark}</span>"
 
 
 def _figure(key: str, result: dict[str, Any]) -> str:

@@ -10,13 +10,13 @@ from PIL import Image
 
 from smerf.engine.files import write_bytes
 
-__all__ = ["ERROR_RANGE", "colour_map", "error_map", "save_report_images"]
+__all__ = ["ERROR_RANGE", "colour_map", "error_map", "reduce_jpeg", "save_report_images"]
 
 ERROR_RANGE = 0.25
 """The error that gets the last colour of the map, on the scale where white is 1."""
 
 LONGEST_SIDE = 640
-_QUALITY = 90
+_QUALITY, _EMBEDDED_QUALITY = 90, 80
 
 # Anchors of a black, purple, orange, pale yellow scale of even lightness steps, sRGB.
 _ANCHORS = np.array(
@@ -68,16 +68,22 @@ def save_report_images(
         write_bytes(folder / kind / f"{view}.jpg", _encode(image))
 
 
+def reduce_jpeg(path: Path, longest: int) -> bytes:
+    """Return an image file as a JPEG with at most ``longest`` pixels along its longer side, at a small size."""
+    with Image.open(path) as image:
+        return _encode(np.asarray(image.convert("RGB")), longest, _EMBEDDED_QUALITY)
+
+
 def _to_bytes(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _encode(image: np.ndarray) -> bytes:
-    image = Image.fromarray(image)
-    scale = LONGEST_SIDE / max(image.size)
+def _encode(pixels: np.ndarray, longest: int = LONGEST_SIDE, quality: int = _QUALITY) -> bytes:
+    image = Image.fromarray(pixels)
+    scale = longest / max(image.size)
     if scale < 1.0:
         size = tuple(max(1, round(side * scale)) for side in image.size)
         image = image.resize(size, Image.Resampling.BOX)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

@@ -7,10 +7,12 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 __all__ = ["BoundedServer", "TimedReader", "set_deadline"]
 
 MAX_CONNECTIONS = 64
+_Request = socket.socket | tuple[bytes, socket.socket]
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -34,7 +36,7 @@ class BoundedServer(ThreadingHTTPServer):
             if is_idle:
                 self._idle[connection] = None
 
-    def process_request(self, request: socket.socket, client_address: object) -> None:
+    def process_request(self, request: _Request, client_address: Any) -> None:
         while not self._free.acquire(timeout=0.05):
             if self.is_stopping:
                 self.shutdown_request(request)
@@ -46,7 +48,7 @@ class BoundedServer(ThreadingHTTPServer):
             self._free.release()
             raise
 
-    def process_request_thread(self, request: socket.socket, client_address: object) -> None:
+    def process_request_thread(self, request: _Request, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -76,7 +78,7 @@ class TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         set_deadline(self._connection, self.deadline)
         return self._connection.recv_into(buffer)
 

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from smerf.capture.distortion import image_from_camera
-from smerf.capture.images import open_image
+from smerf.capture.pixels import read_header, read_pixels
 from smerf.capture.types import Capture, Frame, Intrinsics
 from smerf.scene.manifest import SceneCamera
 
@@ -109,23 +109,19 @@ def small_photo(frame: Frame, edge: int) -> Image.Image:
     intrinsics = frame.camera.intrinsics
     scale = min(1.0, edge / max(intrinsics.width, intrinsics.height))
     width, height = max(1, round(intrinsics.width * scale)), max(1, round(intrinsics.height * scale))
-    with open_image(frame.image_path) as image:
-        full = image.size
-        image.draft("RGB", (2 * width, 2 * height))
-        # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
-        used = (intrinsics.width * frame.downscale / full[0], intrinsics.height * frame.downscale / full[1])
-        box = tuple(min(1.0, part) * size for part, size in zip(used, image.size))
-        pixels = image.convert("RGBA" if _has_alpha(image) else "RGB")
-        if pixels.mode == "RGBA":
-            pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
-        small = pixels.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, *box))
+    full, at_least = read_header(frame.image_path).size, (2 * width, 2 * height)
+    if frame.orientation >= 5:
+        full, at_least = full[::-1], at_least[::-1]
+    photo = Image.fromarray(read_pixels(frame.image_path, frame.orientation, at_least))
+    # The camera may be smaller than the file: whole blocks of pixels make one of its pixels.
+    used = (intrinsics.width * frame.downscale / full[0], intrinsics.height * frame.downscale / full[1])
+    right, lower = (min(1.0, part) * size for part, size in zip(used, photo.size))
+    if photo.mode == "RGBA":
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
+    small = photo.resize((width, height), Image.Resampling.BOX, box=(0.0, 0.0, right, lower))
     if intrinsics.distortion or intrinsics.model == "OPENCV_FISHEYE":
         small = Image.fromarray(_straighten(np.asarray(small), intrinsics))
     return small
-
-
-def _has_alpha(image: Any) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
 
 
 def _straighten(pixels: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:

@@ -75,7 +75,10 @@ class RayBank:
             pixels.append(keep.astype(np.int32))
             owners.append(np.full(len(keep), index, np.int32))
         if not sum(len(p) for p in pixels):
-            raise InvalidDataError(f"{frames[0].image_path}: the masks leave no pixel to train on")
+            raise InvalidDataError(
+                f"{frames[0].mask_path}: the masks leave no pixel to train on: this one and those of all other "
+                "training photos are black (black is ignored, all else used)"
+            )
         channels = {c.shape[-1] for c in colours}
         if channels == {3, 4}:
             colours = [

@@ -33,32 +33,30 @@ def encode_directions(directions: Tensor, kind: str = "spherical") -> Tensor:
     native.check("directions", directions, torch.float32, (None, 3))
     if kind not in DIRECTION_WIDTHS:
         raise ValueError(f"kind: expected one of {', '.join(DIRECTION_WIDTHS)}, got {kind!r}")
-    if native.backend(directions, "smerf_encode_directions_forward") is None:
+    backend = native.backend(directions, "smerf_encode_directions_forward")
+    if backend is None:
         return _REFERENCE[kind](directions)
-    return _EncodeDirections.apply(directions.contiguous(), kind)
+    return _EncodeDirections.apply(directions.contiguous(), kind, backend)
 
 
 class _EncodeDirections(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, directions: Tensor, kind: str) -> Any:
+    def forward(ctx: Any, directions: Tensor, kind: str, backend: native.Backend) -> Any:
         out = directions.new_empty(directions.shape[0], DIRECTION_WIDTHS[kind])
         ctx.save_for_backward(directions)
-        ctx.number = list(DIRECTION_WIDTHS).index(kind)
-        native.backend(directions).call(
-            "smerf_encode_directions_forward",
-            ctx.number,
-            directions,
-            directions.shape[0],
-            out,
-        )
+        ctx.number, ctx.backend = list(DIRECTION_WIDTHS).index(kind), backend
+        backend.call(
+            "smerf_encode_directions_forward", ctx.number, directions,
+            directions.shape[0], out,
+        )  # fmt: skip
         return out
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         (directions,) = ctx.saved_tensors
         gradient, upstream = torch.empty_like(directions), upstream.contiguous()
-        native.backend(directions).call(
+        ctx.backend.call(
             "smerf_encode_directions_backward", ctx.number, directions,
             directions.shape[0], upstream, gradient,
         )  # fmt: skip
-        return gradient, None
+        return gradient, None, None

@@ -45,10 +45,11 @@ def blurred_interlevel(
     native.check_device(edges=edges, weights=weights, outer_edges=outer_edges, outer_weights=outer_weights)
     if not half_width > 0.0:
         raise ValueError(f"half_width: expected more than 0, got {half_width}")
-    if native.backend(edges, "smerf_blurred_interlevel") is None:
+    backend = native.backend(edges, "smerf_blurred_interlevel")
+    if backend is None:
         return reference.blurred_interlevel(edges, weights, outer_edges, outer_weights, half_width)
     constant = (a.detach().contiguous() for a in (edges, weights, outer_edges))
-    return _BlurredInterlevel.apply(*constant, outer_weights.contiguous(), half_width)
+    return _BlurredInterlevel.apply(*constant, outer_weights.contiguous(), half_width, backend)
 
 
 class _BlurredInterlevel(torch.autograd.Function):
@@ -60,10 +61,11 @@ class _BlurredInterlevel(torch.autograd.Function):
         outer_edges: Tensor,
         outer_weights: Tensor,
         half_width: float,
+        backend: native.Backend,
     ) -> Any:
         (rays, samples), bins = weights.shape, outer_weights.shape[1]
         loss, gradient = weights.new_empty(rays), torch.empty_like(outer_weights)
-        native.backend(edges).call(
+        backend.call(
             "smerf_blurred_interlevel", edges, weights, outer_edges,
             outer_weights, half_width, rays, samples, bins,
             loss, gradient,
@@ -73,4 +75,4 @@ class _BlurredInterlevel(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        return None, None, None, upstream[:, None] * ctx.saved_tensors[0], None
+        return None, None, None, upstream[:, None] * ctx.saved_tensors[0], None, None

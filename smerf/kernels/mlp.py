@@ -167,7 +167,14 @@ def radiance_head(
 
 class _RadianceHead(torch.autograd.Function):
     @staticmethod
-    def _common(features, directions, density_params, density_dims, colour_params, colour_dims):
+    def _common(
+        features: Tensor,
+        directions: Tensor,
+        density_params: Tensor,
+        density_dims: tuple[int, ...],
+        colour_params: Tensor,
+        colour_dims: tuple[int, ...],
+    ) -> tuple[Any, ...]:
         rows = features.shape[0]
         samples = max(1, rows // max(1, directions.shape[0]))
         return (

@@ -86,12 +86,13 @@ def multisample_encode(
         level_scales=level_scales,
     )
     needs_rays = torch.is_grad_enabled() and (origins.requires_grad or directions.requires_grad)
-    if needs_rays or native.backend(edges, "smerf_multisample_forward") is None:
+    backend = native.backend(edges, "smerf_multisample_forward")
+    if needs_rays or backend is None:
         x, sigma = reference.frustum_points(origins, directions, edges.detach(), radii, frustums)
         return reference.multisample_encode(x, sigma, table, spec, level_scales, hash_encode)
     constant = (a.detach().contiguous() for a in (origins, directions, edges, radii))
     scales = None if level_scales is None else level_scales.detach().contiguous()
-    return _MultisampleEncode.apply(*constant, table.contiguous(), spec, frustums, scales)
+    return _MultisampleEncode.apply(*constant, table.contiguous(), spec, frustums, scales, backend)
 
 
 class _MultisampleEncode(torch.autograd.Function):
@@ -106,19 +107,20 @@ class _MultisampleEncode(torch.autograd.Function):
         spec: HashSpec,
         frustums: Frustums,
         level_scales: Tensor | None,
+        backend: native.Backend,
     ) -> Any:
         rays, samples = edges.shape[0], edges.shape[1] - 1
         levels, record = hash_levels(spec), _record(frustums)
         width = spec.width + (0 if level_scales is None else spec.level_count)
         out = edges.new_empty(rays * samples, width)
-        native.backend(edges).call(
+        backend.call(
             "smerf_multisample_forward", record, origins, directions,
             edges, radii, rays, samples,
             levels, spec.level_count, spec.features, table,
             level_scales, out,
         )  # fmt: skip
         ctx.save_for_backward(origins, directions, edges, radii, table)
-        ctx.spec, ctx.frustums = spec, frustums
+        ctx.spec, ctx.frustums, ctx.backend = spec, frustums, backend
         return out
 
     @staticmethod
@@ -126,10 +128,10 @@ class _MultisampleEncode(torch.autograd.Function):
         origins, directions, edges, radii, table = ctx.saved_tensors
         spec, levels, record = ctx.spec, hash_levels(ctx.spec), _record(ctx.frustums)
         gradient, upstream = torch.zeros_like(table), upstream.contiguous()
-        native.backend(edges).call(
+        ctx.backend.call(
             "smerf_multisample_backward", record, origins, directions,
             edges, radii, edges.shape[0],
             edges.shape[1] - 1, levels, spec.level_count, spec.features,
             upstream, upstream.shape[1], gradient,
         )  # fmt: skip
-        return None, None, None, None, gradient, None, None, None
+        return None, None, None, None, gradient, None, None, None, None

@@ -6,6 +6,7 @@ Letters: R rays, S samples. The axes of grids are the viewer's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -46,9 +47,10 @@ _NEUTRAL = 128
 """The byte of parameter zero."""
 DIRECTION_WIDTHS = {"spherical": 16, "sinusoidal": 27}
 """Values of an encoded direction, by the kind of encoding."""
+_Distance = TypeVar("_Distance", Tensor, float)
 
 
-def power_ladder(t: Tensor | float, power: float, scale: float) -> Tensor | float:
+def power_ladder(t: _Distance, power: float, scale: float) -> _Distance:
     """Return Tukey's ladder P(x; p) = |p - 1| / p ((x / |p - 1| + 1)^p - 1) of x = scale * t, for p < 0."""
     stretch = 1.0 - power
     return stretch / power * ((scale / stretch * t + 1.0) ** power - 1.0)
@@ -73,7 +75,7 @@ class Spacing:
         if not self.linear and not self.power < 0.0:
             raise ValueError(f"power: expected less than 0, got {self.power}")
 
-    def _ladder(self, t: Tensor | float) -> Tensor | float:
+    def _ladder(self, t: _Distance) -> _Distance:
         return power_ladder(t, self.power, self.scale)
 
     def ends(self) -> tuple[float, float]:

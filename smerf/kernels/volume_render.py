@@ -53,28 +53,37 @@ def volume_render(
     if coordinates is not None:
         native.check("coordinates", coordinates, torch.float32, (rays, samples + 1))
     native.check_device(density=density, edges=edges, colour=colour, coordinates=coordinates)
-    if native.backend(density, "smerf_volume_render_forward") is None:
+    backend = native.backend(density, "smerf_volume_render_forward")
+    if backend is None:
         weights, image = reference.volume_render(density, edges, colour, coordinates)
     else:
         optional = (None if a is None else a.contiguous() for a in (colour, coordinates))
-        weights, image = _VolumeRender.apply(density.contiguous(), edges.detach().contiguous(), *optional)
+        weights, image = _VolumeRender.apply(
+            density.contiguous(), edges.detach().contiguous(), *optional, backend
+        )
     return Rendering(weights, image[:, :3], image[:, 3], image[:, 4], image[:, 5])
 
 
 class _VolumeRender(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, density: Tensor, edges: Tensor, colour: Tensor | None, coordinates: Tensor | None
+        ctx: Any,
+        density: Tensor,
+        edges: Tensor,
+        colour: Tensor | None,
+        coordinates: Tensor | None,
+        backend: native.Backend,
     ) -> Any:
         rays, samples = density.shape
         weights, image = torch.empty_like(density), density.new_empty(rays, 6)
-        native.backend(density).call(
+        backend.call(
             "smerf_volume_render_forward", density, edges, colour,
             coordinates, rays, samples, weights,
             image,
         )  # fmt: skip
         ctx.save_for_backward(density, edges, colour, coordinates, weights)
         ctx.set_materialize_grads(False)
+        ctx.backend = backend
         return weights, image
 
     @staticmethod
@@ -85,10 +94,10 @@ class _VolumeRender(torch.autograd.Function):
         up_weights = None if up_weights is None else up_weights.contiguous()
         grad_density = torch.empty_like(density)
         grad_colour = torch.empty_like(colour) if ctx.needs_input_grad[2] else None
-        native.backend(density).call(
+        ctx.backend.call(
             "smerf_volume_render_backward", density, edges, colour,
             coordinates, rays, samples, weights,
             up_image, up_weights, grad_density,
             grad_colour,
         )  # fmt: skip
-        return grad_density, None, grad_colour, None
+        return grad_density, None, grad_colour, None, None

@@ -235,6 +235,7 @@ def _capture(path: Path) -> dict[str, Any]:
 
     capture = load_capture(path)
     sizes = {(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in capture.frames}
+    prepared = path / "prepare" / "prepare.json"
     return {
         "what": "capture",
         "path": str(path),
@@ -250,7 +251,21 @@ def _capture(path: Path) -> dict[str, Any]:
         "background": capture.background,
         "scale": float(capture.training_from_source.scale),
         "fingerprint": fingerprint(capture),
+        **({"prepared": _prepared(prepared)} if prepared.is_file() else {}),
         "next": f"smerf run {path}",
+    }
+
+
+def _prepared(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    verdict, model = record["verdict"], record["model"]
+    return {
+        "verdict": verdict["state"],
+        "photos posed": f"{verdict['registered']} of {verdict['total']}",
+        "reprojection error": model["error"],
+        "up axis from": model["up_source"],
+        "unit": "metres" if model["metric"] else "arbitrary",
+        "report": str(path.with_name("report.html")),
     }
 
 

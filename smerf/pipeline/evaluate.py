@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smerf.engine.progress import Progress
-from smerf.errors import SmerfError, UsageError
+from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.pipeline.asset import rendered_from
-from smerf.pipeline.metrics import current_metrics, publish, stage_digests
+from smerf.pipeline.metrics import EVALUATED, current_metrics, publish, stage_digests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from smerf.pipeline.job import Job
     from smerf.pipeline.renderers import Render
 
-__all__ = ["evaluate", "truth_of", "view_file"]
+__all__ = ["evaluate", "truth_of", "view_files"]
 
 
 def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
@@ -31,8 +32,10 @@ def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]
 
     Raises:
         UsageError: If a stage is not done or the capture holds no test photos.
+        InvalidDataError: If the masks of all test photos are black.
         SmerfError: If an image holds values that are not numbers.
     """
+    from smerf.pipeline.diagnose import diagnose_run
     from smerf.pipeline.renderers import stage_renderer
 
     frames = job.capture.split("test")
@@ -43,15 +46,17 @@ def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]
         if stage not in done:
             raise UsageError(f"{job.run.path}: the stage {stage} is not done, so it cannot be measured")
     stages = stages or done
-    measured = current_metrics(job.run)
+    measured, files = current_metrics(job.run), view_files([frame.name for frame in frames])
     total = len(stages) * len(frames)
     with Progress(
         "eval", total, "views", job.run, whole=job.whole, stops=True, quiet=job.quiet, verbose=job.verbose
     ) as progress:
         for stage in stages:
             render = stage_renderer(job.run, stage, job.device)
-            measured[stage] = _Measurement(job, stage, frames, render, progress).summary()
-    return publish(job, measured, {view_file(frame.name): frame.name for frame in frames})
+            measured[stage] = _Measurement(job, stage, frames, files, render, progress).summary()
+        measured = {stage: measured[stage] for stage in EVALUATED if stage in measured}
+        diagnosis = diagnose_run(job, measured, stage_renderer(job.run, list(measured)[-1], job.device))
+    return publish(job, measured, files, diagnosis)
 
 
 @dataclass
@@ -61,6 +66,7 @@ class _Measurement:
     job: Job
     stage: str
     frames: tuple[Frame, ...]
+    files: dict[str, str]
     render: Render
     progress: Progress
     views: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -72,12 +78,19 @@ class _Measurement:
         # Both go through all views; the first also measures them.
         predictions = hash_images(self._predictions())
         truth = hash_images(truth_of(frame, capture) for frame in self.frames)
-        return summarise(self.views, _protocol(capture), predictions_sha=predictions, ground_truth_sha=truth)
+        shas = {"predictions_sha": predictions, "ground_truth_sha": truth}
+        unused = [frame.name for frame in self.frames if frame.name not in self.views]
+        if not self.views:
+            raise InvalidDataError(f"{capture.root}: the masks of all test photos use no pixel; correct them")
+        facts = {"unused_images": unused} if unused else {}
+        return summarise(self.views, _protocol(capture), **shas, **facts)
 
     def _predictions(self) -> Iterator[np.ndarray]:
         for frame in self.frames:
             yield self._measure(frame)
-            self.progress.update(self.progress.done + 1, psnr=self.views[frame.name]["psnr"])
+            figures = self.views.get(frame.name, {})
+            shown = {key: figures[key] for key in ("psnr",) if key in figures}
+            self.progress.update(self.progress.done + 1, **shown)
 
     def _measure(self, frame: Frame) -> np.ndarray:
         """Render one view, compare it with its photo, and keep small images for the report."""
@@ -95,9 +108,11 @@ class _Measurement:
                 f"Delete {run.folder(self.stage)} and train again with a lower learning rate (--set)"
             )
         truth = truth_of(frame, capture)
-        save_report_images(run.path / "report", self.stage, view_file(frame.name), prediction, truth)
+        save_report_images(run.path / "report", self.stage, self.files[frame.name], prediction, truth)
         varies = len({other.exposure for other in capture.frames}) > 1
-        self.views[frame.name] = image_metrics(prediction, truth, load_mask(frame), colour_corrected=varies)
+        figures = image_metrics(prediction, truth, load_mask(frame), colour_corrected=varies)
+        if figures:
+            self.views[frame.name] = figures
         return prediction
 
 
@@ -108,9 +123,19 @@ def truth_of(frame: Frame, capture: Capture) -> np.ndarray:
     return load_composited(frame, capture.background)
 
 
-def view_file(name: str) -> str:
-    """Return a file name for a view, without folders and suffix."""
-    return re.sub(r"[^\w.-]+", "_", str(Path(name).with_suffix("")))
+def view_files(names: Sequence[str]) -> dict[str, str]:
+    """Return a file name for each view, by the view's name, without folders and suffix.
+
+    Names that become alike, also where case does not count, are told apart by a number.
+    """
+    files: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "_", str(Path(name).with_suffix("")))
+        numbered = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
+        files[name] = next(file for file in numbered if file.casefold() not in taken)
+        taken.add(files[name].casefold())
+    return files
 
 
 def _protocol(capture: Capture) -> dict[str, Any]:

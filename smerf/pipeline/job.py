@@ -36,6 +36,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+_MIN_SIDE = 11
+"""The window of SSIM, in pixels: smaller images cannot be measured."""
+
 
 @dataclass
 class Job:
@@ -117,10 +120,18 @@ def start_run(
 
     Raises:
         UsageError: If the folder holds a run of another capture and ``overwrite`` is off.
+        InvalidDataError: If the photos are no capture, or too small to be measured.
     """
     from smerf.capture import fingerprint, load_capture
 
     capture = load_capture(data, max_side=config.max_side)
+    for frame in capture.frames:
+        width, height = frame.camera.intrinsics.width, frame.camera.intrinsics.height
+        if min(width, height) < _MIN_SIDE:
+            raise InvalidDataError(
+                f"{frame.image_path}: {width}x{height} pixels to train on; photos need at least {_MIN_SIDE} a side. "
+                "Give larger photos, or a larger max_side"
+            )
     record = _describe_capture(run, data, capture, fingerprint(capture))
     saved = _saved_capture(run) if run.capture.is_file() else record
     if saved.get("fingerprint") != record["fingerprint"] and not overwrite:

@@ -76,6 +76,7 @@ def _look_at_packages() -> list[Check]:
     )  # fmt: skip
     optional = {
         "embreex": "rays against meshes: smerf synth",
+        "pycolmap": "poses of photos: smerf prepare",
         "playwright": "the page in smerf verify, browser tests",
     }
     checks = [_package(name, "missing", "", is_detail=True) for name in essential]

@@ -45,19 +45,19 @@ def current_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
 
 
 def publish(
-    job: Job, measured: dict[str, dict[str, Any]], views: dict[str, str]
+    job: Job, stages: dict[str, dict[str, Any]], files: dict[str, str], diagnosis: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Write report.html and metrics.json, and return the summaries in the stages' order.
+    """Write report.html and metrics.json, and return the summaries.
 
     Args:
         job: The run.
-        measured: Summary of each measured stage.
-        views: Name of each view by the name of its image files.
+        stages: Summary of each measured stage, in the stages' order.
+        files: Name of each view's image files, by the view's name.
+        diagnosis: What ``diagnose_run`` returned.
     """
     from smerf.evaluation.report import ReportContext, write_report
 
     run, digests = job.run, stage_digests(job.run)
-    stages = {stage: measured[stage] for stage in EVALUATED if stage in measured}
     last = list(stages)[-1]
     timings = {
         name: {
@@ -75,14 +75,19 @@ def publish(
         timings=timings,
         site="site/index.html" if (run.folder("site") / "index.html").is_file() else None,
         capture=read_json(run.capture),
+        diagnosis=diagnosis,
+        cameras={frame.name: frame.camera for frame in job.capture.split("test")},
     )
-    write_report(run.path, stages, views, context)
+    write_report(run.path, stages, files, context)
     document = {
+        "format": "smerf-metrics",
+        "version": 1,
         "experiment_name": run.path.resolve().name,
         "method_name": "smerf",
         "checkpoint": last,
         **stages[last],
         "stages": stages,
+        "diagnosis": diagnosis,
         "timings": timings,
         "digests": {stage: digests[stage] for stage in stages},
     }

@@ -13,7 +13,7 @@ from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
 from smerf.errors import UsageError
 from smerf.pipeline.config import load_config
-from smerf.pipeline.evaluate import view_file
+from smerf.pipeline.evaluate import view_files
 from smerf.pipeline.job import load_run_capture
 from smerf.pipeline.renderers import scene_renderer
 from smerf.render.video import is_video, write_frames, write_video
@@ -76,7 +76,8 @@ def render_capture(scene: Path, output: Path, split: str, *, device: str = "cpu"
     views = [view for view in manifest.cameras if split in ("all", view.split)]
     if not views:
         raise UsageError(f"{scene}: knows no {split} cameras; render it along a --path instead")
-    names = [f"{index:05d}_{view_file(view.name)}" for index, view in enumerate(views)]
+    files = view_files([view.name for view in views])
+    names = [f"{index:05d}_{files[view.name]}" for index, view in enumerate(views)]
     images = output / "images"
     write_frames(images, names, _frames(scene, [view.camera for view in views], device, quiet))
     frames = tuple(
@@ -104,7 +105,7 @@ def split_cameras(run: Path, split: str, data: Path | None = None) -> tuple[list
     chosen = capture.split(split)
     if not chosen:
         raise UsageError(f"{capture.root}: has no {split} photos")
-    return [frame.camera for frame in chosen], [view_file(frame.name) for frame in chosen]
+    return [frame.camera for frame in chosen], list(view_files([frame.name for frame in chosen]).values())
 
 
 def _frames(scene: Path, cameras: list[Camera], device: str, quiet: bool) -> Iterator[np.ndarray]:

@@ -41,8 +41,9 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
 
 def scene_renderer(scene: BakedScene, device: str) -> Render:
     """Return the renderer of a baked scene, which keeps one submodel in memory."""
-    scene.cache_size = 1
     from smerf.render.march import render_camera, renderer
+
+    scene.cache_size = 1
 
     if device == "cpu":
         return functools.partial(render_camera, scene)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smerf.engine.folder import RunFolder
-from smerf.engine.progress import WholeRun
+from smerf.engine.progress import Progress, WholeRun
 from smerf.engine.signals import catch_signals
 from smerf.errors import UsageError
 from smerf.pipeline import stages
@@ -21,7 +21,7 @@ from smerf.pipeline.metrics import current_metrics, is_current
 if TYPE_CHECKING:
     from smerf.teacher.asset_options import AssetOptions
 
-__all__ = ["RunResult", "default_output", "require_capture", "run"]
+__all__ = ["RunResult", "default_output", "posed", "require_capture", "run"]
 
 _WEIGHTS = {"train": 0.4, "distill": 0.56, "bake": 0.01, "export": 0.005, "eval": 0.025}
 """First estimate of each stage's fraction of the time: processor time of a preview of the tabletop on AVX2."""
@@ -60,14 +60,15 @@ def run(
     verbose: bool = False,
     source: AssetOptions | None = None,
 ) -> RunResult:
-    """Turn a capture into a page: train, distill, bake, export, measure.
+    """Turn photos, a video or a capture into a page: find poses, train, distill, bake, export, measure.
 
     A splat or mesh file is its own teacher: its photos are its own renders, and nothing is trained.
 
     Stages that are done are skipped, so the same call continues a run that was stopped.
 
     Args:
-        what: Folder of a posed capture, or a splat or mesh file.
+        what: Folder of photos, a video, a posed capture, or a splat or mesh file. Photos and videos are prepared to
+            ``capture/`` in the run.
         output: Run folder; ``runs/NAME`` if not given.
         preset: How much work: ``preview`` (new runs), ``standard``, ``paper``.
         settings: Dotted ``key=value`` pairs, such as ``teacher.steps=4000``.
@@ -96,10 +97,12 @@ def run(
     device = resolve_device(device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
-        how = {"overwrite": overwrite, "quiet": quiet, "verbose": verbose}
+        how = {"overwrite": overwrite, "quiet": quiet}
         if opened is not None:
-            what = render_capture(folder, opened, config.preset, **how)
-        job = start_run(folder, what, config, device, **how, source=opened)
+            data = render_capture(folder, opened, config.preset, **how, verbose=verbose)
+        else:
+            data = posed(what, folder, **how)
+        job = start_run(folder, data, config, device, **how, verbose=verbose, source=opened)
         return _run_stages(job)
 
 
@@ -112,10 +115,12 @@ def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None
     is_plain = path.is_dir() and not any((path / name).is_file() for name in ("meta.json", "lod-meta.json"))
     if is_plain and options is None:
         return None
+    from smerf.capture.readers import has_poses
+    from smerf.prepare import holds_photos
     from smerf.teacher.asset import is_asset, open_asset
     from smerf.teacher.asset_options import AssetOptions
 
-    if path.is_file() or is_asset(path):
+    if is_asset(path) or (path.is_file() and not has_poses(path) and not holds_photos(path)):
         options = options or AssetOptions()
         return AssetSource(open_asset(path, options), options)
     if options is not None:
@@ -135,13 +140,27 @@ def require_capture(path: Path) -> None:
         )
     if not path.exists():
         raise UsageError(
-            f"{path}: does not exist; give the folder of a posed capture, or a splat or mesh file"
+            f"{path}: does not exist; give a folder of photos, a video, a posed capture, or a splat or mesh file"
         )
 
 
 def default_output(what: Path) -> Path:
     """Return where the run of a capture goes when the user does not say."""
     return Path("runs") / ((what.resolve().name if what.is_dir() else what.name.split(".")[0]) or "scene")
+
+
+def posed(what: Path, folder: RunFolder, *, overwrite: bool = False, quiet: bool = False) -> Path:
+    """Return a posed capture of ``what``: itself, or what ``smerf prepare`` makes of its photos."""
+    from smerf.capture.readers import has_poses
+    from smerf.prepare import holds_photos, prepare
+
+    if has_poses(what) or not holds_photos(what):
+        return what
+
+    def progress(step: str, unit: str, total: float | None) -> Progress:
+        return Progress(f"prepare: {step}", total, unit, folder, stops=True, quiet=quiet)
+
+    return prepare(what, folder.path / "capture", overwrite=overwrite, progress=progress).folder
 
 
 def _run_stages(job: Job) -> RunResult:

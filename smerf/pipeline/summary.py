@@ -13,8 +13,8 @@ from smerf.pipeline.asset import rendered_from
 __all__ = ["folder_bytes", "format_bytes", "format_table", "print_baked", "print_metrics", "print_summary"]
 
 COLUMNS = {
-    "psnr": ("PSNR", 2),
     "masked_psnr": ("masked PSNR", 2),
+    "psnr": ("PSNR", 2),
     "ssim": ("SSIM", 4),
     "lpips_vgg": ("LPIPS", 4),
     "flip": ("FLIP", 4),

@@ -35,7 +35,7 @@ def read_camera_path(path: Path, width: int | None = None) -> tuple[list[Camera]
         rows = max(1, round(columns * own_height / own_width))
         if not (columns > 0 and own_height > 0 and 0.0 < fps < float("inf")):
             raise ValueError("render_width, render_height and fps must be above 0")
-        cameras = []
+        cameras: list[Camera] = []
         for frame in frames:
             pose = np.array(frame["camera_to_world"], np.float64).reshape(4, 4)[:3]
             fov = float(frame["fov"])

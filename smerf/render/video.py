@@ -48,14 +48,15 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     """
     import imageio.v2 as imageio
 
-    options = _CODECS[path.suffix.lower()]
     # A GIF counts milliseconds a frame.
     speed = {"duration": 1000.0 / fps} if path.suffix.lower() == ".gif" else {"fps": fps}
-    with writing(path) as aside, imageio.get_writer(aside, **options, **speed) as writer:
+    options = _CODECS[path.suffix.lower()] | speed
+    with writing(path) as aside, imageio.get_writer(aside, **options) as writer:
         for frame in frames:
             height, width = frame.shape[:2]
             # The encoders' colour format needs even sides: a last odd row or column is left out.
-            writer.append_data(frame[: max(height - height % 2, 1), : max(width - width % 2, 1)])
+            even = frame[: max(height - height % 2, 1), : max(width - width % 2, 1)]
+            writer.append_data(even)  # type: ignore[attr-defined]  # imageio states the base of its writers alone
 
 
 def write_frames(folder: Path, names: list[str], frames: Iterable[np.ndarray]) -> None:

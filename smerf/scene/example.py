@@ -118,7 +118,7 @@ def _density(params: SceneParams, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     nearest = np.full(x.shape[:-1], np.inf, np.float32)
     which = np.zeros(x.shape[:-1], np.int64)
     for i, (centre, half, _, _) in enumerate(_BOXES):
-        distance = (np.abs(x - np.float32(centre)) - np.float32(half)).max(-1)
+        distance = (np.abs(x - np.asarray(centre, np.float32)) - np.asarray(half, np.float32)).max(-1)
         which = np.where(distance < nearest, i, which)
         nearest = np.minimum(nearest, distance)
     slope = 11.0 * params.submodel_scale / params.sparse_grid_voxel_size

@@ -34,7 +34,7 @@ def max_pool(occupied: np.ndarray, factor: int) -> np.ndarray:
     # One axis at a time: a single seven-dimensional reduction is many times slower.
     pooled = padded.reshape(padded.shape[0], padded.shape[1], cells[2], factor).any(-1)
     pooled = pooled.reshape(padded.shape[0], cells[1], factor, cells[2]).any(2)
-    return pooled.reshape(cells[0], factor, cells[1], cells[2]).any(1)
+    return np.asarray(pooled.reshape(cells[0], factor, cells[1], cells[2]).any(1))
 
 
 def pack_bits(occupied: np.ndarray) -> np.ndarray:

@@ -91,12 +91,12 @@ class _Reader:
 
     def bounds(self, key: str) -> tuple[float, float]:
         value = self.value.get(key)
-        is_pair = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
-        if not is_pair or not -_MAX_RANGE <= value[0] < value[1] <= _MAX_RANGE:
-            raise self.fail(
-                f"{key!r} must be [min, max] with min < max within {_MAX_RANGE:g}, got {str(value)[:80]}"
-            )
-        return float(value[0]), float(value[1])
+        if isinstance(value, list) and len(value) == 2 and all(map(is_number, value)):
+            if -_MAX_RANGE <= value[0] < value[1] <= _MAX_RANGE:
+                return float(value[0]), float(value[1])
+        raise self.fail(
+            f"{key!r} must be [min, max] with min < max within {_MAX_RANGE:g}, got {str(value)[:80]}"
+        )
 
 
 def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout]:
@@ -156,7 +156,10 @@ def parse_params(value: dict[str, Any], where: str) -> tuple[SceneParams, Layout
         default_exposure=exposure or None,
         background=_parse_colour(value.get("backgroundColor"), where),
     )
-    atlas = tuple(read.whole(f"atlas_{axis}", high=_MAX_EDGE) for axis in ("width", "height", "depth"))
+    width, height, depth = (
+        read.whole(f"atlas_{axis}", high=_MAX_EDGE) for axis in ("width", "height", "depth")
+    )
+    atlas = (width, height, depth)
     slices = read.whole("num_slices")
     for axis, size in zip(("width", "height", "depth"), atlas):
         if size % (block + 1):
@@ -189,7 +192,8 @@ def _parse_colour(value: Any, where: str) -> tuple[float, float, float] | None:
     try:
         if len(digits) != 6:
             raise ValueError
-        return tuple(int(digits[i : i + 2], 16) / 255.0 for i in (0, 2, 4))
+        r, g, b = (int(digits[i : i + 2], 16) / 255.0 for i in (0, 2, 4))
+        return r, g, b
     except ValueError:
         raise InvalidDataError(
             f"{where}: 'backgroundColor' must look like '#808080', got {value!r}"

@@ -83,7 +83,10 @@ def check_submodel(params: SceneParams, submodel: BakedSubmodel) -> None:
         raise InvalidDataError(f"{name}: its region is not in params_to_sm {params.params_to_sm}")
     edge, texels = params.data_block_size + 1, params.triplane_resolution
     blocks = params.sparse_grid_resolution // params.data_block_size
-    expected = {"block_indices": (blocks,) * 3 + (3,), "planes": (3, texels, texels, 8)}
+    expected: dict[str, tuple[int, ...]] = {
+        "block_indices": (blocks,) * 3 + (3,),
+        "planes": (3, texels, texels, 8),
+    }
     arrays = {"atlas": submodel.atlas, "block_indices": submodel.block_indices, "planes": submodel.planes}
     for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
         if 8 not in grids:

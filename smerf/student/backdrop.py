@@ -41,7 +41,7 @@ def backdrop_blocks(colour: tuple[float, float, float], spec: GridSpec) -> tuple
     All voxels of the outermost blocks have the shell's colour; those of the outermost layer are opaque.
     """
     last = spec.blocks - 1
-    grid = np.stack(np.indices((spec.blocks,) * 3), -1).reshape(-1, 3)
+    grid = np.moveaxis(np.indices((spec.blocks,) * 3), 0, -1).reshape(-1, 3)
     coords = grid[((grid == 0) | (grid == last)).any(-1)]
     voxels = coords[:, None] * BLOCK + np.arange(BLOCK + 1)[:, None]
     outer = (voxels == 0) | (voxels >= spec.voxel_resolution - 1)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from smerf.kernels.hash_encoding import HashSpec
+from smerf.kernels import HashSpec
 
 __all__ = ["PRESETS", "StudentConfig"]
 

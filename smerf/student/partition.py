@@ -41,8 +41,8 @@ class Partition:
 
     def distances(self, origins: Tensor) -> Tensor:
         """Return how far origins (R, 3) are from every cell's centre, by largest offset: (R, K)."""
-        centres = np.stack([self.centre(k) for k in range(len(self.cells))])
-        centres = torch.tensor(centres, dtype=origins.dtype, device=origins.device)
+        cells = np.stack([self.centre(k) for k in range(len(self.cells))])
+        centres = torch.tensor(cells, dtype=origins.dtype, device=origins.device)
         return (origins[:, None] - centres).abs().amax(-1)
 
     def assign(self, origins: Tensor) -> Tensor:

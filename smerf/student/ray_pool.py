@@ -56,10 +56,13 @@ class TeacherBatch:
 
     def joined(self, other: TeacherBatch) -> TeacherBatch:
         """Concatenate two batches; ``rows`` indexes the first."""
-        parts = (torch.cat([getattr(b, n) for b in (self, other)]) for n in ("edges", "weights", "colour"))
+        edges, weights, colour = (
+            torch.cat([getattr(b, n) for b in (self, other)]) for n in ("edges", "weights", "colour")
+        )
         one, two = self.log_exposure, other.log_exposure
         logs = None if one is None or two is None else torch.cat([one, two])
-        return TeacherBatch(_concatenate([self.rays, other.rays]), *parts, self.rows, logs)
+        rays = _concatenate([self.rays, other.rays])
+        return TeacherBatch(rays, edges, weights, colour, self.rows, logs)
 
 
 def _concatenate(parts: list[Rays]) -> Rays:

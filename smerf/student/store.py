@@ -215,7 +215,8 @@ def _load_submodel(folder: Path, cell: int, spec: GridSpec, network: AppearanceL
     except (ValueError, RuntimeError) as error:
         raise InvalidDataError(f"{path}: doesn't match its student ({error}); distil it again") from error
     empty = torch.zeros(0)
-    grids = Grids(spec, *(found[name] for name in names[:3]), empty, empty, empty, empty)
+    block_index, voxels, planes = (found[name] for name in names[:3])
+    grids = Grids(spec, block_index, voxels, planes, empty, empty, empty, empty)
     return Submodel(cell, grids, network, occupied, found.get("block_weights"))
 
 

@@ -36,17 +36,18 @@ _JITTER_REACH = 4.0
 """Standard deviations of the jitter within which another cell's cameras give rays."""
 _CHUNK = 32768
 _REFILL = 16384
-P, R = ParamSpec("P"), TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _Report = Callable[[int, int], None]
 
 
 def _on_own_device(
-    method: Callable[Concatenate[StudentTrainer, P], R],
-) -> Callable[Concatenate[StudentTrainer, P], R]:
+    method: Callable[Concatenate[StudentTrainer, _P], _R],
+) -> Callable[Concatenate[StudentTrainer, _P], _R]:
     """Let a method of the trainer make its tensors on the trainer's device."""
 
     @functools.wraps(method)
-    def run(self: StudentTrainer, *arguments: P.args, **named: P.kwargs) -> R:
+    def run(self: StudentTrainer, /, *arguments: _P.args, **named: _P.kwargs) -> _R:
         with scope(self.device):
             return method(self, *arguments, **named)
 

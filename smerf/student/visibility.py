@@ -83,8 +83,8 @@ class VoxelVotes:
         ``shell`` says whether the outermost blocks count.
         """
         size = self.spec.blocks
-        held = self.near(margin).view(size, BLOCK, size, BLOCK, size, BLOCK)
-        held = held.any(5).any(3).any(1).cpu().numpy()
+        near = self.near(margin).view(size, BLOCK, size, BLOCK, size, BLOCK)
+        held = near.any(5).any(3).any(1).cpu().numpy()
         if not shell:
             # It reaches to infinity: the least density there would render a wall.
             held[[0, -1]] = held[:, [0, -1]] = held[:, :, [0, -1]] = False

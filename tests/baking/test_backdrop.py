@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from test_bake import RAW, mark, psnr, simulate
-from toy_room import Room, make_capture, make_student
 
 from smerf.baking import bake
 from smerf.render.march import render_camera as render_native
 from smerf.render.reference import render_camera
 from smerf.student.backdrop import backdrop_features
+from tests.baking.test_bake import RAW, mark, psnr, simulate
+from tests.helpers.toy_room import Room, make_capture, make_student
 
 GREY = (0.4, 0.4, 0.4)
 

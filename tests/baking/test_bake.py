@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.baking import BakeConfig, bake
 from smerf.fields.ray_bank import camera_rays
@@ -14,6 +13,7 @@ from smerf.scene.manifest import read_manifest
 from smerf.scene.view import MarchOptions
 from smerf.student import distill, load_student
 from smerf.student.partition import Partition
+from tests.helpers.toy_room import CONFIG, Room, make_capture, make_student
 
 RAW = BakeConfig(array_format="raw.gz")
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.baking import BakeConfig, bake
 from smerf.baking.budget import fit_size
@@ -18,6 +17,7 @@ from smerf.scene import verify_manifest
 from smerf.student import load_student, save_student
 from smerf.student.partition import Partition
 from smerf.student.visibility import BlockWeights
+from tests.helpers.toy_room import CONFIG, Room, make_capture, make_student
 
 SMALL = replace(CONFIG, voxel_resolution=64, plane_resolution=64)
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_student
 
 from smerf.baking.bake import scene_params
 from smerf.baking.submodel import bake_submodel, gather_blocks, serving_blocks, used_texels
@@ -12,6 +11,7 @@ from smerf.render.reference import sample_assets
 from smerf.scene.grids import unpack_bits
 from smerf.student.partition import Partition
 from smerf.student.visibility import OccupiedCells
+from tests.helpers.toy_room import CONFIG, Room, make_student
 
 SPEC = GridSpec(64, 256, 1.0)
 

@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
-from capture_layouts import (
+from PIL import Image
+
+from smerf.capture import load_capture, load_image
+from smerf.errors import InvalidDataError, UsageError
+from tests.helpers.capture_layouts import (
     FOCAL,
     HEIGHT,
     NAMES,
@@ -11,10 +15,6 @@ from capture_layouts import (
     write_nerfstudio,
     write_synthetic,
 )
-from PIL import Image
-
-from smerf.capture import load_capture, load_image
-from smerf.errors import InvalidDataError, UsageError
 
 
 def fault(root, *parts):

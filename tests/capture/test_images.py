@@ -2,7 +2,11 @@ import json
 
 import numpy as np
 import pytest
-from capture_layouts import (
+from PIL import Image
+
+from smerf.capture import load_capture, load_depth, load_image, load_mask
+from smerf.errors import InvalidDataError
+from tests.helpers.capture_layouts import (
     HEIGHT,
     NAMES,
     WIDTH,
@@ -14,10 +18,6 @@ from capture_layouts import (
     write_nerfstudio,
     write_synthetic,
 )
-from PIL import Image
-
-from smerf.capture import load_capture, load_depth, load_image, load_mask
-from smerf.errors import InvalidDataError
 
 
 def test_photos_come_as_stored(tmp_path):

@@ -7,12 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
-from capture_layouts import write_colmap, write_llff, write_nerfstudio, write_synthetic
 
 from smerf.capture import load_capture, load_image
 from smerf.errors import InvalidDataError
 from smerf.scene import load_scene, write_scene
 from smerf.scene.example import example_scene
+from tests.helpers.capture_layouts import write_colmap, write_llff, write_nerfstudio, write_synthetic
 
 ROUNDS = 40
 ODD = [None, True, -1, 0, 1e-300, 1e300, 10**400, 2**31, 65536, "", "a\0b", "../x", [], {}, [[1]], [1e999]]

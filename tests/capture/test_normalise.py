@@ -2,10 +2,10 @@ import logging
 
 import numpy as np
 import pytest
-from capture_layouts import POINTS, poses, transforms, write_nerfstudio
 
 from smerf.capture import load_capture
 from smerf.capture.normalise import apply_similarity, choose_similarity, find_outliers, focus_point
+from tests.helpers.capture_layouts import POINTS, poses, transforms, write_nerfstudio
 
 
 def turned(cameras, seed=0):

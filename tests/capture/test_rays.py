@@ -3,9 +3,9 @@ import sys
 
 import numpy as np
 import pytest
-from capture_layouts import poses
 
 from smerf.capture import Camera, Intrinsics, pixel_rays, project
+from tests.helpers.capture_layouts import poses
 
 LENSES = {
     "pinhole": Intrinsics("PINHOLE", 54, 96, 68.8, 68.7, 27.7, 48.3),

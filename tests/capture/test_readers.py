@@ -4,7 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
-from capture_layouts import (
+from PIL import Image
+
+from smerf.capture import fingerprint, load_capture, pixel_rays, save_transforms
+from smerf.errors import InvalidDataError
+from tests.helpers.capture_layouts import (
     FOCAL,
     HEIGHT,
     NAMES,
@@ -19,10 +23,6 @@ from capture_layouts import (
     write_nerfstudio,
     write_synthetic,
 )
-from PIL import Image
-
-from smerf.capture import fingerprint, load_capture, pixel_rays, save_transforms
-from smerf.errors import InvalidDataError
 
 NO_LENS = (0.0, 0.0, 0.0, 0.0)
 PINHOLE = (FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2)

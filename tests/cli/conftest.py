@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER))
+from tests.helpers import fakes
 
-import fakes  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -39,12 +38,12 @@ def start():
 
     def call(*words):
         process = subprocess.Popen(
-            [sys.executable, str(FOLDER / "fakes.py"), *map(str, words)],
+            [sys.executable, "-m", "tests.helpers.fakes", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=FOLDER.parents[1],
-            env={"PYTHONPATH": str(FOLDER.parents[1]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         )
         processes.append(process)
         return process

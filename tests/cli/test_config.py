@@ -2,13 +2,13 @@ import importlib
 from dataclasses import dataclass
 from typing import ClassVar
 
-import fakes
 import pytest
 import yaml
 
 from smerf.engine.folder import RunFolder
 from smerf.engine.settings import apply_overrides, from_dict, to_dict
 from smerf.errors import InvalidDataError, UsageError
+from tests.helpers import fakes
 
 RunConfig = load_config = make_config = part = write_config = None
 

@@ -13,16 +13,16 @@ import pytest
 
 from smerf.engine.distributed import Process, any_process, average_values, process_group, this_process
 from smerf.errors import UsageError
+from tests.helpers.ball import write_capture
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import json, sys
+import json
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from ball import make_capture
-from shrunk_teacher import shrunk
+from tests.helpers.ball import make_capture
+from tests.helpers.shrunk_teacher import shrunk
 from smerf.capture import load_capture
 from smerf.teacher import train_teacher
 history = []
@@ -43,9 +43,7 @@ def free_port() -> int:
 
 def train(world: int, capture: Path, folder: Path, config: str) -> list[dict[str, float]]:
     folder.mkdir()
-    script = SCRIPT.format(
-        tests=str(ROOT / "tests" / "teacher"), capture=str(capture), folder=str(folder), config=config
-    )
+    script = SCRIPT.format(capture=str(capture), folder=str(folder), config=config)
     common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     processes = []
@@ -74,9 +72,6 @@ def train(world: int, capture: Path, folder: Path, config: str) -> list[dict[str
     ids=["paper", "preview"],
 )
 def test_two_processes_have_the_losses_of_one(tmp_path, config):
-    sys.path.insert(0, str(ROOT / "tests" / "teacher"))
-    from ball import write_capture
-
     capture = write_capture(tmp_path / "ball", count=4)
     one, two = (train(world, capture, tmp_path / str(world), config) for world in (1, 2))
     assert len(one) == len(two) == 5

@@ -148,7 +148,11 @@ def test_image_metrics_with_a_mask():
     assert metrics["masked_psnr"] == pytest.approx(inside)
     assert metrics["psnr"] == pytest.approx(inside + 10 * np.log10(2))  # half of the frame is perfect
     assert "masked_psnr" not in image_metrics(pred, truth)
-    assert "masked_psnr" not in image_metrics(pred, truth, np.zeros((24, 32), bool))
+    assert next(iter(metrics)) == "masked_psnr"
+
+
+def test_a_photo_whose_every_pixel_is_masked_has_no_figures():
+    assert image_metrics(photo(), photo(1), np.zeros((24, 32), bool)) == {}
 
 
 @pytest.mark.parametrize("shape", [(24, 31, 3), (24, 32, 4), (24, 32)])

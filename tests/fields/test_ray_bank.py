@@ -85,7 +85,7 @@ def test_nothing_to_train_on_is_said(tmp_path):
     with pytest.raises(InvalidDataError, match="no training photo"):
         RayBank([])
     frame, _ = make_frame(tmp_path, 0, LENSES[0], mask=np.zeros((4, 6), bool))
-    with pytest.raises(InvalidDataError, match=r"0\.png: the masks leave no pixel"):
+    with pytest.raises(InvalidDataError, match=r"0_mask\.png: the masks leave no pixel"):
         RayBank([frame])
 
 

@@ -1,10 +1,10 @@
 import functools
 
-import emulation
 import pytest
 import torch
 
 from smerf.kernels import native
+from tests.helpers import emulation
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import math
 
-import emulation
 import pytest
 import torch
 
@@ -8,6 +7,7 @@ from smerf.kernels import appearance, native
 from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference import appearance as reference
 from smerf.student.appearance import AppearanceLattice
+from tests.helpers import emulation
 
 
 def make(rays, lattice, width, seed=0):

@@ -2,11 +2,9 @@
 
 import math
 
-import emulation
 import numpy as np
 import pytest
 import torch
-from cell_rays import rays_through_cells
 
 from smerf.errors import SmerfError
 from smerf.kernels import (
@@ -38,6 +36,8 @@ from smerf.kernels import (
 from smerf.render import reference as picture_reference
 from smerf.render.march import DeviceRenderer
 from smerf.scene.example import example_camera, example_scene
+from tests.helpers import emulation
+from tests.helpers.cell_rays import rays_through_cells
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from cell_rays import rays_through_cells
 
 from smerf.kernels import GridSpec, mark_alive_
 from smerf.kernels.reference import mark_alive as reference
+from tests.helpers.cell_rays import rays_through_cells
 
 SPEC = GridSpec(16, 64, 1.3, (0.1, -0.2, 0.05))
 SIZE = 16

@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import emulation
 import pytest
 import torch
 
@@ -15,6 +14,7 @@ from smerf.kernels import (
     vertex_gradients_,
 )
 from smerf.kernels.vertices import block_coordinates
+from tests.helpers import emulation
 
 SPEC = GridSpec(32, 64, scale=1.0)
 

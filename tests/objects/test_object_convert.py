@@ -3,13 +3,13 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_objects import random_rays
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.cameras import from_cv
 from smerf.objects.config import make_config
 from smerf.objects.model.convert import convert_names, convert_weights
 from smerf.objects.model.osrt import Osrt
+from tests.helpers.tiny_objects import random_rays
 
 # The public names fix the sizes' relations, not the sizes: a narrow model of the same structure.
 NARROW = (

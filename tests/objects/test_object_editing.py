@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_objects import encode, tiny_model, tiny_scenes
 
 from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError, UsageError
@@ -22,6 +21,7 @@ from smerf.objects.editing.rendering import (
 )
 from smerf.objects.editing.slots import SavedSlots, save_slots
 from smerf.objects.model.store import load_model, model_digest, shipped_model
+from tests.helpers.tiny_objects import encode, tiny_model, tiny_scenes
 
 KINDS = ["mixer", "broadcast"]
 

@@ -4,13 +4,13 @@ import re
 
 import pytest
 import torch
-from tiny_objects import encode, random_rays, tiny_config, tiny_model, tiny_scenes
 
 from smerf.objects.config import PRESETS, TrainingConfig, make_config
 from smerf.objects.model.encoder import SlotAttention
 from smerf.objects.model.osrt import Osrt
 from smerf.objects.model.ray_code import encode_rays
 from smerf.objects.model.volumetric import composite
+from tests.helpers.tiny_objects import encode, random_rays, tiny_config, tiny_model, tiny_scenes
 
 IMPROVED = ("decoder.kind=srt", "slots.count=0", "decoder.inner=768", "decoder.hidden=1536")
 ORIGINAL_STEM = "encoder.convolutions=[[96,1],[192,2],[192,1],[384,2],[384,1],[768,2],[768,1],[1536,2]]"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.cameras import to_cv, view_rays
 from smerf.objects.data.photos import DISTANCE, views_of_capture
 from smerf.objects.data.readers import open_scenes, open_views, read_kubric, read_obsurf
 from smerf.objects.data.scenes import save_scenes
+from tests.helpers.tiny_objects import tiny_scenes
 
 FOV = math.degrees(2 * math.atan(16 / 35))
 

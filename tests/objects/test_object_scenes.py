@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_objects import tiny_scenes
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.cameras import view_rays
@@ -16,6 +15,7 @@ from smerf.objects.data.generate import RECIPES, Recipe, generate_scenes, place_
 from smerf.objects.data.meshes import MESH_RECIPES, generate_mesh_scenes, random_object
 from smerf.objects.data.raycast import BOX, CYLINDER, SPHERE, Bodies, Look, cast, shade
 from smerf.objects.data.scenes import load_scenes, save_scenes
+from tests.helpers.tiny_objects import tiny_scenes
 
 
 def body(kind, centre=(0.0, 0.0, 1.0), half=(1.0, 1.0, 1.0), yaw=0.0):

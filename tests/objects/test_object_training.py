@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_objects import encode, tiny_config, tiny_model, tiny_scenes
 
 from smerf.engine.distributed import Process
 from smerf.engine.loop import resume, run_steps
@@ -27,6 +26,7 @@ from smerf.objects.training.evaluate import evaluate_scenes
 from smerf.objects.training.schedule import is_broadcasting, is_distilling, learning_rate
 from smerf.objects.training.stage import train_objects
 from smerf.objects.training.trainer import ObjectsTrainer, background_prior
+from tests.helpers.tiny_objects import encode, tiny_config, tiny_model, tiny_scenes
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("training.steps=6", "training.evaluate_every=3", "training.warmup=2", "training.ema=0.5")
@@ -64,7 +64,7 @@ def learn_by_heart(scenes, steps, lr):
 
 
 def decibels(a, b):
-    return psnr(a.numpy(), b.numpy())
+    return psnr(a.numpy().reshape(1, -1, 3), b.numpy().reshape(1, -1, 3))
 
 
 def test_one_scene_is_learned_by_heart():
@@ -255,12 +255,11 @@ def test_sets_that_do_not_match_are_refused(scenes, tmp_path):
 
 
 SCRIPT = """
-import json, sys
+import json
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from tiny_objects import tiny_config, tiny_scenes
+from tests.helpers.tiny_objects import tiny_config, tiny_scenes
 from smerf.engine.distributed import process_group
 from smerf.objects.training.stage import train_objects
 losses = []
@@ -279,7 +278,7 @@ SHARED = (
 def losses_of(world, folder):
     """Train on ``world`` processes; return the losses that the first of them reports."""
     folder.mkdir()
-    script = SCRIPT.format(tests=str(Path(__file__).parent), settings=SHARED, folder=str(folder))
+    script = SCRIPT.format(settings=SHARED, folder=str(folder))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

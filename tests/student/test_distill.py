@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_capture
 
 from smerf.engine.distributed import Process
 from smerf.fields.ray_bank import camera_rays
@@ -21,6 +20,7 @@ from smerf.student.plan import resolve_config
 from smerf.student.stage import distill, order, own_submodels
 from smerf.student.store import load_student, read_shared_rays
 from smerf.student.trainer import StudentTrainer
+from tests.helpers.toy_room import CONFIG, Room, make_capture
 
 ROOT = Path(__file__).parents[2]
 THREE = replace(
@@ -36,13 +36,11 @@ THREE = replace(
     grid_lr=0.03,
 )
 SCRIPT = """
-import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from test_distill import THREE
-from toy_room import Room, make_capture
+from tests.student.test_distill import THREE
+from tests.helpers.toy_room import Room, make_capture
 from smerf.student.stage import distill
 student = distill(Room(), make_capture(Path({base!r})), THREE, folder=Path({folder!r}))
 assert len(student.submodels) == 3
@@ -54,7 +52,7 @@ def launch(folder, base, world):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = SCRIPT.format(tests=str(Path(__file__).parent), base=str(base), folder=str(folder))
+    script = SCRIPT.format(base=str(base), folder=str(folder))
     common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
     return [

@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 from smerf.baking import BakeConfig, bake
 from smerf.errors import UsageError
 from smerf.fields.ray_bank import camera_rays
 from smerf.render.scene import load_scene
 from smerf.student import distill, load_student
+from tests.helpers.toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 
 @pytest.fixture(scope="module")

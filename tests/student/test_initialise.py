@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_student
 
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, GridSpec, grid_read
@@ -12,6 +11,7 @@ from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
 from smerf.student.ray_pool import TeacherBatch
 from smerf.student.visibility import VoxelVotes
+from tests.helpers.toy_room import CONFIG, Room, make_student
 
 SPEC = GridSpec(32, 128, scale=1.5, centre=(0.1, -0.2, 0.3))
 

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_room import CONFIG
 
 from smerf.fields.rays import Rays
 from smerf.kernels import Grids, HashSpec, grid_render, hash_encode, mlp
@@ -14,6 +13,7 @@ from smerf.student.optimizer import ExplicitOptimizer, FusedOptimizer, HashOptim
 from smerf.student.partition import Partition
 from smerf.student.ray_pool import TeacherBatch
 from smerf.student.visibility import OccupiedCells
+from tests.helpers.toy_room import CONFIG
 
 SMALL = replace(CONFIG, parameterisation="hash", hash=HashSpec(4, 2, 11, 4, 32), decoder=(16,))
 

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_capture
 
 from smerf.fields.ray_bank import RayBank
 from smerf.student.losses import patch_dissimilarity
 from smerf.student.ray_pool import RayPool, TeacherRays
+from tests.helpers.toy_room import CONFIG, Room, make_capture
 
 
 def test_dissimilarity_has_the_published_value():

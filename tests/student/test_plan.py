@@ -2,7 +2,6 @@ import logging
 from dataclasses import replace
 
 import pytest
-from toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 from smerf.engine.checkpoint import load_latest
 from smerf.errors import UsageError
@@ -10,6 +9,7 @@ from smerf.student import distill
 from smerf.student.partition import Partition
 from smerf.student.plan import choose_partition, is_resolved, resolve_config
 from smerf.student.trainer import StudentTrainer
+from tests.helpers.toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import torch
-from toy_room import CONFIG, Room, make_capture
 
 from smerf.fields.ray_bank import RayBank
 from smerf.student.ray_pool import RayPool, TeacherRays
+from tests.helpers.toy_room import CONFIG, Room, make_capture
 
 
 class Half(Room):

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 from smerf.engine.checkpoint import load_latest, save_checkpoint
 from smerf.errors import InvalidDataError
 from smerf.student.plan import resolve_config
 from smerf.student.stage import distill
 from smerf.student.trainer import StudentTrainer
+from tests.helpers.toy_room import CONFIG, ExposedRoom, Room, make_capture
 
 SMALL = replace(CONFIG, steps=14, rays=256, pool=1024, occupied_rays=2048, occupied_from=0.3, lattice=2)
 HASH = {"parameterisation": "hash", "grid_lr": 0.01}

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import torch
-from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.engine.loop import run_steps
 from smerf.kernels import grid_read, grid_render
@@ -12,6 +11,7 @@ from smerf.student.losses import sparse_rays
 from smerf.student.optimizer import HashOptimizer
 from smerf.student.plan import resolve_config
 from smerf.student.trainer import StudentTrainer
+from tests.helpers.toy_room import CONFIG, Room, make_capture, make_student
 
 
 def test_random_points_say_the_alpha_of_one_marching_step():

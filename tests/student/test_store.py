@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from toy_room import CONFIG, Room, make_capture, make_student
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.fields.ray_bank import camera_rays
 from smerf.student import load_student, save_student
 from smerf.student.partition import Partition
+from tests.helpers.toy_room import CONFIG, Room, make_capture, make_student
 
 RECORD, NAME = "student.json", "sm_013.safetensors"
 

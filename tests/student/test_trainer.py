@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_room import CONFIG, Room, make_capture
 
 from smerf.engine.loop import run_steps
 from smerf.fields.ray_bank import camera_rays
@@ -10,6 +9,7 @@ from smerf.student.losses import student_losses
 from smerf.student.optimizer import ExplicitOptimizer, FusedOptimizer
 from smerf.student.plan import resolve_config
 from smerf.student.trainer import StudentTrainer
+from tests.helpers.toy_room import CONFIG, Room, make_capture
 
 FORMS = {
     "explicit": replace(CONFIG, grid_lr=0.03, steps=30),

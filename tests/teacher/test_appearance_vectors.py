@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ball import make_capture
-from shrunk_teacher import make_trainer, shrunk
 
 from smerf.errors import InvalidDataError
 from smerf.teacher import load_teacher, train_teacher
 from smerf.teacher.appearance import AppearanceVectors, ExposureScales, relative_exposures
+from tests.helpers.ball import make_capture
+from tests.helpers.shrunk_teacher import make_trainer, shrunk
 
 
 def vectors(frames=4, length=6, geometry=5):

@@ -7,9 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ball import make_capture
 from safetensors.torch import load_file
-from shrunk_teacher import make_trainer
 
 from smerf.capture import load_image
 from smerf.fields.ray_bank import RayBank, camera_rays
@@ -17,6 +15,8 @@ from smerf.kernels import native
 from smerf.teacher import load_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS
 from smerf.teacher.pixel_sampler import PixelSampler
+from tests.helpers.ball import make_capture
+from tests.helpers.shrunk_teacher import make_trainer
 
 CONFIG = replace(
     PRESETS["tiny"], rays=256, steps=250, cache_resolution=32, proposal_samples=48, uniform_fraction=0.3,

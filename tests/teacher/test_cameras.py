@@ -4,14 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ball import make_capture
-from shrunk_teacher import shrunk
 
 from smerf.capture import load_capture
 from smerf.capture.types import Intrinsics
 from smerf.fields.ray_bank import camera_rays
 from smerf.teacher import train_teacher
 from smerf.teacher.cameras import PARAMETERS, CameraRefinement, _project, preconditioner
+from tests.helpers.ball import make_capture
+from tests.helpers.shrunk_teacher import shrunk
 
 LENS = Intrinsics("PINHOLE", 320, 240, 300.0, 300.0, 160.0, 120.0)
 

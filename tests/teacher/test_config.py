@@ -67,7 +67,7 @@ def test_settings_that_contradict_each_other_are_refused(changes, message):
 def test_a_user_is_told_the_key_and_its_new_name():
     with pytest.raises(InvalidDataError, match=r"teacher: steps: expected 1 to .*, got 0"):
         from_dict(TeacherConfig, {"steps": 0}, "teacher")
-    with pytest.raises(InvalidDataError, match=r"teacher\.even_rays is now called uniform_fraction"):
+    with pytest.raises(InvalidDataError, match=r"teacher\.even_rays is now called teacher\.uniform_fraction"):
         from_dict(TeacherConfig, {"even_rays": 0.5}, "teacher")
-    with pytest.raises(InvalidDataError, match=r"teacher\.cache_cap is now called cache_max_depth"):
+    with pytest.raises(InvalidDataError, match=r"teacher\.cache_cap is now called teacher\.cache_max_depth"):
         from_dict(TeacherConfig, {"cache_cap": 0.5}, "teacher")

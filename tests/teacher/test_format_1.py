@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from ball import make_capture
 from safetensors.torch import load_file
 
 from smerf.errors import InvalidDataError
 from smerf.fields.ray_bank import camera_rays
 from smerf.teacher import load_teacher, save_teacher, train_teacher
 from smerf.teacher.store import upgraded_tensors
+from tests.helpers.ball import make_capture
 
 FILES = Path(__file__).parent / "format_1"
 # Mean colour, opacity and distance of the first photo's rays, as the code that wrote the files found them.

@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ball import HEIGHT, WIDTH, make_capture
-from shrunk_teacher import make_trainer, shrunk
 
 from smerf.engine import memory
 from smerf.errors import UsageError
@@ -18,6 +16,8 @@ from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.kernels import HashSpec
 from smerf.teacher import load_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS
+from tests.helpers.ball import HEIGHT, WIDTH, make_capture
+from tests.helpers.shrunk_teacher import make_trainer, shrunk
 
 EVERYTHING = {"appearance": 4, "refine_cameras": True}
 

@@ -6,13 +6,13 @@ import logging
 from dataclasses import replace
 
 import pytest
-from ball import make_capture
-from shrunk_teacher import shrunk
 
 from smerf.errors import UsageError
 from smerf.teacher import load_teacher, resolve_config, train_teacher
 from smerf.teacher.config import PRESETS
 from smerf.teacher.trainer import TeacherTrainer
+from tests.helpers.ball import make_capture
+from tests.helpers.shrunk_teacher import shrunk
 
 CONFIG = replace(PRESETS["tiny"], rays=64, steps=2, cache_resolution=8)
 

@@ -9,11 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ball import HEIGHT, WIDTH, make_capture, write_capture, write_masks
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from shrunk_teacher import make_trainer
 
 from smerf.capture import load_capture, load_image
 from smerf.errors import InvalidDataError, UsageError
@@ -21,6 +19,8 @@ from smerf.fields.ray_bank import RayBank, camera_rays
 from smerf.fields.rays import Rays
 from smerf.teacher import load_teacher, save_teacher, stage, train_teacher
 from smerf.teacher.config import PRESETS
+from tests.helpers.ball import HEIGHT, WIDTH, make_capture, write_capture, write_masks
+from tests.helpers.shrunk_teacher import make_trainer
 
 CONFIG = replace(PRESETS["tiny"], rays=256, steps=250)
 SHORT = replace(CONFIG, steps=12)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_scene import look_at, make_scene, oracle, write_pair, write_submodel
+
+from tests.helpers.tiny_scene import look_at, make_scene, oracle, write_pair, write_submodel
 
 FRONT = look_at([0.3, -2.2, 0.5], [0, 0, 0])
 # Away from the silhouette, where the sample positions of two marchers may differ by half a voxel.

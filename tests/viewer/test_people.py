@@ -9,14 +9,14 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_scene import look_at, make_scene, write_submodel
 
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
-from smerf.cli.render import read_camera_path
 from smerf.export.desktop import desktop_viewer
 from smerf.export.photos import site_cameras
 from smerf.export.site import export_site
+from smerf.render.camera_path import read_camera_path
 from smerf.scene.manifest import Manifest, SceneCamera, hash_file
+from tests.helpers.tiny_scene import look_at, make_scene, write_submodel
 
 SIZE = (760, 460)
 FRONT = look_at([0.3, -2.2, 0.5], [0, 0, 0])

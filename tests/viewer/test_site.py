@@ -7,11 +7,11 @@ import urllib.request
 
 import numpy as np
 import pytest
-from tiny_scene import look_at, make_scene, write_manifest, write_submodel
 
 from smerf.errors import InvalidDataError, UsageError
 from smerf.export.serve import SceneServer
 from smerf.export.site import export_site
+from tests.helpers.tiny_scene import look_at, make_scene, write_manifest, write_submodel
 
 START = look_at([0.3, -2.2, 0.5], [0, 0, 0])
 

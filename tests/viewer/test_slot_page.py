@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "objects"))
-
-from tiny_objects import tiny_model, tiny_scenes
 
 from smerf.capture.types import Camera
 from smerf.errors import UsageError
@@ -23,6 +16,7 @@ from smerf.objects.editing.rendering import SlotRenderer
 from smerf.objects.editing.slots import SavedSlots
 from smerf.objects.model.osrt import Osrt
 from smerf.objects.model.store import model_digest
+from tests.helpers.tiny_objects import tiny_model, tiny_scenes
 
 MOVE = {"op": "move", "slot": 1, "translate": [0.5, -0.4, 0.0], "turn": 30.0}
 SEED = 15  # all four slots own pixels

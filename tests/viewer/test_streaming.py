@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tiny_scene import look_at
 
 from smerf.baking.coarse import coarse_files
 from smerf.export.site import export_site
 from smerf.scene.example import example_scene
 from smerf.scene.write import write_scene
+from tests.helpers.tiny_scene import look_at
 
 ROW = (2, 6, 10, 14, 18, 22, 26)
 """Regions of a 3^3 partition, one after the other; the camera walks through all of them."""

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_scene import look_at, make_scene, write_manifest, write_submodel
 
 from smerf.export.site import export_site
 from smerf.export.viewer_files import viewer_root
+from tests.helpers.tiny_scene import look_at, make_scene, write_manifest, write_submodel
 
 PAGES = ("index.html", "slots/index.html")
 

@@ -19,12 +19,16 @@ export class Appearance {
       const kernel = readTensor(tensors, `${prefix}_${i}/kernel`, file);
       const bias = readTensor(tensors, `${prefix}_${i}/bias`, file);
       const [inputs, outputs] = kernel.shape.slice(-2);
-      if (inputs * bias.data.length !== kernel.data.length) throw new LoadError(`${file}: ${prefix}_${i}/bias does not fit its kernel.`);
+      if (inputs * bias.data.length !== kernel.data.length) {
+        throw new LoadError(`${file}: ${prefix}_${i}/bias does not fit its kernel.`);
+      }
       this.layers.push({ inputs, outputs, kernel: kernel.data, bias: bias.data });
     }
     const { shape } = tensors[`${prefix}_0/kernel`];
     this.resolution = this.lattice ? shape[1] : 1;
-    if (this.lattice && shape[0] < submodelCount) throw new LoadError(`${file}: the appearance network does not cover every submodel.`);
+    if (this.lattice && shape[0] < submodelCount) {
+      throw new LoadError(`${file}: the appearance network does not cover every submodel.`);
+    }
     if (this.layers.some((layer, i) => i > 0 && layer.inputs !== this.layers[i - 1].outputs) || this.layers[2].outputs !== 3) {
       throw new LoadError(`${file}: the layers of the appearance network do not fit each other.`);
     }

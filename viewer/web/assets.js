@@ -106,7 +106,9 @@ export class Assets {
   async bytes(path, progress, expected = 0, signal = null) {
     if (this.embedded) return fromBase64(this.embedded[path], path);
     const entry = progress?.start(path, this.manifest?.files?.[path]?.bytes ?? 0, expected);
-    if (this.running >= PARALLEL_REQUESTS) await /** @type {Promise<void>} */ (new Promise((resolve) => this.waiting.push(resolve)));
+    if (this.running >= PARALLEL_REQUESTS) {
+      await /** @type {Promise<void>} */ (new Promise((resolve) => this.waiting.push(resolve)));
+    }
     this.running++;
     try {
       return await this.#persist(() => this.#verified(path, entry, signal), signal);
@@ -125,7 +127,9 @@ export class Assets {
       const isUnpacked = path.endsWith(".gz") && !isGzip(bytes);
       if (!expected || isUnpacked || (await sha256(bytes)) === expected) return bytes;
     }
-    throw new LoadError(`${path} is not the file that ${MANIFEST} lists (its SHA-256 differs). Upload or export the scene again.`);
+    throw new LoadError(
+      `${path} is not the file that ${MANIFEST} lists (its SHA-256 differs). Upload or export the scene again.`,
+    );
   }
 
   async #download(path, entry, signal, cache) {
@@ -142,7 +146,8 @@ export class Assets {
       const response = await fetch(this.url(path), { signal: attempt.signal, cache });
       const { status } = response;
       if (!response.ok) {
-        throw new LoadError(`${this.url(path).href} could not be loaded (HTTP ${status}).`, status, status === 429 || status >= 500);
+        const isPassing = status === 429 || status >= 500;
+        throw new LoadError(`${this.url(path).href} could not be loaded (HTTP ${status}).`, status, isPassing);
       }
       // Only a guess for the progress bar: where the host compresses, it is the length of something else.
       entry?.length(Number(response.headers.get("Content-Length")) || 0);

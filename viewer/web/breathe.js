@@ -9,6 +9,7 @@ export function isTimeUp() {
 }
 
 // Resolves in a later task. Unlike a timer, a message is not delayed by the browser.
+/** @returns {Promise<void>} */
 export function breathe() {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

@@ -51,7 +51,9 @@ export function parseMatrix(value) {
 
 /** Checks a vertical field of view from outside the page; undefined keeps the present one. */
 export function checkFov(fovDegrees) {
-  if (fovDegrees !== undefined && !(fovDegrees > 0 && fovDegrees < 180)) throw new Error("fovDegrees must lie between 0 and 180.");
+  if (fovDegrees !== undefined && !(fovDegrees > 0 && fovDegrees < 180)) {
+    throw new Error("fovDegrees must lie between 0 and 180.");
+  }
 }
 
 /** Checks a lens from outside the page. */
@@ -72,7 +74,8 @@ export class Heading {
 
   ofMatrix(m) {
     const forward = scale(column(m, 2), -1);
-    const flat = this.basis(Math.atan2(dot(forward, this.north), dot(forward, this.east)), Math.asin(Math.max(-1, Math.min(1, dot(forward, this.up)))));
+    const yaw = Math.atan2(dot(forward, this.north), dot(forward, this.east));
+    const flat = this.basis(yaw, Math.asin(Math.max(-1, Math.min(1, dot(forward, this.up)))));
     const right = column(m, 0);
     return { yaw: flat.yaw, pitch: flat.pitch, roll: Math.atan2(dot(right, flat.up), dot(right, flat.right)) };
   }

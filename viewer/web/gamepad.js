@@ -6,7 +6,9 @@ const DEAD_ZONE = 0.1;
 const SLOW = 0.25;
 const FAST = 4;
 // Buttons of the standard layout.
-const BUTTONS = { x: 2, y: 3, leftShoulder: 4, rightShoulder: 5, leftTrigger: 6, rightTrigger: 7, back: 8, start: 9, left: 14, right: 15 };
+const BUTTONS = {
+  x: 2, y: 3, leftShoulder: 4, rightShoulder: 5, leftTrigger: 6, rightTrigger: 7, back: 8, start: 9, left: 14, right: 15,
+};
 
 export class Gamepads {
   // actions: functions by the names in BUTTONS.

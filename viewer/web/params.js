@@ -67,11 +67,14 @@ export function readParams(given, file) {
 function checkSubmodels(params, whole, fail) {
   whole("num_submodels", 1, MAX_EDGE);
   whole("num_local_submodels", 1, params.num_submodels);
-  if (!(params.submodel_scale > 0 && Number.isFinite(params.submodel_scale))) throw fail("submodel_scale must be a positive number");
+  if (!(params.submodel_scale > 0 && Number.isFinite(params.submodel_scale))) {
+    throw fail("submodel_scale must be a positive number");
+  }
   if (params.num_local_submodels === 1) return;
   if (Math.round(Math.cbrt(params.num_submodels)) ** 3 !== params.num_submodels) throw fail("num_submodels is not a cube");
   whole("submodel_idx", 0, params.num_submodels - 1);
-  const table = (/** @type {string} */ key, /** @type {number} */ length, /** @type {number} */ low, /** @type {number} */ end) => {
+  /** @param {string} key @param {number} length @param {number} low @param {number} end */
+  const table = (key, length, low, end) => {
     const values = params[key];
     const isIndex = (/** @type {any} */ value) => Number.isInteger(value) && value >= low && value < end;
     if (!Array.isArray(values) || values.length !== length || !values.every(isIndex)) {

@@ -106,7 +106,8 @@ export function parsePath(file, name) {
   const frames = (file.camera_path ?? []).map(view);
   const seconds = Math.max(0.1, file.seconds > 0 ? file.seconds : frames.length / fps || SECONDS_PER_KEYFRAME * keyframes.length);
   if (frames.length) return new CameraPath(frames, seconds, { isCycle, keyframes, fps });
-  return keyframes.length > 1 ? CameraPath.through(keyframes, seconds, isCycle) : new CameraPath(keyframes, seconds, { keyframes });
+  if (keyframes.length > 1) return CameraPath.through(keyframes, seconds, isCycle);
+  return new CameraPath(keyframes, seconds, { keyframes });
 }
 
 // The path as nerfstudio's JSON, to be rendered at width x height.

@@ -49,7 +49,8 @@ export class PathPanel {
     this.chosen = at;
     this.#remake();
     this.page.showPanel("path", true);
-    this.page.notify(this.keys.length > 1 ? `Keyframe ${at + 1} of ${this.keys.length}` : "First keyframe; one more makes a path");
+    const isPath = this.keys.length > 1;
+    this.page.notify(isPath ? `Keyframe ${at + 1} of ${this.keys.length}` : "First keyframe; one more makes a path");
     this.#entry(at)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
@@ -188,7 +189,8 @@ export class PathPanel {
     try {
       const text = await file.text();
       this.take(parsePath(parseJson(text), file.name));
-      this.page.notify(`${file.name}: ${this.keys.length || this.journey.path.frames.length} ${this.keys.length ? "keyframes" : "frames"}`);
+      const keys = this.keys.length;
+      this.page.notify(`${file.name}: ${keys ? `${keys} keyframes` : `${this.journey.path.frames.length} frames`}`);
     } catch (error) {
       this.page.notify(error.message);
     }

@@ -28,7 +28,9 @@ export async function decodePng(bytes, shape) {
     const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     const body = bytes.subarray(at + 8, at + 8 + length);
     if (type === "IHDR") {
-      header = { width: view.getUint32(at + 8), height: view.getUint32(at + 12), depth: body[8], type: body[9], interlaced: body[12] };
+      header = {
+        width: view.getUint32(at + 8), height: view.getUint32(at + 12), depth: body[8], type: body[9], interlaced: body[12],
+      };
     } else if (type === "IDAT") parts.push(body);
     else if (type === "IEND") break;
     at += 12 + length;
@@ -38,7 +40,9 @@ export async function decodePng(bytes, shape) {
   const { width, height } = header;
   if (width !== shape.width || height !== shape.height || channels !== shape.channels) {
     const sides = (/** @type {any} */ each) => `${each.width} x ${each.height}`;
-    throw new Error(`has ${sides(header)} pixels of ${channels} bytes where the scene needs ${sides(shape)} of ${shape.channels}`);
+    throw new Error(
+      `has ${sides(header)} pixels of ${channels} bytes where the scene needs ${sides(shape)} of ${shape.channels}`,
+    );
   }
   const packed = await inflate(new Blob(parts), "deflate");
   const data = new Uint8Array(width * height * channels);

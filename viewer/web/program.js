@@ -4,14 +4,18 @@
 /** @param {HTMLCanvasElement} canvas */
 export function createContext(canvas) {
   const gl = canvas.getContext("webgl2", {
-    alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true, powerPreference: "high-performance",
+    alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true,
+    powerPreference: "high-performance",
   });
   if (!gl) throw new Error("This browser or device has no WebGL2, which the viewer needs.");
   return gl;
 }
 
 /** A program that is being compiled. @typedef {{ program: WebGLProgram, stages: [string, WebGLShader][] }} Begun */
-/** A program and the places of its uniforms. @typedef {{ program: WebGLProgram, at: (name: string) => WebGLUniformLocation }} Program */
+/**
+ * A program and the places of its uniforms.
+ * @typedef {{ program: WebGLProgram, at: (name: string) => WebGLUniformLocation }} Program
+ */
 
 /**
  * Starts compiling screen.vert with a fragment shader, without waiting for it.

@@ -44,13 +44,16 @@ export class Renderer {
   }
 
   #defines(params) {
-    return { ...this.scene.defines(params), EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, ...this.extra };
+    const settings = { EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0 };
+    return { ...this.scene.defines(params), ...settings, ...this.extra };
   }
 
   // Levels of different resolutions need programs of their own.
   #march(params) {
     const key = [params.triplane_resolution, params.sparse_grid_resolution, params.data_block_size].join();
-    if (!this.marches.has(key)) this.marches.set(key, { begun: beginProgram(this.gl, this.sources, "march.frag", this.#defines(params)) });
+    if (!this.marches.has(key)) {
+      this.marches.set(key, { begun: beginProgram(this.gl, this.sources, "march.frag", this.#defines(params)) });
+    }
     return this.marches.get(key);
   }
 

@@ -126,7 +126,9 @@ export class Residency {
     progress.isQuiet = !isUrgent;
     try {
       if (isUrgent) for (const level of [false, true]) if (level || isCoarse) scene.expect(k, !level, progress);
-      const [params, network] = await Promise.all([scene.levelParams(k, isCoarse, progress, signal), scene.network(k, progress, signal)]);
+      const [params, network] = await Promise.all([
+        scene.levelParams(k, isCoarse, progress, signal), scene.network(k, progress, signal),
+      ]);
       signal.throwIfAborted();
       loading.bytes = textureBytes(params);
       if (!this.#makeRoom(plan, isUrgent)) return;

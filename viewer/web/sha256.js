@@ -47,7 +47,10 @@ function tables() {
   const primes = [];
   for (let n = 2; primes.length < BLOCK; n++) if (primes.every((p) => n % p)) primes.push(n);
   const fraction = (x) => Math.floor((x % 1) * 2 ** 32);
-  return { roots: primes.slice(0, 8).map((p) => fraction(Math.sqrt(p))), constants: Int32Array.from(primes, (p) => fraction(Math.cbrt(p))) };
+  return {
+    roots: primes.slice(0, 8).map((p) => fraction(Math.sqrt(p))),
+    constants: Int32Array.from(primes, (p) => fraction(Math.cbrt(p))),
+  };
 }
 
 function compress(state, w, k, bytes, at) {

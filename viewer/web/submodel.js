@@ -91,7 +91,8 @@ class Loader {
   // The three stored arrays of one grid or plane, whatever their grouping on disk.
   async groups(prefix, suffix, width, height, gateWithDensity) {
     const count = width * height;
-    const array = (/** @type {string} */ name, /** @type {number} */ channels) => this.array(`${prefix}_${name}_${suffix}`, { width, height, channels });
+    const array = (/** @type {string} */ name, /** @type {number} */ channels) =>
+      this.array(`${prefix}_${name}_${suffix}`, { width, height, channels });
     if (!this.params.export_store_rgb_and_density_separately) {
       const [joint, features] = await Promise.all([
         array("rgb_and_density", 4),
@@ -161,7 +162,8 @@ class Loader {
     if (occupancy.every((byte) => byte <= 1)) occupancy.forEach((byte, i) => (occupancy[i] = 255 * byte));
     const first = this.gridFiles("distance_grid_8", n)[0];
     const isLegacy = params.legacyGrids || params.useDistanceGrid === false;
-    const isMissing = ["", ".gz"].every((tail) => assets.lists(`${folder}${first}.${extension.replace(".gz", "")}${tail}`) === false);
+    const file = `${folder}${first}.${extension.replace(".gz", "")}`;
+    const isMissing = ["", ".gz"].every((tail) => assets.lists(`${file}${tail}`) === false);
     const stored = isLegacy || isMissing ? null : await this.grid("distance_grid_8", n).catch(absentAsNull);
     const distance = stored ?? (await distancesOf(occupancy, n));
     const both = new Uint8Array(2 * n ** 3);

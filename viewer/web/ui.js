@@ -68,7 +68,9 @@ export class Page {
 
   // Panels: settings, and one tray at a time above the dock.
   showPanel(name, isShown) {
-    if (isShown && name !== "settings") for (const tray of document.querySelectorAll(".tray")) this.#show(tray.id, tray.id === name);
+    if (isShown && name !== "settings") {
+      for (const tray of document.querySelectorAll(".tray")) this.#show(tray.id, tray.id === name);
+    }
     else this.#show(name, isShown);
   }
 

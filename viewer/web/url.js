@@ -37,7 +37,9 @@ const direction = (text) => {
 };
 const sides = (text) => {
   const values = text.split(",").map(Number);
-  if (values.length !== 2 || !values.every((side) => side >= 1 && side <= MAX_SIDE)) throw `a width and a height from 1 to ${MAX_SIDE}`;
+  if (values.length !== 2 || !values.every((side) => side >= 1 && side <= MAX_SIDE)) {
+    throw `a width and a height from 1 to ${MAX_SIDE}`;
+  }
   return values;
 };
 const colour = (text) => {
@@ -50,7 +52,10 @@ const address = (text) => {
   return text;
 };
 
-/** Each entry: the setting's name, its parser, and another spelling of the parameter. @type {[string, (text: string) => any, string?][]} */
+/**
+ * Each entry: the setting's name, its parser, and another spelling of the parameter.
+ * @type {[string, (text: string) => any, string?][]}
+ */
 const PARAMETERS = [
   ["dir", address, "url"],
   ["quality", same(...QUALITIES)],

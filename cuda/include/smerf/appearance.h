@@ -69,7 +69,8 @@ SMERF_FN float elu(float x) { return x > 0.0f ? x : fast_exp(x) - 1.0f; }
 SMERF_FN float elu_slope(float y) { return y > 0.0f ? 1.0f : y + 1.0f; }
 SMERF_FN float sigmoid_of(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
-// A composited feature as the network sees it where exposure conditions it: logit(feature) + log E (SMERF, section 4.3).
+// A composited feature as the network sees it where exposure conditions it: logit(feature) + log E (SMERF,
+// section 4.3).
 SMERF_FN float expose(float x, float log_exposure) {
   const float inside = clampf(x, 1e-7f, 1.0f - 1.1920929e-7f);
   return logf(inside / (1.0f - inside)) + log_exposure;
@@ -211,9 +212,10 @@ struct Appearance {
     }
     SMERF_SIMD
     for (int j = 0; j < W; ++j) gradient[At::kBias0 + j] += a[j];
-    for (int i = 0; i < kAppearanceInputs; ++i)
+    for (int i = 0; i < kAppearanceInputs; ++i) {
       SMERF_SIMD
       for (int j = 0; j < W; ++j) gradient[At::kKernel0 + i * W + j] += input[i] * a[j];
+    }
     for (int i = 0; i < kAppearanceFeatures; ++i) {
       float total = 0.0f;
       SMERF_SIMD_TOTAL

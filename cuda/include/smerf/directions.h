@@ -34,9 +34,9 @@ SMERF_FN void spherical_harmonics(const float* d, float* out) {
 SMERF_FN void spherical_harmonics_backward(const float* d, const float* up, float* gradient) {
   const float x = d[0], y = d[1], z = d[2];
   const float xx = x * x, yy = y * y, zz = z * z;
-  gradient[0] = -0.48860251f * up[3] + 1.09254843f * (y * up[4] - z * up[7] + x * up[8]) -
-                3.54026154f * x * y * up[9] + 2.89061144f * (y * z * up[10] + x * z * up[14]) +
-                0.45704580f * (1.0f - 5.0f * zz) * up[13] + 1.77013077f * (yy - xx) * up[15];
+  gradient[0] = -0.48860251f * up[3] + 1.09254843f * (y * up[4] - z * up[7] + x * up[8]) - 3.54026154f * x * y * up[9] +
+                2.89061144f * (y * z * up[10] + x * z * up[14]) + 0.45704580f * (1.0f - 5.0f * zz) * up[13] +
+                1.77013077f * (yy - xx) * up[15];
   gradient[1] = -0.48860251f * up[1] + 1.09254843f * (x * up[4] - z * up[5] - y * up[8]) +
                 1.77013077f * (yy - xx) * up[9] + 2.89061144f * (x * z * up[10] - y * z * up[14]) +
                 0.45704580f * (1.0f - 5.0f * zz) * up[11] + 3.54026154f * x * y * up[15];

@@ -29,8 +29,6 @@ SMERF_FN uint16_t line_distance(const uint16_t* cell, int64_t stride, int i, int
 }
 
 // Cells that a ray may skip: occupied cells and their neighbours none.
-SMERF_FN uint8_t skipped_cells(uint16_t distance, int limit) {
-  return (uint8_t)clampi((int)distance - 1, 0, limit);
-}
+SMERF_FN uint8_t skipped_cells(uint16_t distance, int limit) { return (uint8_t)clampi((int)distance - 1, 0, limit); }
 
 }  // namespace smerf

@@ -16,15 +16,15 @@ constexpr int kBlockVoxels = kBlockEdge * kBlockEdge * kBlockEdge;
 constexpr int kGate = 7;
 
 struct GridView {
-  const uint8_t* voxels;       // (blocks * 512, 8), voxel order inside a block: first axis slowest
-  const int32_t* block_index;  // (R_v / 8)^3, number of the block or -1 where there is none
-  const uint8_t* planes;       // (3, R_t, R_t, 8), plane i is indexed by the two other axes in order
-  int32_t voxel_resolution;    // R_v, a multiple of 8
-  int32_t plane_resolution;    // R_t
-  float centre[3];             // submodel centre in training space
-  float scale;                 // training units to submodel units
-  float density_low, density_high;    // range of channel 0
-  float feature_low, feature_high;    // range of channels 1 to 7
+  const uint8_t* voxels;            // (blocks * 512, 8), voxel order inside a block: first axis slowest
+  const int32_t* block_index;       // (R_v / 8)^3, number of the block or -1 where there is none
+  const uint8_t* planes;            // (3, R_t, R_t, 8), plane i is indexed by the two other axes in order
+  int32_t voxel_resolution;         // R_v, a multiple of 8
+  int32_t plane_resolution;         // R_t
+  float centre[3];                  // submodel centre in training space
+  float scale;                      // training units to submodel units
+  float density_low, density_high;  // range of channel 0
+  float feature_low, feature_high;  // range of channels 1 to 7
 };
 
 // Where a sample reads: eight voxels (-1: outside every block) and twelve texels, with their weights.
@@ -38,7 +38,8 @@ struct Stencil {
 SMERF_FN Vec3 viewer_axes(float x, float y, float z) { return {-x, z, y}; }
 
 SMERF_FN Vec3 to_submodel(const GridView& grid, float x, float y, float z) {
-  return viewer_axes((x - grid.centre[0]) * grid.scale, (y - grid.centre[1]) * grid.scale, (z - grid.centre[2]) * grid.scale);
+  return viewer_axes((x - grid.centre[0]) * grid.scale, (y - grid.centre[1]) * grid.scale,
+                     (z - grid.centre[2]) * grid.scale);
 }
 
 SMERF_FN void split(float s, int resolution, int* low, int* high, float* fraction) {
@@ -120,8 +121,8 @@ constexpr float kMaxExponent = 15.0f;
 
 // One interval of a ray as the grids see it. merged: voxel values plus gated plane values, before activation.
 struct GridSample {
-  Vec3 s;                  // contracted position
-  Lanes8 v, t, merged;     // voxel values, the sum of the planes, and both together
+  Vec3 s;               // contracted position
+  Lanes8 v, t, merged;  // voxel values, the sum of the planes, and both together
   float depth, alpha;
 };
 
@@ -131,8 +132,8 @@ SMERF_FN float least_depth(float tau) { return tau > 0.0f ? -logf(1.0f - tau) : 
 // Where an interval reads the grids, before anything is read.
 struct GridInterval {
   Stencil stencil;
-  Vec3 s;                   // contracted position
-  float length, march_step; // metric: of the interval, and of one marching step there
+  Vec3 s;                    // contracted position
+  float length, march_step;  // metric: of the interval, and of one marching step there
 };
 
 // Places the interval [t0, t1] of a ray. step: marching step in contracted space. False where there is nothing: no
@@ -158,7 +159,8 @@ SMERF_FN bool read_interval(const GridView& grid, const GridInterval& interval, 
   if (least > 0.0f && sigma * interval.march_step < least) return false;
   sample->depth = sigma * interval.length;
   // 1 - exp(-x) cancels for small x.
-  sample->alpha = sample->depth < 1e-3f ? sample->depth * (1.0f - 0.5f * sample->depth) : 1.0f - fast_exp(-sample->depth);
+  sample->alpha =
+      sample->depth < 1e-3f ? sample->depth * (1.0f - 0.5f * sample->depth) : 1.0f - fast_exp(-sample->depth);
   return true;
 }
 
@@ -177,11 +179,11 @@ SMERF_FN float sum_features(const Lanes8& a) {
   return total;
 }
 
-// Gradients of a sample's voxel and plane values. fine, coarse: activated channels; up_fine, up_coarse: gradients of the
-// composited channels; density: gradient of the merged density before activation.
-SMERF_FN void differentiate_values(const Lanes8& v, const Lanes8& t, const Lanes8& fine, const Lanes8& coarse, float weight,
-                                   const Lanes8& up_fine, const Lanes8& up_coarse, float density, Lanes8* grad_v,
-                                   Lanes8* grad_t) {
+// Gradients of a sample's voxel and plane values. fine, coarse: activated channels; up_fine, up_coarse: gradients of
+// the composited channels; density: gradient of the merged density before activation.
+SMERF_FN void differentiate_values(const Lanes8& v, const Lanes8& t, const Lanes8& fine, const Lanes8& coarse,
+                                   float weight, const Lanes8& up_fine, const Lanes8& up_coarse, float density,
+                                   Lanes8* grad_v, Lanes8* grad_t) {
   Lanes8 merged = weight * (up_fine * fine * (1.0f - fine));
   Lanes8 alone = weight * (up_coarse * coarse * (1.0f - coarse));
   set_lane(merged, 0, density);

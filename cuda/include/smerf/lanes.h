@@ -21,8 +21,8 @@ SMERF_FN float fast_exp(float x) {
   const float f = (y - whole) * 0.69314718056f;
   const float p =
       1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666668f + f * (0.008333334f + f * 0.0013888889f)))));
-  // What is not a number stays so in p; its bits are then not those of a power of two.
-  const uint32_t bits = (uint32_t)((int32_t)whole + 127) << 23;
+  // NaN stays NaN in p; larger() gives it an exponent that an integer can hold.
+  const uint32_t bits = (uint32_t)((int32_t)larger(whole, -126.0f) + 127) << 23;
   float scale;
   memcpy(&scale, &bits, sizeof(scale));
   return p * scale;
@@ -38,9 +38,7 @@ struct Lanes8 {
 SMERF_FN Lanes8 zero_lanes() { return {{0, 0, 0, 0, 0, 0, 0, 0}}; }
 SMERF_FN float lane(const Lanes8& a, int i) { return a.v[i]; }
 SMERF_FN void set_lane(Lanes8& a, int i, float value) { a.v[i] = value; }
-SMERF_FN Lanes8 first_and_rest(float first, float rest) {
-  return {{first, rest, rest, rest, rest, rest, rest, rest}};
-}
+SMERF_FN Lanes8 first_and_rest(float first, float rest) { return {{first, rest, rest, rest, rest, rest, rest, rest}}; }
 SMERF_FN Lanes8 operator+(const Lanes8& a, const Lanes8& b) {
   Lanes8 r;
   for (int i = 0; i < 8; ++i) r.v[i] = a.v[i] + b.v[i];
@@ -125,8 +123,9 @@ SMERF_FN Lanes vector_sigmoid(const Lanes& a) {
   x = x < -limit ? -limit : x;
   x = x > limit ? limit : x;
   const Lanes y = x * 1.44269504089f;
-  const Lanes half = 0.5f - Lanes{};
-  const Whole whole = __builtin_convertvector(y + (y < 0.0f ? -half : half), Whole);
+  const Lanes half = 0.5f - Lanes{}, lowest = -126.0f - Lanes{};
+  const Lanes rounded = y + (y < 0.0f ? -half : half);
+  const Whole whole = __builtin_convertvector(rounded > lowest ? rounded : lowest, Whole);  // NaN fits no integer
   const Lanes f = (y - __builtin_convertvector(whole, Lanes)) * 0.69314718056f;
   const Lanes p =
       1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666668f + f * (0.008333334f + f * 0.0013888889f)))));

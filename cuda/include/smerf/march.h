@@ -22,26 +22,26 @@ struct MarchScene {
   const float* kernels[3];   // appearance network, [in][out]
   const float* biases[3];
   int32_t atlas_x, atlas_y, atlas_z;
-  int32_t texels;             // T, texels per plane edge
-  int32_t num_blocks;         // S / B, macroblocks per axis
-  int32_t block_size;         // B, sparse voxels per macroblock edge
-  int32_t cells;              // cells of the distance and occupancy grids per axis
-  int32_t hidden[2];          // widths of the hidden layers
-  int32_t is_gated;           // planes are multiplied by the gate
-  int32_t has_coarse;         // the sparse grid alone is blended too: 14 channels instead of 7
-  int32_t is_relu;            // hidden activation relu, else elu
-  int32_t is_vfr;             // the network gives the whole colour, else a residual
-  int32_t is_exposed;         // log_exposure conditions the network
-  int32_t is_enlarging;       // lengthen steps behind nearly opaque content
-  int32_t max_steps;          // iterations of the march
-  float voxel;                // 4 / T
-  float sparse_voxel;         // 4 / S
-  float step;                 // contracted length of a step
-  float near;                 // ray parameter at which the march starts
+  int32_t texels;                    // T, texels per plane edge
+  int32_t num_blocks;                // S / B, macroblocks per axis
+  int32_t block_size;                // B, sparse voxels per macroblock edge
+  int32_t cells;                     // cells of the distance and occupancy grids per axis
+  int32_t hidden[2];                 // widths of the hidden layers
+  int32_t is_gated;                  // planes are multiplied by the gate
+  int32_t has_coarse;                // the sparse grid alone is blended too: 14 channels instead of 7
+  int32_t is_relu;                   // hidden activation relu, else elu
+  int32_t is_vfr;                    // the network gives the whole colour, else a residual
+  int32_t is_exposed;                // log_exposure conditions the network
+  int32_t is_enlarging;              // lengthen steps behind nearly opaque content
+  int32_t max_steps;                 // iterations of the march
+  float voxel;                       // 4 / T
+  float sparse_voxel;                // 4 / S
+  float step;                        // contracted length of a step
+  float near;                        // ray parameter at which the march starts
   float density_low, density_scale;  // value = low + byte * scale
   float feature_low, feature_scale;
-  float inv_submodel_scale;   // world units per submodel unit
-  float visibility_delay;     // of the running visibility that enlarges steps
+  float inv_submodel_scale;  // world units per submodel unit
+  float visibility_delay;    // of the running visibility that enlarges steps
   float log_exposure;
   float background[3];
 };
@@ -52,9 +52,7 @@ struct MarchPiece {
   float enter, leave;
 };
 
-SMERF_FN Vec3 along_ray(const Vec3& o, const Vec3& d, float t) {
-  return {o.x + t * d.x, o.y + t * d.y, o.z + t * d.z};
-}
+SMERF_FN Vec3 along_ray(const Vec3& o, const Vec3& d, float t) { return {o.x + t * d.x, o.y + t * d.y, o.z + t * d.z}; }
 
 SMERF_FN Vec3 uncontract(const Vec3& y) {
   const float m = max_abs(y);
@@ -160,8 +158,8 @@ SMERF_FN MarchPiece enter_region(const Vec3& o, const Vec3& d, float t_first, fl
   return p;
 }
 
-// Where a sample reads: the record of its lowest corner in the atlas and in each plane, and weights. The atlas is summed
-// over four columns along z, the planes over rows.
+// Where a sample reads: the record of its lowest corner in the atlas and in each plane, and weights. The atlas is
+// summed over four columns along z, the planes over rows.
 struct AssetSpot {
   int32_t voxel;
   int32_t texel[3];
@@ -183,7 +181,8 @@ SMERF_FN int block_number(const MarchScene& m, const Vec3& z) {
   return (x * n + y) * n + w;
 }
 
-// One axis of a position in the atlas: the sample below, and the weight of the one above. slot: the block's in the atlas.
+// One axis of a position in the atlas: the sample below, and the weight of the one above. slot: the block's in the
+// atlas.
 SMERF_FN int atlas_corner(const MarchScene& m, float z, int slot, float& weight) {
   const float g = (z + 2.0f) * voxels_per_unit(m) - 0.5f, edge = (float)m.block_size;
   const float local = clampf(g - edge * floorf(g * (1.0f / edge)), 0.0f, edge);

@@ -7,20 +7,22 @@ namespace smerf {
 
 // Cells divide contracted space evenly. Field order and types are mirrored by smerf/kernels/mark_alive.py.
 struct AliveGrid {
-  float centre[3];     // of the submodel, training space
-  float scale;         // training units to submodel units
-  int32_t cells;       // per axis
-  float seen, solid;   // weights above which a sample counts, and belongs to a surface
+  float centre[3];    // of the submodel, training space
+  float scale;        // training units to submodel units
+  int32_t cells;      // per axis
+  float seen, solid;  // weights above which a sample counts, and belongs to a surface
 };
 
-SMERF_FN int alive_index(float s, int cells) { return clampi((int)floorf((s + 2.0f) * (0.25f * (float)cells)), 0, cells - 1); }
+SMERF_FN int alive_index(float s, int cells) {
+  return clampi((int)floorf((s + 2.0f) * (0.25f * (float)cells)), 0, cells - 1);
+}
 
 // The cell in which the interval [t0, t1] of a ray reads the grids; -1 for what is not a number.
 SMERF_FN int64_t alive_cell(const AliveGrid& grid, const float* o, const float* d, float t0, float t1) {
   const float t = frustum_mean(t0, t1);
-  const Vec3 p = viewer_axes((o[0] + t * d[0] - grid.centre[0]) * grid.scale,
-                             (o[1] + t * d[1] - grid.centre[1]) * grid.scale,
-                             (o[2] + t * d[2] - grid.centre[2]) * grid.scale);
+  const Vec3 p =
+      viewer_axes((o[0] + t * d[0] - grid.centre[0]) * grid.scale, (o[1] + t * d[1] - grid.centre[1]) * grid.scale,
+                  (o[2] + t * d[2] - grid.centre[2]) * grid.scale);
   const Vec3 s = contract(p);
   if (!(s.x == s.x && s.y == s.y && s.z == s.z)) return -1;
   const int n = grid.cells;

@@ -9,11 +9,11 @@
 namespace smerf {
 
 struct FrustumSpec {
-  int64_t first_ray;   // number of the first ray: the pattern does not depend on how rays are split into batches
-  float scale;         // factor from world units to the contraction's unit ball or cube
-  int32_t points;      // 6, 3 (every other of the six, either half) or 1 (the interval's midpoint)
-  int32_t is_ball;     // contraction of the unit ball (Zip-NeRF); otherwise of the unit cube (MERF)
-  int32_t is_random;   // whether seed is used
+  int64_t first_ray;  // number of the first ray: the pattern does not depend on how rays are split into batches
+  float scale;        // factor from world units to the contraction's unit ball or cube
+  int32_t points;     // 6, 3 (every other of the six, either half) or 1 (the interval's midpoint)
+  int32_t is_ball;    // contraction of the unit ball (Zip-NeRF); otherwise of the unit cube (MERF)
+  int32_t is_random;  // whether seed is used
   uint32_t seed;
   int32_t padding;
 };

@@ -22,8 +22,8 @@ struct SplatTree {
   const int32_t* levels;  // [classes][12]
   const float* sh;        // [8 * leaves][coefficients][3]
   int32_t classes, coefficients, leaf_count, is_antialiased;
-  float near;      // a splat counts where its centre is farther ahead of the eye than this
-  float dilation;  // variance of the screen's low-pass filter at unit distance
+  float near;            // a splat counts where its centre is farther ahead of the eye than this
+  float dilation;        // variance of the screen's low-pass filter at unit distance
   float sh_rotation[9];  // rows; the colours' axes from the splats' axes
 };
 

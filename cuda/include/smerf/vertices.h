@@ -10,16 +10,17 @@
 namespace smerf {
 
 struct VertexList {
-  const int64_t* voxels;   // storage rows
-  const int64_t* texels;   // storage rows
+  const int64_t* voxels;  // storage rows
+  const int64_t* texels;  // storage rows
   int64_t voxel_count;
   int64_t texel_count;
-  const int32_t* blocks;   // (blocks, 3) coordinates of the voxel blocks, by number
+  const int32_t* blocks;  // (blocks, 3) coordinates of the voxel blocks, by number
   int32_t voxel_resolution;
   int32_t plane_resolution;
 };
 
-// What turns positions into logits, in host memory: hash encoding, then a network of `layers` layers with eight outputs.
+// What turns positions into logits, in host memory: hash encoding, then a network of `layers` layers with eight
+// outputs.
 struct VertexDecoder {
   const HashLevel* levels;
   const float* table;

@@ -67,7 +67,8 @@ SMERF_FN void render_ray_backward(const float* density, const float* edges, cons
   float mass_behind = 0.0f, moment_behind = 0.0f, behind = 0.0f;
   for (int i = samples - 1; i >= 0; --i) {
     const float w = weights[i], width = edges[i + 1] - edges[i];
-    float slope = upstream.opacity + upstream.depth * 0.5f * (edges[i] + edges[i + 1]) + (up_weights ? up_weights[i] : 0.0f);
+    float slope =
+        upstream.opacity + upstream.depth * 0.5f * (edges[i] + edges[i + 1]) + (up_weights ? up_weights[i] : 0.0f);
     for (int c = 0; colour && c < 3; ++c) slope += upstream.colour[c] * colour[3 * i + c];
     for (int c = 0; grad_colour && c < 3; ++c) grad_colour[3 * i + c] = w * upstream.colour[c];
     if (coordinates) {

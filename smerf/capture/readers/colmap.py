@@ -1,12 +1,14 @@
 """COLMAP sparse models, binary and text, with their photos beside them.
 
 Poses on file are world-to-camera with OpenCV camera axes; the first pixel's outer corner is (0, 0). Layout:
-``images/`` (and ``images_2`` ...) beside ``sparse/0``, ``colmap/sparse/0`` or ``sparse``.
+``images/`` (and ``images_2`` ...) beside ``sparse``, ``colmap/sparse`` or ``distorted/sparse``, which hold one model
+or numbered ones. Of several models, the one that poses most images is read.
 Source: the file formats documented by COLMAP (colmap.github.io/format.html).
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,12 +16,23 @@ from pathlib import Path
 
 import numpy as np
 
-from smerf.capture.readers.image_files import find_mask, image_folder
+from smerf.capture.readers.exports import opengl_pose, rotation_from_quaternion
+from smerf.capture.readers.image_files import find_masks, image_folder, locate_photos
 from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError
 
-__all__ = ["find_model", "read_cameras", "read_colmap", "read_images", "read_points"]
+__all__ = [
+    "find_model",
+    "is_model",
+    "model_root",
+    "read_cameras",
+    "read_colmap",
+    "read_images",
+    "read_points",
+]
+
+_LOG = logging.getLogger("smerf")
 
 # name, number of parameters; the position in the list is the model's number in binary files
 _MODELS = [
@@ -30,7 +43,7 @@ _MODELS = [
     ("FISHEYE", 4), ("EUCM", 6), ("EQUIRECTANGULAR", 2),
 ]  # fmt: skip
 _SUPPORTED = [name for name, _ in _MODELS[:7]]
-_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
+_FOLDERS = ("sparse", "colmap/sparse", "distorted/sparse", ".")
 
 
 @dataclass(frozen=True)
@@ -42,11 +55,34 @@ class _Image:
 
 
 def find_model(root: Path) -> Path | None:
-    """Return the folder of the sparse model below ``root``, or ``None``."""
+    """Return the folder of the sparse model below ``root`` that poses most images, or ``None``."""
     for folder in _FOLDERS:
-        if any((root / folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
-            return root / folder
+        numbered = sorted((root / folder).iterdir()) if folder != "." and (root / folder).is_dir() else []
+        models = [model for model in [root / folder, *numbered] if is_model(model)]
+        if len(models) == 1:
+            return models[0]
+        if models:
+            counts = {model: len(read_images(model)) for model in models}
+            best = max(models, key=lambda model: counts[model])
+            _LOG.warning(
+                "%s: holds several models (%s); %s is read, the largest. To read another one, give its folder",
+                root / folder, ", ".join(f"{model.name}: {counts[model]} images" for model in models), best,
+            )  # fmt: skip
+            return best
     return None
+
+
+def is_model(folder: Path) -> bool:
+    """Tell whether a folder is a sparse model."""
+    return any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt"))
+
+
+def model_root(model: Path) -> Path:
+    """Return the folder of the capture that a sparse model belongs to: above ``sparse`` and what that lies in."""
+    for folder in (model, model.parent):
+        if folder.name == "sparse":
+            return folder.parent.parent if folder.parent.name in ("colmap", "distorted") else folder.parent
+    return model
 
 
 def read_colmap(root: Path, model: Path) -> Source:
@@ -59,24 +95,24 @@ def read_colmap(root: Path, model: Path) -> Source:
     cameras = read_cameras(model)
     images = sorted(read_images(model), key=lambda image: image.name)
     stated_in = _file(model, "images")
-    folder = _photos(root)
     splits = _splits(root, model)
+    paths = locate_photos(root, _expected(root, images), stated_in)
+    names = [_name(image.name, path, root) for image, path in zip(images, paths)]
     frames = []
-    for image in images:
+    for image, name, path, mask in zip(images, names, paths, find_masks(root, names, paths)):
         if image.camera_id not in cameras:
             raise InvalidDataError(
                 f"{stated_in}: image {image.name} names camera {image.camera_id}, which "
                 f"{_file(model, 'cameras').name} does not hold; export the model again"
             )
-        path = folder / image.name
         frames.append(
             SourceFrame(
-                name=image.name,
+                name=name,
                 image_path=path,
                 intrinsics=cameras[image.camera_id],
                 world_from_cam=_world_from_cam(image, stated_in),
                 split=None if splits is None else ("test" if splits(image.name) else "train"),
-                mask_path=find_mask(root, image.name, path),
+                mask_path=mask,
             )
         )
     return Source(root, "colmap", stated_in, tuple(frames), points=read_points(model))
@@ -112,16 +148,18 @@ def read_images(model: Path) -> list[_Image]:
     path = _file(model, "images")
     images = []
     if path.suffix == ".txt":
-        # Two lines an image; the second lists observations and may be empty.
-        lines = _lines(path, keep_empty=True)
+        # Two lines an image; the second lists observations. It may be empty, and some writers leave it out.
+        lines = [line.strip() for line in _lines(path, keep_empty=True)]
+        follows_image = False
         for line in lines:
-            if not line.strip():
+            if not line or (follows_image and _is_observations(line)):
+                follows_image = False
                 continue
             words = line.split(maxsplit=9)
             with _faults(path, line):
                 numbers = tuple(float(word) for word in words[1:8])
-                images.append(_Image(words[9].strip(), int(words[8]), numbers[:4], numbers[4:]))
-            next(lines, None)
+                images.append(_Image(words[9], int(words[8]), numbers[:4], numbers[4:]))
+            follows_image = True
         return images
     reader = _Binary(path)
     for _ in range(reader.take("Q")[0]):
@@ -153,10 +191,31 @@ def read_points(model: Path) -> np.ndarray:
     return array[np.all(np.isfinite(array), axis=1)]
 
 
-def _photos(root: Path) -> Path:
-    """Return the folder that image names are relative to; ``images`` also where only reduced copies exist."""
-    named = any(path.is_dir() and image_folder(path.name) for path in root.iterdir())
-    return root / "images" if named else root
+def _is_observations(line: str) -> bool:
+    """Tell whether a line lists triples of numbers: x, y and the point's number."""
+    words = line.split()
+    try:
+        return len(words) % 3 == 0 and all(np.isfinite(float(word)) for word in words)
+    except ValueError:
+        return False
+
+
+def _expected(root: Path, images: list[_Image]) -> list[Path]:
+    """Return where photos should be: in ``images``, or beside the model's folder where they lie there."""
+    names = [
+        image.name if (root / image.name).is_file() else image.name.replace("\\", "/") for image in images
+    ]
+    has_folder = any(path.is_dir() and image_folder(path.name) for path in root.iterdir())
+    is_flat = not has_folder and any((root / name).is_file() for name in names)
+    return [(root if is_flat else root / "images") / name for name in names]
+
+
+def _name(stated: str, path: Path, root: Path) -> str:
+    """Return the frame's name: as stated, unless that is a path of another machine."""
+    if not (stated.startswith("/") or stated[1:3] in (":/", ":\\")) or root not in path.parents:
+        return stated
+    parts = path.relative_to(root).parts
+    return "/".join(parts[1:] if len(parts) > 1 and image_folder(parts[0]) else parts)
 
 
 def _splits(root: Path, model: Path) -> Callable[[str], bool] | None:
@@ -180,17 +239,9 @@ def _world_from_cam(image: _Image, path: Path) -> np.ndarray:
         raise InvalidDataError(
             f"{path}: the quaternion of {image.name} is {image.quaternion}; export the model again"
         )
-    w, x, y, z = quaternion / length
-    cam_from_world = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    cam_from_world = rotation_from_quaternion(*(quaternion / length))
     centre = -cam_from_world.T @ np.asarray(image.translation)
-    pose = np.concatenate([cam_from_world.T * (1.0, -1.0, -1.0), centre[:, None]], axis=1)
-    return check_pose(pose, path, image.name)
+    return check_pose(opengl_pose(cam_from_world.T, centre), path, image.name)
 
 
 def _intrinsics(name: str, size: tuple[int, int], params: list[float], path: Path) -> Intrinsics:
@@ -235,7 +286,7 @@ class _faults:  # noqa: N801 - reads as a word in a with statement
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if kind in (ValueError, IndexError, OverflowError):
             raise InvalidDataError(
                 f"{self.path}: cannot read the line {self.line[:80]!r}; export the model again"

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "find_mask", "image_folder", "list_images"]
+from smerf.errors import InvalidDataError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+__all__ = ["IMAGE_SUFFIXES", "find_masks", "image_folder", "list_images", "locate_photos"]
+
+_LOG = logging.getLogger("smerf")
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif")
 _IMAGE_FOLDER = re.compile(r"^(images|image|rgb)(?:_(\d+))?$")
+_PHOTO_FOLDERS = ("images", "image", "rgb", "input", "photos", "color", "frames")
+"""Of folders that hold files of the right names, the first of these is taken."""
+_OTHER_FOLDER = re.compile(
+    r"^(masks?|depths?|normals?|semantics?|seg.*|labels?|confidence|thumb.*|sparse|distorted|colmap|\..*|__macosx)$"
+)
 
 
 def image_folder(name: str) -> tuple[str, int | None] | None:
@@ -27,9 +40,179 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def find_mask(root: Path, name: str, image_path: Path) -> Path | None:
-    """Find the mask of an image in ``masks/``, or instant-ngp's ``dynamic_mask_STEM.png`` beside it."""
-    stem = Path(name).with_suffix("")
-    candidates = [root / "masks" / f"{name}.png", root / "masks" / f"{stem}.png", root / "masks" / name]
-    candidates.append(image_path.parent / f"dynamic_mask_{image_path.stem}.png")
-    return next((path for path in candidates if path.is_file()), None)
+def locate_photos(
+    root: Path, expected: Sequence[Path], stated_in: Path, taken: Collection[Path] = ()
+) -> list[Path]:
+    """Return where photos lie, for paths that may be spelt otherwise or come from another machine.
+
+    A path that exists is kept. A missing one is looked for beside it, ignoring case, Unicode form and suffix. Where
+    none is found so, the one folder below ``root`` that holds files of these names is used. A path that stays
+    missing is returned as it is.
+
+    Args:
+        root: The folder of the capture.
+        expected: One path a photo.
+        stated_in: The file that names them, for messages.
+        taken: Files that are other photos already.
+
+    Raises:
+        InvalidDataError: If several folders hold files of these names and none is called like a folder of photos.
+    """
+    existing = {path for path in expected if path.is_file()}
+    if len(existing) == len(set(expected)):
+        return list(expected)
+    used = existing | set(taken)
+    listings: dict[Path, dict[str, list[Path]]] = {}
+    located = []
+    for path in expected:
+        found = path if path in existing else _beside(path, root, listings, used)
+        used.add(found)
+        located.append(found)
+    if not any(path.is_file() for path in located) and not _has_reduced_copies(expected[0]):
+        located = _elsewhere(root, expected, stated_in, set(taken))
+    moved = [(new, old) for new, old in zip(located, expected) if new != old]
+    if moved:
+        new, old = moved[0]
+        _LOG.info("%s: %d photos have another name or place than stated: the first is %s instead of %s",
+                  stated_in, len(moved), new, old)  # fmt: skip
+    return located
+
+
+def find_masks(root: Path, names: Sequence[str], paths: Sequence[Path]) -> list[Path | None]:
+    """Find the masks of photos in ``masks/``, or instant-ngp's ``dynamic_mask_STEM.png`` beside them.
+
+    ``masks/`` names a mask ``NAME.png``, ``STEM.png`` or ``NAME``, in any case, with any suffix of an image. Masks that
+    belong to no photo at all are worth a warning: they would be ignored.
+    """
+    index: dict[str, list[Path]] = defaultdict(list)
+    folder = next((child for child in _folders(root) if child.name.lower() in ("masks", "mask")), None)
+    for path in list_images(folder) if folder else []:
+        index[_spelling(path.relative_to(folder or root).as_posix())].append(path)
+    masks = []
+    for name, path in zip(names, paths):
+        keys = (_spelling(f"{name}.png"), _spelling(name), _spelling(path.name))
+        found = next((_preferred(index[key], path) for key in keys if key in index), None)
+        beside = path.parent / f"dynamic_mask_{path.stem}.png"
+        masks.append(found or (beside if beside.is_file() else None))
+    if index and not any(masks):
+        example = next(iter(index.values()))[0]
+        _LOG.warning("%s: its masks belong to no photo and are ignored; name them like the photos (%s, not %s)",
+                     folder, f"{Path(names[0]).stem}.png" if names else "STEM.png", example.name)  # fmt: skip
+    return masks
+
+
+def _spelling(name: str) -> str:
+    """Return what spellings of a relative path have in common: no case, no suffix of an image, one Unicode form."""
+    suffix = Path(name).suffix
+    stem = name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _preferred(candidates: Iterable[Path], wanted: Path) -> Path:
+    """Of files that differ in case or suffix only, return the one that is most like the wanted one."""
+
+    def rank(path: Path) -> tuple[bool, int, str]:
+        other = path.suffix.lower() != wanted.suffix.lower()
+        return other, IMAGE_SUFFIXES.index(path.suffix.lower()), path.name
+
+    return min(candidates, key=rank)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _beside(path: Path, root: Path, listings: dict[Path, dict[str, list[Path]]], used: set[Path]) -> Path:
+    """Return the unused file whose path differs from a missing one in spelling only, else the missing one."""
+    folder = _spelt(path.parent, root)
+    if folder is None:
+        return path
+    if folder not in listings:
+        listings[folder] = defaultdict(list)
+        for file in folder.iterdir():
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                listings[folder][_spelling(file.name)].append(file)
+    free = [file for file in listings[folder].get(_spelling(path.name), []) if file not in used]
+    return _preferred(free, path) if free else path
+
+
+def _spelt(folder: Path, root: Path) -> Path | None:
+    """Return an existing folder whose path below the root differs in case or Unicode form only."""
+    if folder.is_dir():
+        return folder
+    if root not in folder.parents:
+        return None
+    current = root
+    for part in folder.relative_to(root).parts:
+        same = [child for child in _folders(current) if _spelling(child.name) == _spelling(part)]
+        if len(same) != 1:
+            return None
+        current = same[0]
+    return current
+
+
+def _has_reduced_copies(path: Path) -> bool:
+    """Tell whether a missing photo's folder has copies of other sizes, which serve in its place."""
+    folder = next((parent for parent in path.parents if image_folder(parent.name)), None)
+    if folder is None:
+        return False
+    base = (image_folder(folder.name) or ("", None))[0]
+    return any((image_folder(child.name) or ("",))[0] == base for child in _folders(folder.parent))
+
+
+def _elsewhere(root: Path, expected: Sequence[Path], stated_in: Path, taken: set[Path]) -> list[Path]:
+    """Return the files of the folder below the root that holds most of the names, by the longest common path."""
+    files = [
+        path for path in list_images(root) if path not in taken and _may_be_photo(path.relative_to(root))
+    ]
+    best: tuple[int, int] = (0, 0)
+    chosen: dict[Path, dict[str, list[Path]]] = {}
+    for length in range(1, max((len(file.relative_to(root).parts) for file in files), default=0) + 1):
+        tails = [_tail(path, length) for path in expected]
+        if len(set(tails)) < len(tails):
+            continue
+        bases: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        for file in files:
+            if len(file.relative_to(root).parts) >= length:
+                bases[file.parents[length - 1]][_tail(file, length)].append(file)
+        counts = Counter({base: sum(tail in names for tail in tails) for base, names in bases.items()})
+        for base, count in counts.items():
+            if (count, length) > best:
+                best, chosen = (count, length), {}
+            if (count, length) == best and count:
+                chosen[base] = bases[base]
+    if not chosen:
+        return list(expected)
+    names = chosen[_photo_folder(list(chosen), stated_in)]
+    return [
+        _preferred(names[tail], path) if (tail := _tail(path, best[1])) in names else path
+        for path in expected
+    ]
+
+
+def _may_be_photo(path: Path) -> bool:
+    """Tell whether a relative path can be a photo's: not in a folder of masks, depth or reduced copies."""
+    folders = path.parts[:-1]
+    is_other = any(_OTHER_FOLDER.match(part.lower()) for part in folders) or path.name.startswith(
+        "dynamic_mask_"
+    )
+    return not is_other and not any((named := image_folder(part)) and named[1] for part in folders)
+
+
+def _tail(path: Path, length: int) -> str:
+    return _spelling("/".join(path.parts[-length:]))
+
+
+def _photo_folder(folders: list[Path], stated_in: Path) -> Path:
+    """Return the folder that is called like a folder of photos, or the only one."""
+    if len(folders) == 1:
+        return folders[0]
+    for name in _PHOTO_FOLDERS:
+        named = [folder for folder in folders if folder.name.lower() == name]
+        if len(named) == 1:
+            return named[0]
+    shown = " and ".join(str(folder) for folder in sorted(folders)[:3])
+    raise InvalidDataError(
+        f"{stated_in}: its images are missing, and files of these names lie in {shown}; move the right ones to "
+        "the folder images beside it"
+    )

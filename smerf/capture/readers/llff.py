@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from smerf.capture.images import load_npy
-from smerf.capture.readers.image_files import find_mask, image_folder, list_images
+from smerf.capture.readers.image_files import find_masks, image_folder, list_images
 from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.errors import InvalidDataError
 
@@ -36,9 +36,10 @@ def read_llff(path: Path) -> Source:
             f"{path}: holds {len(table)} poses, but {folder} holds {len(images)} images; "
             "each pose needs its image"
         )
+    names = [image.relative_to(folder).as_posix() for image in images]
+    masks = find_masks(root, names, [root / "images" / name for name in names])
     frames = []
-    for row, image_path in zip(table.astype(np.float64), images):
-        name = image_path.relative_to(folder).as_posix()
+    for row, name, mask in zip(table.astype(np.float64), names, masks):
         matrix = row[:15].reshape(3, 5)
         down, right, back, centre, (height, width, focal) = matrix.T
         pose = check_pose(np.stack([right, -down, back, centre], axis=1), path, name)
@@ -58,7 +59,7 @@ def read_llff(path: Path) -> Source:
                     path,
                 ),
                 world_from_cam=pose,
-                mask_path=find_mask(root, name, stated),
+                mask_path=mask,
             )
         )
     return Source(root, "llff", path, tuple(frames), depth_bounds=table[:, 15:17].astype(np.float64))

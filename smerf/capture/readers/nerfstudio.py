@@ -13,19 +13,22 @@ made from its path).
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, overload
 
-from smerf.capture.images import image_header
-from smerf.capture.readers.image_files import IMAGE_SUFFIXES, find_mask, image_folder
+from smerf.capture.pixels import read_header
+from smerf.capture.readers.image_files import IMAGE_SUFFIXES, find_masks, image_folder, locate_photos
 from smerf.capture.readers.ply import read_ply_points
 from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
-from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError
 
 __all__ = ["parse_frames", "read_json", "read_nerfstudio", "read_number"]
+
+_LOG = logging.getLogger("smerf")
 
 _PERSPECTIVE = (
     "PINHOLE",
@@ -37,6 +40,20 @@ _PERSPECTIVE = (
     "PERSPECTIVE",
 )
 _DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_FOCAL_KEYS = ("fl_x", "fl_y")
+_ANGLE_KEYS = ("camera_angle_x", "camera_angle_y", "x_fov", "y_fov")
+_UNSUPPORTED = {
+    "equirectangular": "a panorama",
+    "latlong": "a panorama",
+    "orthographic": "an orthographic camera",
+    "ftheta_p0": "an f-theta lens",
+    "from_mitsuba": "Mitsuba's camera axes",
+    "normal_mts_args": "Mitsuba's camera axes",
+    "fix_premult": "colours multiplied by alpha",
+    "mask_color": "a colour that stands for a mask",
+}
+"""Keys of instant-ngp that change what pixels or poses mean."""
+_MAX_EXPOSURE = 1e6
 
 
 def read_nerfstudio(path: Path) -> Source:
@@ -48,9 +65,7 @@ def read_nerfstudio(path: Path) -> Source:
     """
     content = read_json(path)
     frames = parse_frames(content, path, _splits(content, path))
-    points = path.parent / str(content["ply_file_path"]) if content.get("ply_file_path") else None
-    extra = {} if points is None or not points.is_file() else {"points": read_ply_points(points)}
-    return Source(
+    source = Source(
         root=path.parent,
         kind="nerfstudio",
         stated_in=path,
@@ -58,7 +73,10 @@ def read_nerfstudio(path: Path) -> Source:
         near=read_number(content, "near", path),
         far=read_number(content, "far", path),
         bounded=bool(content.get("bounded", False)),
-        **extra,
+    )
+    points = path.parent / str(content["ply_file_path"]) if content.get("ply_file_path") else None
+    return (
+        source if points is None or not points.is_file() else replace(source, points=read_ply_points(points))
     )
 
 
@@ -75,6 +93,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidDataError(f"{path}: expected a JSON object, found a {type(content).__name__}")
     return content
+
+
+@overload
+def read_number(keys: dict[str, Any], key: str, path: Path, default: float) -> float: ...
+
+
+@overload
+def read_number(keys: dict[str, Any], key: str, path: Path, default: None = None) -> float | None: ...
 
 
 def read_number(keys: dict[str, Any], key: str, path: Path, default: float | None = None) -> float | None:
@@ -96,18 +122,48 @@ def parse_frames(
     content: dict[str, Any],
     path: Path,
     split_of: Callable[[str], str | None],
+    taken: Collection[Path] = (),
 ) -> list[SourceFrame]:
-    """Read the ``frames`` of a transforms file; keys of a frame override those of the top level."""
+    """Read the ``frames`` of a transforms file; keys of a frame override those of the top level.
+
+    ``taken`` are photos of other files, which are none of these.
+    """
+    entries = _entries(content, path)
+    shared = {key: value for key, value in content.items() if key != "frames"}
+    depth_unit = read_number(content, "depth_unit_scale_factor", path)
+    if depth_unit is None:
+        depth_unit = read_number(content, "integer_depth_scale", path, 1.0e-3)
+    stated = [str(entry["file_path"]).replace("\\", "/") for entry in entries]
+    expected = [_with_suffix(path.parent / one) for one in stated]
+    is_listed = path.name.startswith("transforms")  # other files, as of runs, say exactly what they used
+    images = locate_photos(path.parent, expected, path, taken) if is_listed else expected
+    names = _names(entries, stated, images, path.parent)
+    masks = find_masks(path.parent, names, images)
+    frames = []
+    for entry, name, image_path, one, mask in zip(entries, names, images, stated, masks):
+        keys = _merged(shared, entry)
+        frames.append(
+            SourceFrame(
+                name=name,
+                image_path=image_path,
+                world_from_cam=check_pose(entry["transform_matrix"], path, name),
+                split=split_of(one),
+                mask_path=_optional(path, entry, "mask_path") or mask,
+                depth_path=_optional(path, entry, "depth_file_path") or _optional(path, entry, "depth_path"),
+                depth_unit=depth_unit,
+                exposure=_exposure(entry, path, name),
+                **_intrinsics(keys, image_path, path, name),
+            )
+        )
+    return _with_depth(frames, path)
+
+
+def _entries(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     entries = content.get("frames")
     if not isinstance(entries, list) or not entries:
         raise InvalidDataError(
             f"{path}: the key 'frames' is missing or empty; list at least one frame with its pose"
         )
-    shared = {key: value for key, value in content.items() if key != "frames"}
-    depth_unit = read_number(content, "depth_unit_scale_factor", path)
-    if depth_unit is None:
-        depth_unit = read_number(content, "integer_depth_scale", path, 1.0e-3)
-    frames = []
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InvalidDataError(f"{path}: frame {index} is not a JSON object; remove it")
@@ -116,23 +172,41 @@ def parse_frames(
                 raise InvalidDataError(
                     f"{path}: frame {index} lacks the key '{key}'; add it or remove the frame"
                 )
-        stated = str(entry["file_path"]).replace("\\", "/")
-        image_path = _with_suffix(path.parent / stated)
-        name = str(entry.get("name") or _name(stated, image_path))
-        frames.append(
-            SourceFrame(
-                name=name,
-                image_path=image_path,
-                intrinsics=_intrinsics(shared | entry, image_path, path, name),
-                world_from_cam=check_pose(entry["transform_matrix"], path, name),
-                split=split_of(stated),
-                mask_path=_optional(path, entry, "mask_path") or find_mask(path.parent, name, image_path),
-                depth_path=_optional(path, entry, "depth_file_path") or _optional(path, entry, "depth_path"),
-                depth_unit=depth_unit,
-                exposure=read_number(entry, "exposure", path),
-            )
+    return entries
+
+
+def _merged(shared: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a frame's keys over those of the top level, without those that belong to another camera's."""
+    dropped: set[str] = set()
+    has_focal = any(entry.get(key) is not None for key in _FOCAL_KEYS)
+    has_angle = any(entry.get(key) is not None for key in _ANGLE_KEYS)
+    if has_focal:
+        dropped.update(_ANGLE_KEYS)
+    elif has_angle:
+        dropped.update(_FOCAL_KEYS, _ANGLE_KEYS)
+    if any(entry.get(key, shared.get(key)) != shared.get(key) for key in ("w", "h")):
+        dropped.update(("cx", "cy"))
+    return {key: value for key, value in shared.items() if key not in dropped} | entry
+
+
+def _exposure(entry: dict[str, Any], path: Path, name: str) -> float | None:
+    exposure = read_number(entry, "exposure", path)
+    if exposure is not None and not 0 < exposure < _MAX_EXPOSURE:
+        raise InvalidDataError(
+            f"{path}: the exposure of {name} is {exposure:g}, expected shutter seconds x ISO / 1000, which is above 0 "
+            "(not stops); correct it, or remove the key where it is not known"
         )
-    return frames
+    return exposure
+
+
+def _with_depth(frames: list[SourceFrame], path: Path) -> list[SourceFrame]:
+    """Leave out depth files that do not exist, with one warning: nothing depends on them."""
+    absent = [frame for frame in frames if frame.depth_path is not None and not frame.depth_path.is_file()]
+    if not absent:
+        return frames
+    _LOG.warning("%s: %d depth files do not exist and are left out; the first is %s",
+                 path, len(absent), absent[0].depth_path)  # fmt: skip
+    return [replace(frame, depth_path=None) if frame in absent else frame for frame in frames]
 
 
 def _splits(content: dict[str, Any], path: Path) -> Callable[[str], str | None]:
@@ -143,9 +217,15 @@ def _splits(content: dict[str, Any], path: Path) -> Callable[[str], str | None]:
         if not isinstance(value, list):
             raise InvalidDataError(f"{path}: {key} is not a list of file names; correct or remove it")
         named[key.split("_")[0]] = {_plain(str(item)) for item in value}
-    if not any(named.values()):
-        return lambda name: None
     test = named["test"] or named["val"]
+    both = test & named["train"]
+    if both:
+        _LOG.warning("%s: %d photos are listed for training and for testing; they are not used for testing",
+                     path, len(both))  # fmt: skip
+        test = test - both
+    if not test and not (named["train"] and not both):
+        listed = named["train"]
+        return lambda name: None if not listed or _plain(name) in listed else "unused"
 
     def split_of(name: str) -> str | None:
         if _plain(name) in test:
@@ -161,12 +241,34 @@ def _plain(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
-def _name(stated: str, image_path: Path) -> str:
+def _names(entries: list[dict[str, Any]], stated: list[str], images: list[Path], root: Path) -> list[str]:
+    """Return the frames' names: their own, else their paths without the folder of images, where that is unique."""
+    names = [
+        str(entry.get("name") or _name(one, image, root))
+        for entry, one, image in zip(entries, stated, images)
+    ]
+    files: dict[str, set[Path]] = {}
+    for name, image in zip(names, images):
+        files.setdefault(name, set()).add(image)
+    return [
+        name if len(files[name]) == 1 else "/".join([*_folders(one), image.name])
+        for name, one, image in zip(names, stated, images)
+    ]
+
+
+def _folders(stated: str) -> list[str]:
+    return [part for part in PurePosixPath(stated).parts[:-1] if part not in (".", "..", "/")]
+
+
+def _name(stated: str, image_path: Path, root: Path) -> str:
     """Return the frame's name: its path without the folder of images, with a suffix."""
-    parts = [part for part in PurePosixPath(stated).parts if part not in (".", "..", "/")]
-    if len(parts) > 1 and image_folder(parts[0]):
+    is_absolute = stated.startswith("/") or stated[1:3] == ":/"
+    if is_absolute and root in image_path.parents:
+        stated = image_path.relative_to(root).as_posix()
+    parts = _folders(stated)
+    if parts and image_folder(parts[0]):
         parts = parts[1:]
-    return "/".join([*parts[:-1], image_path.name])
+    return "/".join([*parts, image_path.name])
 
 
 def _with_suffix(path: Path) -> Path:
@@ -180,24 +282,29 @@ def _with_suffix(path: Path) -> Path:
 def _optional(path: Path, entry: dict[str, Any], key: str) -> Path | None:
     if not entry.get(key):
         return None
-    file = path.parent / str(entry[key])
-    if not file.is_file():
+    file = path.parent / str(entry[key]).replace("\\", "/")
+    if key == "mask_path" and not file.is_file():
         raise InvalidDataError(
             f"{path}: {key} of {entry['file_path']} names {file}, which does not exist; restore it"
         )
     return file
 
 
-def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -> Intrinsics:
-    def number(key: str, default: float | None = None) -> float | None:
-        return read_number(keys, key, path, default)
+def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -> dict[str, Any]:
+    """Return ``intrinsics`` and ``is_size_stated`` of a frame."""
 
-    width, height = number("w"), number("h")
-    if (width is None or height is None) and image_path.is_file():
-        width, height = image_header(image_path)[0]
-    elif width is None or height is None:
-        # A photo that is missing is dropped later; any plausible size does until then.
-        width = height = number("fl_x") or number("fl_y") or 1.0
+    def number(key: str) -> float | None:
+        return read_number(keys, key, path)
+
+    for key, meaning in _UNSUPPORTED.items():
+        if keys.get(key):
+            raise InvalidDataError(
+                f"{path}: {key} of {name} means {meaning}, which is not supported; export pinhole images with plain "
+                "colours, and masks as files"
+            )
+    width, height, is_size_stated = number("w"), number("h"), True
+    if width is None or height is None:
+        width, height, is_size_stated = _photo_size(number, image_path)
     focal_x = number("fl_x") or _focal(keys, "x", width, path)
     focal_y = number("fl_y") or _focal(keys, "y", height, path)
     focal_x, focal_y = focal_x or focal_y, focal_y or focal_x
@@ -205,9 +312,26 @@ def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -
         raise InvalidDataError(
             f"{path}: {name} has no focal length; add fl_x and fl_y (pixels) or camera_angle_x (radians)"
         )
-    centre = (number("cx", width / 2), number("cy", height / 2))
-    model, distortion = _distortion(keys, path, number)
-    return make_intrinsics(model, (width, height), (focal_x, focal_y), centre, distortion, path)
+    centre = (read_number(keys, "cx", path, width / 2), read_number(keys, "cy", path, height / 2))
+    model, distortion = _distortion(keys, path)
+    intrinsics = make_intrinsics(model, (width, height), (focal_x, focal_y), centre, distortion, path)
+    return {"intrinsics": intrinsics, "is_size_stated": is_size_stated}
+
+
+def _photo_size(number: Callable[..., float | None], image_path: Path) -> tuple[float, float, bool]:
+    """Return a photo's own size, and whether the centre tells that it is that of the upright photo."""
+    centre_x, centre_y = number("cx"), number("cy")
+    if not image_path.is_file():
+        # A photo that is missing is dropped later; any plausible size does until then.
+        side = number("fl_x") or number("fl_y") or 1.0
+        return 2 * (centre_x or side / 2), 2 * (centre_y or side / 2), False
+    header = read_header(image_path)
+    width, height = header.size
+    if header.orientation < 5 or centre_x is None or centre_y is None:
+        return width, height, False
+    stored = math.hypot(centre_x - width / 2, centre_y - height / 2)
+    upright = math.hypot(centre_x - height / 2, centre_y - width / 2)
+    return (height, width, True) if upright < stored else (width, height, True)
 
 
 def _focal(keys: dict[str, Any], axis: str, extent: float, path: Path) -> float | None:
@@ -224,13 +348,11 @@ def _focal(keys: dict[str, Any], axis: str, extent: float, path: Path) -> float 
     return 0.5 * extent / math.tan(0.5 * angle)
 
 
-def _distortion(
-    keys: dict[str, Any], path: Path, number: Callable[..., float | None]
-) -> tuple[str, tuple[float, ...]]:
+def _distortion(keys: dict[str, Any], path: Path) -> tuple[str, tuple[float, ...]]:
     model = str(keys.get("camera_model") or "OPENCV").upper()
     if keys.get("is_fisheye"):
         model = "OPENCV_FISHEYE"
-    given = {key: number(key, 0.0) for key in (*_DISTORTION_KEYS, "k5", "k6")}
+    given = {key: read_number(keys, key, path, 0.0) for key in (*_DISTORTION_KEYS, "k5", "k6")}
     listed = keys.get("distortion_params")
     if isinstance(listed, list) and not any(given.values()):
         named = dict(zip(_DISTORTION_KEYS, listed))

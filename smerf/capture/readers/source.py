@@ -22,7 +22,7 @@ class SourceFrame:
     """One photo as its file states it. ``world_from_cam`` is 3x4, OpenGL camera axes, source space.
 
     ``split`` is ``None`` where the data names none; ``depth_unit`` turns a stored depth value into source
-    units.
+    units. ``is_size_stated`` is false where the size is that of the photo, for want of another.
     """
 
     name: str
@@ -34,6 +34,7 @@ class SourceFrame:
     depth_path: Path | None = None
     depth_unit: float = 1.0e-3
     exposure: float | None = None
+    is_size_stated: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Source:
     background: str | None = None
     depth_bounds: np.ndarray | None = None
     is_posed_by_design: bool = False
-    """True where origin and axes already mean something (rendered sets): only the scale is changed."""
+    """True where origin and axes already mean something (rendered sets): only the scale is changed, and near and far
+    that are not stated follow from the distance of the cameras."""
 
 
 def check_pose(matrix: Any, path: Path, name: str) -> np.ndarray:
@@ -92,11 +94,17 @@ def make_intrinsics(
         raise InvalidDataError(f"{path}: a camera has the size {size}; correct it")
     if model != "OPENCV_FISHEYE" and not any(distortion):
         model, distortion = "PINHOLE", ()
-    numbers = [float(value) for value in (*focal, *centre)]
+    (fx, fy), (cx, cy) = map(float, focal), map(float, centre)
     intrinsics = Intrinsics(
-        model, int(size[0]), int(size[1]), *numbers, tuple(float(value) for value in distortion)
+        model, int(size[0]), int(size[1]), fx, fy, cx, cy, tuple(float(value) for value in distortion)
     )
     fault = intrinsics_fault(intrinsics)
     if fault:
         raise InvalidDataError(f"{path}: a camera is impossible: {fault}; correct it or remove its frames")
+    if not (0 < intrinsics.cx < intrinsics.width and 0 < intrinsics.cy < intrinsics.height):
+        raise InvalidDataError(
+            f"{path}: the principal point ({intrinsics.cx:g}, {intrinsics.cy:g}) lies outside the "
+            f"{intrinsics.width}x{intrinsics.height} image. Are cx and cy swapped, or focal length and centre those of "
+            "photos of another size? State w and h of the photos that they were calibrated for"
+        )
     return intrinsics

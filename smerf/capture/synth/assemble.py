@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smerf.capture.synth.describe import Light, Material, ObjectSpec, Part, Repeat, SceneSpec, Texture
-from smerf.capture.synth.shapes import make_shape
+from smerf.capture.synth.shapes import Mesh, make_shape
 from smerf.capture.synth.textures import PATTERNS
 from smerf.errors import InvalidDataError
 
@@ -95,7 +95,7 @@ def build_world(spec: SceneSpec, cell_scale: float = 1.0) -> World:
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("v", "f", "n", "l", "uv", "m", "i", "light")}
     count = 0
 
-    def add(mesh, matrix: np.ndarray, material: int, instance: int, is_light: bool) -> None:
+    def add(mesh: Mesh, matrix: np.ndarray, material: int, instance: int, is_light: bool) -> None:
         nonlocal count
         linear = matrix[:3, :3]
         normals = mesh.normals @ np.linalg.inv(linear)

@@ -53,9 +53,9 @@ def bake_irradiance(
         hits = caster.cast(origins, directions)
         missed = np.flatnonzero(hits.face < 0)
         if len(missed):
-            light = np.zeros((len(directions), 3), np.float32)
-            light[missed] = sky_radiance(spec.sky, directions[missed], sun)
-            sky[part] = light.reshape(-1, side * side, 3).mean(1)
+            radiance = np.zeros((len(directions), 3), np.float32)
+            radiance[missed] = sky_radiance(spec.sky, directions[missed], sun)
+            sky[part] = radiance.reshape(-1, side * side, 3).mean(1)
         seen[part] = hits.face.reshape(-1, side * side)
         behind = (np.einsum("ij,ij->i", face_normal[hits.face], directions) > 0) & (hits.face >= 0)
         behind &= ~world.face_light[hits.face]

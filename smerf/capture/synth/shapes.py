@@ -7,7 +7,7 @@ faces turn outwards. Sharp edges have their vertices doubled, so normals and uv 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,8 @@ from smerf.errors import InvalidDataError
 
 __all__ = ["SHAPES", "Mesh", "make_shape"]
 
-Points = Sequence[Sequence[float]]
+Points = Sequence[Sequence[float]] | np.ndarray
+_Vector = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def _drop_degenerate(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return faces[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-12]
 
 
-def _rect(corner: Sequence[float], u: Sequence[float], v: Sequence[float], cell: float) -> Mesh:
+def _rect(corner: _Vector, u: _Vector, v: _Vector, cell: float) -> Mesh:
     """Return a rectangle from ``corner`` along ``u`` and ``v``, facing ``u x v``."""
     corner, u, v = (np.asarray(x, float) for x in (corner, u, v))
-    lu, lv = np.linalg.norm(u), np.linalg.norm(v)
+    lu, lv = float(np.linalg.norm(u)), float(np.linalg.norm(v))
     nu, nv = (int(np.clip(np.ceil(length / cell), 1, 400)) for length in (lu, lv))
     s, t = np.meshgrid(np.linspace(0, 1, nu + 1), np.linspace(0, 1, nv + 1))
     vertices = corner + s.reshape(-1, 1) * u + t.reshape(-1, 1) * v
@@ -434,7 +435,7 @@ def hills(
     return Mesh(vertices, faces, normals, vertices[:, :2].copy())
 
 
-SHAPES = {
+SHAPES: dict[str, Callable[..., Mesh]] = {
     "arch": arch, "blob": blob, "box": box, "cushion": cushion, "cylinder": cylinder, "disc": disc,
     "hills": hills, "lathe": lathe, "plane": plane, "prism": prism, "sphere": sphere, "torus": torus,
     "tube": tube, "wall": wall,

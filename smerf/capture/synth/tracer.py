@@ -133,7 +133,7 @@ class Shader:
         color[ray] = np.where(metal[:, None], 0, color[ray] * (1 - fresnel)) + fresnel * reflected
         return color
 
-    def _shade(self, hits: Hits, unit: np.ndarray):
+    def _shade(self, hits: Hits, unit: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Return matt and emitted radiance (N, 3), and (ray, normal, texture, material) of the hits."""
         world = self.world
         color = np.zeros((len(unit), 3), np.float32)

@@ -102,6 +102,7 @@ def _render_in_processes(
 
         def follow(process: subprocess.Popen) -> str:
             """Pass on each line of a worker, then say that it ended; returns its error text."""
+            assert process.stdout is not None and process.stderr is not None
             for line in process.stdout:
                 finished.put(int(line))
             errors = process.stderr.read()
@@ -124,8 +125,9 @@ def _render_in_processes(
                         raise SmerfError(f"rendering '{job.scene}' failed in a worker: {text[-1]}")
         finally:
             for process in processes:
-                process.stdout.close()
-                process.stderr.close()
+                for pipe in (process.stdout, process.stderr):
+                    if pipe is not None:
+                        pipe.close()
 
 
 def _count(

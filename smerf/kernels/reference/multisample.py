@@ -7,6 +7,7 @@ of an interval, L levels, F features.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -102,7 +103,12 @@ def scale_features(sigma: Tensor, spec: HashSpec, level_scales: Tensor) -> Tenso
 
 
 def multisample_encode(
-    x: Tensor, sigma: Tensor, table: Tensor, spec: HashSpec, level_scales: Tensor | None, encode=hash_encode
+    x: Tensor,
+    sigma: Tensor,
+    table: Tensor,
+    spec: HashSpec,
+    level_scales: Tensor | None,
+    encode: Callable[..., Tensor] = hash_encode,
 ) -> Tensor:
     """Return the mean features of points (N, J, 3) with footprints (N, J): (N, L * F [+ L])."""
     count, points = sigma.shape

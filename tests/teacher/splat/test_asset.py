@@ -3,7 +3,6 @@ import json
 
 import numpy as np
 import pytest
-import splat_files as files
 import torch
 
 from smerf.capture import load_capture, load_composited
@@ -14,6 +13,7 @@ from smerf.teacher.asset import open_asset
 from smerf.teacher.asset_capture import write_asset_capture
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.foreign import copy_record, record_digest, save_foreign, source_teacher
+from tests.helpers import splat_files as files
 
 SIZE, COUNT = 24, 12
 

@@ -8,11 +8,11 @@ import zipfile
 
 import numpy as np
 import pytest
-import splat_files as files
 
 from smerf.errors import InvalidDataError, MissingPartError
 from smerf.teacher.splat.cloud import covariances_of
 from smerf.teacher.splat.formats import read_splats
+from tests.helpers import splat_files as files
 
 # Largest error of means, log scales, opacities and coefficients that each format's steps allow.
 STEPS = {

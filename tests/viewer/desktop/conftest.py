@@ -3,14 +3,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from smerf.export.desktop import desktop_viewer
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 desktop_viewer("context")
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from tiny_scene import look_at
 
 from smerf.viewer.desktop.camera import Heading, view_text
 from smerf.viewer.desktop.controls import Controls
+from tests.helpers.tiny_scene import look_at
 
 NO_BUTTONS = [False] * 15
 

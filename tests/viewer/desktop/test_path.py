@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from tiny_scene import look_at
 
-from smerf.cli.render import read_camera_path
 from smerf.errors import InvalidDataError, UsageError
+from smerf.render.camera_path import read_camera_path
 from smerf.viewer.desktop.path import CameraPath, View, read_path, write_path
+from tests.helpers.tiny_scene import look_at
 
 VIEWS = [
     View(look_at(origin, [0, 0, 0])[:3], fov)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_scene import look_at, make_scene, oracle, write_submodel
 
 from smerf.errors import MissingPartError
 from smerf.render import march as native
@@ -16,6 +15,7 @@ from smerf.scene.example import example_camera, example_scene
 from smerf.scene.view import MarchOptions
 from smerf.viewer.desktop.renderer import Renderer, at_size, pack_network, pinhole
 from smerf.viewer.desktop.shaders import assemble
+from tests.helpers.tiny_scene import look_at, make_scene, oracle, write_submodel
 
 FRONT = look_at([0.3, -2.2, 0.5], [0, 0, 0])
 PIXELS = [(48, 36), (40, 30), (56, 42), (52, 30), (2, 2), (93, 69), (10, 60)]

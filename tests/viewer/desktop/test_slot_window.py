@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from test_slot_page import MOVE, SIZE, agree, make, make_lean, picture
 
 from smerf.cli.main import main
 from smerf.objects.editing.pack import pack_scene
@@ -23,6 +17,7 @@ from smerf.objects.editing.rendering import SlotRenderer
 from smerf.objects.editing.slots import save_slots
 from smerf.viewer.desktop.slot_view import moved_on_ground
 from smerf.viewer.desktop.slots import SlotPainter
+from tests.viewer.test_slot_page import MOVE, SIZE, agree, make, make_lean, picture
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_scene import look_at, make_scene, write_pair, write_submodel
 
 from smerf.errors import MissingPartError
 from smerf.render import march as native
@@ -17,6 +16,7 @@ from smerf.scene.manifest import SceneCamera, StartCamera
 from smerf.viewer.desktop.context import gl as load_gl
 from smerf.viewer.desktop.path import read_path
 from smerf.viewer.desktop.renderer import pinhole
+from tests.helpers.tiny_scene import look_at, make_scene, write_pair, write_submodel
 
 START = look_at([0.3, -2.2, 0.5], [0, 0, 0])
 

@@ -16,15 +16,20 @@ async function bytesOf(address, name) {
 }
 
 export async function openSlots(address) {
-  const [text, network, matrices] = await Promise.all(["slots.json", "network.bin", "scene.bin"].map((name) => bytesOf(address, name)));
+  const names = ["slots.json", "network.bin", "scene.bin"];
+  const [text, network, matrices] = await Promise.all(names.map((name) => bytesOf(address, name)));
   let scene;
   try {
     scene = JSON.parse(new TextDecoder().decode(text));
   } catch {
     throw new Error("slots.json of the scene is damaged; export the slots again.");
   }
-  if (scene.format !== FORMAT) throw new Error(`slots.json has the format ${scene.format}; this page reads ${FORMAT}. Export the slots again.`);
-  if (network.byteLength !== 8 * scene.network_texels) throw new Error("network.bin has the wrong length; export the slots again.");
+  if (scene.format !== FORMAT) {
+    throw new Error(`slots.json has the format ${scene.format}; this page reads ${FORMAT}. Export the slots again.`);
+  }
+  if (network.byteLength !== 8 * scene.network_texels) {
+    throw new Error("network.bin has the wrong length; export the slots again.");
+  }
   if (matrices.byteLength !== 16 * scene.scene_texels) throw new Error("scene.bin has the wrong length; export the slots again.");
   return { ...scene, network: new Uint16Array(network), matrices: new Float32Array(matrices) };
 }

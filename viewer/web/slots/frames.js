@@ -17,7 +17,10 @@ const SMOOTHING = 0.4;
 const FULL_MS = 4000;
 const MIN_PIXELS = 16384;
 
-/** What is drawn: the camera, the indices of hidden slots, and the version of both. @typedef {{ camera: { matrix: number[], fov: number }, hidden: Set<number>, version: number }} SlotFrame */
+/**
+ * What is drawn: the camera, the indices of hidden slots, and the version of both.
+ * @typedef {{ camera: { matrix: number[], fov: number }, hidden: Set<number>, version: number }} SlotFrame
+ */
 
 export class SlotFrames {
   /**

@@ -27,7 +27,8 @@ export class SlotPage {
       chip.style.background = `rgb(${slot.colour.join(" ")})`;
       const text = slot.is_background ? `Background (${slot.number})` : `Slot ${slot.number}`;
       const name = Object.assign(document.createElement("span"), { className: "name", textContent: text });
-      const share = Object.assign(document.createElement("span"), { className: "share", textContent: `${(100 * slot.share).toFixed(0)} %` });
+      const textContent = `${(100 * slot.share).toFixed(0)} %`;
+      const share = Object.assign(document.createElement("span"), { className: "share", textContent });
       const light = Object.assign(document.createElement("button"), { type: "button", textContent: "Highlight" });
       light.setAttribute("aria-pressed", "false");
       light.setAttribute("aria-label", `Highlight slot ${slot.number}`);
@@ -36,7 +37,9 @@ export class SlotPage {
       box.addEventListener("change", () => {
         if (!actions.visible(slot.number, box.checked)) box.checked = !box.checked;
       });
-      light.addEventListener("click", () => actions.highlight(light.getAttribute("aria-pressed") === "true" ? null : slot.number));
+      light.addEventListener("click", () => {
+        actions.highlight(light.getAttribute("aria-pressed") === "true" ? null : slot.number);
+      });
       label.append(box, chip, name, share);
       row.append(label, light);
       $("slots").append(row);

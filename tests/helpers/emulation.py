@@ -1,6 +1,7 @@
-"""Builds the sources of ``cuda/gpu`` for the CPU (see ``emulator/cuda_runtime.h``) and puts them in the place of CUDA.
+"""Builds the sources of ``cuda/gpu`` for the CPU and puts them in the place of CUDA.
 
-The tests can then run the CUDA kernels, their launchers and their Python faces on machines without a GPU.
+See ``tests/kernels/emulator/cuda_runtime.h``. The tests can then run the CUDA kernels, their launchers and their
+Python faces on machines without a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from smerf.kernels import abi, native
 
 ROOT = Path(__file__).resolve().parents[2]
-EMULATOR = Path(__file__).parent / "emulator"
+EMULATOR = ROOT / "tests" / "kernels" / "emulator"
 
 
 def compiler() -> str | None:

@@ -1,5 +1,6 @@
-"""Stages that do almost nothing, to test the frame they run in. Also a program: ``python fakes.py run DATA
-...``.
+"""Stages that do almost nothing, to test the frame they run in.
+
+Also a program: ``python -m tests.helpers.fakes run DATA ...``.
 """
 
 import hashlib
@@ -223,6 +224,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.capture": {
             "load_capture": load_capture,
             "load_image": load_image,
+            "load_composited": lambda frame, background: (load_image(frame) / 255.0).astype(np.float32),
             "load_mask": lambda frame: None,
             "fingerprint": fingerprint,
             "types": smerf.capture.types,
@@ -241,6 +243,8 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.export.serve": {"serve": serve},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
         "smerf.evaluation.summary": {"summarise": summarise, "hash_images": hash_images},
+        "smerf.pipeline.diagnose": {"diagnose_run": lambda job, measured, render: {}},
+        "smerf.render.march": {"renderer": lambda scene, device: scene.render},
     }
     return {name: module(name, **content) for name, content in contents.items()}
 

@@ -1,0 +1,197 @@
+"""Measure the photos of a run: alone, against each other, and a sample of them against small renderings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smerf.capture import load_composited, load_mask
+from smerf.evaluation import photos
+from smerf.evaluation.coverage import pose_distances, reduce_camera
+from smerf.evaluation.diagnosis import PhotoEvidence
+from smerf.evaluation.gains import pair_gain, solve_gains
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smerf.capture.types import Camera, Capture, Frame
+    from smerf.pipeline.renderers import Render
+
+    Surfaces = Callable[[Camera], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """Surface points (P, 3) that a camera meets, their distances (P,), and which of its pixels meet one (H W,)."""
+
+__all__ = ["MAX_PHOTOS", "PHOTO_PROTOCOL", "choose_checked", "every_nth", "photo_evidence"]
+
+MAX_PHOTOS = 400
+"""Photos that are read; of more, every n-th."""
+_MAX_RENDERED = 24
+"""Photos of each split that are rendered."""
+_SIDE = 64
+"""Longer side in pixels of what is rendered at photos."""
+_SEED = 0
+_NEIGHBOURS, _QUANTILE = 8, 0.7
+_MAX_DEGREES = 60.0
+"""Photos farther apart see too little of each other's surfaces."""
+PHOTO_PROTOCOL = {
+    "rendered_side": _SIDE,
+    "sample": f"of each split at most {_MAX_RENDERED}, suspects first, the others at random, seed {_SEED}",
+    "sharpness": "variance of the Laplacian over the variance, at the trained size, over the "
+    f"{_QUANTILE:g} quantile of the {_NEIGHBOURS} most similar photos",
+    "gain": "median log2 ratio of linear luma at the same surface points, photo over photo, medians over all pairs",
+    "residual": "PSNR against the rendered image after the median gain of each channel",
+    "match": "correlation of 16x12 thumbnails with the rendered image of this and of every other camera",
+}
+"""How the figures come about; part of the protocol in metrics.json."""
+
+
+@dataclass(frozen=True)
+class _SmallPhoto:
+    """A photo at the size of what is rendered, and what was measured of it at its own size."""
+
+    frame: Frame
+    camera: Camera
+    image: np.ndarray
+    mask: np.ndarray | None
+    sharpness: float
+    brightness: float
+    thumbnail: np.ndarray
+
+
+def photo_evidence(capture: Capture, render: Render, surfaces: Surfaces | None) -> dict[str, PhotoEvidence]:
+    """Measure the photos of a capture.
+
+    Args:
+        capture: The capture.
+        render: Renders a camera.
+        surfaces: Finds surfaces; without it exposures are not compared.
+
+    Returns:
+        The measurements by the photo's name.
+    """
+    small = [_read(frame, capture.background) for frame in every_nth(capture.frames, MAX_PHOTOS)]
+    cameras = [photo.camera for photo in small]
+    degrees, distances = pose_distances(cameras, cameras)
+    sharpness, scores = _against_similar(small, degrees)
+    checked = [
+        own[chosen]
+        for split in ("train", "test")
+        if (own := [i for i, photo in enumerate(small) if photo.frame.split == split])
+        for chosen in choose_checked(scores[own], _MAX_RENDERED)
+    ]
+    compared = _against_renderings(small, checked, render)
+    gains = np.full(len(small), np.nan) if surfaces is None else _gains(small, checked, degrees, surfaces)
+    nearest = _nearest(distances), _nearest(degrees)
+    typical = max(float(np.median(nearest[0])), 1e-9)
+    return {
+        photo.frame.name: PhotoEvidence(
+            photo.frame.split,
+            relative_sharpness=None if np.isnan(sharpness[i]) else float(sharpness[i]),
+            gain_stops=None if np.isnan(gains[i]) else float(gains[i]),
+            **compared.get(i, {}),
+            neighbour_distance=float(nearest[0][i]) / typical,
+            neighbour_degrees=float(nearest[1][i]),
+        )
+        for i, photo in enumerate(small)
+    }
+
+
+def choose_checked(scores: np.ndarray, count: int, seed: int = _SEED) -> list[int]:
+    """Choose which photos are rendered: for each score the ``count // 4`` largest, the rest at random; ascending.
+
+    Args:
+        scores: What makes a photo suspect, shape (photos, scores).
+        count: How many to choose, at most.
+        seed: Random seed.
+    """
+    if len(scores) <= count:
+        return list(range(len(scores)))
+    chosen = {int(i) for column in scores.T for i in np.argsort(-column, kind="stable")[: count // 4]}
+    rest = np.random.default_rng(seed).permutation([i for i in range(len(scores)) if i not in chosen])
+    return sorted([*chosen, *(int(i) for i in rest[: count - len(chosen)])])
+
+
+def every_nth(frames: Sequence[Frame], count: int) -> tuple[Frame, ...]:
+    """Return at most ``count`` frames, spread over all of them."""
+    return tuple(frames[:: -(-len(frames) // count)]) if frames else ()
+
+
+def _read(frame: Frame, background: str | None) -> _SmallPhoto:
+    image, mask, camera = (
+        load_composited(frame, background),
+        load_mask(frame),
+        reduce_camera(frame.camera, _SIDE),
+    )
+    size = (camera.intrinsics.height, camera.intrinsics.width)
+    return _SmallPhoto(
+        frame,
+        camera,
+        photos.shrink(image, size),
+        None if mask is None else photos.shrink_mask(mask, size),
+        photos.sharpness(image),
+        photos.brightness(image),
+        photos.thumbnail(image),
+    )
+
+
+def _against_similar(small: Sequence[_SmallPhoto], degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sharpness (N,) against photos that look alike, NaN where they are too few, and what makes a photo
+    suspect (N, 2): how far the cameras of those are, and by how much their brightness differs.
+    """
+    if len(small) <= _NEIGHBOURS:
+        return np.full(len(small), np.nan), np.zeros((len(small), 2))
+    alike = photos.appearance_neighbours(np.stack([photo.thumbnail for photo in small]), _NEIGHBOURS)
+    sharpness = np.array([photo.sharpness for photo in small])
+    brightness = np.array([photo.brightness for photo in small])
+    look = np.take_along_axis(degrees, alike[:, : _NEIGHBOURS // 2], 1).min(1)
+    jump = np.abs(brightness - np.median(brightness[alike], axis=1))
+    return photos.relative_to_neighbours(sharpness, alike, _QUANTILE), np.stack([look, jump], axis=1)
+
+
+def _against_renderings(
+    small: Sequence[_SmallPhoto], checked: Sequence[int], render: Render
+) -> dict[int, dict[str, Any]]:
+    """Return the residual and the matches of the checked photos."""
+    rendered = [np.asarray(render(small[i].camera), np.float32) for i in checked]
+    looks = np.stack([photos.thumbnail(small[i].image) for i in checked])
+    matches = looks @ np.stack([photos.thumbnail(image) for image in rendered]).T / looks.shape[1]
+    others = -_nearest(-matches)
+    found: dict[int, dict[str, Any]] = {}
+    for row, (i, image) in enumerate(zip(checked, rendered)):
+        mask = small[i].mask
+        if mask is None or mask.any():
+            found[i] = {
+                "residual_db": photos.residual_psnr(small[i].image, image, mask),
+                "match": float(matches[row, row]),
+                "other_match": float(others[row]),
+            }
+    return found
+
+
+def _gains(
+    small: Sequence[_SmallPhoto], sources: Sequence[int], degrees: np.ndarray, surfaces: Surfaces
+) -> np.ndarray:
+    """Return the gain of every photo in stops (N,), NaN where no other sees the same."""
+    ratios = np.full((len(sources), len(small)), np.nan)
+    for row, i in enumerate(sources):
+        points, _, is_met = surfaces(small[i].camera)
+        colours, mask = small[i].image.reshape(-1, 3)[is_met], small[i].mask
+        if mask is not None:
+            used = mask.ravel()[is_met]
+            points, colours = points[used], colours[used]
+        for j in np.flatnonzero(degrees[i] < _MAX_DEGREES):
+            if i != j:
+                other = small[j]
+                gain = pair_gain(points, colours, other.camera, other.image, other.mask)
+                ratios[row, j] = np.nan if gain is None else gain
+    return solve_gains(ratios, np.array(sources))
+
+
+def _nearest(matrix: np.ndarray) -> np.ndarray:
+    """Return the smallest value of each row of a square matrix beside the diagonal; 0 for a single row."""
+    if len(matrix) < 2:
+        return np.zeros(len(matrix))
+    others: np.ndarray = np.where(np.eye(len(matrix), dtype=bool), np.inf, matrix).min(1)
+    return others

@@ -1,0 +1,115 @@
+"""Photos are rotated once, keep what their tags said, and are ordered and grouped by it."""
+
+import builtins
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from smerf.errors import InvalidDataError, MissingPartError, UsageError
+from smerf.prepare.intake import camera_groups, find_inputs, import_photo, sort_photos
+from tests.helpers.corner import texture
+
+
+def write_photo(path, size=(300, 200), exif=None, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texture(seed, 300).resize(size).save(path, exif=Image.Exif() if exif is None else exif)
+    return path
+
+
+def tags(**details):
+    exif = Image.Exif()
+    for name, value in details.items():
+        if name in ("Orientation", "Make", "Model"):
+            exif[ExifTags.Base[name]] = value
+        else:
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base[name]] = value
+    return exif
+
+
+def test_a_rotated_photo_is_written_upright_without_tags_and_keeps_its_exposure(tmp_path):
+    exif = tags(Orientation=6, ExposureTime=0.01, ISOSpeedRatings=200, FocalLengthIn35mmFilm=60)
+    photo, _ = import_photo(write_photo(tmp_path / "a.jpg", exif=exif), tmp_path, "out.jpg", 1600, 0, 0)
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == (200, 300) == photo.size
+        assert not dict(image.getexif())
+    assert photo.exposure == pytest.approx(0.002)
+    assert photo.focal == pytest.approx(60 / 43.27 * np.hypot(200, 300))
+
+
+def test_a_large_photo_is_reduced(tmp_path):
+    photo, _ = import_photo(write_photo(tmp_path / "a.png"), tmp_path, "out.jpg", 150, 0, 0)
+    assert photo.size == (150, 100)
+
+
+def test_position_is_read_in_degrees(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(
+        {1: "S", 2: (10.0, 30.0, 0.0), 3: "E", 4: (20.0, 0.0, 36.0), 6: 12.5}
+    )
+    photo, _ = import_photo(write_photo(tmp_path / "a.jpg", exif=exif), tmp_path, "out.jpg", 1600, 0, 0)
+    assert photo.gps == pytest.approx((-10.5, 20.01, 12.5))
+
+
+def test_numbers_in_names_count_as_numbers_unless_all_photos_say_when(tmp_path):
+    names = ["IMG_10.jpg", "IMG_9.jpg", "IMG_100.jpg"]
+    plain = [write_photo(tmp_path / "plain" / name) for name in names]
+    assert [path.name for path in sort_photos(plain)] == ["IMG_9.jpg", "IMG_10.jpg", "IMG_100.jpg"]
+    times = ["2026:01:01 10:00:00", "2026:01:01 09:00:00", "2026:01:01 08:00:00"]
+    dated = [
+        write_photo(tmp_path / "dated" / name, exif=tags(DateTimeOriginal=time))
+        for name, time in zip(names, times, strict=True)
+    ]
+    assert [path.name for path in sort_photos(dated)] == ["IMG_100.jpg", "IMG_9.jpg", "IMG_10.jpg"]
+
+
+def test_photos_of_one_camera_and_focal_length_share_intrinsics(tmp_path):
+    photos = []
+    for index, (model, focal) in enumerate([("A", 28), ("B", 28), ("A", 28), ("A", 56)]):
+        file = write_photo(tmp_path / f"{index}.jpg", exif=tags(Model=model, FocalLengthIn35mmFilm=focal))
+        photos.append(import_photo(file, tmp_path, f"out{index}.jpg", 1600, 0, index)[0])
+    assert [group["names"] for group in camera_groups(photos, "auto")] == [
+        ["out0.jpg", "out2.jpg"],
+        ["out1.jpg"],
+        ["out3.jpg"],
+    ]
+    assert len(camera_groups(photos, "one")) == 1 and len(camera_groups(photos, "each")) == 4
+
+
+def test_one_camera_for_photos_of_two_sizes_is_refused(tmp_path):
+    photos = [
+        import_photo(write_photo(tmp_path / f"{w}.jpg", (w, 200)), tmp_path, f"{w}o.jpg", 1600, 0, 0)[0]
+        for w in (300, 260)
+    ]
+    with pytest.raises(UsageError, match="300x200, 260x200"):
+        camera_groups(photos, "one")
+
+
+def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="does not exist"):
+        find_inputs([tmp_path / "nothing"])
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.CR2").touch()
+    with pytest.raises(UsageError, match="export them as JPEG"):
+        find_inputs([tmp_path / "raw"])
+    (tmp_path / "text.txt").touch()
+    with pytest.raises(UsageError, match="neither a photo nor a video"):
+        find_inputs([tmp_path / "text.txt"])
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "IMG_1.HEIC").touch()
+    real = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == "pillow_heif":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingPartError, match=r"pip install 'smerf\[heic\]'"):
+        find_inputs([tmp_path / "phone"])
+
+
+def test_a_damaged_photo_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"not an image")
+    with pytest.raises(InvalidDataError, match=r"a\.jpg"):
+        import_photo(tmp_path / "a.jpg", tmp_path, "out.jpg", 1600, 0, 0)
