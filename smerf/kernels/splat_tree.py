@@ -113,9 +113,15 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
     table = np.zeros((len(levels), _LEVELS), np.int32)
     for row, values in zip(table, levels):
         row[: len(values)] = values
-    parts = (np.concatenate(each) for each in (leaves, nodes))
-    packed = [torch.from_numpy(np.ascontiguousarray(each, np.float32)) for each in parts]
-    return SplatTree(*packed, torch.from_numpy(table), torch.from_numpy(np.concatenate(coefficients)))
+    packed_leaves, packed_nodes = (
+        np.ascontiguousarray(np.concatenate(each), np.float32) for each in (leaves, nodes)
+    )
+    return SplatTree(
+        torch.from_numpy(packed_leaves),
+        torch.from_numpy(packed_nodes),
+        torch.from_numpy(table),
+        torch.from_numpy(np.concatenate(coefficients)),
+    )
 
 
 def _sorted(means: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, list[int]]:

@@ -56,13 +56,13 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    from smerf.teacher.asset import is_asset
-
     if path.suffix == ".safetensors":
         return _tensors(path)
     if path.suffix == ".html" and _is_page(path):
         facts = {"what": "page", "path": str(path), "title": _title(path), "bytes": path.stat().st_size}
         return facts | {"next": f"open {path} in a browser, or send it"}
+    from smerf.teacher.asset import is_asset
+
     if is_asset(path):
         return describe_asset(path)
     raise InvalidDataError(

@@ -162,10 +162,14 @@ class _Surfaces:
     """The run's teacher as a function from a camera to the surface points that it meets."""
 
     def __init__(self, job: Job) -> None:
+        import torch
+
         from smerf.teacher import load_teacher
 
         teacher = load_teacher(job.run.folder("teacher"))
-        self.teacher, self.device = teacher if job.device == "cpu" else teacher.to(job.device), job.device
+        self.teacher, self.device = teacher, job.device
+        if isinstance(teacher, torch.nn.Module):
+            self.teacher = teacher.to(job.device)
 
     def __call__(self, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return where rays have lost half of their light, and which do: ``Surfaces`` says in which form."""

@@ -82,14 +82,14 @@ class _Measurement:
         unused = [frame.name for frame in self.frames if frame.name not in self.views]
         if not self.views:
             raise InvalidDataError(f"{capture.root}: the masks of all test photos use no pixel; correct them")
-        facts = {"unused_images": unused} if unused else {}
+        facts: dict[str, Any] = {"unused_images": unused} if unused else {}
         return summarise(self.views, _protocol(capture), **shas, **facts)
 
     def _predictions(self) -> Iterator[np.ndarray]:
         for frame in self.frames:
             yield self._measure(frame)
             figures = self.views.get(frame.name, {})
-            shown = {key: figures[key] for key in ("psnr",) if key in figures}
+            shown: dict[str, Any] = {key: figures[key] for key in ("psnr",) if key in figures}
             self.progress.update(self.progress.done + 1, **shown)
 
     def _measure(self, frame: Frame) -> np.ndarray:

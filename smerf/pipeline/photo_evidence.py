@@ -181,7 +181,7 @@ def _gains(
         if mask is not None:
             used = mask.ravel()[is_met]
             points, colours = points[used], colours[used]
-        for j in np.flatnonzero(degrees[i] < _MAX_DEGREES):
+        for j in np.flatnonzero(degrees[i] < _MAX_DEGREES).tolist():
             if i != j:
                 other = small[j]
                 gain = pair_gain(points, colours, other.camera, other.image, other.mask)

@@ -149,7 +149,7 @@ def bake(job: Job) -> Stage:
         from smerf.student import load_student
 
         made = job.run.folder("student")
-        extra = None
+        extra: dict[str, object] | None = None
         if (made / FOREIGN).is_file():
             from smerf.teacher.foreign import source_teacher
 

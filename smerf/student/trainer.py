@@ -150,13 +150,14 @@ class StudentTrainer:
         # A cell is small: the far end of a bounded scene may lie in its outermost blocks.
         shell = len(self.partition) > 1 and self.bounded and self.record.backdrop is None
         grids = self._allocate(votes.block_index(config.visible_margin, shell))
-        if config.parameterisation == "explicit" and not isinstance(self.teacher, PointTeacher):
+        teacher: object = self.teacher
+        if config.parameterisation == "explicit" and not isinstance(teacher, PointTeacher):
             initialise_from_rays(grids, self.pool.held(), config.initial_gate)
-        elif config.parameterisation == "explicit":
+        elif config.parameterisation == "explicit" and isinstance(teacher, PointTeacher):
             exposures = self.rays.exposures
             initialise_from_teacher(
                 grids,
-                self.teacher,
+                teacher,
                 self.rays.bank.centres,
                 config.initial_gate,
                 self.generator,

@@ -55,7 +55,7 @@ def read_cameras(path: Path) -> list[Camera]:
     return cameras
 
 
-def _camera(entry: dict) -> Camera:  # type: ignore[type-arg]
+def _camera(entry: dict) -> Camera:
     width, height = int(entry["width"]), int(entry["height"])
     intrinsics = Intrinsics(
         "PINHOLE", width, height, float(entry["fx"]), float(entry["fy"]), 0.5 * width, 0.5 * height

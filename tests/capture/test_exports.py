@@ -272,13 +272,13 @@ def write_meshroom(root, version, intrinsics, kind="radial3", params=("0.01", "0
         "viewId": "1",
         "poseId": "1",
         "intrinsicId": "5",
-        "path": "C:/work/a.jpg",
+        "path": "C:/photos/a.jpg",
         "width": "40",
         "height": "30",
     }
     content = {
         "version": version,
-        "views": [view, view | {"viewId": "2", "poseId": "2", "path": "C:/work/b.jpg"}],
+        "views": [view, view | {"viewId": "2", "poseId": "2", "path": "C:/photos/b.jpg"}],
         "intrinsics": [{"intrinsicId": "5", "type": kind, "distortionParams": list(params), **intrinsics}],
         "poses": [
             {"poseId": "1", "pose": {"transform": {"rotation": rotation, "center": ["1", "1.5", "2"]}}}

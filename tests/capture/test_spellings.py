@@ -92,7 +92,7 @@ def test_unicode_of_another_form_and_folders_of_another_case(tmp_path):
 PREFIXES = {
     "windows": "C:\\Users\\me\\Desktop\\spoon\\images\\",
     "windows share": "\\\\server\\data\\images\\",
-    "posix": "/home/me/flat/images/",
+    "posix": "/captures/flat/images/",
     "relative": "../../elsewhere/images/",
 }
 
@@ -119,7 +119,7 @@ def test_a_model_whose_photos_lie_in_another_folder(tmp_path, folder):
 def test_a_model_of_absolute_names(tmp_path):
     root = write_colmap(tmp_path, binary=False)
     path = root / "sparse/0/images.txt"
-    path.write_text(path.read_text().replace(" IMG_", " /home/me/my flat/images/IMG_"))
+    path.write_text(path.read_text().replace(" IMG_", " /captures/my flat/images/IMG_"))
     capture = load_capture(root)
     assert is_complete(capture)
     assert capture.frames[0].name == "IMG_00.png"

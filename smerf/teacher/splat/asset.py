@@ -86,8 +86,8 @@ class SplatAsset:
         spacing = Spacing(self.near(), 10.0 * self._content.radius, linear=True)
 
         def look(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            rays = (torch.from_numpy(np.ascontiguousarray(each)) for each in (origins, directions))
-            edges, weights, _ = splat_rays(self._tree, *rays, spacing, 32, 1.0 / 1024.0)
+            starts, ways = (torch.from_numpy(np.ascontiguousarray(each)) for each in (origins, directions))
+            edges, weights, _ = splat_rays(self._tree, starts, ways, spacing, 32, 1.0 / 1024.0)
             opacity = weights.sum(-1)
             middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
             return opacity.numpy(), ((weights * middle).sum(-1) / opacity.clamp_min(1e-6)).numpy()

@@ -77,7 +77,9 @@ def read_gltf(path: Path, data: bytes) -> SplatCloud:
     if len({cloud.sh.shape[1] for cloud in clouds}) > 1:
         raise InvalidDataError(f"{name}: its parts have different SH degrees")
     fields = ("means", "scales", "quaternions", "opacities", "sh")
-    joined = {field: np.concatenate([getattr(cloud, field) for cloud in clouds]) for field in fields}
+    joined: dict[str, Any] = {
+        field: np.concatenate([getattr(cloud, field) for cloud in clouds]) for field in fields
+    }
     asset = document.get("asset", {})
     comments = tuple(f"{key}: {asset[key]}" for key in ("generator", "copyright") if asset.get(key))
     cloud = SplatCloud(**joined, kind=f"glTF {EXTENSION}", up=(0.0, 1.0, 0.0), comments=comments)

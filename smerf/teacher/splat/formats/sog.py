@@ -128,7 +128,9 @@ def read_streamed_sog(folder: Path) -> SplatCloud:
     if len({cloud.sh.shape[1] for cloud in clouds}) > 1:
         raise InvalidDataError(f"{folder}: its parts have different SH degrees")
     names = ("means", "scales", "quaternions", "opacities", "sh")
-    joined = {name: np.concatenate([getattr(cloud, name) for cloud in clouds]) for name in names}
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(cloud, name) for cloud in clouds]) for name in names
+    }
     return SplatCloud(**joined, kind="streamed SOG, level 0", antialiased=clouds[0].antialiased)
 
 
@@ -175,12 +177,19 @@ def _read(members: Members, meta: dict[str, Any]) -> SplatCloud:
         zero, opacity = _codebook(meta["sh0"], first[:, :3]), first[:, 3] / np.float32(255.0)
     rest = _palette(members, meta["shN"], count, is_first) if meta.get("shN") else zero[:, None][:, :0]
     is_mip = bool(meta.get("antialias")) or meta.get("model") == "antialiased"
-    cloud = (means, scales, _quaternions(pixels("quats")), opacity, np.concatenate([zero[:, None], rest], 1))
+    coefficients = np.concatenate([zero[:, None], rest], 1)
     kind = f"SOG v{1 if is_first else 2}"
     said = meta | (meta["asset"] if isinstance(meta.get("asset"), dict) else {})
     comments = tuple(f"{key}: {said[key]}" for key in ("generator", "copyright", "comment") if key in said)
     return SplatCloud(
-        *(each.astype(np.float32) for each in cloud), kind, antialiased=is_mip, comments=comments
+        means.astype(np.float32),
+        scales.astype(np.float32),
+        _quaternions(pixels("quats")).astype(np.float32),
+        opacity.astype(np.float32),
+        coefficients.astype(np.float32),
+        kind,
+        antialiased=is_mip,
+        comments=comments,
     )
 
 
