@@ -224,6 +224,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.capture": {
             "load_capture": load_capture,
             "load_image": load_image,
+            "load_composited": lambda frame, background: (load_image(frame) / 255.0).astype(np.float32),
             "load_mask": lambda frame: None,
             "fingerprint": fingerprint,
             "types": smerf.capture.types,
@@ -231,6 +232,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.capture.synth": {"render_capture": render_capture},
         "smerf.teacher": {"train_teacher": train_teacher, "load_teacher": load_teacher},
         "smerf.teacher.config": {"TeacherConfig": TeacherConfig, "PRESETS": presets(TeacherConfig, steps=9)},
+        "smerf.teacher.asset": {"is_asset": lambda path: False},
         "smerf.teacher.plan": {"resolve_config": resolve_teacher},
         "smerf.student.plan": {"resolve_config": resolve_student},
         "smerf.student": {"distill": distill, "load_student": load_student},
