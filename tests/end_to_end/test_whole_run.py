@@ -179,14 +179,14 @@ def test_a_killed_run_goes_on_where_it_was(run, capture, tmp_path):
     starts = [event["stage"] for event in events(folder) if event["event"] == "begin"]
     assert starts == ["train", "train", "distill", "distill", "bake", "export", "eval"]
     assert first_after_resuming(folder, "train") > trained > 0
-    # Filling the pool of teacher rays comes first and counts as a tenth of the steps.
-    assert first_after_resuming(folder, "distill") > 5 + distilled > 5
+    assert first_after_resuming(folder, "distill") > distilled > 0
     whole = load_file(finished / "teacher" / "teacher.safetensors")
     parts = load_file(folder / "teacher" / "teacher.safetensors")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
-    # The pool is sampled again, so the students are alike and not the same.
-    for stage, psnr in table(out).items():
-        assert table(last)[stage] == pytest.approx(psnr, abs=1.0)
+    assets = [path.relative_to(finished) for path in finished.glob("baked/sm_*/*")]
+    assert assets
+    assert [str(path) for path in assets if (finished / path).read_bytes() != (folder / path).read_bytes()] == []
+    assert table(last) == table(out)
 
 
 def test_eval_measures_the_same_again(run):
