@@ -285,7 +285,7 @@ def test_what_is_no_outlier():
 @pytest.mark.parametrize("writer", [write_nerfstudio, write_colmap])
 def test_an_outlier_of_ten_does_not_shrink_the_scene(tmp_path, writer, caplog, monkeypatch):
     cameras = moved(poses(), 6)
-    monkeypatch.setattr("capture_layouts.poses", lambda *_: cameras)
+    monkeypatch.setattr("tests.helpers.capture_layouts.poses", lambda *_: cameras)
     capture = load_capture(writer(tmp_path))
     assert len(capture.frames) == 9
     assert "IMG_06.png" in caplog.text

@@ -28,7 +28,7 @@ def fault(root, *parts):
 
 def test_nothing_there(tmp_path):
     fault(tmp_path / "absent", "absent", "no such folder")
-    fault(tmp_path, "transforms.json", "COLMAP or nerfstudio")
+    fault(tmp_path, "transforms.json", "smerf prepare finds them")
 
 
 def test_no_photo_left(tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from safetensors.torch import load_file
 
+from benchmarks import page as page_benchmark
+from benchmarks.browser import chromium
 from smerf.capture import load_capture
 from smerf.engine.checkpoint import latest_step
+from smerf.export.serve import SceneServer
 from smerf.render import march as native
 from smerf.scene import load_scene
 
@@ -73,24 +73,8 @@ def run(capture, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    assert path, "the page's test needs Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=comparison.CHROMIUM_FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-def load_comparison():
-    """Import benchmarks/page.py, which opens the page and compares it with the renderers."""
-    spec = importlib.util.spec_from_file_location("page_benchmark", ROOT / "benchmarks" / "page.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-comparison = load_comparison()
 
 
 def events(folder) -> list[dict]:
@@ -185,7 +169,9 @@ def test_a_killed_run_goes_on_where_it_was(run, capture, tmp_path):
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
     assets = [path.relative_to(finished) for path in finished.glob("baked/sm_*/*")]
     assert assets
-    assert [str(path) for path in assets if (finished / path).read_bytes() != (folder / path).read_bytes()] == []
+    assert [
+        str(path) for path in assets if (finished / path).read_bytes() != (folder / path).read_bytes()
+    ] == []
     assert table(last) == table(out)
 
 
@@ -220,20 +206,26 @@ def test_render_draws_the_held_out_cameras(run, capture, tmp_path):
 
 def test_the_page_agrees_with_the_renderers(run, browser):
     folder, _ = run
-    records, errors = comparison.measure(browser, folder, 1, *SIZE)
-    assert errors == []
+    scene = load_scene(folder / "baked")
+    entry = page_benchmark.choose_cameras(scene, 1)[0]
+    camera = page_benchmark.at_size(entry.camera, *SIZE)
+    with SceneServer(folder / "site") as server:
+        page = page_benchmark.Page(browser, f"{server.url}?ui=0&dpr=1", *SIZE)
+        figures = page_benchmark.compare_frame(scene, camera, page.render(camera), None)
+        page.page.close()
+    assert page.errors == []
     for peer in ("native", "reference"):
-        assert records[0][f"{peer}_within_2"] >= 0.99
+        assert figures[f"{peer}_within_2"] >= 0.99
 
 
 def test_a_single_file_opens_without_a_server(run, browser, tmp_path):
     folder, _ = run
     target = tmp_path / "tabletop.html"
     assert f"page: {target}" in smerf("export", folder, "--single-file", "-o", target)[0]
-    page = comparison.Page(browser, f"{target.as_uri()}?ui=0&dpr=1", *SIZE)
+    page = page_benchmark.Page(browser, f"{target.as_uri()}?ui=0&dpr=1", *SIZE)
     scene = load_scene(folder / "baked")
-    camera = comparison.at_size(comparison.choose_cameras(scene, 1)[0].camera, *SIZE)
-    wanted = comparison.to_bytes(native.render_camera(scene, camera))
-    assert comparison.compare(page.draw(camera), wanted).fraction_within >= 0.99
+    camera = page_benchmark.at_size(page_benchmark.choose_cameras(scene, 1)[0].camera, *SIZE)
+    wanted = page_benchmark.to_bytes(native.render_camera(scene, camera))
+    assert page_benchmark.compare(page.render(camera), wanted).fraction_within >= 0.99
     assert page.errors == []
     page.page.close()
