@@ -197,6 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         # A page of one file holds its scripts; what all of them are kept from is any other host.
         policy = (
             "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
+            # Which hosts a page loads scenes from is the page's own policy, which only narrows this one.
+            "connect-src * data: blob:; "
             f"form-action 'self'; frame-ancestors 'self'{others}"
         )
         self.send_header("Content-Security-Policy", policy)
