@@ -95,7 +95,7 @@ def visit(browser):
         if isinstance(directory, str):
             address = directory + (f"?{query}" if query else "")
         else:
-            servers.append(SceneServer(directory).__enter__())
+            servers.append(SceneServer(directory, allow_origin="*").__enter__())
             address = f"{servers[-1].url}?dpr=1&{query}"
         opened.append(Visit(browser, address, **options))
         return opened[-1]
