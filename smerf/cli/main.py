@@ -151,6 +151,10 @@ def _unknown(command: str) -> int:
     return 2
 
 
+# Found again by name: the class is another one where this module was loaded twice.
+_TERMINAL = "smerf-terminal"
+
+
 class _Handler(logging.StreamHandler):
     """Writes to the stderr of the moment, which tests and progress bars replace."""
 
@@ -162,9 +166,10 @@ class _Handler(logging.StreamHandler):
 def _start_logging(is_verbose: bool) -> None:
     logger = logging.getLogger("smerf")
     logger.setLevel(logging.INFO)
-    for handler in [h for h in logger.handlers if isinstance(h, _Handler)]:
-        logger.removeHandler(handler)
+    for former in [h for h in logger.handlers if h.get_name() == _TERMINAL]:
+        logger.removeHandler(former)
     handler = _Handler()
+    handler.set_name(_TERMINAL)
     handler.setLevel(logging.INFO if is_verbose else logging.WARNING)
     handler.setFormatter(logging.Formatter("smerf: %(levelname)s: %(message)s"))
     logger.addHandler(handler)

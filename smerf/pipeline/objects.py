@@ -107,7 +107,7 @@ def train(
     with _first_locks(run, process):
         if run.is_done(_STAGE, key):
             if process.is_first:
-                print("objects: done before", file=sys.stderr)
+                print("objects: already done", file=sys.stderr)
             return run.folder(_STAGE) / MODEL_FILE
         command = ["smerf", *sys.argv[1:]]
         if process.is_first:

@@ -158,7 +158,7 @@ def test_a_turntable(smerf, slots, tmp_path):
     )
     assert code == 0, err
     with imageio.get_reader(tmp_path / "t.mp4") as reader:
-        frames = list(reader)
+        frames = list(reader.iter_data())
     assert len(frames) == 3 and frames[0].shape == (16, 16, 3)
 
 

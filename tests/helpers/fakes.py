@@ -256,7 +256,7 @@ def install() -> dict[str, types.ModuleType]:
     replaced = {name: sys.modules[name] for name in list(sys.modules) if name in made or _uses_stages(name)}
     for name in replaced:
         del sys.modules[name]
-    sys.modules.update(made)
+    _put(made)
     return replaced
 
 
@@ -264,7 +264,16 @@ def uninstall(replaced: dict[str, types.ModuleType]) -> None:
     """Undo ``install``."""
     for name in [name for name in sys.modules if name in modules() or _uses_stages(name)]:
         del sys.modules[name]
-    sys.modules.update(replaced)
+    _put(replaced)
+
+
+def _put(modules: dict[str, types.ModuleType]) -> None:
+    """Make these the modules of their names, also as attributes of their packages."""
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        package, _, attribute = name.rpartition(".")
+        if package in sys.modules:
+            setattr(sys.modules[package], attribute, module)
 
 
 def _uses_stages(name: str) -> bool:
