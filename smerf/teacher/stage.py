@@ -10,6 +10,7 @@ from smerf.capture.types import Capture
 from smerf.engine import distributed
 from smerf.engine.device import require_device
 from smerf.engine.loop import resume, run_steps
+from smerf.engine.pace import keep_pace
 from smerf.engine.signals import stop_requested
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
@@ -57,14 +58,15 @@ def train_teacher(
 
         def report(step: int, figures: dict[str, float]) -> None:
             if progress:
-                progress(step, config.steps, **figures)
+                progress(step, trainer.schedule.steps, **figures)
 
         is_done = run_steps(
             trainer,
-            config.steps,
+            lambda: trainer.schedule.steps,
             folder,
             checkpoint_seconds=config.checkpoint_seconds,
             report=report,
+            after_step=lambda: keep_pace(trainer),
             stop=stop_requested,
         )
         if is_done and process.is_first:
