@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from smerf.capture import save_transforms
@@ -69,6 +70,8 @@ def train_teacher(
             after_step=lambda: keep_pace(trainer),
             stop=stop_requested,
         )
+        if is_done and config.minutes is not None:
+            trainer.model.config = replace(config, steps=trainer.step)
         if is_done and process.is_first:
             save_teacher(trainer.model, folder)
             if trainer.objective.cameras:
