@@ -61,12 +61,29 @@ class Plan:
     rest_seconds: float
     speed: float
     """Of this machine on this capture, relative to the table's."""
+    rates: Rates
     expected: Expected
     division: Division
 
     def overrides(self) -> tuple[str, ...]:
         """Return the settings as ``--set`` takes them."""
         return tuple(f"{key}={_yaml(value)}" for key, value in self.settings.items())
+
+    def record(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return {
+            "minutes": self.minutes,
+            "seconds": {
+                "train": self.train_seconds,
+                "distill": self.distill_seconds,
+                "rest": self.rest_seconds,
+            },
+            "speed": self.speed,
+            "rates": vars(self.rates),
+            "settings": self.settings,
+            "partition": self.division.reason,
+            "expected": vars(self.expected),
+        }
 
     def line(self) -> str:
         """Return the plan in one line."""
@@ -144,7 +161,15 @@ def make_plan(
     settings["student.minutes"] = round(distill / 60.0, 4)
     settings["student.steps"] = max(_MIN_STEPS, int(share / (per_ray * _rays("student"))))
     return Plan(
-        minutes, settings, train, distill, rest, speed, table.expected(facts.kind, minutes * speed), division
+        minutes,
+        settings,
+        train,
+        distill,
+        rest,
+        speed,
+        rates,
+        table.expected(facts.kind, minutes * speed),
+        division,
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
+from smerf.engine.files import data_folder, read_json
 from smerf.pipeline.rates import Rates
 
 __all__ = ["LADDER", "Expected", "Rung", "Table", "rung_of"]
@@ -79,8 +78,7 @@ class Table:
     @classmethod
     def load(cls) -> Table:
         """Return the table that belongs to this version."""
-        text = resources.files("smerf.data").joinpath("minutes.json").read_text(encoding="utf-8")
-        return cls(json.loads(text)["records"])
+        return cls(read_json(data_folder() / "minutes.json")["records"])
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return the points of a kind of capture, or all if there are none, by work."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smerf.engine.files import write_json
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress, WholeRun
 from smerf.engine.signals import catch_signals
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from smerf.pipeline.budget import Plan
     from smerf.teacher.asset_options import AssetOptions
 
-__all__ = ["RunResult", "default_output", "plan", "posed", "require_capture", "run"]
+__all__ = ["PLAN", "RunResult", "default_output", "plan", "posed", "require_capture", "run"]
 
+PLAN = "plan.json"
+"""What a granted time was to be spent on, and the rates that were measured, in the run's folder."""
 _WEIGHTS = {"train": 0.4, "distill": 0.56, "bake": 0.01, "export": 0.005, "eval": 0.025}
 """First estimate of each stage's fraction of the time: processor time of a preview of the tabletop on AVX2."""
 
@@ -113,14 +116,17 @@ def run(
             data = render_capture(folder, opened, config.preset, **how, verbose=verbose)
         else:
             data = posed(what, folder, **how)
+        chosen = None
         if minutes is not None and config.minutes != minutes:
             # Finding the poses is not part of the grant.
             start = start if data == what else Start.now()
-            config, plan = plan_run(data, minutes, start, device, settings, seed)
+            config, chosen = plan_run(data, minutes, start, device, settings, seed)
             require_same(folder, config, overwrite=overwrite)
             if not quiet:
-                say(plan, "run")
+                say(chosen, "run")
         job = start_run(folder, data, config, device, **how, verbose=verbose, source=opened)
+        if chosen is not None:
+            write_json(folder.path / PLAN, chosen.record())
         return _run_stages(job)
 
 
