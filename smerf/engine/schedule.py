@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Schedule", "linear", "log_linear", "warm_decay"]
+__all__ = ["Schedule", "linear", "log_linear"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,17 @@ class Schedule:
         """Return which fraction of the first ``part`` of the training is over at a step; it may exceed 1."""
         return self.position(step) / max(1.0, part * self.steps)
 
+    def rate(self, step: int, warmup: int, final: float) -> float:
+        """Return the factor of the learning rates: linear warm-up, times a log-linear decay from 1 to ``final``.
+
+        Args:
+            step: Steps done so far, from 0.
+            warmup: Steps of the warm-up; 0 for none.
+            final: Fraction left at the end, above 0.
+        """
+        warm = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+        return float(warm * final ** self.fraction(step))
+
     def ending_at(self, steps: int, step: int) -> Schedule:
         """Return this schedule with another number of steps, above ``step``, from that step on."""
         return Schedule(max(steps, step + 1), step, self.fraction(step))
@@ -44,19 +55,6 @@ class Schedule:
         """Return the schedule that ``state`` was called on."""
         steps, start, done = values
         return cls(int(steps), int(start), float(done))
-
-
-def warm_decay(step: float, steps: int, warmup: int, final: float) -> float:
-    """Return the factor of the learning rates: linear warm-up, times a log-linear decay from 1 to ``final``.
-
-    Args:
-        step: Steps done so far, from 0, or the position of a ``Schedule``.
-        steps: Steps of the whole training.
-        warmup: Steps of the warm-up; 0 for none.
-        final: Fraction left at the end, above 0.
-    """
-    warm = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
-    return float(warm * final ** (step / max(1, steps)))
 
 
 def linear(start: float, end: float, fraction: float) -> float:

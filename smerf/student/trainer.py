@@ -15,7 +15,7 @@ from smerf.capture.types import Capture, Frame
 from smerf.engine.adam_state import add_prefix, pack_adam, restore_adam, strip_prefix
 from smerf.engine.device import restore_generator, scope
 from smerf.engine.pace import Pacer, pace_state, restore_pace
-from smerf.engine.schedule import Schedule, linear, log_linear, warm_decay
+from smerf.engine.schedule import Schedule, linear, log_linear
 from smerf.fields.ray_bank import RayBank
 from smerf.kernels import Grids, grid_render
 from smerf.kernels.vertices import block_coordinates
@@ -205,9 +205,7 @@ class StudentTrainer:
 
     def learning_rate(self) -> float:
         """Return the factor of the learning rates at this step: warm-up, then log-linear decay."""
-        config = self.config
-        position = self.schedule.position(self.step)
-        return warm_decay(position, self.schedule.steps, config.warmup_steps, config.final_lr)
+        return self.schedule.rate(self.step, self.config.warmup_steps, self.config.final_lr)
 
     def tau(self) -> float:
         """Return the culling threshold at this step: none, then a log-linear ramp, then constant."""

@@ -13,7 +13,7 @@ from smerf.engine import distributed
 from smerf.engine.adam_state import add_prefix, strip_prefix
 from smerf.engine.device import fast_products
 from smerf.engine.pace import Pacer, pace_state, restore_pace
-from smerf.engine.schedule import Schedule, linear, warm_decay
+from smerf.engine.schedule import Schedule, linear
 from smerf.errors import InvalidDataError
 from smerf.fields.ray_bank import RayBank, RayBatch
 from smerf.fields.rays import Spacing
@@ -75,8 +75,7 @@ class TeacherTrainer:
         """Return the factor of the learning rates at this step, and the cameras' learning rate."""
         config, fraction = self.config, self._fraction()
         cameras = config.camera_lr * min(1.0, 10.0 * fraction) * 0.1**fraction
-        position = self.schedule.position(self.step)
-        return warm_decay(position, self.schedule.steps, config.warmup_steps, config.final_lr), cameras
+        return self.schedule.rate(self.step, config.warmup_steps, config.final_lr), cameras
 
     def _settings(self) -> StepSettings:
         config = self.config

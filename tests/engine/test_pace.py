@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from smerf.engine.pace import Pacer, budget_clock, keep_pace, pace_state, restore_pace
-from smerf.engine.schedule import Schedule, warm_decay
+from smerf.engine.schedule import Schedule
 from smerf.errors import UsageError
 
 
@@ -30,8 +30,7 @@ class Training:
 
     def run(self, until=None):
         while self.step < self.schedule.steps and self.step != until:
-            position = self.schedule.position(self.step)
-            self.rates.append(warm_decay(position, self.schedule.steps, 5, 0.01))
+            self.rates.append(self.schedule.rate(self.step, 5, 0.01))
             self.machine.now += self.cost(self.step)
             self.step += 1
             keep_pace(self)
@@ -75,7 +74,7 @@ def test_time_that_is_over_leaves_one_annealed_step():
 def test_without_a_grant_nothing_changes():
     training = Training(Machine(), None, 40, lambda step: 9.0)
     training.run()
-    assert training.rates == [warm_decay(step, 40, 5, 0.01) for step in range(40)]
+    assert training.rates == [min(1.0, (step + 1) / 5) * 0.01 ** (step / 40) for step in range(40)]
     assert pace_state(training) == {}
 
 
