@@ -77,10 +77,14 @@ def choose_minutes(
         if preset is not None:
             raise UsageError("--minutes and --preset: give one; a preset is a fixed number of steps")
         return check_minutes(minutes)
-    fixes_steps = any(one.partition("=")[0].strip().replace("-", "_") in _FIXED for one in settings)
-    if not is_new or preset is not None or fixes_steps or device != "cpu":
+    fixes_time = any(_gives(settings, key) for key in _FIXED)
+    if not is_new or preset is not None or fixes_time or device != "cpu":
         return None
     return DEFAULT_MINUTES
+
+
+def _gives(settings: tuple[str, ...], key: str) -> bool:
+    return any(one.partition("=")[0].strip().replace("-", "_") == key for one in settings)
 
 
 def choose_stage_minutes(minutes: float | None, preset: str | None = None) -> float | None:
@@ -108,7 +112,9 @@ def plan_run(
 ) -> tuple[RunConfig, Plan]:
     """Return the settings of a whole run, and the plan that they are from."""
     plan = _plan(data, minutes, start, device)
-    config = make_config("preview", (*plan.overrides(), *settings), seed)
+    # Steps that are given count; they take what time they take.
+    free = [f"{stage}.minutes=null" for stage in ("teacher", "student") if _gives(settings, f"{stage}.steps")]
+    config = make_config("preview", (*plan.overrides(), *free, *settings), seed)
     return dataclasses.replace(config, minutes=minutes), plan
 
 

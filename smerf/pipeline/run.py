@@ -96,21 +96,20 @@ def run(
     what = Path(what)
     require_capture(what)
     folder = RunFolder(Path(output) if output is not None else default_output(what))
-    opened = _open_source(what, source)
+    opened, is_new, start = _open_source(what, source), not folder.exists(), Start.of_process()
     if not quiet:
         names = ", ".join(["capture"] * (opened is not None) + list(_WEIGHTS))
         print(f"run: {what} -> {folder.path}: {names}", file=sys.stderr, flush=True)
     from smerf.engine.device import resolve_device
 
     device = resolve_device(device)
+    if opened is not None and minutes is not None:
+        raise UsageError(
+            "--minutes: is for photos; for a file, run it, then smerf distill RUN --minutes M --overwrite"
+        )
+    minutes = choose_minutes(minutes, preset, settings, is_new=is_new and opened is None, device=device)
     with catch_signals(), folder:
-        is_new, start = not folder.exists(), Start.of_process()
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
-        if opened is not None and minutes is not None:
-            raise UsageError(
-                "--minutes: is for photos; for a file, run it, then smerf distill RUN --minutes M --overwrite"
-            )
-        minutes = choose_minutes(minutes, preset, settings, is_new=is_new and opened is None, device=device)
         how = {"overwrite": overwrite, "quiet": quiet}
         if opened is not None:
             data = render_capture(folder, opened, config.preset, **how, verbose=verbose)
