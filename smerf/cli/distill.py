@@ -50,7 +50,7 @@ def run(options: Options) -> int:
     from smerf.pipeline import grant, job, stages
 
     folder = RunFolder.open(options.run)
-    start = grant.Start.of_process()
+    start = grant.Start.now()
     teacher = stages.find_teacher(options.teacher) if options.teacher is not None else None
     device = resolve_device(options.device)
     with catch_signals(), distributed.process_group(device) as process:

@@ -60,7 +60,7 @@ def run(options: Options) -> int:
     from smerf.pipeline.run import default_output, require_capture
 
     require_capture(options.data)
-    start = grant.Start.of_process()
+    start = grant.Start.now()
     device = resolve_device(options.device)
     folder = RunFolder(options.output or default_output(options.data))
     with catch_signals(), distributed.process_group(device) as process:

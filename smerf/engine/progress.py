@@ -50,10 +50,16 @@ class WholeRun:
     def left(self, stage: str, expected: float, eta: float) -> float:
         """Return the seconds to go of all stages, while ``stage`` takes ``expected`` and has ``eta`` to go."""
         if self.is_granted:
-            return max(self._weights[stage] - (expected - eta), 0.0) + self._after(stage)
+            return (max(self._weights[stage] - (expected - eta), 0.0) or eta) + self._after(stage)
         measured = {**self._seconds, stage: expected}
         scale = sum(measured.values()) / sum(self._weights[name] for name in measured)
         return eta + scale * self._after(stage)
+
+    def spare(self, stage: str) -> float | None:
+        """Return the seconds that are left for the last ``stage`` of a granted time; None without a grant."""
+        if not self.is_granted:
+            return None
+        return max(0.0, sum(self._weights.values()) - sum(self._seconds.values()))
 
     def _after(self, stage: str) -> float:
         names = list(self._weights)

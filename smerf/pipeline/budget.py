@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["MIN_MINUTES", "Facts", "Plan", "check_minutes", "make_plan"]
 
 MIN_MINUTES = 1.0
-_FIXED_SECONDS = 6.0
+_FIXED_SECONDS = 8.0
 """Starting, baking and exporting, on the table's machine."""
-_EVAL_QUERIES = 5.0
-"""What measuring three stages costs a pixel of a held-out photo, in rays that the teacher answers."""
+_EVAL_QUERIES, _BAKED_QUERIES = 5.0, 1.5
+"""What measuring three stages, and the baked scene alone, costs a pixel of a held-out photo, in rays that the teacher
+answers."""
+_EVAL_FRACTION = 0.12
+"""Part of the grant beyond which the baked scene alone is measured."""
 _LOADS = 3
 """How often photos are read."""
 _MIN_TRAIN_FRACTION = 0.5
 """Part of the grant that training and distilling get at least."""
 _SUBMODEL_MINUTES = 0.75
 """Least that a submodel needs, on the table's machine."""
-_MIN_STEPS = 50
+_MIN_STEPS = 10
+_LOOK_COST = 1.6
+"""A ray of the last look, relative to one that the teacher answers."""
+_POOL_FRACTION, _LOOK_FRACTION, _MIN_RAYS = 0.12, 0.1, 16384
+"""Largest parts of a distillation for filling its pool and for the last look, and the least rays of each."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ def make_plan(
     speed = table.speed(facts.kind, rates, facts.trains)
     seconds = max(0.25 * 60.0 * minutes, 60.0 * minutes - spent)
     rung = rung_of(minutes * speed)
-    rest = min(_rest(rung, facts, rates, speed), (1.0 - _MIN_TRAIN_FRACTION) * seconds)
+    rest = min(_rest(rung, facts, rates, speed, seconds), (1.0 - _MIN_TRAIN_FRACTION) * seconds)
     work = seconds - rest
     train = rung.share * work if facts.trains else 0.0
     distill = work - train
@@ -152,6 +159,9 @@ def make_plan(
     settings = rung.settings()
     settings["max_side"] = min(rung.max_side, max(facts.size))
     settings["student.partition"] = division.edge
+    for key, part, cost in (("pool", _POOL_FRACTION, 1.0), ("occupied_rays", _LOOK_FRACTION, _LOOK_COST)):
+        most = int(part * distill / division.submodels / (cost * rates.query))
+        settings[f"student.{key}"] = max(_MIN_RAYS, min(settings[f"student.{key}"], most))
     if facts.trains:
         per_ray = rates.teacher * table.pace(facts.kind, "teacher", minutes * speed)
         settings["teacher.minutes"] = round(train / 60.0, 4)
@@ -173,15 +183,17 @@ def make_plan(
     )
 
 
-def _rest(rung: Rung, facts: Facts, rates: Rates, speed: float) -> float:
-    """Return the seconds of everything but training and distilling."""
+def _rest(rung: Rung, facts: Facts, rates: Rates, speed: float, seconds: float) -> float:
+    """Return which of some seconds everything but training and distilling takes."""
     # Photos are scaled down by whole factors.
     factor = math.ceil(max(facts.size) / rung.max_side)
     pixels = facts.test * facts.size[0] * facts.size[1] / factor**2
     loading = _LOADS * (facts.train + facts.test) * rates.photo
     if not facts.is_whole:
         return loading
-    return loading + _FIXED_SECONDS / max(speed, 1e-3) + _EVAL_QUERIES * rates.query * pixels
+    least, most = (queries * rates.query * pixels for queries in (_BAKED_QUERIES, _EVAL_QUERIES))
+    measuring = min(most, max(least, _EVAL_FRACTION * seconds))
+    return loading + _FIXED_SECONDS / max(speed, 1e-3) + measuring
 
 
 def _rays(stage: str) -> int:

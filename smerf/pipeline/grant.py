@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +52,6 @@ class Start:
     def now(cls) -> Start:
         """Begin now."""
         return cls(budget_clock()())
-
-    @classmethod
-    def of_process(cls) -> Start:
-        """Have begun when this process did; waiting for the disk then is not counted."""
-        return cls(budget_clock()() - time.process_time())
 
     @property
     def used(self) -> float:

@@ -96,7 +96,7 @@ def run(
     what = Path(what)
     require_capture(what)
     folder = RunFolder(Path(output) if output is not None else default_output(what))
-    opened, is_new, start = _open_source(what, source), not folder.exists(), Start.of_process()
+    opened, is_new, start = _open_source(what, source), not folder.exists(), Start.now()
     if not quiet:
         names = ", ".join(["capture"] * (opened is not None) + list(_WEIGHTS))
         print(f"run: {what} -> {folder.path}: {names}", file=sys.stderr, flush=True)
@@ -141,7 +141,7 @@ def plan(
     from smerf.capture.readers import has_poses
     from smerf.engine.device import resolve_device
 
-    what, start = Path(what), Start.of_process()
+    what, start = Path(what), Start.now()
     require_capture(what)
     if not has_poses(what):
         raise UsageError(f"{what}: has no poses to plan with; smerf prepare {what} -o CAPTURE finds them")
@@ -220,5 +220,6 @@ def _run_stages(job: Job) -> RunResult:
     stages.bake(job)
     stages.export(job)
     if has_test and not is_current(job.run):
-        evaluate(job)
+        # What there is no time for is measured when the same command is given again.
+        evaluate(job, seconds=job.whole.spare("eval"))
     return RunResult(job.run, current_metrics(job.run) if has_test else {})

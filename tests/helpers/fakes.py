@@ -210,8 +210,6 @@ class Start:
     def now(cls):
         return cls()
 
-    of_process = now
-
 
 def serve(directory, host, port, open_browser, allow_origin=None):
     print(f"serving {directory} {host} {port} {open_browser}")
