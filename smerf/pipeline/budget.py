@@ -105,19 +105,20 @@ class Plan:
             ]
         if self.rest_seconds:
             parts.append(f"{format_seconds(self.rest_seconds)} for the rest")
-        return f"{self.minutes:g} min: {', '.join(parts)}; about {self.expected.psnr:.1f} dB"
+        return f"{self.minutes:g} min: {', '.join(parts)}; {self.expected.word} {self.expected.psnr:.1f} dB"
 
     def table(self) -> str:
         """Return what ``--dry-run`` prints."""
+        word = self.expected.word
         rows = [
             ("time", f"{self.minutes:g} min at {self.speed:.2f} of the speed that the table was measured at"),
             ("train", format_seconds(self.train_seconds)),
             ("distill", format_seconds(self.distill_seconds)),
             ("rest", f"{format_seconds(self.rest_seconds)} (reading, baking, the page, measuring)"),
             ("submodels", f"{self.division.submodels}, K = {self.division.edge}: {self.division.reason}"),
-            ("memory", f"about {self.expected.memory_mb / 1000:.1f} GB"),
-            ("page", f"about {self.expected.megabytes * self.division.submodels:.0f} MB"),
-            ("quality", f"about {self.expected.psnr:.1f} dB PSNR, as captures of its kind in the table"),
+            ("memory", f"{word} {self.expected.memory_mb / 1000:.1f} GB"),
+            ("page", f"{word} {self.expected.megabytes * self.division.submodels:.0f} MB"),
+            ("quality", f"{word} {self.expected.psnr:.1f} dB PSNR, as captures of its kind in the table"),
             *((key, str(value)) for key, value in self.settings.items()),
         ]
         width = max(len(name) for name, _ in rows)

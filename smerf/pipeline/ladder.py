@@ -44,8 +44,8 @@ class Rung:
 
 
 LADDER = (
-    Rung(0.0, 240, 0.45, 64, 0, 131072, 65536, 1),
-    Rung(0.6, 320, 0.45, 128, 0, 131072, 65536, 1),
+    Rung(0.0, 320, 0.45, 64, 0, 131072, 65536, 1),
+    Rung(0.5, 480, 0.45, 128, 0, 131072, 65536, 1),
     Rung(1.5, 480, 0.45, 128, 0, 262144, 131072, 3),
     Rung(3.0, 480, 0.45, 256, 0, 524288, 262144, 3),
     Rung(6.0, 640, 0.40, 256, 16384, 524288, 524288, 5),
@@ -68,6 +68,13 @@ class Expected:
     psnr: float
     megabytes: float
     memory_mb: float
+    is_beyond: bool = False
+    """Whether the work is more than was measured: then these are the values of the most that was."""
+
+    @property
+    def word(self) -> str:
+        """Return how sure the values are, for people."""
+        return "at least" if self.is_beyond else "about"
 
 
 class Table:
@@ -107,7 +114,7 @@ class Table:
         names = sorted({record["capture"] for record in points})
         series = [[record for record in points if record["capture"] == name] for name in names]
         values = [[_between(one, work, key) for one in series] for key in ("psnr", "megabytes", "memory_mb")]
-        return Expected(*(_mean(each) for each in values))
+        return Expected(*(_mean(each) for each in values), is_beyond=work > points[-1]["minutes"])
 
 
 def _mean(values: Sequence[float]) -> float:
