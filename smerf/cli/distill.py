@@ -28,7 +28,7 @@ class Options(Common):
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
     teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Take the teacher of this run, this teacher folder, or this splat file in the capture's space."""
+    """Take the teacher of this run, this teacher folder, or this splat or mesh file in the capture's space."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
     device: Device = "auto"

@@ -20,18 +20,19 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Turn a capture into a page: train, distill, bake, export, measure.
 
-    A splat file is its own teacher: it is distilled as it is, without training.
+    A splat or mesh file is its own teacher: it is distilled as it is, without training.
 
     Stages that are done are skipped, so the same command continues a run that was stopped.
 
     Examples:
       smerf run captures/tabletop -o runs/tabletop
       smerf run scene.ply -o runs/scene
+      smerf run chair.glb -o runs/chair
       smerf run ~/flat --preset standard --device cuda --set teacher.steps=30000
     """
 
     data: Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat file."""
+    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat or mesh file."""
     output: RunOutput = None
     """Run folder; runs/NAME if not given."""
     preset: Preset = None
@@ -54,6 +55,8 @@ class Options(Common):
     """Of a splat file: how it was trained to be filtered, if the file does not say."""
     keep_all: Switch[bool] = False
     """Of a splat file: keep large faint splats and stray ones."""
+    light: Switch[bool] = False
+    """Of a mesh: let a plain light fall on it, instead of showing its colours as they are."""
 
 
 def run(options: Options) -> int:
@@ -79,10 +82,12 @@ def run(options: Options) -> int:
 
 def _source_options(options: Options) -> AssetOptions | None:
     """Return what the command line says of a file, None if nothing."""
-    values = (options.focal, options.splat_mode, options.up, options.cameras, options.keep_all)
-    if values == (None, None, None, "auto", False):
+    values = (options.focal, options.splat_mode, options.up, options.cameras, options.keep_all, options.light)
+    if values == (None, None, None, "auto", False, False):
         return None
     from smerf.teacher.asset_options import AssetOptions, parse_up
 
     up = parse_up(options.up)
-    return AssetOptions(options.focal, options.splat_mode, up, options.cameras, options.keep_all)
+    return AssetOptions(
+        options.focal, options.splat_mode, up, options.cameras, options.keep_all, options.light
+    )

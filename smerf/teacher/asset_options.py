@@ -28,6 +28,8 @@ class AssetOptions:
     """``auto``, ``orbit`` or ``walk``, or the path of a ``cameras.json``."""
     keep_all: bool = False
     """Keep veils and floaters."""
+    light: bool = False
+    """Whether a plain light falls on a mesh; one without colours is lit in any case."""
 
     def __post_init__(self) -> None:
         if self.focal is not None and not 1.0 <= self.focal <= 1e6:
