@@ -48,8 +48,8 @@ def _is_splat_ply(path: Path, head: bytes) -> bool:
     try:
         header = parse_ply(str(path), head)
     except InvalidDataError:
-        # Reading says what is wrong with it.
-        return True
+        # Reading says what is wrong with it; faces make it a mesh.
+        return b"\nelement face " not in head
     return header.is_splat or "face" not in header.elements
 
 
