@@ -65,7 +65,7 @@ STRUCTURES = {
     "AdamStep": "lr:float beta1:float beta2:float eps:float correction1:float correction2:float",
     "StudentTrace": "losses:tensor weights:tensor samples:tensor",
     "SplatTree": "leaves:tensor nodes:tensor levels:tensor sh:tensor classes:int coefficients:int leaf_count:int"
-    " is_antialiased:int near:float dilation:float sh_rotation:float*9",
+    " is_antialiased:int is_half:int64 near:float dilation:float sh_rotation:float*9",
     "SplatCamera": "rotation:float*9 eye:float*3 fx:float fy:float cx:float cy:float width:int height:int"
     " is_by_depth:int near:float dilation:float",
 }
@@ -136,8 +136,14 @@ KERNELS = {
     "smerf_student_step": "grids:GridView rays:StudentRays network:StudentNetwork loss:StudentLoss state:StudentGrids"
     " adam:AdamStep trace:StudentTrace",
     "smerf_splat_rays": "tree:SplatTree spacing:RaySpacing origins:tensor directions:tensor rays:int64 samples:int"
-    " min_half:float mix:float edges:tensor weights:tensor colours:tensor",
-    "smerf_splat_image": "tree:SplatTree camera:SplatCamera image:tensor",
+    " min_half:float mix:float edges:tensor weights:tensor colours:tensor offsets:cuda:tensor hits:cuda:tensor"
+    " boxes:cuda:tensor",
+    "smerf_splat_count": "tree:SplatTree origins:tensor directions:tensor rays:int64 counts:tensor",
+    "smerf_splat_image": "tree:SplatTree camera:SplatCamera image:tensor projected:cuda:tensor splats:cuda:tensor"
+    " first:cuda:tensor",
+    "smerf_splat_project": "tree:SplatTree camera:SplatCamera projected:tensor keys:tensor touched:tensor",
+    "smerf_splat_list": "projected:tensor order:tensor starts:tensor count:int64 columns:int tiles:tensor"
+    " splats:tensor",
     "smerf_mark_alive": "grid:AliveGrid origins:tensor directions:tensor edges:tensor weights:tensor rays:int64"
     " samples:int seen:tensor solid:tensor",
     "smerf_block_samples": "grids:GridView coords:tensor count:int64 out:tensor",

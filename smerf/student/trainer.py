@@ -89,7 +89,7 @@ class StudentTrainer:
             ValueError: If the configuration is not resolved.
         """
         self.config, self.device, self.number, self.step = config, torch.device(device), number, 0
-        self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
+        self.teacher = teacher.to(device) if hasattr(teacher, "to") else teacher
         self.partition = partition or choose_partition(capture, config)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * number)
         self.white, self.bounded = capture.background == "white", capture.bounded
