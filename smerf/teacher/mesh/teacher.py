@@ -20,6 +20,8 @@ _SUPERSAMPLING = 2
 _PITCH = np.sqrt(3.0)
 """Width of a pixel in units of a ray's radius."""
 _IN_FRONT = 0.75
+_SHARE = 4
+"""One of so many intervals lies inside the surfaces."""
 _MIN_GAP = 5e-7
 
 
@@ -49,11 +51,13 @@ def intervals_around(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return intervals that are thin where rays meet something and even elsewhere, most of them in front.
 
+    A surface has a width, over which its weight is spread evenly: what is thinner than a voxel can't be learnt.
+
     Args:
         hits: Distances in the units of the spacing.
         spacing: Of the intervals.
         samples: Intervals S of each ray.
-        half_width: Of the intervals around a surface, metric.
+        half_width: Of a surface, metric.
 
     Returns:
         Metric interval ends (R, S + 1) and weights (R, S).
@@ -87,12 +91,15 @@ def intervals_around(
 def _ends(low: torch.Tensor, high: torch.Tensor, samples: int) -> torch.Tensor:
     """Return interval ends (R, S + 1) in s around layers [low, high] (R, L) of s."""
     layers = low.shape[1]
-    rest = samples - (2 * layers - 1)
+    inside = max(1, samples // (_SHARE * layers))
+    rest = samples - (layers * (inside + 1) - 1)
     before = max(1, min(rest - 1, round(_IN_FRONT * rest)))
     first, last = low.min(1, keepdim=True).values, high.max(1, keepdim=True).values
     front = first * torch.arange(before, dtype=first.dtype) / before
     behind = last + (1.0 - last) * torch.arange(1, rest - before + 1, dtype=first.dtype) / (rest - before)
-    return torch.cat([front, torch.cat([low, high], 1).sort(1).values, behind], 1)
+    steps = torch.arange(inside + 1, dtype=first.dtype) / inside
+    within = (low[..., None] + (high - low)[..., None] * steps).flatten(1)
+    return torch.cat([front, within.sort(1).values, behind], 1)
 
 
 class MeshTeacher:
@@ -138,8 +145,8 @@ class MeshTeacher:
                 self.near,
             )
             hits = MeshHits(hits.distances * scale, hits.weights, hits.colour)
-            # A quarter of a voxel of 256 an axis.
-            half_width = 1.0 / (256.0 * self.scene_scale)
+            # Half of a voxel of 256 an axis.
+            half_width = 1.0 / (128.0 * self.scene_scale)
             edges, weights = intervals_around(hits, self.spacing, self.samples, half_width)
             parts.append((edges, weights, torch.from_numpy(hits.colour)))
         return TeacherAnswer(*(torch.cat(each).to(device) for each in zip(*parts)))

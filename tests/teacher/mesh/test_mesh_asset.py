@@ -104,9 +104,9 @@ def test_intervals_hold_the_weights_of_all_layers():
         middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
         mean = (held * middle).sum(-1).numpy()
         np.testing.assert_allclose(mean, (distances * weights).sum(1), atol=0.02)
-    # Eleven of the fifteen even intervals lie in front, where the ray passes.
-    edges, _ = intervals_around(hits, Spacing(0.1, 8.0, True), 16, 0.01)
-    assert int((edges[1] < 1.995).sum()) == 12
+    # Four intervals lie inside the surface, and nine of the other twelve in front, where the ray passes.
+    edges, held = intervals_around(hits, Spacing(0.1, 8.0, True), 16, 0.01)
+    assert int((edges[1] < 1.985).sum()) == 9 and int((held[1] > 0.0).sum()) == 4
 
 
 def test_glass_in_front_of_a_wall_shows_both(tmp_path):
