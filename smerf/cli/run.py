@@ -45,8 +45,8 @@ class Options(Common):
     """Change one setting, such as max_side=800 or teacher.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
     """Accept a changed config or capture; what the change touches is redone."""
-    cameras: Annotated[str, tyro.conf.arg(metavar="orbit|walk|FILE")] = "auto"
-    """Of a file: choose cameras around or inside it, or take those of a cameras.json."""
+    cameras: Annotated[str, tyro.conf.arg(metavar="orbit|walk|PATH")] = "auto"
+    """Of a file: cameras around or inside it, or those of a cameras.json or of a posed capture in its space."""
     up: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z")] = None
     """Of a file: the direction that is up, such as 0,-1,0."""
     focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smerf.engine import distributed
 from smerf.engine.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
@@ -25,6 +25,9 @@ from smerf.errors import UsageError
 from smerf.pipeline.asset import AssetSource, name_teacher
 from smerf.pipeline.config import RunConfig, load_config, part, write_config
 from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
+
+if TYPE_CHECKING:
+    from smerf.teacher.asset_options import AssetOptions
 
 __all__ = [
     "COMMAND_OF",
@@ -89,10 +92,16 @@ def follow_training(run: RunFolder, data: Path, device: str) -> None:
         train_teacher(capture, config.teacher, folder=run.work("teacher"), device=device)
 
 
-def distill(job: Job, teacher: Path | None = None) -> Stage:
-    """Distil the run's teacher, or the one that ``teacher`` is, a folder or a file, into the student."""
+def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None = None) -> Stage:
+    """Distil the run's teacher, or the one that ``teacher`` is, a folder or a file, into the student.
+
+    Raises:
+        UsageError: If there are options of a file and ``teacher`` is none.
+    """
     if teacher is not None and teacher.is_file():
-        teacher = name_teacher(job.run, teacher, job.capture)
+        teacher = name_teacher(job.run, teacher, job.capture, options)
+    elif options is not None:
+        raise UsageError("--focal, --splat-mode, --keep-all and --light are for --teacher FILE")
     upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
     source = teacher or job.run.folder("teacher")
 

@@ -19,7 +19,7 @@ from smerf.engine.folder import SOURCE
 from smerf.errors import InvalidDataError, UsageError
 from smerf.teacher.asset import Asset, file_digest
 from smerf.teacher.asset_options import AssetOptions
-from smerf.teacher.found_cameras import find_cameras, read_cameras
+from smerf.teacher.found_cameras import capture_cameras, find_cameras, is_camera_list, read_cameras
 from smerf.teacher.splat.cameras import synthesise
 
 __all__ = ["CameraPlan", "plan_cameras", "require_visible", "write_asset_capture"]
@@ -60,10 +60,11 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
     found = None if options.cameras in ("orbit", "walk") else find_cameras(asset.path)
     if options.cameras not in ("auto", "orbit", "walk"):
         found = Path(options.cameras)
-        if not found.is_file():
-            raise UsageError(f"--cameras {found}: is not orbit, walk or a cameras.json")
+        if not found.exists():
+            raise UsageError(f"--cameras {found}: is not orbit, walk, a cameras.json or a posed capture")
     if found is not None:
-        cameras = [_reduced(camera, size) for camera in read_cameras(found)]
+        known = read_cameras(found) if is_camera_list(found) else capture_cameras(found)
+        cameras = [_reduced(camera, size) for camera in known]
         step = -(-len(cameras) // _MAX_FOUND)
         kind, said = "found", f"{len(cameras[::step])} cameras of {found}"
         cameras = cameras[::step]

@@ -25,7 +25,7 @@ class AssetOptions:
     up: tuple[float, float, float] | None = None
     """The direction that is up, in the file's axes."""
     cameras: str = "auto"
-    """``auto``, ``orbit`` or ``walk``, or the path of a ``cameras.json``."""
+    """``auto``, ``orbit`` or ``walk``, or the path of a ``cameras.json`` or a posed capture."""
     keep_all: bool = False
     """Keep veils and floaters."""
     light: bool = False
