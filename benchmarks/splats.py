@@ -4,9 +4,9 @@
                                 [--set KEY=VALUE] [--json FILE]
 
 Rays go from outside through random points of the content; pictures are those of a camera that is chosen for the
-file. For splats both are compared with the PyTorch reference, which answers some of the rays, and draws a small
-picture, at its own pace. Times are CPU time of all threads. Memory is how far the process rose while it read the file and built its teacher. With --run
-the file goes through ``smerf run``: PSNR is of the page's scene against the file's own renders, over the whole
+file. For splats both are compared with the PyTorch reference, which answers some of the rays at its own pace. Times
+are CPU time of all threads. Memory is how far the process rose while it read the file and built its teacher. With
+--run the file goes through ``smerf run``: PSNR is of the page's scene against the file's own renders, over the whole
 picture and, for a lone object, over its own pixels.
 """
 
