@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smerf.capture import save_transforms
 from smerf.capture.types import Capture
-from smerf.engine import distributed
+from smerf.engine import distributed, trace
 from smerf.engine.device import require_device
 from smerf.engine.loop import resume, run_steps
 from smerf.engine.signals import stop_requested
@@ -56,6 +56,8 @@ def train_teacher(
         resume(trainer, folder)
 
         def report(step: int, figures: dict[str, float]) -> None:
+            if trace.is_noted(step):
+                trace.note(folder, step, figures)
             if progress:
                 progress(step, config.steps, **figures)
 
