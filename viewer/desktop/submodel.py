@@ -50,6 +50,8 @@ def pack(k: int, submodel: BakedSubmodel) -> PackedSubmodel:
         "blocks": blocks[..., [0, 1, 2, 0]],
         "occupancy": grids,
     }
+    if submodel.known is not None:
+        images["known"] = submodel.known.transpose(2, 1, 0, 3)
     return PackedSubmodel(k, {name: np.ascontiguousarray(image) for name, image in images.items()})
 
 

@@ -23,6 +23,8 @@ export class Renderer {
     this.occlusionDelay = occlusionDelay;
     this.background = background;
     this.exposure = exposure;
+    this.unknownColour = scene.defines(scene.params).KNOWN_REGION ? scene.region.colour : null;
+    this.samplers = this.unknownColour ? [...SAMPLERS, "known"] : SAMPLERS;
     this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
     this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
     const size = 16 * scene.widths.weightCount;
@@ -75,7 +77,7 @@ export class Renderer {
     const { gl } = this;
     march.done = finishProgram(gl, march.begun);
     gl.useProgram(march.done.program);
-    SAMPLERS.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
+    this.samplers.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
     if (this.extra.FUSED_APPEARANCE) bindNetwork(gl, march.done.program);
     return march.done;
   }
@@ -125,7 +127,7 @@ export class Renderer {
     gl.bindFramebuffer(gl.FRAMEBUFFER, isFused ? target.pixelFrame : target.blendedFrame);
     const march = this.#finishMarch(this.#march(level.params));
     gl.useProgram(march.program);
-    SAMPLERS.forEach((name, unit) => {
+    this.samplers.forEach((name, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(name.startsWith("planes") ? gl.TEXTURE_2D_ARRAY : gl.TEXTURE_3D, level.textures[name]);
     });
@@ -141,6 +143,7 @@ export class Renderer {
     gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, this.network);
     gl.bufferSubData(gl.UNIFORM_BUFFER, 0, level.appearance.weightsAt(level.index, place.region));
     if (isFused) this.#setShading(march);
+    else if (this.unknownColour) gl.uniform3fv(march.at("u_background"), this.background);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
 
     if (!isFused) {
@@ -160,6 +163,7 @@ export class Renderer {
 
   #setShading(program) {
     this.gl.uniform3fv(program.at("u_background"), this.background);
+    if (this.unknownColour) this.gl.uniform3fv(program.at("u_unknown_colour"), this.unknownColour);
     if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }
 
