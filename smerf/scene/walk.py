@@ -63,6 +63,8 @@ class Place:
         self.centre = tuple(float(c) for c in params.submodel_centre(k))
         self.scale = params.submodel_scale
         self.occupancy, self.known = occupancy, known
+        self._edge = len(occupancy)
+        self._bytes = memoryview(np.ascontiguousarray(occupancy).reshape(-1))
         self.grain = 2.0 / len(occupancy) / self.scale
         """Edge of a cell near the centre, training units."""
 
@@ -88,11 +90,16 @@ class Place:
 
     def is_solid(self, x: float, y: float, z: float) -> bool:
         """Return whether the cell at a point holds something."""
-        cells = 2 * len(self.occupancy)
-        i, j, k = (
-            min(cells - 1, max(0, math.floor((c + 2.0) * 0.25 * cells))) for c in self.contracted(x, y, z)
-        )
-        byte = int(self.occupancy[i >> 1, j >> 1, k >> 1])
+        # The walker's innermost question: plain numbers, and no call within the cube that is not contracted.
+        a = (self.centre[0] - x) * self.scale
+        b, c = (z - self.centre[2]) * self.scale, (y - self.centre[1]) * self.scale
+        if not (-1.0 <= a <= 1.0 and -1.0 <= b <= 1.0 and -1.0 <= c <= 1.0):
+            a, b, c = self.contracted(x, y, z)
+        n, per_unit = self._edge, 0.5 * self._edge
+        last = 2 * n - 1
+        i, j, k = int((a + 2.0) * per_unit), int((b + 2.0) * per_unit), int((c + 2.0) * per_unit)
+        i, j, k = min(last, i), min(last, j), min(last, k)
+        byte = self._bytes[((i >> 1) * n + (j >> 1)) * n + (k >> 1)]
         return bool(byte >> (4 * (i & 1) + 2 * (j & 1) + (k & 1)) & 1)
 
     def is_known(self, x: float, y: float, z: float) -> bool:

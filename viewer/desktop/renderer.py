@@ -121,6 +121,8 @@ class Renderer:
         self.unknown_colour = unknown_colour(scene, self.options)
         fades = self.unknown_colour is not None
         self._samplers = (*_SAMPLERS, "known") if fades else _SAMPLERS
+        if fades:
+            self.blended_names = (*self.blended_names, "unknown")
         defines = scene_defines(scene, self.options.step_multiplier, bool(self.exposure), fades)
         defines["GROWING_STEPS"] = str(int(self._occlusion_delay < 1.0))
         if is_software():
@@ -218,8 +220,6 @@ class Renderer:
         GL.glUniform1f(self.march.at("u_near"), self.near * params.submodel_scale)
         GL.glUniform1f(self.march.at("u_submodel_scale"), params.submodel_scale)
         GL.glUniform1f(self.march.at("u_occlusion_delay"), self._occlusion_delay)
-        if self.unknown_colour is not None:
-            GL.glUniform3f(self.march.at("u_background"), *self.background)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
 
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target.pixel_frame)

@@ -2,7 +2,7 @@
 //
 // target 0: rgb, visibility    target 1: features 0-3
 // target 2: coarse rgb, depth  target 3 (COARSE_SUM only): coarse features 0-3
-// With KNOWN_REGION target 0 holds rgb over the background, and how much of the pixel photos support.
+// With KNOWN_REGION the target behind the last says how much of the pixel no photo supports.
 // Depth is d / (1 + d) of the expected distance d from the camera in world units, 0 where nothing was hit.
 //
 // Textures hold two RGBA8 groups so that a sample costs two fetches per grid and plane:
@@ -56,9 +56,6 @@
 #endif
 #if KNOWN_REGION
 #include "chunks/known.glsl"
-#if !FUSED_APPEARANCE
-uniform vec3 u_background;
-#endif
 #endif
 
 uniform sampler3D u_atlas_density;
@@ -82,6 +79,11 @@ layout(location = 1) out vec4 o_features;
 layout(location = 2) out vec4 o_coarse_colour;
 #if COARSE_SUM
 layout(location = 3) out vec4 o_coarse_features;
+#endif
+#if KNOWN_REGION && COARSE_SUM
+layout(location = 4) out vec4 o_unknown;
+#elif KNOWN_REGION
+layout(location = 3) out vec4 o_unknown;
 #endif
 #endif
 
@@ -330,10 +332,9 @@ void main() {
 #else
   float opacity = 1.0 - visibility;
   float distance_seen = opacity > 0.05 ? depth / opacity : 0.0;
-#if KNOWN_REGION
-  o_colour = vec4(colour + visibility * u_background, 1.0 - unknown);
-#else
   o_colour = vec4(colour, visibility);
+#if KNOWN_REGION
+  o_unknown = vec4(unknown);
 #endif
   o_features = features;
   o_coarse_colour = vec4(coarse_colour, distance_seen / (1.0 + distance_seen));

@@ -13,6 +13,7 @@ uniform sampler2D u_coarse_features;
 #define KNOWN_REGION 0
 #endif
 #if KNOWN_REGION
+uniform sampler2D u_unknown;
 uniform vec3 u_unknown_colour;  // what no photo supports fades into it
 #endif
 uniform mat3 u_camera_rotation;  // viewer axes from camera axes
@@ -31,10 +32,9 @@ void main() {
   vec3 coarse_colour = texelFetch(u_coarse_colour, pixel, 0).rgb;
   vec2 offset = (gl_FragCoord.xy - u_lens.zw) * u_lens.xy;
   vec3 d = normalize(u_camera_rotation * vec3(offset, -1.0));
+  vec3 shown = appearance(colour, features, coarse_colour, coarse_features, d);
 #if KNOWN_REGION
-  vec3 shown = appearance(vec4(colour.rgb, 0.0), features, coarse_colour, coarse_features, d);
-  o_pixel = vec4(mix(u_unknown_colour, shown, colour.a), 1.0);
-#else
-  o_pixel = vec4(appearance(colour, features, coarse_colour, coarse_features, d), 1.0);
+  shown = mix(shown, u_unknown_colour, texelFetch(u_unknown, pixel, 0).r);
 #endif
+  o_pixel = vec4(shown, 1.0);
 }

@@ -23,10 +23,13 @@ export class Renderer {
     this.occlusionDelay = occlusionDelay;
     this.background = background;
     this.exposure = exposure;
-    this.unknownColour = scene.defines(scene.params).KNOWN_REGION ? scene.region.colour : null;
+    // Few devices draw to four targets only: nothing fades there.
+    const canFade = scene.fades && gl.getParameter(gl.MAX_DRAW_BUFFERS) > BLENDED.length;
+    this.unknownColour = canFade ? scene.region.colour : null;
     this.samplers = this.unknownColour ? [...SAMPLERS, "known"] : SAMPLERS;
     this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
     this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
+    if (this.unknownColour) this.blended = [...this.blended, "unknown"];
     const size = 16 * scene.widths.weightCount;
     if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error("The appearance network is too wide for this device.");
     this.parallel = gl.getExtension("KHR_parallel_shader_compile");
@@ -46,7 +49,9 @@ export class Renderer {
   }
 
   #defines(params) {
-    const settings = { EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0 };
+    const settings = {
+      EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, KNOWN_REGION: this.unknownColour ? 1 : 0,
+    };
     return { ...this.scene.defines(params), ...settings, ...this.extra };
   }
 
@@ -143,7 +148,6 @@ export class Renderer {
     gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, this.network);
     gl.bufferSubData(gl.UNIFORM_BUFFER, 0, level.appearance.weightsAt(level.index, place.region));
     if (isFused) this.#setShading(march);
-    else if (this.unknownColour) gl.uniform3fv(march.at("u_background"), this.background);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
 
     if (!isFused) {

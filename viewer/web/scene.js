@@ -156,6 +156,11 @@ export class Scene {
     return this.assets.lists(`${folder}scene_params.json`) ? folder : null;
   }
 
+  // Whether what no photo supports fades away.
+  get fades() {
+    return this.region !== null && this.params.deferred_rendering_mode !== "vfr";
+  }
+
   // The files of the known region of submodel k, which serve both of its levels; null where there is none.
   knownFiles(k) {
     if (!this.region) return null;
@@ -214,7 +219,6 @@ export class Scene {
       FEATURE_GATING: p.feature_gating ? 1 : 0,
       COARSE_SUM: this.hasCoarseSum ? 1 : 0,
       VFR: p.deferred_rendering_mode === "vfr" ? 1 : 0,
-      KNOWN_REGION: this.region && p.deferred_rendering_mode !== "vfr" ? 1 : 0,
       ACTIVATION_ELU: p.activation === "elu" ? 1 : 0,
       HIDDEN_1: this.widths.hidden1,
       HIDDEN_2: this.widths.hidden2,
