@@ -65,7 +65,7 @@ def wander(scene: RenderableScene, is_held: bool, lens: tuple[int, int], seconds
         region.eye if region is not None else None, lambda: (tangent * lens[0] / lens[1], tangent)
     )
     k = scene.params.choose_submodel(pose[:, 3])
-    place = Place.of(scene.params, scene.submodel(k), k)
+    place = Place.of(scene, k)
 
     def depth_at(u: float, v: float) -> float | None:
         now = controls.pose
@@ -84,7 +84,7 @@ def wander(scene: RenderableScene, is_held: bool, lens: tuple[int, int], seconds
         controls.update(_DT)
         # One submodel at a time is what the page shows too.
         k = scene.params.choose_submodel(controls.pose[:, 3])
-        place = visitor.place = Place.of(scene.params, scene.submodel(k), k)
+        place = visitor.place = Place.of(scene, k)
     controls.keys = set()
     for _ in range(40):
         controls.update(_DT)

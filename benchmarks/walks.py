@@ -81,7 +81,7 @@ def run_walks(
     eye = region.eye if region is not None and region.eye is not None else 0.3
     metre = capture.training_from_source.scale
     starts: Sequence[np.ndarray] = [frame.camera.world_from_cam[:, 3] for frame in capture.split("train")]
-    places = {k: Place.of(scene.params, scene.submodel(k), k) for k in range(len(scene.params.params_to_sm))}
+    places = {k: Place.of(scene, k) for k in range(len(scene.params.params_to_sm))}
     through, stuck, length, began = 0, 0, 0.0, time.perf_counter()
     for seed in range(walks):
         start = starts[seed % len(starts)]

@@ -14,7 +14,7 @@ import numpy as np
 from smerf.baking.budget import Fit, fit_size
 from smerf.baking.coarse import coarse_files
 from smerf.baking.config import BakeConfig
-from smerf.baking.known import KnownCells, photo_rays, region_cells
+from smerf.baking.known import KnownCells, photo_rays, region_cells, standing_reach
 from smerf.baking.starts import calm_colour, choose_mode, choose_starts, eye_height
 from smerf.baking.submodel import bake_submodel
 from smerf.capture.images import load_composited, mse_to_psnr
@@ -131,6 +131,7 @@ class _Baker:
         if not frames:
             return
         self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
+        self.manifest = replace(self.manifest, near=_NEAR * self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
         scene, cells = self.scene(0.0), self.known
         eye = eye_height(scene, frames)
@@ -139,9 +140,10 @@ class _Baker:
             colour=calm_colour(frames, capture.background),
             mode=choose_mode(np.stack([frame.camera.world_from_cam for frame in frames]), eye),
             eye=eye,
+            reach=standing_reach(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])),
             starts=choose_starts(scene, cells, frames, _by_typicality(frames)),
         )
-        self.manifest = replace(self.manifest, region=region, near=_NEAR * self.student.near)
+        self.manifest = replace(self.manifest, region=region)
 
     def size(self, threshold: float) -> int:
         """Return the bytes of the whole scene folder."""

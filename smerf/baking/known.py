@@ -17,13 +17,13 @@ from smerf.render.march import render_depth
 from smerf.scene.region import contract
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
 
-__all__ = ["KnownCells", "Sightings", "photo_rays", "region_cells"]
+__all__ = ["KnownCells", "Sightings", "photo_rays", "region_cells", "standing_reach"]
 
 _MAX_CELLS = 128
 _TEXELS = 8
 """Texels of a cell's edge where that does not exceed ``_MAX_CELLS``."""
 _MAX_PHOTOS = 200
-_BEHIND = 3
+_BEHIND = 2
 """Half cells behind a surface that its photo still counts for: samples of the surface lie in both."""
 _MANY = 8
 """From so many photos on, two have to agree."""
@@ -40,7 +40,6 @@ class PhotoRays:
     """A photo's rays: ``centre`` (3,), unit ``directions`` (R, 3), world ``depths`` (R,), infinite where nothing is."""
 
     centre: np.ndarray
-    forward: np.ndarray
     directions: np.ndarray
     depths: np.ndarray
 
@@ -63,7 +62,7 @@ def _rays_of(scene: BakedScene, camera: Camera) -> PhotoRays:
     directions = pixel_directions(small).astype(np.float64)
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     pose = camera.world_from_cam
-    return PhotoRays(pose[:, 3], -pose[:, 2], directions, np.where(depths > 0.0, depths, np.inf))
+    return PhotoRays(pose[:, 3], directions, np.where(depths > 0.0, depths, np.inf))
 
 
 @dataclass
@@ -88,10 +87,8 @@ def _steps(cells: int) -> np.ndarray:
     return np.array([*steps, _FAR])
 
 
-def count_sightings(
-    params: SceneParams, k: int, photos: Sequence[PhotoRays], near: float, radius: float
-) -> Sightings:
-    """Count the photos that look into each cell of submodel k; around each camera within ``radius``, its own does."""
+def count_sightings(params: SceneParams, k: int, photos: Sequence[PhotoRays], near: float) -> Sightings:
+    """Count the photos that look into each cell of submodel k."""
     cells = region_cells(params)
     steps = _steps(cells)
     count, trained = np.zeros((2, cells**3), np.int32)
@@ -102,11 +99,10 @@ def count_sightings(
         trained += behind_near
         offset = centres - photo.centre
         distance = np.linalg.norm(offset, axis=-1)
-        seen |= distance <= radius
         which = np.flatnonzero(seen)
         count[which] += 1
         away = offset[which] / np.maximum(distance[which], 1e-9)[:, None]
-        toward[which] += np.where(distance[which, None] <= radius, photo.forward, away)
+        toward[which] += away
     cube = (cells,) * 3
     return Sightings(
         count.reshape(cube), (toward @ VIEWER_FROM_TRAINING.T).reshape(*cube, 3), trained.reshape(cube)
@@ -156,13 +152,12 @@ class KnownCells:
         self.params, self.photos, self.near = params, photos, near
         self.needed = 2 if len(photos) >= _MANY else 1
         """Photos that a place needs to be known."""
-        self._radius = _reach(np.array([photo.centre for photo in photos]).reshape(-1, 3))
         self._packed: dict[int, bytes] = {}
 
     def _grids(self, k: int) -> np.ndarray:
         cells = region_cells(self.params)
         if k not in self._packed:
-            sightings = count_sightings(self.params, k, self.photos, self.near, self._radius)
+            sightings = count_sightings(self.params, k, self.photos, self.near)
             grids = np.empty((cells, cells, cells, 6), np.uint8)
             grids[..., :4] = known_grid(sightings, self.needed)
             grids[..., 4] = maximum_filter(sightings.trained, 3, mode="nearest") >= self.needed
@@ -183,8 +178,8 @@ class KnownCells:
         return np.ascontiguousarray(self._grids(k)[..., 5])
 
 
-def _reach(centres: np.ndarray) -> float:
-    """Return how far around a photo's camera a visitor may stand: about the distance to the next one."""
+def standing_reach(centres: np.ndarray) -> float:
+    """Return how far around a photo's camera (N, 3) a visitor may stand: about the distance to the next one."""
     if len(centres) < 2:
         return 0.1
     gaps = np.linalg.norm(centres[:, None] - centres, axis=-1)

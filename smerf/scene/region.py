@@ -51,13 +51,15 @@ class Region:
 
     ``cells`` is the edge of ``known_grid``, ``colour`` the RGB in [0, 1] that unknown places fade into, ``mode`` how a
     visitor of such a capture moves at first, ``eye`` the height of the photos' cameras above the floor in training
-    units (``None`` where no floor was found).
+    units (``None`` where no floor was found), ``reach`` how far around the photos' cameras a visitor may stand even
+    where no photo looks.
     """
 
     cells: int
     colour: tuple[float, float, float]
     mode: str = "orbit"
     eye: float | None = None
+    reach: float = 0.0
     starts: tuple[RegionStart, ...] = ()
 
 
@@ -125,6 +127,7 @@ def region_to_json(region: Region) -> dict[str, Any]:
         "colour": [float(c) for c in region.colour],
         "mode": region.mode,
         "eye": region.eye,
+        "reach": region.reach,
         "starts": [
             {
                 "aspect": float(start.aspect),
@@ -148,7 +151,9 @@ def parse_region(entry: _Fields, starts: list[_Fields]) -> Region:
     if eye is not None and eye <= 0.0:
         raise InvalidDataError(f"{entry.where}: 'eye' must be positive, got {eye:g}")
     red, green, blue = entry.array("colour", (3,)).tolist()
-    return Region(int(cells), (red, green, blue), mode, eye, tuple(_parse_start(start) for start in starts))
+    reach = entry.number("reach", 0.0)
+    views = tuple(_parse_start(start) for start in starts)
+    return Region(int(cells), (red, green, blue), mode, eye, reach, views)
 
 
 def _parse_start(entry: _Fields) -> RegionStart:

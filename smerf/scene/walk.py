@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smerf.scene.types import BakedSubmodel, SceneParams
+from smerf.scene.manifest import Manifest
+from smerf.scene.types import BakedScene, SceneParams
 
-__all__ = ["Body", "Place", "Walker"]
+__all__ = ["Body", "Place", "Walker", "standing_places"]
 
 _EYE_METRES = 1.6
 """What an eye height of photos stands for where the scene's unit is not known."""
@@ -55,24 +56,34 @@ class Place:
         k: The submodel.
         occupancy: Eight cells a byte (N, N, N), as ``BakedSubmodel.occupancy[8]``.
         known: ``known_grid``, or ``None`` if all is known.
+        stands: Places of the photos' cameras (P, 3), around which one may stand too.
+        reach: How far around them.
     """
 
     def __init__(
-        self, params: SceneParams, k: int, occupancy: np.ndarray, known: np.ndarray | None = None
+        self,
+        params: SceneParams,
+        k: int,
+        occupancy: np.ndarray,
+        known: np.ndarray | None = None,
+        stands: np.ndarray | None = None,
+        reach: float = 0.0,
     ) -> None:
         self.centre = tuple(float(c) for c in params.submodel_centre(k))
         self.scale = params.submodel_scale
         self.occupancy, self.known = occupancy, known
+        self.stands, self.reach = np.zeros((0, 3)) if stands is None else stands, reach
         self._edge = len(occupancy)
         self._bytes = memoryview(np.ascontiguousarray(occupancy).reshape(-1))
         self.grain = 2.0 / len(occupancy) / self.scale
         """Edge of a cell near the centre, training units."""
 
     @classmethod
-    def of(cls, params: SceneParams, submodel: BakedSubmodel, k: int) -> Place:
-        """Return the place that a submodel's arrays describe."""
+    def of(cls, scene: BakedScene, k: int) -> Place:
+        """Return the place that a scene's submodel describes."""
+        submodel = scene.submodel(k)
         solid = submodel.solid if submodel.solid is not None else submodel.occupancy[8]
-        return cls(params, k, solid, submodel.known)
+        return cls(scene.params, k, solid, submodel.known, *standing_places(scene.manifest))
 
     def contracted(self, x: float, y: float, z: float) -> tuple[float, float, float]:
         """Return a point in contracted space, viewer axes."""
@@ -103,14 +114,19 @@ class Place:
         return bool(byte >> (4 * (i & 1) + 2 * (j & 1) + (k & 1)) & 1)
 
     def is_known(self, x: float, y: float, z: float) -> bool:
-        """Return whether photos look into the cell at a point."""
+        """Return whether photos look into the cell at a point, or were taken near it."""
         if self.known is None:
             return True
         cells = len(self.known)
         i, j, k = (
             min(cells - 1, max(0, math.floor((c + 2.0) * 0.25 * cells))) for c in self.contracted(x, y, z)
         )
-        return int(self.known[i, j, k, 3]) >= 255.0 * _KNOWN
+        if int(self.known[i, j, k, 3]) >= 255.0 * _KNOWN:
+            return True
+        if not len(self.stands):
+            return False
+        nearest = float(np.square(self.stands - (x, y, z)).sum(-1).min())
+        return nearest <= self.reach * self.reach
 
     def cast(self, origin: np.ndarray, direction: np.ndarray, reach: float) -> float | None:
         """Return the distance at which a ray (unit direction) meets something, within ``reach``."""
@@ -120,6 +136,13 @@ class Place:
             if self.is_solid(*(float(c) for c in origin + t * direction)):
                 return t
         return None
+
+
+def standing_places(manifest: Manifest) -> tuple[np.ndarray, float]:
+    """Return the places of the training photos' cameras (P, 3), and how far around them one may stand."""
+    cameras = [entry.camera for entry in manifest.cameras if entry.split == "train"]
+    places = np.array([camera.world_from_cam[:, 3] for camera in cameras], np.float64).reshape(-1, 3)
+    return places, 0.0 if manifest.region is None else manifest.region.reach
 
 
 class Walker:

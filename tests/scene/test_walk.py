@@ -82,7 +82,7 @@ def test_where_nobody_looked_nobody_walks(room):
 
 def test_the_place_of_a_baked_submodel_is_solid_where_its_boxes_are():
     scene = example_scene(64, region=True)
-    place = Place.of(scene.params, scene.submodel(0), 0)
+    place = Place.of(scene, 0)
     assert place.is_solid(0.35, 0.3, -0.4) and not place.is_solid(-0.1, -0.4, 0.0)
     assert place.is_known(-0.5, 0.0, 0.0) and not place.is_known(0.8, 0.0, 0.0)
     assert place.cast(np.array([-0.1, -0.4, 0.0]), np.array([0.0, 0.0, -1.0]), 2.0) == pytest.approx(

@@ -13,7 +13,7 @@ from smerf.errors import InvalidDataError
 from smerf.scene import Camera
 from smerf.scene.region import choose_start
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
-from smerf.scene.walk import Place
+from smerf.scene.walk import Place, standing_places
 
 from .base_view import BAND_MS, PREVIEW_MS, BaseView, Drawable
 from .camera import common_target, look_at
@@ -279,7 +279,8 @@ class Viewer(BaseView):
     def _enter(self, submodel: Submodel) -> None:
         """Tell the controls what is solid and known around the camera."""
         if submodel.solid is not None:
-            place = Place(self.scene.params, submodel.k, submodel.solid, submodel.known)
+            stands = standing_places(self.scene.manifest)
+            place = Place(self.scene.params, submodel.k, submodel.solid, submodel.known, *stands)
             self.visitor.place = place
 
     def _depth_at(self, u: float, v: float) -> float | None:

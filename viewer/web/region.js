@@ -15,6 +15,7 @@ const RAMP = 5;
  * @property {number[]} colour what unknown places fade into
  * @property {string} mode how visitors move at first
  * @property {number | null} eye height of the photos' cameras above the floor
+ * @property {number} reach how far around the photos' cameras a visitor may stand even where no photo looks
  * @property {{ aspect: number, matrix: number[], fov: number }[]} starts
  */
 
@@ -22,7 +23,7 @@ const RAMP = 5;
 export function readRegion(value) {
   if (!value) return null;
   const fail = () => new LoadError("manifest.json: region is not one that this viewer reads.");
-  const { cells, colour, mode = "orbit", eye = null, starts = [] } = value;
+  const { cells, colour, mode = "orbit", eye = null, reach = 0, starts = [] } = value;
   const isColour = Array.isArray(colour) && colour.length === 3 && colour.every(Number.isFinite);
   if (!Number.isInteger(cells) || cells < 2 || cells > 256 || !isColour || !Array.isArray(starts)) throw fail();
   if (!MODES.includes(mode) || (eye !== null && !(eye > 0 && Number.isFinite(eye)))) throw fail();
@@ -32,7 +33,7 @@ export function readRegion(value) {
       if (!(aspect > 0)) throw fail();
       return { aspect, matrix: parseMatrix(world_from_cam), fov };
     });
-    return { cells, colour, mode, eye, starts: views };
+    return { cells, colour, mode, eye, reach: Number.isFinite(reach) ? reach : 0, starts: views };
   } catch {
     throw fail();
   }

@@ -51,9 +51,15 @@ export class Visitor {
     if (!level?.solid || !level.region) return null;
     if (this.kept?.level !== level) {
       const frame = { centre: this.scene.centre(level.k), scale: this.scene.params.submodel_scale };
-      this.kept = { level, place: new Place(frame, level.solid, level.region) };
+      this.kept = { level, place: new Place(frame, level.solid, level.region, this.#stands()) };
     }
     return this.kept.place;
+  }
+
+  #stands() {
+    const cameras = this.scene.assets.manifest?.cameras ?? [];
+    const points = cameras.filter(({ split }) => split === "train").map(({ world_from_cam: rows }) => rows.map((row) => row[3]));
+    return { points, reach: this.scene.region.reach };
   }
 
   // Staying where photos are ---------------------------------------------------------------------------------------

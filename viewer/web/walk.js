@@ -25,12 +25,14 @@ export class Place {
    * @param {{ centre: number[], scale: number }} frame of the submodel
    * @param {{ cells: number, data: Uint8Array }} occupied eight cells a byte
    * @param {{ cells: number, data: Uint8Array } | null} known null: all is known
+   * @param {{ points: number[][], reach: number }} stands places of the photos' cameras, around which one may stand too
    */
-  constructor({ centre, scale }, occupied, known = null) {
+  constructor({ centre, scale }, occupied, known = null, stands = { points: [], reach: 0 }) {
     this.centre = centre;
     this.scale = scale;
     this.occupied = occupied;
     this.known = known;
+    this.stands = stands;
     this.grain = 2 / occupied.cells / scale;
   }
 
@@ -50,7 +52,9 @@ export class Place {
     if (!this.known) return true;
     const { cells: n, data } = this.known;
     const [i, j, k] = cellOf(this.contracted([x, y, z]), n);
-    return data[4 * ((k * n + j) * n + i) + 3] >= 255 * KNOWN;
+    if (data[4 * ((k * n + j) * n + i) + 3] >= 255 * KNOWN) return true;
+    const { points, reach } = this.stands;
+    return points.some((p) => (p[0] - x) ** 2 + (p[1] - y) ** 2 + (p[2] - z) ** 2 <= reach * reach);
   }
 }
 
