@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from smerf.scene import load_scene
 from smerf.scene.region import choose_start, contract, support
 from smerf.scene.types import VIEWER_FROM_TRAINING
 from tests.baking.test_bake import mark
+from tests.helpers.imports import ROOT
 from tests.helpers.toy_room import CONFIG, Room, look_at, make_capture, make_student
 
 FLOATER = np.array([0.0, 0.0, 0.98])
@@ -129,6 +131,16 @@ def test_the_region_is_kept_on_disk(toy):
     assert np.array_equal(again.submodel(0).known, scene.submodel(0).known)
     assert again.submodel(0).solid.any()
     assert {"sm_000/known_grid.png", "sm_000/solid_grid.png"} <= set(again.manifest.files)
+
+
+def test_the_manifest_follows_its_schema(toy):
+    jsonschema = pytest.importorskip(
+        "jsonschema", reason="jsonschema is not installed: pip install -e '.[dev]'"
+    )
+    _, _, scene, _ = toy
+    schema = json.loads((ROOT / "docs" / "schema" / "manifest.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(json.loads((scene.root / "manifest.json").read_text()))
 
 
 def test_depths_are_where_half_of_the_light_is_spent(toy):
