@@ -36,8 +36,6 @@ _COARSE_FRACTION = 0.2
 """Largest fraction of a size budget that goes into the coarse levels."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
-_NEAR = 0.25
-"""Near plane of a scene with a known region, in units of the one it was trained with: nothing unseen is left there."""
 _LEVEL_WEIGHT = 4.0
 """What a camera that is rolled by a right angle loses, against one at the median distance from the others."""
 
@@ -131,7 +129,6 @@ class _Baker:
         if not frames:
             return
         self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
-        self.manifest = replace(self.manifest, near=_NEAR * self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
         scene, cells = self.scene(0.0), self.known
         eye = eye_height(scene, frames)

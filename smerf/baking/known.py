@@ -19,9 +19,10 @@ from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
 
 __all__ = ["KnownCells", "Sightings", "photo_rays", "region_cells", "standing_reach"]
 
-_MAX_CELLS = 128
-_TEXELS = 8
-"""Texels of a cell's edge where that does not exceed ``_MAX_CELLS``."""
+_CELLS = (32, 128)
+"""Fewest and most cells per axis."""
+_TEXELS = 16
+"""Texels of a cell's edge in between."""
 _MAX_PHOTOS = 200
 _BEHIND = 2
 """Half cells behind a surface that its photo still counts for: samples of the surface lie in both."""
@@ -32,7 +33,7 @@ _FAR = 1e4
 
 def region_cells(params: SceneParams) -> int:
     """Return the edge of the known region's grid."""
-    return max(2, min(_MAX_CELLS, params.triplane_resolution // _TEXELS))
+    return min(_CELLS[1], max(_CELLS[0], params.triplane_resolution // _TEXELS))
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,10 @@ def count_sightings(params: SceneParams, k: int, photos: Sequence[PhotoRays], ne
     for photo in photos:
         seen, behind_near = _cells_of(params, k, photo, steps, near, cells)
         trained += behind_near
-        offset = centres - photo.centre
-        distance = np.linalg.norm(offset, axis=-1)
         which = np.flatnonzero(seen)
         count[which] += 1
-        away = offset[which] / np.maximum(distance[which], 1e-9)[:, None]
-        toward[which] += away
+        away = centres[which] - photo.centre
+        toward[which] += away / np.maximum(np.linalg.norm(away, axis=-1), 1e-9)[:, None]
     cube = (cells,) * 3
     return Sightings(
         count.reshape(cube), (toward @ VIEWER_FROM_TRAINING.T).reshape(*cube, 3), trained.reshape(cube)

@@ -16,7 +16,7 @@ from smerf.render.march import render_depth
 from smerf.scene.region import RegionStart, contract, support
 from smerf.scene.types import BakedScene, SceneParams
 
-__all__ = ["calm_colour", "choose_mode", "choose_starts", "eye_height", "known_share"]
+__all__ = ["calm_colour", "choose_mode", "choose_starts", "common_target", "eye_height", "known_share"]
 
 _ASPECTS = (0.46, 0.6, 0.75, 1.0, 1.33, 1.6, 1.78, 2.2)
 """Shapes of canvases, width over height: upright phones to wide windows."""
@@ -28,6 +28,8 @@ _NARROWEST = 0.25
 _CANDIDATES = 16
 _KNOWN, _PHOTOS = 0.97, 3
 """Share of a first view that so many photos have to see."""
+_OFF_TARGET = 0.5
+"""What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
 _OUTLIER = 0.04
 """What an unusual photo may gain over the most typical one, as half extent, before it is taken."""
 _LOOKERS = 24
@@ -39,10 +41,16 @@ _BORDER_PHOTOS = 12
 
 @dataclass(frozen=True)
 class _Wide:
-    """What a wide square view from a photo's place shows: pixels that enough photos see (P, P) bool."""
+    """What a wide square view from a photo's place shows.
+
+    ``is_known`` (P, P) bool: pixels that enough photos see; ``distance`` to what the photos look at, and how far
+    ``aside`` of the view's axis that lies, as a tangent.
+    """
 
     pose: np.ndarray
     is_known: np.ndarray
+    distance: float
+    aside: float
 
 
 def _square(pose: np.ndarray, half: float, pixels: int) -> Camera:
@@ -69,7 +77,7 @@ def known_share(scene: BakedScene, camera: Camera) -> np.ndarray:
     return support(known, *_contracted(scene.params, k, camera, depth)).reshape(depth.shape)
 
 
-def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray) -> _Wide:
+def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray, target: np.ndarray | None) -> _Wide:
     camera = _square(pose, _WIDE, _PIXELS)
     k = scene.params.choose_submodel(pose[:, 3])
     points, view = _contracted(scene.params, k, camera, render_depth(scene, camera))
@@ -77,7 +85,11 @@ def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray) -> _Wide:
     cell = ((points + 2.0) * (0.25 * len(counts))).astype(np.int64).clip(0, len(counts) - 1)
     enough = counts[tuple(cell.T)] >= min(_PHOTOS, len(cells.photos))
     is_known = enough & (support(cells.known(k), points, view) > 0.5)
-    return _Wide(pose, is_known.reshape(_PIXELS, _PIXELS))
+    distance, aside = 1.0, 0.0
+    if target is not None:
+        right, up, back = (target - pose[:, 3]) @ pose[:, :3]
+        distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
+    return _Wide(pose, is_known.reshape(_PIXELS, _PIXELS), distance, aside)
 
 
 def _share(wide: _Wide, half_height: float, half_width: float) -> float:
@@ -99,24 +111,30 @@ def choose_starts(
         frames: Training photos.
         order: Their indices, the most typical first.
     """
-    looks = [_look_from(scene, cells, frames[i].camera.world_from_cam) for i in order[:_CANDIDATES]]
+    target = common_target(np.stack([frame.camera.world_from_cam for frame in frames])) if frames else None
+    poses = [frames[i].camera.world_from_cam for i in order[:_CANDIDATES]]
+    looks = [_look_from(scene, cells, pose, target) for pose in poses]
     if not looks:
         return ()
     return tuple(_best(looks, aspect) for aspect in _ASPECTS)
 
 
 def _best(looks: Sequence[_Wide], aspect: float) -> RegionStart:
-    """Choose among views: the widest of those that are known well enough, else the one that is known best."""
+    """Choose among views: of those that are known well enough the one that shows most, else the best known one."""
     long_side = max(1.0, aspect)
     halves = np.geomspace(_LONGEST, _NARROWEST, 12) / long_side
     best, best_score = None, (-1.0, -np.inf)
+    typical = float(np.median([look.distance for look in looks]))
     for rank, look in enumerate(looks):
         for half in halves:
             share = _share(look, half, half * aspect)
             if share >= _KNOWN or half == halves[-1]:
-                gain = half * long_side - _OUTLIER * rank / _CANDIDATES
+                extent = half * long_side * min(1.5, look.distance / typical)
                 # Known well enough is enough; below, more is better.
-                score = (min(share, _KNOWN), gain)
+                score = (
+                    min(share, _KNOWN),
+                    extent - _OFF_TARGET * look.aside - _OUTLIER * rank / _CANDIDATES,
+                )
                 if score > best_score:
                     fov = 2.0 * float(np.degrees(np.arctan(half)))
                     best, best_score = RegionStart(aspect, look.pose, fov, round(share, 3)), score
@@ -156,13 +174,17 @@ def choose_mode(poses: np.ndarray, eye: float | None) -> str:
     ``orbit`` where cameras (N, 3, 4) look at one place together, ``walk`` where they look about above a floor, ``fly``
     elsewhere.
     """
+    return "orbit" if common_target(poses) is not None else "walk" if eye is not None else "fly"
+
+
+def common_target(poses: np.ndarray) -> np.ndarray | None:
+    """Return the point (3,) that cameras (N, 3, 4) look at together, ``None`` where they do not."""
     axes, origins = -poses[:, :, 2], poses[:, :, 3]
     parts = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     whole = parts.sum(0)
-    if len(poses) > 1 and abs(np.linalg.det(whole)) > 1e-6 * len(poses) ** 3:
-        target = np.linalg.solve(whole, (parts @ origins[:, :, None]).sum(0)[:, 0])
-        toward = target - origins
-        toward /= np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
-        if float(np.mean((toward * axes).sum(-1))) > _TOGETHER:
-            return "orbit"
-    return "walk" if eye is not None else "fly"
+    if len(poses) < 2 or abs(np.linalg.det(whole)) <= 1e-6 * len(poses) ** 3:
+        return None
+    target = np.linalg.solve(whole, (parts @ origins[:, :, None]).sum(0)[:, 0])
+    toward = target - origins
+    toward /= np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
+    return target if float(np.mean((toward * axes).sum(-1))) > _TOGETHER else None

@@ -186,9 +186,18 @@ class Renderer:
         return made
 
     def draw(
-        self, target: Target, submodel: Submodel, camera: Camera, low: int = 0, high: int | None = None
+        self,
+        target: Target,
+        submodel: Submodel,
+        camera: Camera,
+        low: int = 0,
+        high: int | None = None,
+        near: float | None = None,
     ) -> None:
-        """Draw rows [low, high) of the target, counted from below, with a pinhole camera of any image size."""
+        """Draw rows [low, high) of the target, counted from below, with a pinhole camera of any image size.
+
+        ``near`` is a near plane for this draw alone, in world units.
+        """
         GL = gl()
         params = self.scene.params
         lens = at_size(camera, target.width, target.height).intrinsics
@@ -217,7 +226,7 @@ class Renderer:
         GL.glUniformMatrix3fv(self.march.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
         GL.glUniform3f(self.march.at("u_camera_position"), *position)
         GL.glUniform4f(self.march.at("u_lens"), *lens_values)
-        GL.glUniform1f(self.march.at("u_near"), self.near * params.submodel_scale)
+        GL.glUniform1f(self.march.at("u_near"), (near or self.near) * params.submodel_scale)
         GL.glUniform1f(self.march.at("u_submodel_scale"), params.submodel_scale)
         GL.glUniform1f(self.march.at("u_occlusion_delay"), self._occlusion_delay)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)

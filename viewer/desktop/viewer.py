@@ -302,7 +302,8 @@ class Viewer(BaseView):
 
     def _draw_rows(self, target: Drawable, low: int, high: int) -> None:
         assert isinstance(target, Target) and self._drawn is not None
-        self.renderer.draw(target, self._drawn, self.camera, low, high)
+        near = self.visitor.near_plane(self.renderer.near)
+        self.renderer.draw(target, self._drawn, self.camera, low, high, near)
 
     def _timed_draw(self, target: Drawable, low: int, high: int) -> float:
         if not self.has_image:

@@ -11,13 +11,14 @@ from smerf.scene.region import contract, support
 from smerf.scene.types import VIEWER_FROM_TRAINING
 from smerf.scene.walk import Body, Place, Walker
 
-__all__ = ["Visitor", "known_share"]
+__all__ = ["Visitor", "look"]
 
 _ENOUGH = 0.6
 _RETURN_SECONDS = 0.15
 _RAYS = (-0.7, 0.0, 0.7)
 _REACH, _FAR = 8.0, 1e4
 _METRES_PER_SECOND = 1.4
+_NEAREST, _BEFORE = 0.1, 0.6
 _DEFAULT_EYE = 0.3
 _STUCK_SECONDS = 0.4
 
@@ -25,28 +26,22 @@ Basis = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Right, up and forward of a camera."""
 
 
-def known_share(
+def look(
     place: Place, origin: np.ndarray, basis: Basis, tangents: tuple[float, float]
-) -> float | None:
-    """Return the share of a view that photos support, in [0, 1]; ``None`` where nothing says so.
+) -> tuple[float, float] | None:
+    """Return the share of a view that photos support, in [0, 1], and the depth of the nearest thing.
 
-    ``tangents`` are half the view's width and height at distance one.
+    ``None`` where nothing says so. ``tangents`` are half the view's width and height at distance one.
     """
     if place.known is None:
         return None
-    if not place.is_known(*(float(c) for c in origin)):
-        return 0.0
     right, up, forward = basis
     rays = np.array([forward + right * x * tangents[0] + up * y * tangents[1] for x in _RAYS for y in _RAYS])
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    steps = [place.grain]
-    while steps[-1] < _REACH:
-        steps.append(steps[-1] + max(0.5 * place.grain, 0.01 * steps[-1]))
-    steps[-1] = _FAR
-    distances = np.array(steps)
+    lengths = np.linalg.norm(rays, axis=-1, keepdims=True)
+    rays /= lengths
+    distances = _distances(place.grain)
     points = origin + rays[:, None] * distances[:, None]
-    local = (points.reshape(-1, 3) - place.centre) @ VIEWER_FROM_TRAINING.T * place.scale
-    where = contract(local)
+    where = contract((points.reshape(-1, 3) - place.centre) @ VIEWER_FROM_TRAINING.T * place.scale)
     cells = 2 * len(place.occupancy)
     x, y, z = np.clip(((where + 2.0) * 0.25 * cells).astype(np.int64), 0, cells - 1).T
     bits = place.occupancy[x >> 1, y >> 1, z >> 1] >> (4 * (x & 1) + 2 * (y & 1) + (z & 1))
@@ -54,7 +49,18 @@ def known_share(
     solid[:, -1] = True
     first = solid.argmax(1)
     ends = where.reshape(len(rays), -1, 3)[np.arange(len(rays)), first]
-    return float(support(place.known, ends, rays @ VIEWER_FROM_TRAINING.T).mean())
+    nearest = float((distances[first] / lengths[:, 0]).min())
+    if not place.is_known(*(float(c) for c in origin)):
+        return 0.0, nearest
+    return float(support(place.known, ends, rays @ VIEWER_FROM_TRAINING.T).mean()), nearest
+
+
+def _distances(grain: float) -> np.ndarray:
+    """Return where a ray is looked at: every half cell nearby, ever more rarely farther away, and at the end of all."""
+    steps = [grain]
+    while steps[-1] < _REACH:
+        steps.append(steps[-1] + max(0.5 * grain, 0.01 * steps[-1]))
+    return np.array([*steps[:-1], _FAR])
 
 
 class Visitor:
@@ -71,18 +77,23 @@ class Visitor:
         self.is_free = False
         self.is_held = False
         """Whether the camera was brought back since this was last set to false."""
+        self.nearest = math.inf
+        """Depth of the nearest thing, as far as it was looked for."""
         self.walker: Walker | None = None
         self._errand: np.ndarray | None = None
         self._idle = 0.0
 
     def pull(self, origin: np.ndarray, basis: Basis, dt: float) -> float:
         """Return how far to go back to the last good view after ``dt`` seconds at this one; 0 for a good one."""
-        if self.is_free or self.place is None:
-            return 0.0
-        share = known_share(self.place, origin, basis, self.tangents())
-        if share is None or share >= _ENOUGH:
+        seen = None if self.place is None else look(self.place, origin, basis, self.tangents())
+        self.nearest = math.inf if seen is None else seen[1]
+        if self.is_free or seen is None or seen[0] >= _ENOUGH:
             return 0.0
         return 1.0 - math.exp(-dt / _RETURN_SECONDS)
+
+    def near_plane(self, near: float) -> float:
+        """Return the near plane, closer than the scene's own where that would cut open what is before the eyes."""
+        return min(near, max(_NEAREST * near, _BEFORE * self.nearest))
 
     def begin(self, position: np.ndarray) -> None:
         """Begin to walk with the eyes at ``position``, if the place is known."""
@@ -92,6 +103,7 @@ class Visitor:
     def end(self) -> None:
         """Stop walking."""
         self.walker = self._errand = None
+        self.nearest = math.inf
 
     @property
     def speed(self) -> float:

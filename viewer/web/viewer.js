@@ -109,7 +109,8 @@ export class Viewer {
   // Camera --------------------------------------------------------------------------------------------------------
 
   get camera() {
-    return { matrix: this.controls.matrix, fov: this.fov, near: this.near, lens: this.lens };
+    const near = this.visitor.nearPlane(this.near);
+    return { matrix: this.controls.matrix, fov: this.fov, near, lens: this.lens };
   }
 
   /** Flies back to where the page opened. */

@@ -11,6 +11,9 @@ const RETURN_SECONDS = 0.15;
 // Half a view, in both directions, is judged by so many rays.
 const RAYS = [-0.7, 0, 0.7];
 const REACH = 8;
+// How close the near plane may come, in units of the scene's own, and where it lies before the nearest thing.
+const NEAREST = 0.1;
+const BEFORE = 0.6;
 const FAR = 1e4;
 const METRES_PER_SECOND = 1.4;
 // Without an eye height from the photos: that of a person where training space is a room of about five metres.
@@ -37,6 +40,7 @@ export class Visitor {
     this.tell = tell;
     this.isFree = false;
     this.hintedAt = -Infinity;
+    this.nearest = Infinity;
     /** @type {{ level: any, place: Place } | null} */
     this.kept = null;
     /** @type {Walker | null} */
@@ -64,21 +68,28 @@ export class Visitor {
 
   // Staying where photos are ---------------------------------------------------------------------------------------
 
-  /** Share of a view that photos support; null where nothing says so. @param {number[]} origin @param {Basis} basis */
-  knownShare(origin, basis) {
+  /**
+   * The share of a view that photos support, and how near the nearest thing is; null where nothing says so.
+   * @param {number[]} origin @param {Basis} basis
+   */
+  look(origin, basis) {
     const { place } = this;
     if (!place?.known) return null;
-    if (!place.isKnown(origin[0], origin[1], origin[2])) return 0;
+    const isKnown = place.isKnown(origin[0], origin[1], origin[2]);
     const tangent = Math.tan((this.fov() * Math.PI) / 360);
     let sum = 0;
+    let nearest = Infinity;
     for (const x of RAYS) {
       for (const y of RAYS) {
         const aside = add(scale(basis.right, x * tangent * this.aspect()), scale(basis.up, y * tangent));
         const ray = add(basis.forward, aside);
-        sum += supportAlong(place, origin, scale(ray, 1 / length(ray)));
+        const { share, distance } = lookAlong(place, origin, scale(ray, 1 / length(ray)));
+        sum += share;
+        // The near plane cuts by depth along the axis.
+        nearest = Math.min(nearest, distance / length(ray));
       }
     }
-    return sum / RAYS.length ** 2;
+    return { share: isKnown ? sum / RAYS.length ** 2 : 0, nearest };
   }
 
   /**
@@ -86,10 +97,15 @@ export class Visitor {
    * @param {number[]} origin @param {Basis} basis @param {number} dt
    */
   pull(origin, basis, dt) {
-    if (this.isFree) return 0;
-    const share = this.knownShare(origin, basis);
-    if (share === null || share >= ENOUGH) return 0;
+    const seen = this.look(origin, basis);
+    this.nearest = seen?.nearest ?? Infinity;
+    if (this.isFree || !seen || seen.share >= ENOUGH) return 0;
     return 1 - Math.exp(-dt / RETURN_SECONDS);
+  }
+
+  // The near plane, closer than the scene's own where that would cut open what is right before the eyes.
+  nearPlane(near) {
+    return Math.min(near, Math.max(NEAREST * near, BEFORE * this.nearest));
   }
 
   hint() {
@@ -110,6 +126,7 @@ export class Visitor {
 
   end() {
     this.walker = this.errand = null;
+    this.nearest = Infinity;
   }
 
   /** Training units a second. */
@@ -162,12 +179,13 @@ export class Visitor {
 }
 
 /** @param {Place} place @param {number[]} origin @param {number[]} ray unit */
-function supportAlong(place, origin, ray) {
+function lookAlong(place, origin, ray) {
   const at = (/** @type {number} */ t) => add(origin, scale(ray, t));
   let t = place.grain;
   for (; t < REACH; t += Math.max(0.5 * place.grain, 0.01 * t)) {
     const [x, y, z] = at(t);
     if (place.isSolid(x, y, z)) break;
   }
-  return support(place.known, place.contracted(at(t < REACH ? t : FAR)), swapAxes(ray));
+  const distance = t < REACH ? t : FAR;
+  return { share: support(place.known, place.contracted(at(distance)), swapAxes(ray)), distance };
 }
