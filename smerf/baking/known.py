@@ -14,7 +14,7 @@ from smerf.capture.rays import pixel_directions
 from smerf.capture.types import Camera, Frame
 from smerf.render.camera import to_submodel
 from smerf.render.march import render_depth
-from smerf.scene.region import contract
+from smerf.scene.region import contract, uncontract
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
 
 __all__ = ["KnownCells", "Sightings", "photo_rays", "region_cells", "standing_reach"]
@@ -130,11 +130,7 @@ def _cell_centres(params: SceneParams, k: int, cells: int) -> np.ndarray:
     """Return the cells' centres (N^3, 3) in training space."""
     axis = (np.arange(cells) + 0.5) * (4.0 / cells) - 2.0
     y = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    largest = np.abs(y).max(-1, keepdims=True)
-    stretch = 1.0 / np.maximum(2.0 - largest, 1e-6)
-    is_largest = np.arange(3) == np.abs(y).argmax(-1)[:, None]
-    outside = np.where(is_largest, np.sign(y) * stretch, y * stretch)
-    local = np.where(largest > 1.0, outside, y) / params.submodel_scale
+    local = uncontract(y) / params.submodel_scale
     return np.asarray(local @ VIEWER_FROM_TRAINING.T + params.submodel_centre(k))
 
 

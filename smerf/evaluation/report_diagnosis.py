@@ -67,7 +67,8 @@ def coverage_section(diagnosis: Mapping[str, Any]) -> str:
     return (
         "<section><h2>Beyond the photos</h2><p class=note>The start view, and views from it that no photo stands for: "
         "the fraction of the frame whose surface lies in fewer than two photos, what floats before the camera, "
-        "and how much is known, of which the rest fades to one colour.</p><table class=figures><thead><tr><th scope=col>view</th><th scope=col>unsupported</th>"
+        "and how much is known, of which the rest fades to one colour.</p>"
+        "<table class=figures><thead><tr><th scope=col>view</th><th scope=col>unsupported</th>"
         f"<th scope=col>floaters</th><th scope=col>known</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from smerf.errors import InvalidDataError
 from smerf.scene.grids import unpack_bits
 from smerf.scene.read import load_scene
+from smerf.scene.region import uncontract
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
 
 __all__ = ["collision_mesh", "export_collision"]
@@ -94,8 +95,4 @@ def _is_served(scene: BakedScene, k: int, cell: np.ndarray, size: float) -> np.n
 
 def _to_training(contracted: np.ndarray) -> np.ndarray:
     """Undo the contraction of points (n, 3) and turn them to training axes."""
-    largest = np.abs(contracted).max(-1, keepdims=True)
-    stretch = 1.0 / np.maximum(2.0 - largest, 1e-6)
-    is_largest = np.arange(3) == np.abs(contracted).argmax(-1)[:, None]
-    outside = np.where(is_largest, np.sign(contracted) * stretch, contracted * stretch)
-    return np.asarray(np.where(largest > 1.0, outside, contracted) @ VIEWER_FROM_TRAINING.T)
+    return np.asarray(uncontract(contracted) @ VIEWER_FROM_TRAINING.T)

@@ -24,6 +24,7 @@ __all__ = [
     "parse_region",
     "region_to_json",
     "support",
+    "uncontract",
 ]
 
 MODES = ("orbit", "walk", "fly")
@@ -71,6 +72,16 @@ def contract(points: np.ndarray) -> np.ndarray:
     shrunk = points / largest
     is_largest = np.arange(3) == size.argmax(-1)[:, None]
     return np.where(is_largest & (largest > 1.0), shrunk * (2.0 - 1.0 / largest), shrunk)
+
+
+def uncontract(points: np.ndarray) -> np.ndarray:
+    """Invert ``contract`` for points (N, 3) in (-2, 2)^3."""
+    size = np.abs(points)
+    largest = size.max(-1, keepdims=True)
+    stretch = 1.0 / np.maximum(2.0 - largest, 1e-6)
+    is_largest = np.arange(3) == size.argmax(-1)[:, None]
+    outside = np.where(is_largest, np.sign(points) * stretch, points * stretch)
+    return np.asarray(np.where(largest > 1.0, outside, points))
 
 
 def support(known: np.ndarray, points: np.ndarray, view: np.ndarray) -> np.ndarray:
