@@ -22,6 +22,8 @@ _GRAVITY = 9.81
 _KNOWN = 0.3
 """Support below which nobody has looked at a place."""
 _AROUND = tuple((math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8))
+_TOUCH = 1e-6
+"""Of a cell: what is so close to its border lies on it."""
 _DROP = 4.0
 """Eye heights below the feet that a floor is looked for."""
 _SEARCH = 24
@@ -207,7 +209,7 @@ class Walker:
         """Return the height of the highest floor that one can stand on: at most a step up, some way down."""
         place, grain = self.place, self.place.grain
         base = place.centre[2]
-        high = math.floor((feet + self.body.step - base) / grain)
+        high = math.floor((feet + self.body.step - base) / grain + _TOUCH) - 1
         low = math.floor((feet - _DROP * self.body.eye - base) / grain)
         for j in range(high, low - 1, -1):
             if place.is_solid(x, y, base + (j + 0.5) * grain):

@@ -93,8 +93,10 @@ def test_the_page_walks_as_python_does(visit, scene_dir):
         assert np.allclose(ours, walk["positions"], atol=1e-9)
 
 
-def test_a_visitor_walks_on_the_floor_and_stops_at_the_furniture(visit, scene_dir):
-    page = visit(scene_dir, "free=1", size=(120, 90)).ready()
+def test_a_visitor_walks_on_the_floor_and_stops_at_the_furniture(visit, tmp_path):
+    scene = example_scene(128, region=True)
+    write_scene(tmp_path / "fine", scene.params, scene.mlp, [scene.submodel(0)], scene.manifest)
+    page = visit(tmp_path / "fine", "free=1", size=(120, 90)).ready()
     assert page.page.locator("#button-walk").get_attribute("aria-pressed") == "true"
     page.set_camera(look_at([-0.45, -0.5, 0.1], [-0.45, 0.5, 0.1]), 60)
     page.page.locator("#view").focus()
@@ -103,6 +105,6 @@ def test_a_visitor_walks_on_the_floor_and_stops_at_the_furniture(visit, scene_di
     page.page.keyboard.up("KeyW")
     page.wait_until_still()
     _, y, z = page.camera()[:3, 3]
-    # The box begins at y = 0.3, as seen by cells of an eighth.
+    # The box begins at y = 0.3, as seen by cells of a sixteenth.
     assert -0.4 < y < 0.3 and abs(z - FLOOR - 0.55) < 0.2
     assert page.errors == []

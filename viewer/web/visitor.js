@@ -1,7 +1,7 @@
 // @ts-check
 // Holds the camera softly where photos support what it sees, and lets visitors walk.
 
-import { add, dot, length, scale, subtract, swapAxes } from "./camera.js";
+import { add, length, scale, subtract, swapAxes } from "./camera.js";
 import { support } from "./region.js";
 import { Place, Walker, bodyOfEye } from "./walk.js";
 

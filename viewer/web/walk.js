@@ -9,6 +9,7 @@ const EYE_METRES = 1.6;
 const GRAVITY = 9.81;
 const KNOWN = 0.3;
 const AROUND = Array.from({ length: 8 }, (_, i) => [Math.cos((i * Math.PI) / 4), Math.sin((i * Math.PI) / 4)]);
+const TOUCH = 1e-6;
 const DROP = 4;
 const SEARCH = 24;
 
@@ -136,7 +137,7 @@ export class Walker {
   #floor(x, y, feet) {
     const { grain, centre } = this.place;
     const base = centre[2];
-    const high = Math.floor((feet + this.body.step - base) / grain);
+    const high = Math.floor((feet + this.body.step - base) / grain + TOUCH) - 1;
     const low = Math.floor((feet - DROP * this.body.eye - base) / grain);
     for (let j = high; j >= low; j--) if (this.place.isSolid(x, y, base + (j + 0.5) * grain)) return base + (j + 1) * grain;
     return null;
