@@ -35,7 +35,7 @@ int64_t tile_count(int64_t count, int width) {
 
 // Renders `count` rays. `origins` holds one origin per ray, or a single one if `is_shared_origin`. Frames as in
 // march.h. width: pixels of a picture's row if the rays are those of a picture, row by row, else 0. rgb: [count][3],
-// not clamped. depth: [count], the world distance at which half of a ray is spent and 0 where it never is, or null.
+// not clamped. depth: [count], the world distance at which a ray is spent and 0 where it never is, or null.
 SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_shared_origin, const float* directions,
                           int64_t count, int width, float* rgb, float* depth) {
   const int64_t tiles = tile_count(count, width);

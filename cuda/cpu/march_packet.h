@@ -71,7 +71,7 @@ class MarchPacket {
   float channel(int i, int c) const { return pair_lane(total_[i], c < 7 ? c + 1 : c + 2); }
   float visibility(int i) const { return visibility_[i]; }
   float unknown(int i) const { return unknown_[i]; }
-  // World distance at which half of the ray is spent, 0 if it never is.
+  // World distance at which the ray is spent, 0 if it never is.
   float depth(int i) const { return depth_[i]; }
   Vec3 direction(int i) const { return direction_[i]; }
 
@@ -202,7 +202,7 @@ class MarchPacket {
     for (int k = 0; k < count_; ++k) {
       const int i = list_[k];
       if (weight[i] > 0.0f) add_sigmoid(total_[i], values_[i], weight[i]);
-      if (before[i] > 0.5f && visibility_[i] <= 0.5f) depth_[i] = distance_from(m_, origin_[i], z_[i]);
+      if (before[i] > m_.spent && visibility_[i] <= m_.spent) depth_[i] = distance_from(m_, origin_[i], z_[i]);
     }
     if (!m_.known) return;
     for (int k = 0; k < count_; ++k) {

@@ -28,6 +28,8 @@ _BEHIND = 2
 """Half cells behind a surface that its photo still counts for: samples of the surface lie in both."""
 _MANY = 8
 """From so many photos on, two have to agree."""
+_SPENT = 0.05
+"""Visibility at which a photo's ray has seen all that it will: soft surfaces and haze let half of it farther."""
 _FAR = 1e4
 
 
@@ -59,7 +61,7 @@ def _rays_of(scene: BakedScene, camera: Camera) -> PhotoRays:
     width, height = max(2, round(size.width * factor)), max(2, round(size.height * factor))
     scale = (width / size.width, height / size.height)
     small = Camera(scale_intrinsics(size, width, height, scale), camera.world_from_cam)
-    depths = render_depth(scene, small).reshape(-1).astype(np.float64)
+    depths = render_depth(scene, small, spent=_SPENT).reshape(-1).astype(np.float64)
     directions = pixel_directions(small).astype(np.float64)
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     pose = camera.world_from_cam

@@ -44,6 +44,7 @@ class MarchSettings:
     enlarge_steps_when_occluded: bool = False
     visibility_delay: float = 0.99
     unknown_colour: tuple[float, float, float] | None = None
+    spent: float = 0.5
 
 
 def is_available() -> bool:
@@ -116,6 +117,7 @@ def _scene(
         log_exposure=math.log(settings.exposure) if settings.exposure else 0.0,
         background=(red, green, blue),
         unknown_colour=settings.unknown_colour or (0.0, 0.0, 0.0),
+        spent=settings.spent,
     )
 
 
@@ -166,7 +168,8 @@ def march_rays(
         origins: (R, 3) or (1, 3) float32, submodel frame, viewer axes.
         directions: (R, 3) float32, same frame; t = 1 is the near plane. Not zero.
         width: Pixels of a row if the rays are those of a picture, row by row; rays of a tile then run together.
-        depth: Filled in if given, (R,) float32: the world distance at which half of a ray is spent, 0 if it never is.
+        depth: Filled in if given, (R,) float32: the world distance at which a ray's visibility falls to
+            ``settings.spent``, 0 if it never does.
 
     Returns:
         Colours (R, 3) float32, not clamped.

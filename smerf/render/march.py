@@ -87,11 +87,16 @@ def render_rays(
 
 
 def render_depth(
-    scene: BakedScene, camera: Camera, near: float | None = None, k: int | None = None
+    scene: BakedScene,
+    camera: Camera,
+    near: float | None = None,
+    k: int | None = None,
+    spent: float = 0.5,
 ) -> np.ndarray:
-    """Return the world distance from the camera's centre at which half of each pixel's ray is spent, on the CPU.
+    """Return the world distance from the camera's centre at which each pixel's ray is spent, on the CPU.
 
-    Arguments are those of ``smerf.render.reference.render_camera``. (H, W) float32, 0 where that never happens.
+    It is where the visibility falls to ``spent``; the other arguments are those of
+    ``smerf.render.reference.render_camera``. (H, W) float32, 0 where that never happens.
     """
     _, directions = near_rays(camera, choose_near(scene, near))
     centre = np.asarray(camera.world_from_cam[None, :3, 3], np.float64)
@@ -101,11 +106,11 @@ def render_depth(
     if not (march.is_available() and _supports(scene)):
         origins = np.broadcast_to(rays[0], rays[1].shape).copy()
         given = torch.from_numpy(origins), torch.from_numpy(rays[1])
-        marched = reference.march_all(scene.submodel(k), scene.params, *given)
+        marched = reference.march_all(scene.submodel(k), scene.params, *given, spent=spent)
         return marched.depth.numpy().reshape(size.height, size.width)
     depth = np.zeros(len(directions), np.float32)
     network = lattice_mlp_at(scene.params, scene.mlp, k, centre[0])
-    settings = _settings(scene, MarchOptions(fade_unknown=False), 1.0, None)
+    settings = replace(_settings(scene, MarchOptions(fade_unknown=False), 1.0, None), spent=spent)
     march.march_rays(settings, scene.submodel(k), network, *rays, size.width, depth)
     return depth.reshape(size.height, size.width)
 

@@ -129,7 +129,7 @@ class Marched(NamedTuple):
 
     ``total`` are the blended channels (R, 14) in [0, 1] (rgb, f0..f3, then the coarse seven; (R, 7) without coarse
     channels), ``visibility`` (R,) what is left for the background, ``unknown`` (R,) how much of a ray no photo
-    supports (0 where the submodel has no known region), ``depth`` (R,) the world distance at which half of a ray is
+    supports (0 where the submodel has no known region), ``depth`` (R,) the world distance at which a ray is
     spent, 0 where that never happens.
     """
 
@@ -165,7 +165,9 @@ class _Marcher:
         o: Tensor,
         d: Tensor,
         near: float,
+        spent: float,
     ) -> None:
+        self.spent = spent
         self.submodel, self.params, self.options = submodel, params, options
         self.view = d / d.norm(dim=-1, keepdim=True)
         self.distance = torch.from_numpy(submodel.distance[_CELL])
@@ -303,7 +305,7 @@ class _Marcher:
         if self.submodel.known is not None:
             self.unknown[rays] += weight * (1.0 - self._support(z, self.view[rays]))
         left = self.visibility[rays] * (1.0 - alpha)
-        is_spent = (self.visibility[rays] > 0.5) & (left <= 0.5)
+        is_spent = (self.visibility[rays] > self.spent) & (left <= self.spent)
         far = (uncontract(z) - self.origin[rays]).norm(dim=-1) / self.params.submodel_scale
         self.depth[rays] = torch.where(is_spent, far, self.depth[rays])
         self.visibility[rays] = left
@@ -317,11 +319,15 @@ def march_all(
     directions: Tensor,
     near: float = 1.0,
     options: MarchOptions | None = None,
+    spent: float = 0.5,
 ) -> Marched:
-    """March rays through one submodel, with the arguments of ``march``."""
+    """March rays through one submodel, with the arguments of ``march``.
+
+    ``spent`` is the visibility at which their depth is taken.
+    """
     options = options or MarchOptions()
     parts = [
-        _Marcher(submodel, params, options, o, d, near).run()
+        _Marcher(submodel, params, options, o, d, near, spent).run()
         for o, d in zip(origins.split(_CHUNK), directions.split(_CHUNK))
         if len(o)
     ]

@@ -49,6 +49,7 @@ struct MarchScene {
   float log_exposure;
   float background[3];
   float unknown_colour[3];  // what no photo supports fades into it
+  float spent;              // visibility at which a ray's depth is taken
 };
 
 // The straight piece of a ray inside one region of the contraction.
@@ -408,7 +409,7 @@ SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d
         if (m.known) result.unknown += weight * (1.0f - support_at(m, z, view));
       }
       const float left = visibility * (1.0f - alpha);
-      if (visibility > 0.5f && left <= 0.5f) result.depth = distance_from(m, o, z);
+      if (visibility > m.spent && left <= m.spent) result.depth = distance_from(m, o, z);
       visibility = left;
     }
     s += stride;
