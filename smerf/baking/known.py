@@ -61,7 +61,9 @@ def _rays_of(scene: BakedScene, camera: Camera) -> PhotoRays:
     width, height = max(2, round(size.width * factor)), max(2, round(size.height * factor))
     scale = (width / size.width, height / size.height)
     small = Camera(scale_intrinsics(size, width, height, scale), camera.world_from_cam)
-    depths = render_depth(scene, small, spent=_SPENT).reshape(-1).astype(np.float64)
+    half, whole = (render_depth(scene, small, spent=spent).reshape(-1) for spent in (0.5, _SPENT))
+    # A ray that is never spent ends at its surface too, unless it meets none.
+    depths = np.where(whole > 0.0, whole, half).astype(np.float64)
     directions = pixel_directions(small).astype(np.float64)
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     pose = camera.world_from_cam
