@@ -41,7 +41,7 @@ def runs(tmp_path_factory):
 def test_a_file_becomes_a_page_that_names_it(runs, name, capsys):
     metrics = json.loads((runs / name / "metrics.json").read_text())["stages"]
     assert metrics["teacher"]["results"]["psnr"] > 40.0 and metrics["baked"]["results"]["psnr"] > 15.0
-    source = json.loads((runs / name / "baked" / "manifest.json").read_text())["source_teacher"]
+    source = json.loads((runs / name / "baked" / "manifest.json").read_text())["extra"]["source_teacher"]
     assert source["name"] == f"{name}.ply" and len(source["sha256"]) == 64
     assert (runs / name / "site" / "index.html").is_file()
     assert smerf("run", runs / f"{name}.ply", "-o", runs / name, *SMALL) == 0
