@@ -104,9 +104,13 @@ def checked_cloud(name: str, cloud: SplatCloud, is_flat: bool = False) -> SplatC
         cloud.sh.reshape(len(cloud), -1),
     )
     good = np.logical_and.reduce([np.isfinite(each).all(1) for each in values])
-    length = np.linalg.norm(cloud.quaternions, axis=1)
-    with np.errstate(invalid="ignore"):
-        good &= (length > 1e-12) & ((cloud.scales >= 0.0) if is_flat else (cloud.scales > 0.0)).all(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = np.linalg.norm(cloud.quaternions, axis=1)
+        good &= (
+            (length > 1e-12)
+            & np.isfinite(length)
+            & ((cloud.scales >= 0.0) if is_flat else (cloud.scales > 0.0)).all(1)
+        )
         wild = (np.abs(cloud.means) > _MAX_COORDINATE).any(1) | (cloud.scales > _MAX_SCALE).any(1)
         wild |= (cloud.opacities < -_OPACITY_SLACK) | (cloud.opacities > 1.0 + _OPACITY_SLACK)
     if (wild & good).any():
