@@ -55,7 +55,7 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
 
     Raises:
         UsageError: If a file of cameras is named that is not there.
-        InvalidDataError: If most cameras see nothing of it.
+        InvalidDataError: If most cameras see nothing of it, or it has no extent.
     """
     found = None if options.cameras in ("orbit", "walk") else find_cameras(asset.path)
     if options.cameras not in ("auto", "orbit", "walk"):
@@ -69,6 +69,10 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
         kind, said = "found", f"{len(cameras[::step])} cameras of {found}"
         cameras = cameras[::step]
     else:
+        if not asset.content().radius > 0.0:
+            raise InvalidDataError(
+                f"{asset.path}: everything is in one place; there is nothing to look around"
+            )
         rig = synthesise(asset.content(), asset.probe(), count, options.cameras)
         focal = 0.5 * size / np.tan(np.radians(0.5 * rig.field))
         intrinsics = Intrinsics("PINHOLE", size, size, focal, focal, 0.5 * size, 0.5 * size)

@@ -54,7 +54,7 @@ def read_cameras(path: Path) -> list[Camera]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         cameras = [_camera(entry) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InvalidDataError(f"{path}: is no list of cameras ({error}); export it again") from error
     if not cameras:
         raise InvalidDataError(f"{path}: lists no cameras")

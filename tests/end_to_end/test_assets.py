@@ -53,7 +53,7 @@ def test_a_run_gives_the_same_bytes_again(runs, tmp_path):
     first, second = (
         {
             path.name: path.read_bytes()
-            for path in sorted((folder / "baked").iterdir())
+            for path in sorted((folder / "baked").rglob("*"))
             if path.is_file() and path.suffix != ".json"
         }
         for folder in (runs / "ball", tmp_path / "again")

@@ -187,6 +187,11 @@ def faults(splats):
             _zip(members | _meta(meta, quats={"files": ["../quats.webp"]})),
             "outside the scene",
         ),
+        "sog huge": (
+            "a.sog",
+            _zip(members | _meta(meta, scales=meta["scales"] | {"codebook": [10**400] * 256})),
+            "damaged",
+        ),
         "sog version": ("a.sog", _zip(members | _meta(meta, version=3)), "version 3"),
         "glb short": ("a.glb", files.glb(splats)[:-8], "beyond its end"),
         "glb kernel": ("a.glb", files.glb(splats).replace(b'"ellipse"', b'"pyramid"'), "not supported"),
