@@ -187,6 +187,11 @@ def faults(splats):
             _zip(members | _meta(meta, quats={"files": ["../quats.webp"]})),
             "outside the scene",
         ),
+        "unseen": (
+            "a.ply",
+            files.ply(dataclasses.replace(splats, opacities=np.full(20, 1e-4))),
+            "can be seen",
+        ),
         "sog huge": (
             "a.sog",
             _zip(members | _meta(meta, scales=meta["scales"] | {"codebook": [10**400] * 256})),
