@@ -28,6 +28,8 @@ _NARROWEST = 0.25
 _CANDIDATES = 16
 _KNOWN, _PHOTOS = 0.97, 3
 """Share of a first view that so many photos have to see."""
+_BEYOND = 1.4
+"""How far a first view may go beyond its photo's frame, where others see on."""
 _OFF_TARGET = 0.5
 """What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
 _OUTLIER = 0.04
@@ -44,13 +46,14 @@ class _Wide:
     """What a wide square view from a photo's place shows.
 
     ``is_known`` (P, P) bool: pixels that enough photos see; ``distance`` to what the photos look at, and how far
-    ``aside`` of the view's axis that lies, as a tangent.
+    ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the photo's own width and height.
     """
 
     pose: np.ndarray
     is_known: np.ndarray
     distance: float
     aside: float
+    frame: tuple[float, float]
 
 
 def _square(pose: np.ndarray, half: float, pixels: int) -> Camera:
@@ -77,7 +80,8 @@ def known_share(scene: BakedScene, camera: Camera) -> np.ndarray:
     return support(known, *_contracted(scene.params, k, camera, depth)).reshape(depth.shape)
 
 
-def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray, target: np.ndarray | None) -> _Wide:
+def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None) -> _Wide:
+    pose, lens = photo.world_from_cam, photo.intrinsics
     camera = _square(pose, _WIDE, _PIXELS)
     k = scene.params.choose_submodel(pose[:, 3])
     points, view = _contracted(scene.params, k, camera, render_depth(scene, camera))
@@ -89,7 +93,8 @@ def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray, target: n
     if target is not None:
         right, up, back = (target - pose[:, 3]) @ pose[:, :3]
         distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
-    return _Wide(pose, is_known.reshape(_PIXELS, _PIXELS), distance, aside)
+    frame = (0.5 * lens.width / lens.fx, 0.5 * lens.height / lens.fy)
+    return _Wide(pose, is_known.reshape(_PIXELS, _PIXELS), distance, aside, frame)
 
 
 def _share(wide: _Wide, half_height: float, half_width: float) -> float:
@@ -112,8 +117,8 @@ def choose_starts(
         order: Their indices, the most typical first.
     """
     target = common_target(np.stack([frame.camera.world_from_cam for frame in frames])) if frames else None
-    poses = [frames[i].camera.world_from_cam for i in order[:_CANDIDATES]]
-    looks = [_look_from(scene, cells, pose, target) for pose in poses]
+    photos = [frames[i].camera for i in order[:_CANDIDATES]]
+    looks = [_look_from(scene, cells, photo, target) for photo in photos]
     if not looks:
         return ()
     return tuple(_best(looks, aspect) for aspect in _ASPECTS)
@@ -128,7 +133,8 @@ def _best(looks: Sequence[_Wide], aspect: float) -> RegionStart:
     for rank, look in enumerate(looks):
         for half in halves:
             share = _share(look, half, half * aspect)
-            if share >= _KNOWN or half == halves[-1]:
+            is_within = half <= _BEYOND * look.frame[1] and half * aspect <= _BEYOND * look.frame[0]
+            if (share >= _KNOWN and is_within) or half == halves[-1]:
                 extent = half * long_side * min(1.5, look.distance / typical)
                 # Known well enough is enough; below, more is better.
                 score = (
