@@ -13,6 +13,9 @@ from smerf.pipeline.rates import Rates
 
 __all__ = ["LADDER", "Expected", "Rung", "Table", "rung_of"]
 
+_PHOTO_FRACTION = 0.5
+"""Photos teach the student what a teacher that was trained for minutes has not learnt."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -40,6 +43,7 @@ class Rung:
             "student.pool": self.pool,
             "student.occupied_rays": self.occupied_rays,
             "student.lattice": self.lattice,
+            "student.photo_fraction": _PHOTO_FRACTION,
         }
 
 
