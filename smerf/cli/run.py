@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Positional, Preset, RunOutput, Settings, Switch
+from smerf.cli.options import AboutFlags, Common, Device, Positional, Preset, RunOutput, Settings, Switch
 
 if TYPE_CHECKING:
     from smerf.teacher.asset_options import AssetOptions
@@ -17,7 +17,7 @@ __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Common):
+class Options(AboutFlags, Common):
     """Turn a capture into a page: train, distill, bake, export, measure.
 
     A splat file is its own teacher: it is distilled as it is, without training.
@@ -65,7 +65,7 @@ def run(options: Options) -> int:
         options.data,
         options.output,
         preset=options.preset,
-        settings=options.set,
+        settings=(*options.set, *options.about),
         seed=options.seed,
         device=options.device,
         overwrite=options.overwrite,

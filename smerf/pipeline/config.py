@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smerf.baking.config import PRESETS as BAKE_PRESETS
@@ -13,6 +13,7 @@ from smerf.engine.files import write_text
 from smerf.engine.folder import RunFolder, flatten
 from smerf.engine.settings import apply_overrides, from_dict, nearest, read_yaml, to_dict
 from smerf.errors import InvalidDataError, UsageError
+from smerf.export.about import About
 from smerf.student.config import PRESETS as STUDENT_PRESETS
 from smerf.student.config import StudentConfig
 from smerf.teacher.config import PRESETS as TEACHER_PRESETS
@@ -23,7 +24,12 @@ __all__ = ["PRESET_NAMES", "SECTIONS", "RunConfig", "load_config", "make_config"
 _MAX_SIDE = {"tiny": 160, "preview": 640, "standard": 1600, "paper": 1600}
 PRESET_NAMES = tuple(_MAX_SIDE)
 """``tiny`` is for tests."""
-SECTIONS = {"teacher": ("preset", "max_side", "teacher"), "student": ("student",), "baked": ("bake",)}
+SECTIONS = {
+    "teacher": ("preset", "max_side", "teacher"),
+    "student": ("student",),
+    "baked": ("bake",),
+    "site": ("page",),
+}
 """The settings that decide each stage's result."""
 
 
@@ -41,6 +47,8 @@ class RunConfig:
     """The student and its distillation."""
     bake: BakeConfig
     """Baking."""
+    page: About = field(default_factory=About)
+    """What visitors of the page read."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESET_NAMES:
