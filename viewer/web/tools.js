@@ -1,6 +1,7 @@
 // @ts-check
 // What people do with a scene beyond moving: settings, camera path, photos, images, full screen, gamepads.
 
+import { announce } from "./bridge.js";
 import { add, column, commonTarget, fromColumns, position, scale } from "./camera.js";
 import { Gamepads } from "./gamepad.js";
 import { t } from "./language.js";
@@ -12,6 +13,8 @@ import { Photos } from "./photos.js";
 import { Settings } from "./settings.js";
 import { $, saveAs } from "./ui.js";
 import { viewAddress } from "./url.js";
+
+const CAMERA_MS = 100;
 
 export class Tools {
   /** The viewer must be open. @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
@@ -46,6 +49,7 @@ export class Tools {
     document.addEventListener("language", () => this.follow());
     this.#listenToFullScreen();
     viewer.loop.onChange = () => this.follow();
+    this.toldAt = -Infinity;
     addEventListener("hashchange", () => viewer.goToAddress());
     this.follow();
   }
@@ -55,10 +59,21 @@ export class Tools {
     this.path.follow();
     this.photos.follow();
     this.marks.follow();
+    this.#tellCamera();
+  }
+
+  // Pages around this one follow the camera, a few times a second and where it comes to rest.
+  #tellCamera() {
+    const now = performance.now();
+    if (now - this.toldAt < CAMERA_MS) return;
+    this.toldAt = now;
+    announce("camera", this.viewer.getCamera());
   }
 
   // The image stands still.
   settle() {
+    this.toldAt = -Infinity;
+    this.#tellCamera();
     this.notes.settle();
   }
 
