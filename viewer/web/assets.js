@@ -61,7 +61,7 @@ export class Assets {
     try {
       return JSON.parse(text);
     } catch {
-      throw new LoadError(`${this.url(path).href} is not valid JSON.`);
+      throw new LoadError(t("{file} is damaged. Upload or export the scene again.", { file: path }));
     }
   }
 
@@ -132,7 +132,7 @@ export class Assets {
       if (!expected || isUnpacked || (await sha256(bytes)) === expected) return bytes;
     }
     throw new LoadError(
-      `${path} is not the file that ${MANIFEST} lists (its SHA-256 differs). Upload or export the scene again.`,
+      t("{file} is not the file that manifest.json lists (its SHA-256 differs). Upload or export the scene again.", { file: path }),
     );
   }
 
@@ -151,7 +151,7 @@ export class Assets {
       const { status } = response;
       if (!response.ok) {
         const isPassing = status === 429 || status >= 500;
-        throw new LoadError(`${this.url(path).href} could not be loaded (HTTP ${status}).`, status, isPassing);
+        throw new LoadError(t("{file} could not be loaded (HTTP {n}).", { file: this.url(path).href, n: status }), status, isPassing);
       }
       // Only a guess for the progress bar: where the host compresses, it is the length of something else.
       entry?.length(Number(response.headers.get("Content-Length")) || 0);

@@ -3,8 +3,9 @@
 // page around it, and a link leads to the page on its own.
 
 import { t } from "./language.js";
-import { $ } from "./ui.js";
+import { $, metaContent } from "./ui.js";
 
+const LINKS = ["button-outside", "curtain-outside"];
 const HINT_MS = 1500;
 
 export class Embedding {
@@ -13,9 +14,10 @@ export class Embedding {
     this.page = page;
     document.documentElement.dataset.embed = "";
     $("button-outside").hidden = false;
+    for (const id of LINKS) {
+      for (const event of ["pointerdown", "focus"]) $(id).addEventListener(event, () => this.#followAddress());
+    }
     this.#followAddress();
-    $("button-outside").addEventListener("pointerdown", () => this.#followAddress());
-    $("button-outside").addEventListener("focus", () => this.#followAddress());
     // Before the controls see it: without them the browser scrolls what is around the frame.
     addEventListener("wheel", (event) => this.#letScroll(event), { capture: true, passive: true });
   }
@@ -25,6 +27,7 @@ export class Embedding {
     const { page } = this;
     return new Promise((resolve) => {
       $("curtain").hidden = false;
+      $("curtain-title").textContent = metaContent("smerf-title") ?? "";
       this.start = () => {
         $("curtain").hidden = true;
         page.canvas.focus({ preventScroll: true });
@@ -47,6 +50,6 @@ export class Embedding {
   #followAddress() {
     const url = new URL(location.href);
     url.searchParams.delete("embed");
-    $("button-outside").href = url.href;
+    for (const id of LINKS) $(id).href = url.href;
   }
 }

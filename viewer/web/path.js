@@ -26,7 +26,7 @@ export class CameraPath {
   // Passes through the keyframes along Catmull-Rom splines of place, turn (as quaternions) and fov.
   static through(keyframes, seconds = null, isCycle = false) {
     const count = keyframes.length;
-    if (count < 2) throw new Error("A camera path needs two keyframes or more.");
+    if (count < 2) throw new Error(t("A camera path needs two keyframes or more."));
     const spans = isCycle ? count : count - 1;
     seconds ??= SECONDS_PER_KEYFRAME * spans;
     const total = Math.min(MAX_FRAMES, Math.max(2, Math.round(seconds * FPS) + (isCycle ? 0 : 1)));

@@ -42,6 +42,7 @@ export class Photos {
     } catch {
       this.cameras = [];
     }
+    $("photo-name").textContent = t("Choose a photo to see what its camera saw");
     $("button-photos").hidden = this.cameras.length === 0;
     $("photo-mix").hidden = !this.cameras.some(({ photo }) => photo);
     $("photo-list").replaceChildren(...this.cameras.map((camera, index) => this.#entry(camera, index)));

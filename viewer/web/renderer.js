@@ -2,6 +2,7 @@
 // WebGL2: two full-screen passes (march, shade) into an off-screen target, then a copy to the canvas.
 
 import { pixelLens, position, viewerRotation } from "./camera.js";
+import { t } from "./language.js";
 import { beginProgram, createContext, finishProgram } from "./program.js";
 
 const SAMPLERS = ["atlas_density", "atlas_colour", "planes_density", "planes_colour", "blocks", "occupancy"];
@@ -28,7 +29,7 @@ export class Renderer {
     this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
     this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
     const size = 16 * scene.widths.weightCount;
-    if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error("The appearance network is too wide for this device.");
+    if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error(t("This device cannot draw the scene."));
     this.parallel = gl.getExtension("KHR_parallel_shader_compile");
     this.sources = sources;
     this.marches = new Map();

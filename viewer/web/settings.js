@@ -60,7 +60,7 @@ export class Settings {
   #nameAutomatic() {
     const [automatic, ...named] = $("set-quality").options;
     const chosen = named.find(({ value }) => value === automaticQuality());
-    automatic.textContent = t("Automatic ({name})", { name: chosen.textContent.toLowerCase() });
+    automatic.textContent = t("Automatic ({name})", { name: chosen.textContent.toLocaleLowerCase(language()) });
   }
 
   // Shows the field of view, which paths and photos change as well.
