@@ -20,6 +20,7 @@ export class Page {
     this.lastStatistics = null;
     this.noticeTimer = 0;
     this.mode = "orbit";
+    this.isPlaying = false;
     /** What keys do while the scene has the focus, by their codes. @type {Record<string, () => void>} */
     this.keys = {};
     /** @type {Map<string, { text: string, retry: (() => void) | null }>} */
@@ -27,6 +28,7 @@ export class Page {
     this.loading = new Loading(isVisible);
     this.help = new Help(this.canvas);
     this.canvas.addEventListener("keydown", (event) => this.#press(event));
+    document.addEventListener("language", () => this.setPlaying(this.isPlaying));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.closePanels());
     for (const button of document.querySelectorAll(".tray .close")) {
       button.addEventListener("click", () => this.showPanel(button.closest(".tray").id, false));
@@ -116,6 +118,7 @@ export class Page {
   }
 
   setPlaying(isPlaying) {
+    this.isPlaying = isPlaying;
     for (const id of ["button-play", "path-play"]) {
       $(id).setAttribute("aria-label", t(isPlaying ? "Pause" : "Play"));
       $(id).querySelector("use").setAttribute("href", isPlaying ? "#i-pause" : "#i-play");

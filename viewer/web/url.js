@@ -48,6 +48,13 @@ const colour = (text) => {
   if (!parsed) throw t("six hexadecimal digits, such as 808080");
   return parsed;
 };
+// The first script of the page has chosen by it; zh-CN and zh are zh-Hans.
+const spoken = (text) => {
+  const main = (name) => name.split("-")[0];
+  const names = Object.keys(LANGUAGES);
+  if (!names.some((name) => main(name) === main(text))) throw t("one of {names}", { names: names.join(", ") });
+  return text;
+};
 const address = (text) => {
   if (!text) throw t("an address");
   return text;
@@ -71,7 +78,7 @@ const PARAMETERS = [
   ["ui", flag],
   ["embed", flag],
   ["theme", same("auto", "light", "dark")],
-  ["lang", same(...Object.keys(LANGUAGES))],
+  ["lang", spoken],
   ["bg", colour, "backgroundColor"],
   ["exposure", number(1e-9, 1e9)],
   ["dpr", limited(0.1, MAX_DPR)],
