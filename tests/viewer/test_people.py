@@ -264,7 +264,9 @@ def test_every_control_is_named_large_enough_and_reached_by_tab(still, photo_sce
     page = still(photo_scene, size=(390, 760), color_scheme="light")
     tab = page.page
     tab.click("#button-settings")
+    tab.click("#button-more")
     tab.click("#button-path")
+    tab.click("#button-more")
     controls = tab.evaluate(
         """() => [...document.querySelectorAll("button, input, select")].filter((x) => x.checkVisibility()).map((x) => {
           const { left, right, top, bottom, width, height } = x.getBoundingClientRect();
