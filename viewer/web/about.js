@@ -16,6 +16,7 @@ const LICENCES = {
 
 // Fills the card; where the export named nothing there is none.
 export function showAbout() {
+  $("page-title").textContent = document.title;
   const title = metaContent("smerf-title");
   if (!title) return;
   $("button-about").hidden = false;

@@ -3,6 +3,8 @@
 
 /** @returns {any} */
 const $ = (id) => document.getElementById(id);
+// What ends the first steps: anything that is done outside their card.
+const ENDS = ["click", "pointerdown", "wheel", "keydown"];
 const SEEN_KEY = "smerf-coach";
 
 export class Help {
@@ -49,16 +51,14 @@ export class Help {
     $("coach-touch").hidden = this.device !== "touch";
     $("coach-mouse").hidden = this.device === "touch";
     card.hidden = false;
-    const end = () => {
+    const end = (event) => {
+      const isPressed = event.type === "click" && event.target === $("coach-end");
+      if ((card.contains(event.target) && !isPressed) || (event.key === "Tab" && event.type === "keydown")) return;
       card.hidden = true;
       remember();
-      this.canvas.removeEventListener("pointerdown", end);
-      removeEventListener("keydown", end);
+      for (const name of ENDS) removeEventListener(name, end, true);
     };
-    $("coach-end").addEventListener("click", end);
-    this.canvas.addEventListener("pointerdown", end);
-    addEventListener("keydown", end);
-    for (const panel of document.querySelectorAll(".panel")) panel.addEventListener("shown", end);
+    for (const name of ENDS) addEventListener(name, end, true);
   }
 }
 
