@@ -63,13 +63,12 @@ export class Notes {
     if (!note) throw new Error(`There is no annotation ${index}.`);
     this.chosen = index;
     this.#draw();
-    $("note-card").hidden = false;
+    this.#drawCard();
     if (note.camera) this.viewer.flyTo({ ...note.camera, target: note.position });
     announce("annotation", { index, title: note.title });
   }
 
   close() {
-    $("note-card").hidden = true;
     this.chosen = -1;
     this.#draw();
   }
@@ -99,7 +98,10 @@ export class Notes {
       $(`note-${name}`).addEventListener("change", () => this.#edit({ [name]: $(`note-${name}`).value }));
     }
     $("notes").addEventListener("shown", () => this.#draw());
-    $("notes").addEventListener("hidden", () => this.marks.tool === this.tool && this.marks.use(null));
+    $("notes").addEventListener("hidden", () => {
+      if (this.marks.tool === this.tool) this.marks.use(null);
+      this.close();
+    });
     document.addEventListener("language", () => this.#draw());
     $("notes").addEventListener("keydown", (event) => {
       if (!(event.ctrlKey || event.metaKey) || event.target.matches("input, textarea")) return;
@@ -159,7 +161,6 @@ export class Notes {
     this.notes = notes;
     this.chosen = chosen;
     this.hidden.clear();
-    if (chosen < 0) $("note-card").hidden = true;
     this.#draw();
   }
 
@@ -175,7 +176,7 @@ export class Notes {
     if (!file) return;
     try {
       this.take(parseJson(await file.text()), file.name);
-      this.page.notify(`${file.name}: ${t("{n} notes", { n: this.notes.length })}`);
+      this.page.notify(`${file.name}: ${t("Notes: {n}", { n: this.notes.length })}`);
     } catch (error) {
       this.page.notify(error.message);
     }
@@ -191,7 +192,7 @@ export class Notes {
   #draw() {
     const isTaking = this.marks.tool === this.tool;
     const isEmpty = !this.notes.length;
-    const text = isTaking ? t("Click where the note belongs") : isEmpty ? t("No notes yet") : t("{n} notes", { n: this.notes.length });
+    const text = isTaking ? t("Click where the note belongs") : isEmpty ? t("No notes yet") : t("Notes: {n}", { n: this.notes.length });
     $("notes-text").textContent = text;
     $("notes-add").setAttribute("aria-pressed", String(isTaking));
     $("notes-undo").disabled = !this.history.past.length;
@@ -225,6 +226,8 @@ export class Notes {
 
   #drawCard() {
     const note = this.notes[this.chosen];
+    // The editor shows the same.
+    $("note-card").hidden = !note || !$("notes").hidden;
     if (!note) return;
     const link = safeLink(note.link);
     $("note-number").textContent = t("{n} of {count}", { n: this.chosen + 1, count: this.notes.length });
