@@ -18,10 +18,13 @@ __all__ = ["Options", "run"]
 class Options(AboutFlags, Common):
     """Write the web page of a baked scene: a folder that any static host serves, or one offline file.
 
+    An output that ends in .glb gets what stops a visitor, as a mesh.
+
     Examples:
       smerf export runs/tabletop -o site
       smerf export runs/tabletop -o tabletop.html --single-file --no-photos
       smerf export runs/flat -o site --title "Our flat" --author "A. Bauer" --annotations notes.json
+      smerf export runs/tabletop -o walls.glb
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
@@ -57,6 +60,11 @@ def run(options: Options) -> int:
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")
+    if options.output.suffix.lower() == ".glb":
+        from smerf.export.collision import export_collision
+
+        print(f"mesh: {export_collision(scene, options.output)}")
+        return 0
     if options.autoplay and options.path is None:
         raise UsageError("--autoplay: there is no path to play; give one with --path")
     if options.offline and options.single_file:

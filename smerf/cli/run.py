@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smerf.cli.options import AboutFlags, Common, Device, Positional, Preset, RunOutput, Settings, Switch
+from smerf.cli.options import (
+    AboutFlags,
+    Common,
+    Device,
+    Minutes,
+    Positional,
+    Preset,
+    RunOutput,
+    Settings,
+    Switch,
+)
 
 if TYPE_CHECKING:
     from smerf.teacher.asset_options import AssetOptions
@@ -26,6 +36,8 @@ class Options(AboutFlags, Common):
 
     Examples:
       smerf run captures/tabletop -o runs/tabletop
+      smerf run ~/flat --minutes 60
+      smerf run ~/flat --minutes 60 --dry-run
       smerf run scene.ply -o runs/scene
       smerf run ~/flat --preset standard --device cuda --set teacher.steps=30000
     """
@@ -34,8 +46,12 @@ class Options(AboutFlags, Common):
     """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat file."""
     output: RunOutput = None
     """Run folder; runs/NAME if not given."""
+    minutes: Minutes = None
+    """Time for all of it, 1 to 600: picture size, steps, grids and submodels are chosen to fit. New runs: 10."""
+    dry_run: Switch[bool] = False
+    """Print what the time would be spent on, and do nothing."""
     preset: Preset = None
-    """How much work: preview (a laptop), standard (a GPU), paper. New runs: preview."""
+    """A fixed amount of work instead: preview (a laptop), standard (a GPU), paper."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -58,12 +74,15 @@ class Options(AboutFlags, Common):
 
 def run(options: Options) -> int:
     """Run the stages and print the summary."""
+    if options.dry_run:
+        return _print_plan(options)
     from smerf.pipeline.run import run as run_stages
     from smerf.pipeline.summary import print_summary
 
     result = run_stages(
         options.data,
         options.output,
+        minutes=options.minutes,
         preset=options.preset,
         settings=(*options.set, *options.about),
         seed=options.seed,
@@ -74,6 +93,13 @@ def run(options: Options) -> int:
         source=_source_options(options),
     )
     print_summary(result.folder, result.metrics)
+    return 0
+
+
+def _print_plan(options: Options) -> int:
+    from smerf.pipeline.run import plan
+
+    print(plan(options.data, minutes=options.minutes, preset=options.preset, device=options.device).table())
     return 0
 
 

@@ -75,7 +75,11 @@ export class Marks {
 
   #listen() {
     const { canvas } = this.viewer;
-    canvas.addEventListener("pointerdown", ({ clientX: x, clientY: y }) => (this.down = { x, y }));
+    canvas.addEventListener("pointerdown", ({ clientX: x, clientY: y }) => {
+      this.down = { x, y };
+      // The controls have heard of it before: it is no order to go there.
+      if (this.tool) Object.assign(this.viewer.controls, { isClick: false, lastTap: { time: 0, x: 0, y: 0 } });
+    });
     // Before anyone else hears of the click.
     const take = (event) => {
       if (!this.tool || event.target !== canvas) return;

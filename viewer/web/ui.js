@@ -40,6 +40,7 @@ export class Page {
     for (const id of ["dock", "bottom", "corner", "upper"]) $(id).hidden = !this.isVisible;
     this.press("button-orbit", () => actions.mode("orbit"), "Digit1");
     this.press("button-fly", () => actions.mode("fly"), "Digit2");
+    this.press("button-walk", () => actions.mode("walk"), "Digit3");
     this.press("button-reset", actions.reset, "KeyR");
     this.press("button-share", actions.share, "KeyC");
     this.press("button-play", actions.play);
@@ -113,8 +114,7 @@ export class Page {
 
   setMode(mode) {
     this.mode = mode;
-    $("button-orbit").setAttribute("aria-pressed", String(mode === "orbit"));
-    $("button-fly").setAttribute("aria-pressed", String(mode === "fly"));
+    for (const name of ["orbit", "fly", "walk"]) $(`button-${name}`).setAttribute("aria-pressed", String(mode === name));
   }
 
   setPlaying(isPlaying) {
