@@ -12,6 +12,7 @@ from smerf.capture.types import Camera, Intrinsics
 from smerf.export.about import ICON_NAME, ICON_SIDE, POSTER_NAME, POSTER_SIZE
 from smerf.render.march import renderer
 from smerf.scene import load_scene
+from smerf.scene.region import choose_start
 from smerf.scene.types import BakedScene
 
 __all__ = ["encode_poster", "render_poster"]
@@ -36,13 +37,17 @@ def render_poster(scene_dir: Path, device: str = "cpu") -> dict[str, bytes]:
 
 
 def _start_camera(scene: BakedScene) -> Camera | None:
-    start = scene.manifest.start
-    if start is None:
-        return None
     width, height = POSTER_SIZE
-    focal = 0.5 * height / np.tan(np.radians(0.5 * start.fov_degrees))
+    region, start = scene.manifest.region, scene.manifest.start
+    view = choose_start(region, width / height) if region is not None else None
+    if view is None and start is not None:
+        view = start.world_from_cam, start.fov_degrees
+    if view is None:
+        return None
+    pose, fov = view
+    focal = 0.5 * height / np.tan(np.radians(0.5 * fov))
     intrinsics = Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2)
-    return Camera(intrinsics, np.asarray(start.world_from_cam, np.float64)[:3])
+    return Camera(intrinsics, np.asarray(pose, np.float64)[:3])
 
 
 def encode_poster(pixels: np.ndarray) -> dict[str, bytes]:
