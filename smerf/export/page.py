@@ -138,7 +138,8 @@ def service_worker(site: Path) -> str:
         InvalidDataError: If the site holds a file whose name is no address.
     """
     digest = hashlib.sha256()
-    shell, scene = ["./"], []
+    shell: list[str] = ["./"]
+    scene: list[str] = []
     for path in sorted(path for path in site.rglob("*") if path.is_file()):
         name = path.relative_to(site).as_posix()
         if "%" in name or "?" in name or "#" in name:

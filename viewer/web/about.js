@@ -47,5 +47,6 @@ function longDate(/** @type {string} */ text) {
 function licenceNode(/** @type {string} */ text) {
   const address = /^https?:\/\//.test(text) ? text : LICENCES[text.replace(/ \d\.\d$/, "")];
   if (!address) return text;
-  return Object.assign(document.createElement("a"), { href: address, target: "_blank", rel: "license noopener", textContent: text });
+  const link = { href: address, target: "_blank", rel: "license noopener", textContent: text };
+  return Object.assign(document.createElement("a"), link);
 }

@@ -25,7 +25,8 @@ export function parseAnnotations(file, name) {
   if (file.version !== VERSION) throw wrong(t("version {n} is unknown", { n: file.version }));
   if (file.annotations.length > MAX) throw wrong(t("it holds more than {n}", { n: MAX }));
   const point = (value) => {
-    if (!Array.isArray(value) || value.length !== 3 || !value.every(Number.isFinite)) throw wrong(t("a position is not 3 numbers"));
+    const isPoint = Array.isArray(value) && value.length === 3 && value.every(Number.isFinite);
+    if (!isPoint) throw wrong(t("a position is not 3 numbers"));
     return value;
   };
   const notes = file.annotations.map((entry) => ({

@@ -132,7 +132,9 @@ export class Assets {
       if (!expected || isUnpacked || (await sha256(bytes)) === expected) return bytes;
     }
     throw new LoadError(
-      t("{file} is not the file that manifest.json lists (its SHA-256 differs). Upload or export the scene again.", { file: path }),
+      t("{file} is not the file that manifest.json lists (its SHA-256 differs). Upload or export the scene again.", {
+        file: path,
+      }),
     );
   }
 
@@ -151,7 +153,8 @@ export class Assets {
       const { status } = response;
       if (!response.ok) {
         const isPassing = status === 429 || status >= 500;
-        throw new LoadError(t("{file} could not be loaded (HTTP {n}).", { file: this.url(path).href, n: status }), status, isPassing);
+        const text = t("{file} could not be loaded (HTTP {n}).", { file: this.url(path).href, n: status });
+        throw new LoadError(text, status, isPassing);
       }
       // Only a guess for the progress bar: where the host compresses, it is the length of something else.
       entry?.length(Number(response.headers.get("Content-Length")) || 0);

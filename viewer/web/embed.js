@@ -29,7 +29,8 @@ export class SceneViewer extends EventTarget {
     /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
     this.asked = new Map();
     this.frame = document.createElement("iframe");
-    Object.assign(this.frame, { src: url.href, title, allow: "fullscreen; clipboard-write; gamepad; web-share; xr-spatial-tracking" });
+    const allow = "fullscreen; clipboard-write; gamepad; web-share; xr-spatial-tracking";
+    Object.assign(this.frame, { src: url.href, title, allow });
     Object.assign(this.frame.style, { display: "block", width: "100%", height: "100%", border: "0" });
     this.listen = (event) => this.#hear(event);
     addEventListener("message", this.listen);

@@ -192,8 +192,8 @@ export class Notes {
   #draw() {
     const isTaking = this.marks.tool === this.tool;
     const isEmpty = !this.notes.length;
-    const text = isTaking ? t("Click where the note belongs") : isEmpty ? t("No notes yet") : t("Notes: {n}", { n: this.notes.length });
-    $("notes-text").textContent = text;
+    const count = isEmpty ? t("No notes yet") : t("Notes: {n}", { n: this.notes.length });
+    $("notes-text").textContent = isTaking ? t("Click where the note belongs") : count;
     $("notes-add").setAttribute("aria-pressed", String(isTaking));
     $("notes-undo").disabled = !this.history.past.length;
     $("notes-redo").disabled = !this.history.future.length;

@@ -51,7 +51,8 @@ export class PathPanel {
     this.#remake();
     this.page.showPanel("path", true);
     const isPath = this.keys.length > 1;
-    this.page.notify(isPath ? t("Keyframe {n} of {count}", { n: at + 1, count: this.keys.length }) : t("First keyframe; one more makes a path"));
+    const place = t("Keyframe {n} of {count}", { n: at + 1, count: this.keys.length });
+    this.page.notify(isPath ? place : t("First keyframe; one more makes a path"));
     this.#entry(at)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 

@@ -171,12 +171,14 @@ export class Page {
     if (!this.statisticsShown) return;
     const size = (width, height) => `${width} × ${height}`;
     const megabytes = (bytes) => `${number(bytes / 1e6, bytes < 1e7 ? 1 : 0)} MB`;
+    const place = { n: stats.submodel + 1, count: stats.submodels };
+    const submodel = stats.submodel === null ? t("none") : t("{n} of {count}", place);
     const rows = {
       [t("Frame time")]: `${number(stats.frameMs, 1)} ms`,
       [t("Frames per second")]: number(stats.fps),
       [t("Rendered")]: size(stats.renderWidth, stats.renderHeight),
       [t("Canvas")]: size(stats.width, stats.height),
-      [t("Submodel")]: stats.submodel === null ? t("none") : t("{n} of {count}", { n: stats.submodel + 1, count: stats.submodels }),
+      [t("Submodel")]: submodel,
       [t("Textures")]: megabytes(stats.textureBytes),
       [t("Downloaded")]: megabytes(stats.loadedBytes),
     };

@@ -10,7 +10,8 @@ const MAX_SIDE = 8192;
 
 const number = (low, high) => (text) => {
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < low || value > high) throw t("a number from {low} to {high}", { low, high });
+  const isThere = text.trim() !== "" && Number.isFinite(value) && value >= low && value <= high;
+  if (!isThere) throw t("a number from {low} to {high}", { low, high });
   return value;
 };
 const choice = (names) => (text) => {
