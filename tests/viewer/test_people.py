@@ -386,7 +386,7 @@ def test_nothing_is_asked_of_other_hosts_and_messages_drive_a_path(still, scene_
         }""",
         [page.leave(), FRONT.ravel().tolist(), SIDE.ravel().tolist()],
     )
-    assert "no camera path" in answer["early"] and "orbit or fly" in answer["wrong"]
+    assert "no camera path" in answer["early"] and "one of orbit" in answer["wrong"]
     assert answer["count"] == 61 and answer["type"] == "image/png"
     origin = page.page.evaluate("location.origin")
     assert asked and all(url.startswith((origin, "data:", "blob:")) for url in asked)

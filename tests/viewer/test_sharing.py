@@ -285,7 +285,7 @@ def test_several_viewers_stand_on_one_page_and_one_goes(open_site):
         }""",
         [origin, SIDE.ravel().tolist()],
     )
-    assert told["apart"] == [33, 45] and "orbit or fly" in told["wrong"] and "destroyed" in told["gone"]
+    assert told["apart"] == [33, 45] and "one of orbit" in told["wrong"] and "destroyed" in told["gone"]
     assert told["frames"] == 1 and np.allclose(told["last"], SIDE.ravel())
 
 
