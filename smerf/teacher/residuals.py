@@ -83,7 +83,8 @@ def reduce_photo(
     if whole.shape[-1] == 4:
         whole = whole[..., :3] * whole[..., 3:] + (1.0 - whole[..., 3:]) * background
     blocks = whole.reshape(height, factor, width, factor, 3).mean((1, 3))
-    kept = used[: height * factor, : width * factor].reshape(height, factor, width, factor).all((1, 3))
+    whole_used = used[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    kept: np.ndarray = np.asarray(whole_used.all((1, 3)))
     intrinsics = scale_intrinsics(camera.intrinsics, width, height, (1.0 / factor, 1.0 / factor))
     return ReducedPhoto(replace(camera, intrinsics=intrinsics), blocks, kept)
 

@@ -21,7 +21,7 @@ from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
 from smerf.teacher.residuals import PhotoScore, reduce_photo, reduction, score_photos
 
-__all__ = ["Rule", "Watch", "enlarge", "find_moving"]
+__all__ = ["CERTAIN", "LASTING", "Rule", "Watch", "enlarge", "find_moving"]
 
 _MARKS = (0.25, 0.5, 0.75)
 """Fractions of the steps after which the photos are looked at."""
@@ -31,6 +31,7 @@ _MIN_PHOTOS = 8
 """With fewer photos nobody can tell the scene from what moved in it."""
 _MIN_AREA = 0.005
 _MIN_LASTING = 0.5
+_STATE = ("found", "certain", "left_out")
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +54,13 @@ class Rule:
     """Places that fewer other photos see are used."""
     margin: float = 0.02
     """Components are dilated by this fraction of their height, at least by a pixel."""
+
+
+CERTAIN = Rule(seed=0.1, grown=0.04)
+"""Finds what moved in a training that has just begun and hardly anything else, but little more than half of it."""
+
+LASTING = Rule(seed=0.1)
+"""Finds what moved by a finished teacher, whose misfits are few."""
 
 
 def find_moving(score: PhotoScore, before: np.ndarray | None = None, rule: Rule | None = None) -> np.ndarray:
@@ -87,8 +95,9 @@ def enlarge(moving: np.ndarray, factor: int, size: tuple[int, int]) -> np.ndarra
 class Watch:
     """Looks at the training photos a few times, and says which pixels are left out.
 
-    With ``place`` every look decides. With ``auto`` the looks before the last only remember what they found, and pixels
-    are left out only where enough of it lasted: in a scene without movers nothing is.
+    With ``place`` every look decides. With ``auto`` a look is compared with the one before: only components that were
+    there before count, and nothing is left out unless enough of what is certain lasted. Misfits of a scene that stood
+    still come and go while the teacher learns.
     """
 
     def __init__(self, config: TeacherConfig, frames: Sequence[Frame], bank: RayBank) -> None:
@@ -102,6 +111,8 @@ class Watch:
         ]
         self.found: list[np.ndarray] = []
         """What the last look found (h, w), of each photo; empty before."""
+        self.certain: list[np.ndarray] = []
+        """What it found by the stricter rule."""
         self.left_out: list[np.ndarray] = []
         """What is left out (h, w), of each photo; empty where nothing is."""
 
@@ -110,8 +121,7 @@ class Watch:
         """Return the steps after which the photos are looked at."""
         if self.config.robust == "off" or len(self.cameras) < _MIN_PHOTOS:
             return ()
-        parts = _MARKS if self.config.robust == "place" else _MARKS[1:]
-        return tuple(round(part * self.config.steps) for part in parts)
+        return tuple(round(part * self.config.steps) for part in _MARKS)
 
     def after_step(
         self, step: int, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None
@@ -119,14 +129,19 @@ class Watch:
         """Look at the photos if it is time; return whether the bank's pixels are others now."""
         if step not in self.marks:
             return False
-        before, is_certain = self.found, self.config.robust == "place"
-        self.found = self._look(teacher, refine, [] if is_certain else before)
-        if not is_certain and before:
-            is_certain = _lasts(before, self.found)
-        if is_certain:
-            self.left_out = self.found if any(each.any() for each in self.found) else []
+        scores = self._look(teacher, refine)
+        before, earlier = self.found, self.certain
+        self.found = _agreed([find_moving(score) for score in scores])
+        self.certain = _agreed([find_moving(score, rule=CERTAIN) for score in scores])
+        if self.config.robust == "place":
+            self.left_out = self.found
+        elif before and (self.left_out or _lasts(earlier, self.certain)):
+            self.left_out = _agreed([find_moving(*each) for each in zip(scores, before)])
+        if any(each.any() for each in self.left_out):
             self._restrict()
-        return is_certain
+            return True
+        self.left_out = []
+        return False
 
     def used(self) -> list[np.ndarray]:
         """Return which pixels (H, W) of each photo are not left out."""
@@ -134,37 +149,24 @@ class Watch:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what continues exactly after ``restore``."""
-        return {name: _flat(arrays) for name, arrays in self._state().items() if arrays}
+        return {name: _flat(getattr(self, name)) for name in _STATE if getattr(self, name)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from saved ``tensors``."""
         shapes = [(height // f, width // f) for (height, width), f in zip(self.sizes, self.factors)]
-        for name, arrays in self._state().items():
-            arrays[:] = _shaped(tensors[name], shapes) if name in tensors else []
+        for name in _STATE:
+            setattr(self, name, _shaped(tensors[name], shapes) if name in tensors else [])
         self._restrict()
-
-    def _state(self) -> dict[str, list[np.ndarray]]:
-        return {"found": self.found, "left_out": self.left_out}
 
     def _restrict(self) -> None:
         self.bank.restrict(self.used() or [np.ones(size, bool) for size in self.sizes])
 
-    def _look(
-        self,
-        teacher: FieldTeacher,
-        refine: Callable[[Rays, Tensor], Rays] | None,
-        before: Sequence[np.ndarray],
-    ) -> list[np.ndarray]:
-        device = teacher.field.level_scales.device
+    def _look(self, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None) -> list[PhotoScore]:
         photos = [
             reduce_photo(camera, *self.bank.photo(index), teacher.background, factor)
             for index, (camera, factor) in enumerate(zip(self.cameras, self.factors))
         ]
-        scores = score_photos(teacher, photos, device, refine)
-        found = [find_moving(*each) for each in zip(scores, before or [None] * len(scores))]
-        # Processes on GPUs may differ in a last bit, and must leave out the same pixels.
-        agreed = distributed.average(_flat(found).float()) > 0.5
-        return _shaped(agreed, [each.shape for each in found])
+        return score_photos(teacher, photos, teacher.field.level_scales.device, refine)
 
 
 def _lasts(before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> bool:
@@ -176,7 +178,12 @@ def _lasts(before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> bool:
         "moving things: %.2f %% of the pixels, then %.2f %%, of which %.2f %% were found before",
         *(100.0 * each / total for each in (first, second, both)),
     )
-    return second > _MIN_AREA * total and both >= _MIN_LASTING * first
+    return both > _MIN_AREA * total and both >= _MIN_LASTING * first
+
+
+def _agreed(found: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return what most processes found: on GPUs they may differ in a last bit, and must leave out the same."""
+    return _shaped(distributed.average(_flat(found).float()) > 0.5, [each.shape for each in found])
 
 
 def _flat(arrays: Sequence[np.ndarray]) -> Tensor:

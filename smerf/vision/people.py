@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smerf.engine.files import read_json
 from smerf.engine.tensors import read_tensors
 
-__all__ = ["PeopleFinder", "find_people"]
+__all__ = ["PeopleFinder", "find_people", "shipped_record"]
 
 _FORMAT = "smerf-people-1"
 _HEIGHT, _WIDTH = 144, 256
@@ -83,6 +84,12 @@ def _shipped() -> Path:
         # A checkout that is not installed keeps it beside the package.
         data = Path(__file__).parents[2] / "data"
     return data / "people" / "people.safetensors"
+
+
+def shipped_record() -> dict[str, str]:
+    """Return what a record of masks says of the shipped weights."""
+    record = read_json(_shipped().with_name("record.json"))
+    return {"version": record["format"], "sha256": record["sha256"]}
 
 
 @cache
