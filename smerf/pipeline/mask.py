@@ -231,7 +231,8 @@ def mask_capture(
     """
     from smerf.evaluation.mask_sheet import write_mask_sheet
 
-    masking, root = find_moving_things(capture, run, device, by, progress), capture.root
+    root = capture.root
+    masking = find_moving_things(_with_given_masks(capture), run, device, by, progress)
     sheet = root / "masks.html"
     write_mask_sheet(sheet, root.name, _shown(masking))
     if masking.share > _MAX_ALL and not yes:
@@ -263,7 +264,7 @@ def _write_masks(masking: Masking, folder: Path) -> list[float]:
     ours = read_record(folder)
     for frame in load_capture(masking.capture.root).frames:
         moving = masking.moving.get(frame.name)
-        given = load_mask(_given_mask(frame, folder, ours))
+        given = load_mask(_keep(_with_given_mask(frame, folder, ours), folder))
         is_ours = ours is not None and frame.name in ours["photos"]
         if moving is None and given is None and not is_ours:
             continue
@@ -279,15 +280,29 @@ def _write_masks(masking: Masking, folder: Path) -> list[float]:
     return [photo["share"] for photo in photos.values()]
 
 
-def _given_mask(frame: Frame, folder: Path, ours: dict[str, Any] | None) -> Frame:
-    """Keep a copy of the mask that a photo came with, and return the photo with that one alone."""
+def _with_given_masks(capture: Capture) -> Capture:
+    """Return a capture with the masks that it came with, without those that were written here before."""
+    folder = capture.root / MASKS
+    ours = read_record(folder)
+    return replace(capture, frames=tuple(_with_given_mask(frame, folder, ours) for frame in capture.frames))
+
+
+def _with_given_mask(frame: Frame, folder: Path, ours: dict[str, Any] | None) -> Frame:
     path, kept = frame.mask_path, folder / _GIVEN / mask_name(frame.name)
     if path is not None and path.name.startswith("dynamic_mask_"):
         raise InvalidDataError(
             f"{path}: masks of this polarity are not joined; write them to {folder}, inverted"
         )
-    is_ours = ours is not None and frame.name in ours["photos"]
-    if path is not None and not is_ours:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, kept)
-    return replace(frame, mask_path=kept if kept.is_file() else None)
+    if path is None or kept.is_file():
+        return replace(frame, mask_path=kept if kept.is_file() else None)
+    return replace(frame, mask_path=None) if ours is not None and frame.name in ours["photos"] else frame
+
+
+def _keep(given: Frame, folder: Path) -> Frame:
+    """Copy the mask that a photo came with to where it is found when it is written over."""
+    kept = folder / _GIVEN / mask_name(given.name)
+    if given.mask_path is None or given.mask_path == kept:
+        return given
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(given.mask_path, kept)
+    return replace(given, mask_path=kept)
