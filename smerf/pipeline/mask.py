@@ -1,7 +1,8 @@
 """Masks of what moved in a capture, as files: by the residual of a run's teacher, and of people.
 
-A photo's people are masked only where something else says that they moved: the residual, or that they are in three
-photos in a row. Masks that the capture has already are joined with what is found and never loosened.
+The segmenter of people takes a table in the foreground for one now and then, so its people are masked only where they
+differ from the scene; where no teacher knows the scene, if they are in three photos in a row, and only when asked for.
+Masks that the capture has already are joined with what is found and never loosened.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from smerf.capture.masks import FORMAT, MASKS, RECORD, mask_name, read_record, write_mask
 from smerf.engine.files import write_json
@@ -33,6 +35,7 @@ _GIVEN = "given"
 _MAX_PHOTO, _MAX_ALL = 0.4, 0.1
 _MIN_AREA = 0.005
 _IN_A_ROW = 3
+_MIN_DIFFERING = 0.33
 _BUDGET = 4_000_000
 """Pixels of all photos together that the teacher is asked for."""
 _MIN_SIZE = 1e-3
@@ -91,12 +94,15 @@ def find_moving_things(
         progress: Called as ``progress(photos, all)``.
 
     Raises:
-        UsageError: If the residual is asked for and there is no run.
+        UsageError: If there is no run and anything but ``people`` is asked for.
     """
-    if by == "residual" and run is None:
-        raise UsageError("--by residual: needs a trained teacher; name its run with --run")
+    if by != "people" and run is None:
+        raise UsageError(
+            f"{capture.root}: only a trained teacher can tell what moved: name its run with --run RUN; or give "
+            "--by people, and look at the contact sheet, as that mistakes things for people"
+        )
     masking = Masking(capture)
-    differs = {} if run is None else _by_residual(masking, run, device, is_used=by != "people")
+    differs = None if run is None else _by_residual(masking, run, device, is_used=by != "people")
     if by != "residual":
         _by_people(masking, differs, progress)
     return masking
@@ -112,7 +118,7 @@ def _by_residual(masking: Masking, run: RunFolder, device: str, *, is_used: bool
 
     from smerf.pipeline.renderers import run_teacher
     from smerf.teacher.residuals import reduce_photo, reduction, score_photos
-    from smerf.teacher.robust import CERTAIN, LASTING, enlarge, find_moving
+    from smerf.teacher.robust import CERTAIN, enlarge, find_moving
 
     teacher, frames = run_teacher(run, device), masking.capture.frames
     photos, factors = [], []
@@ -121,23 +127,33 @@ def _by_residual(masking: Masking, run: RunFolder, device: str, *, is_used: bool
         factors.append(reduction((used.shape[1], used.shape[0]), len(frames), _BUDGET))
         photos.append(reduce_photo(frame.camera, pixels, used, teacher.background, factors[-1]))
     scores = score_photos(teacher, photos, torch.device(device))
-    certain = np.mean([find_moving(score, rule=CERTAIN).mean() for score in scores])
-    record = read_record(run.folder("teacher") / MASKS)
-    is_used &= bool(certain > _MIN_AREA or record)
+    certain = [find_moving(score, rule=CERTAIN) for score in scores]
+    area = float(np.mean([each.mean() for each in certain]))
+    folder = run.folder("teacher") / MASKS
+    record = read_record(folder)
+    is_used &= bool(area > _MIN_AREA or record)
     if is_used:
-        masking.sources.append({"kind": "residual", "teacher": _digest(run), "certain": float(certain)})
+        masking.sources.append({"kind": "residual", "teacher": _digest(run), "certain": area})
     differs = {}
-    for frame, factor, score in zip(frames, factors, scores):
+    for frame, factor, score, sure in zip(frames, factors, scores, certain):
         size = (frame.camera.intrinsics.height, frame.camera.intrinsics.width)
         differs[frame.name] = enlarge(find_moving(score), factor, size)
         # In held-out photos the residual would mask what the scene is measured by.
         if is_used and frame.split == "train":
-            masking.add(frame.name, enlarge(find_moving(score, rule=LASTING), factor, size), "residual")
+            where = _left_out(folder / mask_name(frame.name), size) if record else enlarge(sure, factor, size)
+            masking.add(frame.name, where, "residual")
     return differs
 
 
+def _left_out(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Return what the teacher's training left out of a photo, bool of a size (H, W)."""
+    with Image.open(path) as mask:
+        ignored: np.ndarray = np.asarray(mask.resize(size[::-1], Image.Resampling.NEAREST)) == 0
+    return ignored
+
+
 def _by_people(
-    masking: Masking, differs: dict[str, np.ndarray], progress: Callable[[int, int], None] | None
+    masking: Masking, differs: dict[str, np.ndarray] | None, progress: Callable[[int, int], None] | None
 ) -> None:
     from smerf.vision.people import find_people, shipped_record
 
@@ -148,24 +164,22 @@ def _by_people(
         if progress is not None:
             progress(done, len(frames))
     for index, frame in enumerate(frames):
-        differing = differs.get(frame.name)
         around = found[max(0, index - _IN_A_ROW + 1) : index + _IN_A_ROW]
         is_lasting = _longest_row([bool(each.any()) for each in around]) >= _IN_A_ROW
-        masking.add(frame.name, _confirmed(found[index], differing, is_lasting), "people")
+        differing = np.full_like(found[index], is_lasting) if differs is None else differs[frame.name]
+        masking.add(frame.name, _confirmed(found[index], differing), "people")
     masking.sources.append({"kind": "people", **shipped_record()})
 
 
-def _confirmed(people: np.ndarray, differing: np.ndarray | None, is_lasting: bool) -> np.ndarray:
-    """Return the people that moved: a tenth of whom differs from the scene, or who are in photos in a row."""
+def _confirmed(people: np.ndarray, differing: np.ndarray) -> np.ndarray:
+    """Return the people a third of whom differs from the scene, and a little around them."""
     from scipy.ndimage import binary_dilation, label
 
     labels, count = label(people)
     confirmed = np.zeros_like(people)
     for number in range(1, count + 1):
         person = labels == number
-        if not _MIN_SIZE < person.mean() < _MAX_PHOTO:
-            continue
-        if is_lasting or (differing is not None and differing[person].mean() > 0.1):
+        if _MIN_SIZE < person.mean() < _MAX_PHOTO and differing[person].mean() > _MIN_DIFFERING:
             confirmed |= person
     margin = max(1, round(0.01 * max(people.shape)))
     return (

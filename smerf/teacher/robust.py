@@ -21,7 +21,7 @@ from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
 from smerf.teacher.residuals import PhotoScore, reduce_photo, reduction, score_photos
 
-__all__ = ["CERTAIN", "LASTING", "Rule", "Watch", "enlarge", "find_moving"]
+__all__ = ["CERTAIN", "Rule", "Watch", "enlarge", "find_moving"]
 
 _MARKS = (0.25, 0.5, 0.75)
 """Fractions of the steps after which the photos are looked at."""
@@ -58,9 +58,6 @@ class Rule:
 
 CERTAIN = Rule(seed=0.1, grown=0.04)
 """Finds what moved in a training that has just begun and hardly anything else, but little more than half of it."""
-
-LASTING = Rule(seed=0.1)
-"""Finds what moved by a finished teacher, whose misfits are few."""
 
 
 def find_moving(score: PhotoScore, before: np.ndarray | None = None, rule: Rule | None = None) -> np.ndarray:

@@ -78,9 +78,9 @@ def test_much_needs_a_yes_and_the_residual_a_teacher(street, tmp_path, monkeypat
     half[:, : WIDTH // 3] = True
     monkeypatch.setattr("smerf.vision.people.find_people", lambda photo: half)
     with pytest.raises(UsageError, match="--yes"):
-        mask.mask_capture(capture, None)
+        mask.mask_capture(capture, None, by="people")
     assert (tmp_path / "still" / "masks.html").is_file() and not (tmp_path / "still" / "masks").exists()
-    assert mask.mask_capture(capture, None, yes=True).met == 8
+    assert mask.mask_capture(capture, None, by="people", yes=True).met == 8
     with pytest.raises(UsageError, match="--run"):
         mask.mask_capture(capture, None, by="residual")
 
@@ -96,19 +96,19 @@ def test_somebody_in_a_single_photo_is_masked_only_where_something_differs(tmp_p
         return person
 
     monkeypatch.setattr("smerf.vision.people.find_people", one)
-    assert not mask.find_moving_things(capture, None).moving
+    assert not mask.find_moving_things(capture, None, by="people").moving
     person, differing = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
     person[5:15, 5:9] = True
-    differing[5:8, 5:9] = True
-    assert mask._confirmed(person, differing, is_lasting=False)[person].all()
-    assert not mask._confirmed(person, np.zeros_like(person), is_lasting=False).any()
+    differing[5:9, 5:9] = True
+    assert mask._confirmed(person, differing)[person].all()
+    assert not mask._confirmed(person, np.zeros_like(person)).any()
 
 
 def test_the_command_says_where_masks_and_sheet_are(tmp_path, monkeypatch, capsys):
     root = write_capture(tmp_path / "photos", count=8)
     monkeypatch.setattr("smerf.vision.people.find_people", lambda photo: np.zeros(photo.shape[:2], bool))
-    assert main(["mask", str(root), "-q"]) == 0
+    assert main(["mask", str(root), "--by", "people", "-q"]) == 0
     said = capsys.readouterr().out
     assert "0 of 8 photos" in said and str(root / "masks.html") in said
-    assert main(["mask", str(root), "--by", "residual", "-q"]) == 2
+    assert main(["mask", str(root), "-q"]) == 2 and "--run" in capsys.readouterr().err
     assert json.loads((root / "transforms.json").read_text())["frames"]
