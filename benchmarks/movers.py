@@ -79,9 +79,9 @@ def train(path: Path, robust: str, steps: int, rays: int) -> dict[str, float]:
     trainer = TeacherTrainer(capture, resolve_config(config, capture, "cpu", 1))
     began, looks = time.process_time(), 0.0
     for _ in range(steps):
-        before = time.process_time()
+        before, known = time.process_time(), trainer.watch.looks
         trainer.advance()
-        if trainer.step in trainer.watch.marks:
+        if trainer.watch.looks > known:
             looks += time.process_time() - before
     spent = time.process_time() - began
     views = HeldOut(capture, count=1000)

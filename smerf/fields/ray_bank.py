@@ -31,6 +31,9 @@ class RayBatch:
     alpha: Tensor
     frames: Tensor
 
+    def __getitem__(self, index: Tensor) -> RayBatch:
+        return RayBatch(self.rays[index], self.colours[index], self.alpha[index], self.frames[index])
+
 
 def camera_rays(camera: Camera) -> Rays:
     """Return the rays of all pixels of a camera, row by row, with unit directions."""
@@ -125,6 +128,11 @@ class RayBank:
     def _of_pixels(self, index: Tensor) -> Tensor:
         """Return where the drawn ones of all loaded pixels lie."""
         return index if self._chosen is None else self._chosen[index].long()
+
+    @property
+    def has_alpha(self) -> bool:
+        """Return whether the photos carry transparency."""
+        return self._colours.shape[-1] == 4
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Sample the rays (count * edge^2,) of square patches around random pixels, patch by patch.

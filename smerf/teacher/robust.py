@@ -106,6 +106,8 @@ class Watch:
             reduction((width, height), len(frames), _RAYS_SHARE * config.steps * config.rays)
             for height, width in self.sizes
         ]
+        self.looks = 0
+        """How often the photos were looked at."""
         self.found: list[np.ndarray] = []
         """What the last look found (h, w), of each photo; empty before."""
         self.certain: list[np.ndarray] = []
@@ -113,19 +115,18 @@ class Watch:
         self.left_out: list[np.ndarray] = []
         """What is left out (h, w), of each photo; empty where nothing is."""
 
-    @property
-    def marks(self) -> tuple[int, ...]:
-        """Return the steps after which the photos are looked at."""
+    def _is_due(self, fraction: float) -> bool:
         if self.config.robust == "off" or len(self.cameras) < _MIN_PHOTOS:
-            return ()
-        return tuple(round(part * self.config.steps) for part in _MARKS)
+            return False
+        return self.looks < len(_MARKS) and fraction >= _MARKS[self.looks]
 
     def after_step(
-        self, step: int, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None
+        self, fraction: float, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None
     ) -> bool:
-        """Look at the photos if it is time; return whether the bank's pixels are others now."""
-        if step not in self.marks:
+        """Look at the photos if a ``fraction`` of the training is over; return whether the bank's pixels are others now."""
+        if not self._is_due(fraction):
             return False
+        self.looks += 1
         scores = self._look(teacher, refine)
         before, earlier = self.found, self.certain
         self.found = _agreed([find_moving(score) for score in scores])
@@ -146,10 +147,13 @@ class Watch:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what continues exactly after ``restore``."""
-        return {name: _flat(getattr(self, name)) for name in _STATE if getattr(self, name)}
+        found = {name: _flat(getattr(self, name)) for name in _STATE if getattr(self, name)}
+        return {"looks": torch.tensor(self.looks), **found}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from saved ``tensors``."""
+        # Trainings that were begun before there were looks go on without.
+        self.looks = int(tensors["looks"]) if "looks" in tensors else len(_MARKS)
         shapes = [(height // f, width // f) for (height, width), f in zip(self.sizes, self.factors)]
         for name in _STATE:
             setattr(self, name, _shaped(tensors[name], shapes) if name in tensors else [])
