@@ -123,7 +123,7 @@ class Watch:
     def after_step(
         self, fraction: float, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None
     ) -> bool:
-        """Look at the photos if a ``fraction`` of the training is over; return whether the bank's pixels are others now."""
+        """Look at the photos if it is time, after a ``fraction`` of the steps; return whether the bank changed."""
         if not self._is_due(fraction):
             return False
         self.looks += 1

@@ -72,6 +72,7 @@ def test_a_passer_by_is_masked_and_nobody_else(passer, trained):
 def test_a_still_scene_is_used_whole_and_to_the_byte(tmp_path):
     capture = photos(tmp_path / "still", passer=False)
     for robust in ("auto", "off"):
+        (tmp_path / robust).mkdir()
         train_teacher(capture, replace(CONFIG, robust=robust, steps=240), folder=tmp_path / robust)
     assert not (tmp_path / "auto" / "masks").exists()
     auto, off = (load_file(tmp_path / name / "teacher.safetensors") for name in ("auto", "off"))
@@ -82,6 +83,8 @@ def test_a_still_scene_is_used_whole_and_to_the_byte(tmp_path):
 def test_a_resumed_training_leaves_out_the_same(passer, tmp_path, monkeypatch, preset):
     config = shrunk(preset, steps=80, rays=256, robust="place", checkpoint_seconds=1e9)
     config = replace(config, cache_resolution=32) if preset == "preview" else config
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
     train_teacher(passer, config, folder=tmp_path / "whole")
     steps = []
     monkeypatch.setattr(stage, "stop_requested", lambda: len(steps) == 50)
