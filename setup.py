@@ -135,7 +135,7 @@ setup(
         "smerf.viewer": [
             f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg", "json")
         ],
-        "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors"],
+        "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors", "**/LICENSE"],
     },
     ext_modules=[Extension(f"smerf.kernels.{name}", sources=[], optional=True) for name in libraries],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},

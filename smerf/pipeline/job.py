@@ -66,6 +66,13 @@ class Job:
         """Return the fingerprint of the capture."""
         return str(self.capture_record["fingerprint"])
 
+    @property
+    def masked_capture(self) -> Capture:
+        """Return the capture without the pixels that the run's teacher left out as moving."""
+        from smerf.capture.masks import MASKS, with_masks
+
+        return with_masks(self.capture, self.run.folder("teacher") / MASKS)
+
 
 def choose_config(
     run: RunFolder,

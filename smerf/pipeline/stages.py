@@ -113,14 +113,17 @@ def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None 
         teacher = name_teacher(job.run, teacher, job.capture, options)
     elif options is not None:
         raise UsageError("--focal, --splat-mode, --keep-all and --light are for --teacher FILE")
+    from smerf.capture.masks import MASKS, with_masks
+
     upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
     source = teacher or job.run.folder("teacher")
+    capture = with_masks(job.capture, source / MASKS)
 
     def resolve(config: RunConfig) -> RunConfig:
         from smerf.student.plan import resolve_config
         from smerf.teacher import load_teacher
 
-        chosen = resolve_config(config.student, load_teacher(source), job.capture, job.device)
+        chosen = resolve_config(config.student, load_teacher(source), capture, job.device)
         return dataclasses.replace(config, student=chosen)
 
     def work(folder: Path, config: RunConfig, progress: Progress) -> RunConfig | None:
@@ -129,7 +132,7 @@ def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None 
 
         made = distill_student(
             load_teacher(source),
-            job.capture,
+            capture,
             config.student,
             folder=folder,
             progress=progress,
@@ -152,14 +155,17 @@ def follow_distillation(
     run: RunFolder, device: str, *, data: Path | None = None, teacher: Path | None = None
 ) -> None:
     """Distil as one of torchrun's processes beside the first, which has begun the stage and ends it."""
+    from smerf.capture.masks import MASKS, with_masks
     from smerf.student import distill as distill_student
     from smerf.teacher import load_teacher
 
     config = _settings_of_first(run, "student")
     if config is not None:
-        capture = load_run_capture(run, config, data)
-        source = load_teacher(teacher or run.folder("teacher"))
-        distill_student(source, capture, config.student, folder=run.work("student"), device=device)
+        place = teacher or run.folder("teacher")
+        capture = with_masks(load_run_capture(run, config, data), place / MASKS)
+        distill_student(
+            load_teacher(place), capture, config.student, folder=run.work("student"), device=device
+        )
         raise_if_stopped()
 
 
