@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from smerf.cli.options import Common, Device, Minutes, Positional, Settings, Switch, resolve_device
+
+if TYPE_CHECKING:
+    from smerf.teacher.asset_options import AssetOptions
 
 __all__ = ["Options", "run"]
 
@@ -29,7 +32,15 @@ class Options(Common):
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
     teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Take the teacher of this run, this teacher folder, or this splat file in the capture's space."""
+    """Take the teacher of this run, this teacher folder, or this splat or mesh file in the capture's space."""
+    focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None
+    """Of a splat file: focal length in pixels of the photos that it was trained on; 1200 if not known."""
+    splat_mode: Annotated[str | None, tyro.conf.arg(metavar="default|antialiased|3d")] = None
+    """Of a splat file: how it was trained to be filtered, if the file does not say."""
+    keep_all: Switch[bool] = False
+    """Of a splat file: keep large faint splats and stray ones."""
+    light: Switch[bool] = False
+    """Of a mesh: let a plain light fall on it, instead of showing its colours as they are."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
     minutes: Minutes = None
@@ -69,6 +80,15 @@ def run(options: Options) -> int:
                 work = grant.grant_distillation(
                     work, teacher, minutes, start, options.set, overwrite=options.overwrite
                 )
-            stages.distill(work, teacher)
+            stages.distill(work, teacher, _source_options(options))
     print(f"student: {folder.folder('student')}\nnext:    smerf bake {folder.path}")
     return 0
+
+
+def _source_options(options: Options) -> AssetOptions | None:
+    """Return what the command line says of a file that is the teacher, None if nothing."""
+    if (options.focal, options.splat_mode, options.keep_all, options.light) == (None, None, False, False):
+        return None
+    from smerf.teacher.asset_options import AssetOptions
+
+    return AssetOptions(options.focal, options.splat_mode, keep_all=options.keep_all, light=options.light)

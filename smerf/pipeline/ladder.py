@@ -118,7 +118,8 @@ class Table:
         names = sorted({record["capture"] for record in points})
         series = [[record for record in points if record["capture"] == name] for name in names]
         values = [[_between(one, work, key) for one in series] for key in ("psnr", "megabytes", "memory_mb")]
-        return Expected(*(_mean(each) for each in values), is_beyond=work > points[-1]["minutes"])
+        psnr, megabytes, memory = (_mean(each) for each in values)
+        return Expected(psnr, megabytes, memory, is_beyond=work > points[-1]["minutes"])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -169,7 +169,9 @@ def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None
         options = options or AssetOptions()
         return AssetSource(open_asset(path, options), options)
     if options is not None:
-        raise UsageError(f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat files")
+        raise UsageError(
+            f"{path}: --cameras, --up, --focal, --splat-mode, --keep-all and --light are for splat and mesh files"
+        )
     return None
 
 

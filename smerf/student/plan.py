@@ -102,7 +102,7 @@ def _count_blocks(
     config = replace(config, patch=1, view_interpolation=0.0)
     with scope(torch.device(device)):
         source = TeacherRays(
-            teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher,
+            teacher.to(device) if hasattr(teacher, "to") else teacher,
             RayBank(capture.split("train"), device=device),
             config,
             torch.Generator(device).manual_seed(config.seed + 5),

@@ -97,7 +97,7 @@ class StudentTrainer:
         self.schedule = Schedule(config.steps)
         self.pacer = None if seconds is None else Pacer(seconds)
         """Changes the schedule so that the distillation ends on time, if a time is granted."""
-        self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
+        self.teacher = teacher.to(device) if hasattr(teacher, "to") else teacher
         self.partition = partition or choose_partition(capture, config)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * number)
         self.white, self.bounded = capture.background == "white", capture.bounded

@@ -5,6 +5,7 @@ import { publish } from "./bridge.js";
 import { parseMatrix } from "./camera.js";
 import { parsePath, pathJson } from "./path.js";
 import { QUALITIES } from "./quality.js";
+import { MODES } from "./region.js";
 
 /** @param {import("./viewer.js").Viewer} viewer */
 export function publishScene(viewer) {
@@ -30,7 +31,7 @@ export function publishScene(viewer) {
     },
     async setMode(mode) {
       await viewer.opened;
-      if (mode !== "orbit" && mode !== "fly") throw new Error("mode must be orbit or fly.");
+      if (!MODES.includes(mode)) throw new Error(`mode must be one of ${MODES.join(", ")}.`);
       viewer.setMode(mode);
     },
     async setQuality(name) {
@@ -53,6 +54,26 @@ export function publishScene(viewer) {
       if (!viewer.journey.path) throw new Error("There is no camera path to play; setPath gives one.");
       viewer.journey.play(!!isPlaying);
     },
+    // Notes and distances as annotations.json holds them.
+    async setAnnotations(json) {
+      await viewer.opened;
+      viewer.tools.notes.take(json, "The file");
+    },
+    async getAnnotations() {
+      await viewer.opened;
+      return viewer.tools.notes.json();
+    },
+    async openAnnotation(index) {
+      await viewer.opened;
+      viewer.tools.notes.open(index);
+    },
+    // Where the rays through (u, v) of the canvas meet the scene; fractions from its upper left corner.
+    async pick(u, v) {
+      await viewer.opened;
+      return viewer.pick(u, v);
+    },
+    // What the click does on a page with embed=1.
+    start: () => viewer.embedding?.start(),
     // The finished image of the moment as a PNG.
     async picture() {
       await viewer.opened;

@@ -1,6 +1,7 @@
 // @ts-check
 // The settings panel: quality, field of view, speed, colours of the page, statistics.
 
+import { LANGUAGES, language, number, setLanguage, t } from "./language.js";
 import { automaticQuality } from "./quality.js";
 import { $ } from "./ui.js";
 
@@ -40,16 +41,28 @@ export class Settings {
       radio.checked = radio.value === theme.name;
       radio.addEventListener("change", () => theme.set(radio.value));
     }
-    const automatic = $("set-quality").options[0];
-    automatic.textContent = `Automatic (${automaticQuality()})`;
+    this.#nameAutomatic();
+    document.addEventListener("language", () => this.#nameAutomatic());
+    const languages = Object.entries(LANGUAGES).map(([value, text]) => Object.assign(new Option(text, value), { lang: value }));
+    $("set-language").replaceChildren(...languages);
+    $("set-language").value = language();
+    $("set-language").addEventListener("change", () => setLanguage($("set-language").value, true));
     $("set-quality").value = viewer.settings.quality;
     $("set-quality").addEventListener("change", () => viewer.setQuality($("set-quality").value));
     $("set-fov").addEventListener("input", () => viewer.setFov($("set-fov").valueAsNumber));
     $("set-speed").addEventListener("input", () => this.#setSpeed());
+    $("set-free").checked = viewer.settings.free;
+    $("set-free").addEventListener("change", () => (viewer.visitor.isFree = $("set-free").checked));
     $("set-statistics").addEventListener("change", () => page.toggleStatistics());
     page.keys.Minus = () => this.#widen(1.1);
     page.keys.Equal = () => this.#widen(1 / 1.1);
     this.follow();
+  }
+
+  #nameAutomatic() {
+    const [automatic, ...named] = $("set-quality").options;
+    const chosen = named.find(({ value }) => value === automaticQuality());
+    automatic.textContent = t("Automatic ({name})", { name: chosen.textContent.toLocaleLowerCase(language()) });
   }
 
   // Shows the field of view, which paths and photos change as well.
@@ -61,8 +74,9 @@ export class Settings {
   #setSpeed() {
     const speed = 2 ** $("set-speed").valueAsNumber;
     this.viewer.controls.speed = speed;
-    $("set-speed").nextElementSibling.textContent = `${+speed.toFixed(2)}×`;
-    $("set-speed").setAttribute("aria-valuetext", `${+speed.toFixed(2)} times`);
+    const digits = Number.isInteger(speed) ? 0 : 2;
+    $("set-speed").nextElementSibling.textContent = `${number(speed, digits)}×`;
+    $("set-speed").setAttribute("aria-valuetext", t("{n} times", { n: number(speed, digits) }));
   }
 
   #widen(factor) {

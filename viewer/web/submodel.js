@@ -6,6 +6,7 @@
 
 import { LoadError } from "./assets.js";
 import { breathe, isTimeUp } from "./breathe.js";
+import { t } from "./language.js";
 
 const MAX_GRID_FILE_EDGE = 256;
 const GRID_SLICES = 8;
@@ -19,12 +20,12 @@ export function textureBytes(params) {
   return 8 * texels + 8 * voxels + 4 * blocks + 2 * Math.ceil(params.triplane_resolution / 8) ** 3;
 }
 
-// Loads the arrays in `folder` and uploads them over several frames.
-export async function loadTextures(gl, uploads, assets, folder, params, progress, signal) {
+// Loads the arrays in `folder`, and the known region of the submodel, and uploads them over several frames.
+export async function loadTextures(gl, uploads, assets, folder, params, known, progress, signal) {
   checkLimits(gl, params);
   const loader = new Loader(gl, uploads, assets, folder, params, progress, signal);
   try {
-    await Promise.all([loader.blocks(), loader.grids(), loader.planes(), loader.atlas()]);
+    await Promise.all([loader.blocks(), loader.grids(), loader.planes(), loader.atlas(), loader.known(known)]);
     signal.throwIfAborted();
   } catch (error) {
     loader.dispose();
@@ -32,6 +33,8 @@ export async function loadTextures(gl, uploads, assets, folder, params, progress
   }
   return {
     textures: loader.textures,
+    region: loader.region,
+    solid: loader.solid,
     atlasSize: [params.atlas_width, params.atlas_height, params.atlas_depth],
     bytes: loader.bytes,
     dispose: () => loader.dispose(),
@@ -42,10 +45,14 @@ function checkLimits(gl, params) {
   const edge = Math.max(params.atlas_width, params.atlas_height, params.atlas_depth, Math.ceil(params.triplane_resolution / 8));
   const volume = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE);
   const plane = gl.getParameter(gl.MAX_TEXTURE_SIZE);
-  if (edge > volume) throw new LoadError(`This device allows 3D textures of ${volume} voxels per edge; the scene needs ${edge}.`);
+  if (edge > volume) throw tooLarge(volume, edge);
   if (params.triplane_resolution > plane) {
-    throw new LoadError(`This device allows textures of ${plane} pixels; the scene needs ${params.triplane_resolution}.`);
+    throw tooLarge(plane, params.triplane_resolution);
   }
+}
+
+function tooLarge(max, needed) {
+  return new LoadError(t("This device allows textures of {max} pixels an edge; the scene needs {needed}.", { max, needed }));
 }
 
 class Loader {
@@ -60,6 +67,10 @@ class Loader {
     /** @type {Record<string, WebGLTexture>} */
     this.textures = {};
     this.bytes = 0;
+    /** What the controls read of it on the processor. @type {{ cells: number, data: Uint8Array } | null} */
+    this.region = null;
+    /** @type {{ cells: number, data: Uint8Array } | null} */
+    this.solid = null;
     this.isDisposed = false;
   }
 
@@ -173,6 +184,20 @@ class Loader {
     }
     const texture = this.texture("occupancy", gl.TEXTURE_3D, gl.RG8UI, [n, n, n], gl.NEAREST);
     await this.upload(texture, gl.TEXTURE_3D, gl.RG_INTEGER, 0, [n, n, n], both);
+  }
+
+  // The known region: a texture, and on the processor what the controls read.
+  async known(files) {
+    if (!files) return;
+    const { gl, assets } = this;
+    const { folder, extension, cells: n, solidCells: m } = files;
+    const load = (name, edge, channels) =>
+      assets.array(folder + name, extension, { width: edge, height: edge * edge, channels }, this.progress, this.signal);
+    const [known, solid] = await Promise.all([load("known_grid", n, 4), load("solid_grid", m, 1)]);
+    const texture = this.texture("known", gl.TEXTURE_3D, gl.RGBA8, [n, n, n], gl.LINEAR);
+    await this.upload(texture, gl.TEXTURE_3D, gl.RGBA, 0, [n, n, n], known);
+    this.region = { cells: n, data: known };
+    this.solid = { cells: m, data: solid };
   }
 
   gridFiles(name, n) {

@@ -1,0 +1,201 @@
+"""Where a visitor begins: first views that photos support, how to move, and the height of the eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from smerf.baking.known import KnownCells
+from smerf.capture.images import load_composited
+from smerf.capture.rays import pixel_directions
+from smerf.capture.types import Camera, Frame, Intrinsics
+from smerf.render.camera import to_submodel
+from smerf.render.march import render_depth
+from smerf.scene.region import RegionStart, contract, support
+from smerf.scene.types import BakedScene, SceneParams
+
+__all__ = ["Look", "calm_colour", "choose_mode", "choose_starts", "eye_height", "known_share", "look_around"]
+
+_ASPECTS = (0.46, 0.6, 0.75, 1.0, 1.33, 1.6, 1.78, 2.2)
+"""Shapes of canvases, width over height: upright phones to wide windows."""
+_WIDE, _PIXELS = 1.3, 64
+"""Half the extent of the square image that shapes are cut from, at distance one, and its edge in pixels."""
+_LONGEST = 0.9
+"""Largest half extent of the longer side: a field of view of 84 degrees."""
+_NARROWEST = 0.25
+_CANDIDATES = 16
+_KNOWN, _PHOTOS = 0.97, 3
+"""Share of a first view that so many photos have to see."""
+_BEYOND = 1.4
+"""How far a first view may go beyond its photo's frame, where others see on."""
+_OFF_TARGET = 0.5
+"""What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
+_OUTLIER = 0.04
+"""What an unusual photo may gain over the most typical one, as half extent, before it is taken."""
+_FAR = 1e4
+_TOGETHER = 0.9
+"""Mean cosine between the cameras' axes and the way to the point that they look at together."""
+_BORDER_PHOTOS = 12
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a wide square view from a photo's place shows.
+
+    ``is_known`` (P, P) bool: pixels that enough photos see; ``distance`` to what the photos look at, and how far
+    ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the photo's own width and height;
+    ``height`` above what lies below the camera, 0 where nothing does.
+    """
+
+    pose: np.ndarray
+    is_known: np.ndarray
+    distance: float
+    aside: float
+    frame: tuple[float, float]
+    height: float
+
+
+def _square(pose: np.ndarray, half: float, pixels: int) -> Camera:
+    focal = 0.5 * pixels / half
+    return Camera(Intrinsics("PINHOLE", pixels, pixels, focal, focal, pixels / 2, pixels / 2), pose)
+
+
+def _contracted(params: SceneParams, k: int, camera: Camera, depth: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return where pixels end, contracted (R, 3), and their unit directions (R, 3), on viewer axes."""
+    directions = pixel_directions(camera).astype(np.float64)
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    origin, view = to_submodel(params, k, camera.world_from_cam[None, :3, 3], directions)
+    far = np.where(depth.reshape(-1) > 0.0, depth.reshape(-1), _FAR)
+    return contract(origin + view * far[:, None]), view / params.submodel_scale
+
+
+def known_share(scene: BakedScene, camera: Camera) -> np.ndarray:
+    """Return how well photos support each pixel of a view, (H, W) in [0, 1], at the depth where it is opaque."""
+    k = scene.params.choose_submodel(camera.world_from_cam[:, 3])
+    known = scene.submodel(k).known
+    if known is None:
+        raise ValueError("the scene has no known region")
+    depth = render_depth(scene, camera)
+    return support(known, *_contracted(scene.params, k, camera, depth)).reshape(depth.shape)
+
+
+def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None) -> Look:
+    pose, lens = photo.world_from_cam, photo.intrinsics
+    camera = _square(pose, _WIDE, _PIXELS)
+    k = scene.params.choose_submodel(pose[:, 3])
+    points, view = _contracted(scene.params, k, camera, render_depth(scene, camera))
+    counts = cells.counts(k)
+    cell = ((points + 2.0) * (0.25 * len(counts))).astype(np.int64).clip(0, len(counts) - 1)
+    enough = counts[tuple(cell.T)] >= min(_PHOTOS, len(cells.photos))
+    is_known = enough & (support(cells.known(k), points, view) > 0.5)
+    distance, aside = 1.0, 0.0
+    if target is not None:
+        right, up, back = (target - pose[:, 3]) @ pose[:, :3]
+        distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
+    frame = (0.5 * lens.width / lens.fx, 0.5 * lens.height / lens.fy)
+    is_seen = is_known.reshape(_PIXELS, _PIXELS)
+    return Look(pose, is_seen, distance, aside, frame, _height(scene, pose))
+
+
+def _share(wide: Look, half_height: float, half_width: float) -> float:
+    """Return the known share of the middle of a wide view."""
+    rows, columns = (max(1, round(0.5 * _PIXELS * half / _WIDE)) for half in (half_height, half_width))
+    middle = _PIXELS // 2
+    cut = wide.is_known[middle - rows : middle + rows, middle - columns : middle + columns]
+    return float(cut.mean())
+
+
+def look_around(
+    scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray
+) -> list[Look]:
+    """Look about from the places of typical photos; the most typical comes first.
+
+    Args:
+        scene: The scene as baked.
+        cells: Its known region.
+        frames: Training photos.
+        order: Their indices, the most typical first.
+    """
+    target = common_target(np.stack([frame.camera.world_from_cam for frame in frames]))
+    photos = [frames[i].camera for i in order[:_CANDIDATES]]
+    # Submodel by submodel: only one of them needs to be in memory.
+    home = [scene.params.choose_submodel(photo.world_from_cam[:, 3]) for photo in photos]
+    by_home = sorted(range(len(photos)), key=home.__getitem__)
+    looks = {i: _look_from(scene, cells, photos[i], target) for i in by_home}
+    return [looks[i] for i in range(len(photos))]
+
+
+def choose_starts(looks: Sequence[Look]) -> tuple[RegionStart, ...]:
+    """Choose a photo and a lens for each shape of canvas: as wide as photos support, cover rather than contain."""
+    return tuple(_best(looks, aspect) for aspect in _ASPECTS) if looks else ()
+
+
+def _best(looks: Sequence[Look], aspect: float) -> RegionStart:
+    """Choose among views: of those that are known well enough the one that shows most, else the best known one."""
+    long_side = max(1.0, aspect)
+    halves = np.geomspace(_LONGEST, _NARROWEST, 12) / long_side
+    best, best_score = None, (-1.0, -np.inf)
+    typical = float(np.median([look.distance for look in looks]))
+    for rank, look in enumerate(looks):
+        for half in halves:
+            share = _share(look, half, half * aspect)
+            is_within = half <= _BEYOND * look.frame[1] and half * aspect <= _BEYOND * look.frame[0]
+            if (share >= _KNOWN and is_within) or half == halves[-1]:
+                extent = half * long_side * min(1.5, look.distance / typical)
+                # Known well enough is enough; below, more is better.
+                score = (
+                    min(share, _KNOWN),
+                    extent - _OFF_TARGET * look.aside - _OUTLIER * rank / _CANDIDATES,
+                )
+                if score > best_score:
+                    fov = 2.0 * float(np.degrees(np.arctan(half)))
+                    best, best_score = RegionStart(aspect, look.pose, fov, round(share, 3)), score
+                break
+    assert best is not None
+    return best
+
+
+def eye_height(looks: Sequence[Look]) -> float | None:
+    """Return the median height of the cameras above what lies below them; ``None`` if most find nothing."""
+    heights = [look.height for look in looks if look.height > 0.0]
+    return float(np.median(heights)) if 2 * len(heights) > len(looks) else None
+
+
+def _height(scene: BakedScene, pose: np.ndarray) -> float:
+    """Return how far the floor is below a camera (3, 4), 0 if there is none."""
+    down = np.concatenate([np.eye(3), pose[:, 3:]], -1)
+    return float(np.median(render_depth(scene, _square(down, 0.1, 3))))
+
+
+def calm_colour(frames: Sequence[Frame], background: str | None) -> tuple[float, float, float]:
+    """Return the median colour of the photos' borders: what unknown places fade into."""
+    pixels = []
+    for frame in frames[:: -(-len(frames) // _BORDER_PHOTOS)]:
+        photo = load_composited(frame, background)
+        pixels += [photo[0], photo[-1], photo[:, 0], photo[:, -1]]
+    red, green, blue = np.median(np.concatenate(pixels), 0)
+    return float(red), float(green), float(blue)
+
+
+def choose_mode(poses: np.ndarray, eye: float | None) -> str:
+    """Return how visitors of a capture move at first.
+
+    ``orbit`` where cameras (N, 3, 4) look at one place together, ``walk`` where they look about above a floor, ``fly``
+    elsewhere.
+    """
+    return "orbit" if common_target(poses) is not None else "walk" if eye is not None else "fly"
+
+
+def common_target(poses: np.ndarray) -> np.ndarray | None:
+    """Return the point (3,) that cameras (N, 3, 4) look at together, ``None`` where they do not."""
+    axes, origins = -poses[:, :, 2], poses[:, :, 3]
+    parts = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    whole = parts.sum(0)
+    if len(poses) < 2 or abs(np.linalg.det(whole)) <= 1e-6 * len(poses) ** 3:
+        return None
+    target = np.linalg.solve(whole, (parts @ origins[:, :, None]).sum(0)[:, 0])
+    toward = target - origins
+    toward /= np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
+    return target if float(np.mean((toward * axes).sum(-1))) > _TOGETHER else None
