@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+import smerf.capture.masks  # imported by the stages, which find it in sys.modules
 import smerf.capture.types
+import smerf.scene.manifest
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_json
 from smerf.engine.signals import stop_requested
