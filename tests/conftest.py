@@ -15,6 +15,7 @@ EXPECTED_SKIPS = {
     r"nvcc": "no CUDA toolkit on the machine",
     r"tinycudann|tiny-cuda-nn|nerfacc": "optional accelerators of the teacher on a GPU",
     r"no node": "the page itself needs no node",
+    r"axe-core": "no npm registry in reach",
 }
 """Patterns of reasons for which a test may be skipped under ``CI``, and why that is no loss."""
 
