@@ -22,7 +22,7 @@ from smerf.render.camera import near_rays, to_submodel
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams, lattice_mlp_at
 from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
 
-__all__ = ["march", "render_camera", "render_rays", "sample_assets", "shade"]
+__all__ = ["Marcher", "march", "render_camera", "render_rays", "sample_assets", "shade"]
 
 _FAR = 1e4
 """The outer regions end at 2 - 1e-4 in contracted space."""
@@ -187,7 +187,7 @@ def sample_assets(
     return density, gated[:, 1:] * is_alive[:, None], sparse[:, 1:] * is_alive[:, None]
 
 
-class _Marcher:
+class Marcher:
     """State of a set of rays on their way through one submodel. Rays leave the arrays as they finish."""
 
     _PER_RAY = ("ray", "origin", "direction", "exits", "piece", "start", "along", "leave", "s", "cell_end")
@@ -352,7 +352,7 @@ def march(
     """
     options = options or MarchOptions()
     parts = [
-        _Marcher(submodel, params, options, o, d, near).run()
+        Marcher(submodel, params, options, o, d, near).run()
         for o, d in zip(origins.split(_CHUNK), directions.split(_CHUNK))
     ]
     if not parts:
