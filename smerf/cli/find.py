@@ -19,17 +19,22 @@ class Options(Common):
     """Find the photos that show a point, a part of another photo, or a labelled thing, best first.
 
     Each photo's pixels are placed by exact depth, of the baked scene or of the capture, so what is hidden does not
-    count. Needs no network.
+    count. Any words, and images, need --clip: a folder of CLIP with config.json, model.safetensors, vocab.json and
+    merges.txt.
 
     Examples:
       smerf find runs/tabletop 0.1,0.2,0.4
       smerf find runs/tabletop frame_00003.png:140,90,180,130 --top 8
+      smerf find runs/tabletop vase
     """
 
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder with a baked scene, or a posed capture with depth."""
     query: Positional[Annotated[str, tyro.conf.arg(metavar="QUERY")]]
-    """x,y,z in the capture's coordinates, or PHOTO:left,top,right,bottom in pixels."""
+    """x,y,z in the capture's coordinates, PHOTO:left,top,right,bottom in pixels, a labelled thing, any words,
+    or an image."""
+    clip: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """CLIP model for words that nothing is labelled with, and for images."""
     top: Annotated[int, tyro.conf.arg(metavar="INT")] = 5
     """How many photos to name."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
@@ -50,7 +55,7 @@ def run(options: Options) -> int:
         raise UsageError(f"--top {options.top}: give 1 or more")
     with catch_signals():
         sight = open_sight(options.run, options.data, quiet=options.quiet)
-        answer = find(sight, options.query, top=options.top, quiet=options.quiet)
+        answer = find(sight, options.query, clip=options.clip, top=options.top, quiet=options.quiet)
     if options.json:
         photos = [match.to_json() for match in answer.matches]
         print(json.dumps({"query": options.query, "how": answer.how, "photos": photos}, indent=1))
@@ -58,10 +63,15 @@ def run(options: Options) -> int:
     if not answer.matches:
         print(f"no photo shows it ({answer.how})")
         return 0
+    unit = "cosine" if answer.by_likeness else "of its pixels"
     rows = [
-        [match.photo, f"{100 * match.share:.2f} %", f"{match.centre[0]:.2f}, {match.centre[1]:.2f}"]
+        [
+            match.photo,
+            f"{match.share:.3f}" if answer.by_likeness else f"{100 * match.share:.2f} %",
+            f"{match.centre[0]:.2f}, {match.centre[1]:.2f}",
+        ]
         for match in answer.matches
     ]
-    print(format_table(["photo", "of its pixels", "centre (x, y in 0..1)"], rows))
+    print(format_table(["photo", unit, "centre (x, y in 0..1)"], rows))
     print(answer.how)
     return 0

@@ -33,6 +33,7 @@ COMMANDS = {
     "render": "render frames or a video of a baked scene",
     "eval": "measure the stages of a run and write its report",
     "verify": "check a scene's hashes, and that every viewer renders the same image",
+    "label": "what is where: names, boxes and ids of the things that a run shows",
     "find": "which photos show a thing or a place",
     "objects": "object scenes: a few views become slots that can be edited",
     "info": "say what a run, a capture or any file of smerf holds, and what to do next",

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from smerf.capture.pixels import read_pixels
 from smerf.errors import UsageError
-from smerf.pipeline.sight import Sight
+from smerf.pipeline.sight import Sight, photo_vectors
 from smerf.vision.find import Match, photos_showing, region_voxels, sphere
+from smerf.vision.label_files import read_labels
+from smerf.vision.words import match_word
 
 __all__ = ["Answer", "find"]
 
@@ -28,6 +31,8 @@ class Answer:
 
     matches: list[Match]
     how: str
+    by_likeness: bool = False
+    """Whether the matches' shares are cosines."""
 
 
 def find(
@@ -51,7 +56,62 @@ def find(
     region = _REGION.fullmatch(query)
     if region and not Path(query).exists():
         return _by_region(sight, region[1], [float(part) for part in region[2].split(",")], top)
-    raise UsageError(f"{query!r}: is no point x,y,z, no region PHOTO:left,top,right,bottom")
+    path = Path(query)
+    if path.suffix.lower() in _IMAGES and path.is_file():
+        if clip is None:
+            raise UsageError(
+                f"{query}: photos like an image are found by a model: --clip FOLDER. Without one, ask for a part "
+                "of one of the run's own photos: PHOTO:left,top,right,bottom"
+            )
+        return _by_clip(sight, path, clip, top, quiet)
+    return _by_word(sight, query, clip, top, quiet)
+
+
+def _by_word(sight: Sight, word: str, clip: Path | None, top: int | None, quiet: bool) -> Answer:
+    """Answer from the labels if they know the word, else by CLIP."""
+    folder = None if sight.folder is None else sight.folder / "labels"
+    known: list[str] = []
+    if folder is not None and (folder / "labels.json").is_file():
+        labels = read_labels(folder)
+        known = [str(each["word"]) for each in labels.objects]
+        same, _ = match_word(word, known)
+        if same:
+            numbers = [int(each["id"]) for each in labels.objects if each["word"] in same]
+            matches = photos_showing(sight.photos, labels.voxels(numbers), top)
+            return Answer(matches, f"by labels and depth, {len(numbers)} labelled as {', '.join(same)}")
+    if clip is not None:
+        return _by_clip(sight, word, clip, top, quiet)
+    nearest = match_word(word, known)[1]
+    there = f"nothing is labelled so; there are {', '.join(nearest)}" if nearest else "nothing is labelled"
+    raise UsageError(
+        f"{word!r}: is no point x,y,z, no region PHOTO:left,top,right,bottom, and {there}. smerf label names things, "
+        "and --clip FOLDER finds any words"
+    )
+
+
+def _by_clip(sight: Sight, query: str | Path, clip: Path, top: int | None, quiet: bool) -> Answer:
+    from smerf.vision.looking import ClipEyes, squares
+
+    eyes = ClipEyes(clip)
+    vectors = photo_vectors(sight, eyes, clip, quiet)
+    if isinstance(query, Path):
+        wanted = eyes.photo(read_pixels(query)).mean(0)
+        wanted = wanted / wanted.norm()
+    else:
+        wanted = eyes.words(query)
+    scores = [each.float() @ wanted for each in vectors]
+    order = sorted(range(len(scores)), key=lambda index: -float(scores[index].max()))[:top]
+    matches = []
+    for index in order:
+        frame = sight.capture.frames[index]
+        lens = frame.camera.intrinsics
+        y, x, side = squares(lens.height, lens.width)[int(scores[index].argmax())]
+        box = (x / lens.width, y / lens.height, (x + side) / lens.width, (y + side) / lens.height)
+        centre = (0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3]))
+        matches.append(Match(frame.name, float(scores[index].max()), centre, box))
+    return Answer(
+        matches, f"by {clip.name}: cosines, which say what is more alike and not what is there", True
+    )
 
 
 def _by_point(sight: Sight, values: list[float], top: int | None) -> Answer:

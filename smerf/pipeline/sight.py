@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smerf.capture.images import load_depth
+from smerf.capture import fingerprint
+from smerf.capture.images import load_depth, load_image
 from smerf.capture.types import Capture, Frame
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
@@ -18,13 +20,18 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.vision.find import DepthPhoto
 from smerf.vision.lift import VoxelGrid, fit_grid, reduced_camera
 
-__all__ = ["Sight", "open_sight"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from smerf.vision.looking import ClipEyes
+
+__all__ = ["Sight", "open_sight", "photo_vectors"]
 
 _SIDE = 192
 """Pixels of the longer side at which photos are looked through."""
 _FOOTPRINTS = 1.5
 """Least edge of a voxel, in widths of a pixel."""
-_FORMAT = "smerf-depth-1"
+_FORMAT, _VECTORS = "smerf-depth-1", "smerf-clip-1"
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,29 @@ def open_sight(path: Path, data: Path | None = None, *, quiet: bool = False) -> 
     if run.stage("baked") is None:
         return _sight(capture, _own_depth(capture, path), path)
     return _sight(capture, _baked_depth(capture, run, quiet), path)
+
+
+def photo_vectors(sight: Sight, eyes: ClipEyes, model: Path, quiet: bool) -> list[Tensor]:
+    """Return the vectors (K, P) of every photo's squares, half precision, kept in ``vision/`` of a run."""
+    from smerf.vision.convert import WEIGHTS
+
+    key = hashlib.sha256(fingerprint(sight.capture).encode())
+    key.update((model / "config.json").read_bytes())
+    with (model / WEIGHTS).open("rb") as weights:
+        key.update(hashlib.file_digest(weights, "sha256").digest())
+    path = None if sight.folder is None else sight.folder / "vision" / "clip.safetensors"
+    frames = sight.capture.frames
+    if path is not None and _has_key(path, key.hexdigest(), _VECTORS):
+        tensors, _ = read_tensors(path, _VECTORS, "photo vectors", "delete it")
+    else:
+        tensors = {}
+        with Progress("look", len(frames), "photos", stops=True, quiet=quiet) as progress:
+            for index, frame in enumerate(frames):
+                tensors[f"{index:06d}"] = eyes.photo(load_image(frame)).half()
+                progress.update(index + 1)
+        if path is not None:
+            write_tensors(path, tensors, _VECTORS, {"key": key.hexdigest()})
+    return [tensors[f"{index:06d}"] for index in range(len(frames))]
 
 
 def _sight(capture: Capture, readers: list[Callable[[], np.ndarray]], folder: Path | None) -> Sight:
@@ -146,11 +176,11 @@ def _baked_depth(capture: Capture, run: RunFolder, quiet: bool) -> list[Callable
     return [reader(index) for index in range(len(capture.frames))]
 
 
-def _has_key(path: Path, key: str) -> bool:
+def _has_key(path: Path, key: str, kind: str = _FORMAT) -> bool:
     if not path.is_file():
         return False
     try:
-        return read_tensors(path, _FORMAT, "depth", "delete it", lambda name: False)[1].get("key") == key
+        return read_tensors(path, kind, "vectors", "delete it", lambda name: False)[1].get("key") == key
     except InvalidDataError:
         return False
 
