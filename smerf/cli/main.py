@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": "check a scene's hashes, and that every viewer renders the same image",
     "label": "what is where: names, boxes and ids of the things that a run shows",
     "find": "which photos show a thing or a place",
+    "vision": "transformers that look at photos: what a size would take",
     "objects": "object scenes: a few views become slots that can be edited",
     "info": "say what a run, a capture or any file of smerf holds, and what to do next",
     "doctor": "say what this machine can do, and how to fix what is missing",
