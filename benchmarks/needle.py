@@ -3,8 +3,8 @@
     python -m benchmarks.needle [--steps 1200] [--trials 192] [--counts 64,256,1024,4096] [--experts 0]
 
 Vectors stand for photos: what one shows, with noise, and a mark that is its own. The reader is asked for something that
-one shows and must answer with its mark; the nearest mark of the set counts. It is trained on sets of 8 to 64. Peer: the same
-reader without the factor log(N) / log(64) on its logits. Place in the set is a control: a set has no order.
+one shows and must answer with its mark; the nearest mark of the set counts. It is trained on sets of 8 to 64. Peer: the
+same reader without the factor log(N) / log(64) on its logits. Place in the set is a control: a set has no order.
 """
 
 from __future__ import annotations
