@@ -54,7 +54,9 @@ def counting_renderer(scene: BakedScene) -> Any | None:
     GL = desktop_viewer("context").gl()
     shaders, module = desktop_viewer("shaders"), desktop_viewer("renderer")
     renderer = module.Renderer(scene)
-    defines = shaders.scene_defines(scene, renderer.options.step_multiplier, bool(renderer.exposure))
+    defines = shaders.scene_defines(
+        scene, renderer.options.step_multiplier, bool(renderer.exposure), renderer.unknown_colour is not None
+    )
     source = shaders.assemble("march.frag", {**defines, "COUNT": 1})
     try:
         march = shaders.Program(shaders.assemble("screen.vert", {}), source)

@@ -8,12 +8,13 @@ from torch import Tensor
 from benchmarks.gpu_suite.cases import Case
 from benchmarks.gpu_suite.common import Suite, bandwidth, median_seconds, reference_kernels
 from benchmarks.gpu_suite.field_cases import FIELD_CASES
+from benchmarks.gpu_suite.splat_cases import SPLAT_CASES
 from benchmarks.gpu_suite.student_cases import STUDENT_CASES
 from smerf.kernels import native
 
 __all__ = ["CASES", "Case", "run"]
 
-CASES = (*FIELD_CASES, *STUDENT_CASES)
+CASES = (*FIELD_CASES, *STUDENT_CASES, *SPLAT_CASES)
 
 
 def difference(got: list[Tensor], wanted: list[Tensor]) -> tuple[float, float]:

@@ -35,9 +35,9 @@ int64_t tile_count(int64_t count, int width) {
 
 // Renders `count` rays. `origins` holds one origin per ray, or a single one if `is_shared_origin`. Frames as in
 // march.h. width: pixels of a picture's row if the rays are those of a picture, row by row, else 0. rgb: [count][3],
-// not clamped.
+// not clamped. depth: [count], the world distance at which a ray is spent and 0 where it never is, or null.
 SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_shared_origin, const float* directions,
-                          int64_t count, int width, float* rgb) {
+                          int64_t count, int width, float* rgb, float* depth) {
   const int64_t tiles = tile_count(count, width);
 #pragma omp parallel
   {
@@ -53,6 +53,8 @@ SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_
         const Floats* colours = pixels.shade(packet);
         for (int i = 0; i < kPacket; ++i)
           for (int c = 0; c < 3 && numbers[i] >= 0; ++c) rgb[3 * numbers[i] + c] = colours[c][i];
+        for (int i = 0; i < kPacket && depth; ++i)
+          if (numbers[i] >= 0) depth[numbers[i]] = packet.depth(i);
       }
   }
   return 0;

@@ -50,6 +50,7 @@ class MarchPacket {
       set_piece(i, first_piece(m_, origin_[i], direction_[i], active_[i] ? exit_[i] : m_.near + 1.0f), 0.0f);
     for (int i = 0; i < kPacket; ++i) visibility_[i] = average_[i] = 1.0f;
     for (int i = 0; i < kPacket; ++i) total_[i] = zero_pair();
+    for (int i = 0; i < kPacket; ++i) unknown_[i] = depth_[i] = 0.0f;
   }
 
   void march() {
@@ -63,11 +64,15 @@ class MarchPacket {
       read_assets();
       blend();
     }
+    if (m_.known) add_void();
   }
 
   // Channel c of ray i: 0 to 6 are r, g, b, f0 .. f3, and 7 to 13 the same of the sparse grid alone.
   float channel(int i, int c) const { return pair_lane(total_[i], c < 7 ? c + 1 : c + 2); }
   float visibility(int i) const { return visibility_[i]; }
+  float unknown(int i) const { return unknown_[i]; }
+  // World distance at which the ray is spent, 0 if it never is.
+  float depth(int i) const { return depth_[i]; }
   Vec3 direction(int i) const { return direction_[i]; }
 
  private:
@@ -186,7 +191,7 @@ class MarchPacket {
   }
 
   void blend() {
-    Floats weight;
+    Floats weight, before = visibility_;
     for (int i = 0; i < kPacket; ++i) {
       const Vec3 after = along_ray(start_[i], along_[i], smaller(s_[i] + stride_[i], leave_[i]));
       const float full = alpha_of(density_[i], step_length(m_, z_[i], after)), alpha = has_data_[i] ? full : 0.0f;
@@ -197,13 +202,27 @@ class MarchPacket {
     for (int k = 0; k < count_; ++k) {
       const int i = list_[k];
       if (weight[i] > 0.0f) add_sigmoid(total_[i], values_[i], weight[i]);
+      if (before[i] > m_.spent && visibility_[i] <= m_.spent) depth_[i] = distance_from(m_, origin_[i], z_[i]);
+    }
+    if (!m_.known) return;
+    for (int k = 0; k < count_; ++k) {
+      const int i = list_[k];
+      if (weight[i] > 0.0f) unknown_[i] += weight[i] * (1.0f - support_at(m_, z_[i], unit_of(direction_[i])));
+    }
+  }
+
+  // What is left of a ray shows what lies behind everything.
+  void add_void() {
+    for (int i = 0; i < kPacket; ++i) {
+      const Vec3 end = along_ray(start_[i], along_[i], leave_[i]);
+      unknown_[i] += visibility_[i] * (1.0f - support_at(m_, end, unit_of(direction_[i])));
     }
   }
 
   const MarchScene m_;
   Points origin_, direction_, start_, along_, inverse_, z_, upper_, lower_;
-  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, density_ = {}, column_[4],
-                                                                                  upper_voxel_;
+  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, unknown_, depth_,
+      density_ = {}, column_[4], upper_voxel_;
   Ints active_, reads_, has_data_, cell_, voxel_, texel_[3];
   LanePair total_[kPacket], values_[kPacket];  // fine, coarse
   int list_[kPacket + 1], count_ = 0;

@@ -5,7 +5,6 @@
 
 #include "smerf/abi.h"
 #include "smerf/density_cache.h"
-#include "smerf/splat.h"
 #include "student_pass.h"
 #include "teacher_pass.h"
 
@@ -17,7 +16,7 @@ SMERF_API int64_t smerf_sizeof(const char* structure) {
       SMERF_COMMON_SIZES,       SMERF_SIZE(RaySpacing),     SMERF_SIZE(CacheSampling), SMERF_SIZE(RadianceWidths),
       SMERF_SIZE(TeacherField), SMERF_SIZE(TeacherRays),    SMERF_SIZE(TeacherTarget), SMERF_SIZE(TeacherTrace),
       SMERF_SIZE(StudentRays),  SMERF_SIZE(StudentNetwork), SMERF_SIZE(StudentLoss),   SMERF_SIZE(StudentGrids),
-      SMERF_SIZE(AdamStep),     SMERF_SIZE(StudentTrace),   SMERF_SIZE(SplatTree),     SMERF_SIZE(SplatCamera),
+      SMERF_SIZE(AdamStep),     SMERF_SIZE(StudentTrace),
   };
   return smerf::structure_size(sizes, structure);
 }

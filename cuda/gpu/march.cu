@@ -19,7 +19,8 @@ __device__ __forceinline__ int64_t ray_number(int64_t i, int64_t count, int widt
 
 __global__ void __launch_bounds__(kMarchThreads)
     march_kernel(const __grid_constant__ MarchScene scene, const float* __restrict__ origins, int is_shared_origin,
-                 const float* __restrict__ directions, int64_t count, int width, float* __restrict__ rgb) {
+                 const float* __restrict__ directions, int64_t count, int width, float* __restrict__ rgb,
+                 float* __restrict__ depth) {
   const int64_t i = thread_number();
   if (i >= count) return;
   const int64_t ray = ray_number(i, count, width);
@@ -27,8 +28,10 @@ __global__ void __launch_bounds__(kMarchThreads)
   const float* d = directions + 3 * ray;
   const Vec3 origin = {o[0], o[1], o[2]}, direction = {d[0], d[1], d[2]};
   float colour[3];
-  shade(scene, march_ray(scene, origin, direction), direction, colour);
+  const MarchResult result = march_ray(scene, origin, direction);
+  shade(scene, result, direction, colour);
   for (int c = 0; c < 3; ++c) rgb[3 * ray + c] = colour[c];
+  if (depth) depth[ray] = result.depth;
 }
 
 __global__ void __launch_bounds__(kMarchThreads)
@@ -49,10 +52,10 @@ __global__ void __launch_bounds__(kMarchThreads)
 // As in cuda/cpu/march.cpp; `scene` is in host memory and holds device pointers. width: pixels of a picture's row if
 // the rays are those of a picture, row by row, else 0.
 SMERF_API int smerf_march(const void* scene, const float* origins, int is_shared_origin, const float* directions,
-                          int64_t count, int width, float* rgb, void* stream) {
+                          int64_t count, int width, float* rgb, float* depth, void* stream) {
   if (count == 0) return 0;
   SMERF_LAUNCH(march_kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, *(const MarchScene*)scene,
-               origins, is_shared_origin, directions, count, width, rgb);
+               origins, is_shared_origin, directions, count, width, rgb, depth);
   return launch_result();
 }
 

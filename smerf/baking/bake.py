@@ -14,6 +14,8 @@ import numpy as np
 from smerf.baking.budget import Fit, fit_size
 from smerf.baking.coarse import coarse_files
 from smerf.baking.config import BakeConfig
+from smerf.baking.known import KnownCells, photo_rays, region_cells, standing_reach
+from smerf.baking.starts import calm_colour, choose_mode, choose_starts, eye_height
 from smerf.baking.submodel import bake_submodel
 from smerf.capture.images import load_composited, mse_to_psnr
 from smerf.capture.types import Capture, Frame
@@ -21,6 +23,7 @@ from smerf.errors import UsageError
 from smerf.render.march import render_camera
 from smerf.render.scene import RenderableScene, renderable
 from smerf.scene.manifest import Manifest, SceneCamera, StartCamera
+from smerf.scene.region import Region
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 from smerf.scene.write import CoarseLevel, encoded_sizes, write_scene
 from smerf.student.model import Student, grid_spec
@@ -53,14 +56,18 @@ def scene_params(student: Student) -> SceneParams:
     )
 
 
-def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
-    """Choose the photo that is most like the others in place and direction, and held level."""
-    if not frames:
-        return None
+def _by_typicality(frames: Sequence[Frame]) -> np.ndarray:
+    """Return the photos' indices, those first that are most like the others in place and direction, and held level."""
     poses = np.stack([frame.camera.world_from_cam for frame in frames])
     unlike = sum(_unlikeness(poses[:, :, column]) for column in (2, 3))
-    tilt = np.abs(poses[:, 2, 0])
-    best = frames[int((unlike + _LEVEL_WEIGHT * tilt).argmin())].camera
+    return np.asarray(np.argsort(unlike + _LEVEL_WEIGHT * np.abs(poses[:, 2, 0]), kind="stable"))
+
+
+def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
+    """Choose the most typical photo."""
+    if not frames:
+        return None
+    best = frames[int(_by_typicality(frames)[0])].camera
     intrinsics = best.intrinsics
     fov = float(np.degrees(2.0 * np.arctan(0.5 * intrinsics.height / intrinsics.fy)))
     return StartCamera(best.world_from_cam, fov)
@@ -91,6 +98,7 @@ class _Baker:
         self.student, self.config, self.manifest = student, config, manifest
         self.params = scene_params(student)
         arrays = student.network_arrays()
+        self.known: KnownCells | None = None
         self.mlp = {name: value.cpu().numpy().astype(np.float32) for name, value in arrays.items()}
 
     @property
@@ -107,10 +115,32 @@ class _Baker:
         keep = None
         if threshold > 0.0 and part.block_weights is not None:
             keep = part.block_weights.numpy() >= threshold
+        known = self.known
+        confirmed = None if known is None else known.confirmed(k)
         # The assets are put together in main memory.
-        return bake_submodel(
-            part.grids.to("cpu"), part.occupied, part.cell, self.config.dilation, student.backdrop, keep
+        baked = bake_submodel(
+            part.grids.to("cpu"), part.occupied, part.cell, self.config.dilation, student.backdrop, keep, confirmed
         )  # fmt: skip
+        return baked if known is None else replace(baked, known=known.known(k))
+
+    def find_region(self, capture: Capture) -> None:
+        """Find the known region: from now on submodels hold it, and nothing that photos do not confirm."""
+        frames = capture.split("train")
+        if not frames:
+            return
+        self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
+        # Without a region in the manifest nothing fades, which is right for measuring depths.
+        scene, cells = self.scene(0.0), self.known
+        eye = eye_height(scene, frames)
+        region = Region(
+            cells=region_cells(self.params),
+            colour=calm_colour(frames, capture.background),
+            mode=choose_mode(np.stack([frame.camera.world_from_cam for frame in frames]), eye),
+            eye=eye,
+            reach=standing_reach(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])),
+            starts=choose_starts(scene, cells, frames, _by_typicality(frames)),
+        )
+        self.manifest = replace(self.manifest, region=region)
 
     def size(self, threshold: float) -> int:
         """Return the bytes of the whole scene folder."""
@@ -166,6 +196,9 @@ def bake(
     """
     manifest, threshold = replace(manifest_of(student, capture), extra=extra or {}), 0.0
     baker = _Baker(student, config, manifest)
+    if config.region:
+        baker.find_region(capture)
+        manifest = baker.manifest
     if config.max_mb is not None:
         threshold, cost = _fit(baker, capture, config.max_mb)
         manifest = replace(manifest, extra=manifest.extra | {"size_budget": cost})

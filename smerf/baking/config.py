@@ -21,6 +21,11 @@ class BakeConfig:
     max_mb: float | None = None
     """Largest size of the scene folder in MB (10^6 bytes); unbounded if not given."""
 
+    region: bool = True
+    """Whether the known region is found: what photos support, and where a visitor starts and stays.
+
+    What fewer than two photos see is left out then."""
+
     def __post_init__(self) -> None:
         if self.max_mb is not None and not self.max_mb > 0:
             raise ValueError(f"max_mb: expected more than 0, got {self.max_mb}")

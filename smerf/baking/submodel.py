@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_closing, binary_dilation
 
 from smerf.kernels import Grids, block_samples, distance_grid
 from smerf.kernels.grid_render import BLOCK
@@ -60,6 +60,7 @@ def bake_submodel(
     dilation: int,
     backdrop: tuple[float, float, float] | None = None,
     keep: np.ndarray | None = None,
+    confirmed: np.ndarray | None = None,
 ) -> BakedSubmodel:
     """Bake the quantised grids of a region's submodel.
 
@@ -70,11 +71,14 @@ def bake_submodel(
         dilation: Cells by which surfaces are grown; what they cover is occupied too.
         backdrop: Colour of a shell around the scene, if it has one.
         keep: Voxel blocks (B, B, B) bool that may be used; ``None`` means all.
+        confirmed: Cells of any grid (N, N, N) bool that enough photos see; others hold nothing. ``None`` means all.
     """
     spec = grids.spec
     occupied = alive.grid().copy()
     if dilation:
         occupied |= binary_dilation(alive.surface(), np.ones((3, 3, 3)), iterations=dilation)
+    if confirmed is not None:
+        occupied &= _stretched(confirmed, len(occupied))
     kept = grids.block_index.numpy() >= 0
     if keep is not None:
         kept &= keep
@@ -104,7 +108,20 @@ def bake_submodel(
         planes=planes,
         occupancy={8: pack_bits(occupied)},
         distance={8: distance_grid(torch.from_numpy(max_pool(occupied, 2))).numpy()},
+        solid=None if confirmed is None else pack_bits(_solid(alive.surface(), confirmed)),
     )
+
+
+def _stretched(cells: np.ndarray, size: int) -> np.ndarray:
+    """Return a grid with ``size`` cells per axis that reads the nearest of ``cells``."""
+    cell = np.arange(size) * len(cells) // size
+    return np.asarray(cells[np.ix_(cell, cell, cell)])
+
+
+def _solid(surface: np.ndarray, confirmed: np.ndarray) -> np.ndarray:
+    """Return what stops a visitor: surfaces that photos confirm, with gaps of a cell or two closed."""
+    kept = surface & _stretched(confirmed, len(surface))
+    return np.asarray(kept | binary_closing(kept, np.ones((3, 3, 3))))
 
 
 def _near(blocks: np.ndarray) -> np.ndarray:

@@ -17,9 +17,12 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Write the web page of a baked scene: a folder that any static host serves, or one offline file.
 
+    An output that ends in .glb gets what stops a visitor, as a mesh.
+
     Examples:
       smerf export runs/tabletop -o site
       smerf export runs/tabletop -o tabletop.html --single-file --no-photos
+      smerf export runs/tabletop -o walls.glb
     """
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
@@ -43,6 +46,11 @@ def run(options: Options) -> int:
 
     scene = scene_folder(options.scene)
     refuse_non_empty(options.output, options.overwrite, "place")
+    if options.output.suffix.lower() == ".glb":
+        from smerf.export.collision import export_collision
+
+        print(f"mesh: {export_collision(scene, options.output)}")
+        return 0
     capture = run_photos(options.scene, options.data) if options.photos else None
     page = export_site(scene, options.output, single_file=options.single_file, capture=capture)
     print(f"page: {page}")

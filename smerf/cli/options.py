@@ -16,6 +16,7 @@ __all__ = [
     "Common",
     "Device",
     "Json",
+    "Minutes",
     "Output",
     "Positional",
     "Preset",
@@ -31,6 +32,7 @@ __all__ = [
 Device = Literal["auto", "cpu", "cuda"]
 # A plain word: the config knows the presets, and names the nearest one to a misspelling.
 Preset = Annotated[str | None, tyro.conf.arg(metavar="preview|standard|paper")]
+Minutes = Annotated[float | None, tyro.conf.arg(metavar="M")]
 Positional = tyro.conf.Positional
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
 RunOutput = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Positional, Preset, RunOutput, Settings, Switch
+from smerf.cli.options import Common, Device, Minutes, Positional, Preset, RunOutput, Settings, Switch
 
 if TYPE_CHECKING:
     from smerf.teacher.asset_options import AssetOptions
@@ -20,22 +20,29 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Turn a capture into a page: train, distill, bake, export, measure.
 
-    A splat file is its own teacher: it is distilled as it is, without training.
+    A splat or mesh file is its own teacher: it is distilled as it is, without training.
 
     Stages that are done are skipped, so the same command continues a run that was stopped.
 
     Examples:
       smerf run captures/tabletop -o runs/tabletop
+      smerf run ~/flat --minutes 60
+      smerf run ~/flat --minutes 60 --dry-run
       smerf run scene.ply -o runs/scene
+      smerf run chair.glb -o runs/chair
       smerf run ~/flat --preset standard --device cuda --set teacher.steps=30000
     """
 
     data: Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat file."""
+    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat or mesh file."""
     output: RunOutput = None
     """Run folder; runs/NAME if not given."""
+    minutes: Minutes = None
+    """Time for all of it, 1 to 600: picture size, steps, grids and submodels are chosen to fit. New runs: 10."""
+    dry_run: Switch[bool] = False
+    """Print what the time would be spent on, and do nothing."""
     preset: Preset = None
-    """How much work: preview (a laptop), standard (a GPU), paper. New runs: preview."""
+    """A fixed amount of work instead: preview (a laptop), standard (a GPU), paper."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -44,8 +51,8 @@ class Options(Common):
     """Change one setting, such as max_side=800 or teacher.steps=4000; may be repeated."""
     overwrite: Switch[bool] = False
     """Accept a changed config or capture; what the change touches is redone."""
-    cameras: Annotated[str, tyro.conf.arg(metavar="orbit|walk|FILE")] = "auto"
-    """Of a file: choose cameras around or inside it, or take those of a cameras.json."""
+    cameras: Annotated[str, tyro.conf.arg(metavar="orbit|walk|PATH")] = "auto"
+    """Of a file: cameras around or inside it, or those of a cameras.json or of a posed capture in its space."""
     up: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z")] = None
     """Of a file: the direction that is up, such as 0,-1,0."""
     focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None
@@ -54,16 +61,21 @@ class Options(Common):
     """Of a splat file: how it was trained to be filtered, if the file does not say."""
     keep_all: Switch[bool] = False
     """Of a splat file: keep large faint splats and stray ones."""
+    light: Switch[bool] = False
+    """Of a mesh: let a plain light fall on it, instead of showing its colours as they are."""
 
 
 def run(options: Options) -> int:
     """Run the stages and print the summary."""
+    if options.dry_run:
+        return _print_plan(options)
     from smerf.pipeline.run import run as run_stages
     from smerf.pipeline.summary import print_summary
 
     result = run_stages(
         options.data,
         options.output,
+        minutes=options.minutes,
         preset=options.preset,
         settings=options.set,
         seed=options.seed,
@@ -77,12 +89,21 @@ def run(options: Options) -> int:
     return 0
 
 
+def _print_plan(options: Options) -> int:
+    from smerf.pipeline.run import plan
+
+    print(plan(options.data, minutes=options.minutes, preset=options.preset, device=options.device).table())
+    return 0
+
+
 def _source_options(options: Options) -> AssetOptions | None:
     """Return what the command line says of a file, None if nothing."""
-    values = (options.focal, options.splat_mode, options.up, options.cameras, options.keep_all)
-    if values == (None, None, None, "auto", False):
+    values = (options.focal, options.splat_mode, options.up, options.cameras, options.keep_all, options.light)
+    if values == (None, None, None, "auto", False, False):
         return None
     from smerf.teacher.asset_options import AssetOptions, parse_up
 
     up = parse_up(options.up)
-    return AssetOptions(options.focal, options.splat_mode, up, options.cameras, options.keep_all)
+    return AssetOptions(
+        options.focal, options.splat_mode, up, options.cameras, options.keep_all, options.light
+    )

@@ -11,6 +11,7 @@ import tyro
 from smerf.cli.options import (
     Common,
     Device,
+    Minutes,
     Positional,
     Preset,
     RunOutput,
@@ -28,6 +29,7 @@ class Options(Common):
 
     Example:
       smerf train captures/tabletop -o runs/tabletop --preset preview
+      smerf train captures/tabletop -o runs/tabletop --minutes 5
       torchrun --nproc-per-node 4 -m smerf train captures/flat -o runs/flat --preset paper
     """
 
@@ -35,6 +37,8 @@ class Options(Common):
     """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout)."""
     output: RunOutput = None
     """Run folder; runs/NAME if not given."""
+    minutes: Minutes = None
+    """Time for the training, 1 to 600: picture size and steps are chosen to fit, and it ends then."""
     preset: Preset = None
     """How much work: preview (a laptop), standard (a GPU), paper. New runs: preview."""
     device: Device = "auto"
@@ -52,10 +56,11 @@ def run(options: Options) -> int:
     from smerf.engine import distributed
     from smerf.engine.folder import RunFolder
     from smerf.engine.signals import catch_signals
-    from smerf.pipeline import job, stages
+    from smerf.pipeline import grant, job, stages
     from smerf.pipeline.run import default_output, require_capture
 
     require_capture(options.data)
+    start = grant.Start.now()
     device = resolve_device(options.device)
     folder = RunFolder(options.output or default_output(options.data))
     with catch_signals(), distributed.process_group(device) as process:
@@ -63,10 +68,19 @@ def run(options: Options) -> int:
             # The first process holds the run's lock and writes; the others only compute.
             stages.follow_training(folder, options.data, device)
             return 0
+        grant.require_alone(options.minutes, process.world_size)
         with folder:
             config = job.choose_config(
                 folder, options.preset, options.set, options.seed, overwrite=options.overwrite
             )
+            minutes = grant.choose_stage_minutes(options.minutes, options.preset)
+            if minutes is not None and config.teacher.minutes != minutes:
+                config, plan = grant.plan_training(
+                    options.data, minutes, start, device, options.set, options.seed
+                )
+                job.require_same(folder, config, overwrite=options.overwrite)
+                if not options.quiet:
+                    grant.say(plan, "train")
             stages.train(
                 job.start_run(
                     folder, options.data, config, device,

@@ -41,7 +41,7 @@ class Options(Common):
     """Run folder, baked scene, or slots of an object scene (.safetensors)."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
     """Size of the window or of the images; 1280x800, or the size that a path or photos ask for."""
-    mode: Literal["orbit", "fly"] = "orbit"
+    mode: Literal["orbit", "walk", "fly"] | None = None
     """How to move at first."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Vertical field of view at the start; the scene's own if not given."""

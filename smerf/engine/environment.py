@@ -36,8 +36,10 @@ def describe_environment(command: list[str] | None = None, device: str = "cpu") 
         "cores": os.cpu_count(),
         "memory_mb": _memory_mb(),
         "device": device,
+        "instructions": _instructions(),
         "command": command or [],
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "lock": _lock(),
     }
     torch = sys.modules.get("torch")
     if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
@@ -86,6 +88,18 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _instructions() -> str | None:
+    """Return the instruction set of the native kernels, if they were loaded."""
+    native = sys.modules.get("smerf.kernels.native")
+    return native.instructions() if native is not None else None
+
+
+def _lock() -> list[str]:
+    """Return every installed package with its version, as ``pip install`` takes them."""
+    found = {(d.metadata["Name"] or "", d.version) for d in importlib.metadata.distributions()}
+    return sorted(f"{name}=={version}" for name, version in found if name)
 
 
 def processor_name() -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from smerf.errors import InvalidDataError
 
 __all__ = [
     "TEMPORARY_PREFIX",
+    "data_folder",
     "publish",
     "read_json",
     "sync_folder",
@@ -29,6 +31,16 @@ TEMPORARY_PREFIX = ".tmp-"
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 _log = logging.getLogger(__name__)
 _warned: set[str | None] = set()
+
+
+def data_folder() -> Path:
+    """Return the folder of the files that come with the package: ``smerf.data``, or the checkout's ``data``."""
+    try:
+        installed = Path(str(resources.files("smerf.data")))
+    except ModuleNotFoundError:
+        # A checkout that is not installed keeps it beside the package.
+        return Path(__file__).resolve().parents[2] / "data"
+    return installed
 
 
 def temporary_name(path: Path) -> Path:

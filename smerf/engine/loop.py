@@ -62,7 +62,7 @@ def save(trainer: Trainer, folder: Path) -> None:
 
 def run_steps(
     trainer: Trainer,
-    steps: int,
+    steps: int | Callable[[], int],
     folder: Path | None = None,
     *,
     checkpoint_seconds: float = 30.0,
@@ -75,7 +75,7 @@ def run_steps(
 
     Args:
         trainer: What is trained.
-        steps: Steps of the whole training.
+        steps: Steps of the whole training, or what returns them where they may change on the way.
         folder: Where checkpoints go; none are written if not given.
         checkpoint_seconds: Time between checkpoints.
         report: Called after every step with its number and figures.
@@ -89,7 +89,7 @@ def run_steps(
     """
     process = distributed.this_process() if is_shared else distributed.Process()
     saved = time.monotonic()
-    while trainer.step < steps:
+    while trainer.step < (steps if isinstance(steps, int) else steps()):
         figures = trainer.advance()
         if report and process.is_first:
             report(trainer.step, figures)

@@ -31,10 +31,11 @@ class WholeRun:
     Args:
         weights: The time of each stage relative to the others, by name and in order: a first estimate, which the
             stages that were measured in this run scale.
+        is_granted: Whether the weights are seconds that the stages keep to.
     """
 
-    def __init__(self, weights: dict[str, float]) -> None:
-        self._weights = weights
+    def __init__(self, weights: dict[str, float], *, is_granted: bool = False) -> None:
+        self._weights, self.is_granted = weights, is_granted
         self._seconds: dict[str, float] = {}
 
     def title(self, stage: str) -> str:
@@ -48,10 +49,21 @@ class WholeRun:
 
     def left(self, stage: str, expected: float, eta: float) -> float:
         """Return the seconds to go of all stages, while ``stage`` takes ``expected`` and has ``eta`` to go."""
+        if self.is_granted:
+            return (max(self._weights[stage] - (expected - eta), 0.0) or eta) + self._after(stage)
         measured = {**self._seconds, stage: expected}
         scale = sum(measured.values()) / sum(self._weights[name] for name in measured)
+        return eta + scale * self._after(stage)
+
+    def spare(self, stage: str) -> float | None:
+        """Return the seconds that are left for the last ``stage`` of a granted time; None without a grant."""
+        if not self.is_granted:
+            return None
+        return max(0.0, sum(self._weights.values()) - sum(self._seconds.values()))
+
+    def _after(self, stage: str) -> float:
         names = list(self._weights)
-        return eta + scale * sum(self._weights[name] for name in names[names.index(stage) + 1 :])
+        return sum(self._weights[name] for name in names[names.index(stage) + 1 :])
 
 
 class Progress:
@@ -172,6 +184,9 @@ class Progress:
     def left(self) -> float | None:
         """Seconds to go of the whole run, or of the stage if it stands alone; ``None`` while unknown."""
         eta = self.eta
+        if self._whole is not None and self._whole.is_granted:
+            # The stages keep to their time, whatever the rate is now.
+            return self._whole.left(self.stage, self.elapsed + (eta or 0.0), eta or 0.0)
         if eta is None or self._whole is None or self.total is None:
             return eta
         expected = (

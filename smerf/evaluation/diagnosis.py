@@ -343,12 +343,12 @@ def _losses(evidence: Evidence) -> Finding | None:
         return Finding(
             "training", "advice", "train longer",
             f"Most of what is lost is lost in training: the teacher reaches {evidence.psnr['teacher']:.1f} dB.",
-            "Train longer first: a larger preset, or --set teacher.steps=N.",
+            "Train longer first: grant more time (--minutes), or --set teacher.steps=N.",
         )  # fmt: skip
     if loss < THRESHOLDS["stage_loss_db"]:
         return None
     change = {
-        "distilling": "Distil longer (--set student.steps=N) or finer (--set student.plane_resolution=N).",
+        "distilling": "Distil longer (smerf distill RUN --minutes M) or finer (--set student.plane_resolution=N).",
         "baking": "Bake with a larger size (--max-mb), or without a limit.",
     }[stage]
     return Finding(stage, "advice", f"improve {stage}", f"{stage.capitalize()} loses {loss:.1f} dB.", change)

@@ -55,18 +55,21 @@ def loss_bar(diagnosis: Mapping[str, Any]) -> str:
 def coverage_section(diagnosis: Mapping[str, Any]) -> str:
     """Return how much of the start view and of free views the photos support."""
     unsupported, floaters = diagnosis.get("unsupported", {}), diagnosis.get("floaters", {})
+    known = diagnosis.get("known", {})
     if not unsupported:
         return ""
     rows = "".join(
         f"<tr><th scope=row>{escape(name)}</th><td>{fraction:.0%}</td>"
-        f"<td>{f'{floaters[name]:.0%}' if name in floaters else '–'}</td></tr>"
+        f"<td>{f'{floaters[name]:.0%}' if name in floaters else '–'}</td>"
+        f"<td>{f'{known[name]:.0%}' if name in known else '–'}</td></tr>"
         for name, fraction in unsupported.items()
     )
     return (
         "<section><h2>Beyond the photos</h2><p class=note>The start view, and views from it that no photo stands for: "
-        "the fraction of the frame whose surface lies in fewer than two photos, and what floats before the camera."
-        "</p><table class=figures><thead><tr><th scope=col>view</th><th scope=col>unsupported</th>"
-        f"<th scope=col>floaters</th></tr></thead><tbody>{rows}</tbody></table></section>"
+        "the fraction of the frame whose surface lies in fewer than two photos, what floats before the camera, "
+        "and how much is known, of which the rest fades to one colour.</p>"
+        "<table class=figures><thead><tr><th scope=col>view</th><th scope=col>unsupported</th>"
+        f"<th scope=col>floaters</th><th scope=col>known</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
 
 

@@ -31,6 +31,9 @@ class RayBatch:
     alpha: Tensor
     frames: Tensor
 
+    def __getitem__(self, index: Tensor) -> RayBatch:
+        return RayBatch(self.rays[index], self.colours[index], self.alpha[index], self.frames[index])
+
 
 def camera_rays(camera: Camera) -> Rays:
     """Return the rays of all pixels of a camera, row by row, with unit directions."""
@@ -99,6 +102,11 @@ class RayBank:
 
     def __len__(self) -> int:
         return self._pixels.shape[0]
+
+    @property
+    def has_alpha(self) -> bool:
+        """Return whether the photos carry transparency."""
+        return self._colours.shape[-1] == 4
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> Rays:
         """Sample the rays (count * edge^2,) of square patches around random pixels, patch by patch.

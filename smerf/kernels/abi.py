@@ -42,11 +42,12 @@ STRUCTURES = {
     " plane_resolution:int",
     "VertexDecoder": "levels:tensor table:tensor params:tensor dims:tensor level_count:int features:int layers:int"
     " gain:float",
-    "MarchScene": "atlas:tensor planes:tensor blocks:tensor distance:tensor occupancy:tensor kernels:tensor?*3"
-    " biases:tensor?*3 atlas_x:int atlas_y:int atlas_z:int texels:int num_blocks:int block_size:int cells:int"
-    " hidden:int*2 is_gated:int has_coarse:int is_relu:int is_vfr:int is_exposed:int is_enlarging:int max_steps:int"
-    " voxel:float sparse_voxel:float step:float near:float density_low:float density_scale:float feature_low:float"
-    " feature_scale:float inv_submodel_scale:float visibility_delay:float log_exposure:float background:float*3",
+    "MarchScene": "atlas:tensor planes:tensor blocks:tensor distance:tensor occupancy:tensor known:tensor?"
+    " kernels:tensor?*3 biases:tensor?*3 atlas_x:int atlas_y:int atlas_z:int texels:int num_blocks:int block_size:int"
+    " cells:int known_cells:int hidden:int*2 is_gated:int has_coarse:int is_relu:int is_vfr:int is_exposed:int"
+    " is_enlarging:int max_steps:int voxel:float sparse_voxel:float step:float near:float density_low:float"
+    " density_scale:float feature_low:float feature_scale:float inv_submodel_scale:float visibility_delay:float"
+    " log_exposure:float background:float*3 unknown_colour:float*3 spent:float",
     "RadianceWidths": "features:int density:int geometry:int colour:int",
     "TeacherField": "levels:tensor table:tensor half_table:tensor? density_params:tensor colour_params:tensor"
     " level_count:int features:int widths:RadianceWidths spacing:RaySpacing scale:float min_light:float"
@@ -65,7 +66,7 @@ STRUCTURES = {
     "AdamStep": "lr:float beta1:float beta2:float eps:float correction1:float correction2:float",
     "StudentTrace": "losses:tensor weights:tensor samples:tensor",
     "SplatTree": "leaves:tensor nodes:tensor levels:tensor sh:tensor classes:int coefficients:int leaf_count:int"
-    " is_antialiased:int near:float dilation:float sh_rotation:float*9",
+    " is_antialiased:int is_half:int64 near:float dilation:float sh_rotation:float*9",
     "SplatCamera": "rotation:float*9 eye:float*3 fx:float fy:float cx:float cy:float width:int height:int"
     " is_by_depth:int near:float dilation:float",
 }
@@ -136,14 +137,20 @@ KERNELS = {
     "smerf_student_step": "grids:GridView rays:StudentRays network:StudentNetwork loss:StudentLoss state:StudentGrids"
     " adam:AdamStep trace:StudentTrace",
     "smerf_splat_rays": "tree:SplatTree spacing:RaySpacing origins:tensor directions:tensor rays:int64 samples:int"
-    " min_half:float mix:float edges:tensor weights:tensor colours:tensor",
-    "smerf_splat_image": "tree:SplatTree camera:SplatCamera image:tensor",
+    " min_half:float mix:float edges:tensor weights:tensor colours:tensor offsets:cuda:tensor hits:cuda:tensor"
+    " boxes:cuda:tensor",
+    "smerf_splat_count": "tree:SplatTree origins:tensor directions:tensor rays:int64 counts:tensor",
+    "smerf_splat_image": "tree:SplatTree camera:SplatCamera image:tensor projected:cuda:tensor splats:cuda:tensor"
+    " first:cuda:tensor",
+    "smerf_splat_project": "tree:SplatTree camera:SplatCamera projected:tensor keys:tensor touched:tensor",
+    "smerf_splat_list": "projected:tensor order:tensor starts:tensor count:int64 columns:int tiles:tensor"
+    " splats:tensor",
     "smerf_mark_alive": "grid:AliveGrid origins:tensor directions:tensor edges:tensor weights:tensor rays:int64"
     " samples:int seen:tensor solid:tensor",
     "smerf_block_samples": "grids:GridView coords:tensor count:int64 out:tensor",
     "smerf_distance_grid": "occupied:tensor nx:int ny:int nz:int limit:int out:tensor work:cuda:tensor",
     "smerf_march": "scene:MarchScene origins:tensor is_shared_origin:int directions:tensor count:int64 width:int"
-    " rgb:tensor",
+    " rgb:tensor depth:tensor?",
     "smerf_sample_assets": "scene:MarchScene points:tensor count:int64 fine:tensor coarse:tensor alive:tensor",
 }
 """Arguments of the kernels, all of which return a code: 0, or what went wrong. On CUDA the stream comes last."""

@@ -43,6 +43,8 @@ class MarchSettings:
     step_multiplier: int = 1
     enlarge_steps_when_occluded: bool = False
     visibility_delay: float = 0.99
+    unknown_colour: tuple[float, float, float] | None = None
+    spent: float = 0.5
 
 
 def is_available() -> bool:
@@ -70,6 +72,10 @@ def _scene(
         "distance": (submodel.distance[8], (cells, cells, cells)),
         "occupancy": (submodel.occupancy[8], (cells, cells, cells)),
     }
+    fades = settings.unknown_colour is not None
+    if fades:
+        cells_known = len(submodel.known)
+        assets["known"] = (submodel.known, (cells_known, cells_known, cells_known, 4))
     arrays = {name: _contiguous(name, array, "uint8", shape) for name, (array, shape) in assets.items()}
     layers = _layers(network, 41 if settings.has_coarse else 34) if network is not None else []
     for array in (*arrays.values(), *(part for layer in layers for part in layer)):
@@ -79,7 +85,7 @@ def _scene(
     red, green, blue = settings.background
     return abi.record(
         "MarchScene",
-        **arrays,
+        **({"known": None} | arrays),
         kernels=[kernel for kernel, _ in layers],
         biases=[bias for _, bias in layers],
         atlas_x=submodel.atlas.shape[0],
@@ -89,6 +95,7 @@ def _scene(
         num_blocks=blocks,
         block_size=block,
         cells=cells,
+        known_cells=len(submodel.known) if fades else 0,
         hidden=[len(bias) for _, bias in layers[:2]],
         is_gated=settings.feature_gating,
         has_coarse=settings.has_coarse,
@@ -109,6 +116,8 @@ def _scene(
         visibility_delay=settings.visibility_delay,
         log_exposure=math.log(settings.exposure) if settings.exposure else 0.0,
         background=(red, green, blue),
+        unknown_colour=settings.unknown_colour or (0.0, 0.0, 0.0),
+        spent=settings.spent,
     )
 
 
@@ -148,6 +157,7 @@ def march_rays(
     origins: np.ndarray,
     directions: np.ndarray,
     width: int = 0,
+    depth: np.ndarray | None = None,
 ) -> np.ndarray:
     """Render rays through one submodel.
 
@@ -158,6 +168,8 @@ def march_rays(
         origins: (R, 3) or (1, 3) float32, submodel frame, viewer axes.
         directions: (R, 3) float32, same frame; t = 1 is the near plane. Not zero.
         width: Pixels of a row if the rays are those of a picture, row by row; rays of a tile then run together.
+        depth: Filled in if given, (R,) float32: the world distance at which a ray's visibility falls to
+            ``settings.spent``, 0 if it never does.
 
     Returns:
         Colours (R, 3) float32, not clamped.
@@ -169,10 +181,12 @@ def march_rays(
     count = len(directions)
     native.check("directions", directions, np.float32, (count, 3))
     native.check("origins", origins, np.float32, (1 if len(origins) == 1 else count, 3))
+    if depth is not None:
+        native.check("depth", depth, np.float32, (count,))
     scene = _scene(settings, submodel, network)
     origins, directions = np.ascontiguousarray(origins), np.ascontiguousarray(directions)
     rgb = np.empty((count, 3), np.float32)
-    _backend().call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb)
+    _backend().call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb, depth)
     return rgb
 
 
@@ -212,7 +226,7 @@ def march_tensors(
     scene = _scene(settings, submodel, network, device)
     origins, directions = origins.contiguous(), directions.contiguous()
     rgb = torch.empty_like(directions)
-    backend.call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb)
+    backend.call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb, None)
     return rgb
 
 

@@ -104,6 +104,11 @@ def load_cpu() -> ctypes.CDLL | None:
     return _open(f"libsmerf_cpu_{_best_isa()}")
 
 
+def instructions() -> str:
+    """Return the instruction set that the CPU kernels run on: ``avx512``, ``avx2``, ``baseline``, or ``reference``."""
+    return "reference" if load_cpu() is None else _best_isa()
+
+
 @functools.cache
 def load_cuda() -> ctypes.CDLL | None:
     """Load the CUDA kernels, or return None where they are not built or turned off. Needs no driver.

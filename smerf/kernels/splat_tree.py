@@ -6,7 +6,7 @@ harmonics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class SplatTree:
     levels: Tensor
     """(C, 12) int32 of each class: number of levels, first leaf, first node of each level."""
     sh: Tensor
-    """(8 L, K, 3) float32."""
+    """(8 L, K, 3) float32 or float16."""
     near: float = 0.2
     """A splat counts where its centre is farther ahead of the eye."""
     dilation: float = 0.0
@@ -47,6 +47,11 @@ class SplatTree:
     def rows(self) -> Tensor:
         """Return the leaves' values splat by splat (8 L, 11)."""
         return self.leaves.transpose(1, 2).reshape(-1, self.leaves.shape[1])
+
+    def to(self, device: torch.device | str) -> SplatTree:
+        """Return the tree on a device."""
+        names = ("leaves", "nodes", "levels", "sh")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
         means: (N, 3) float32.
         covariances: (N, 6) float32: xx xy xz yy yz zz.
         opacities: (N,) float32 in [0, 1].
-        sh: (N, K, 3) float32, coefficient 0 first.
+        sh: (N, K, 3) float32 or float16, coefficient 0 first; kept as it is.
 
     Raises:
         ValueError: If a shape is not as stated or no splat is left.
@@ -82,6 +87,8 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
     count = len(means)
     if means.shape != (count, 3) or covariances.shape != (count, 6) or opacities.shape != (count,):
         raise ValueError("splats: expected means (N, 3), covariances (N, 6) and opacities (N,)")
+    if sh.dtype not in (torch.float32, torch.float16):
+        raise ValueError(f"sh: expected float32 or float16, got {sh.dtype}")
     if sh.ndim != 3 or sh.shape[0] != count or sh.shape[1] not in (1, 4, 9, 16) or sh.shape[2] != 3:
         raise ValueError(f"sh: expected (N, 1, 4, 9 or 16, 3), got {tuple(sh.shape)}")
     keep = opacities >= ALPHA_MIN

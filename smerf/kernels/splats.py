@@ -15,6 +15,11 @@ from smerf.kernels.types import MAX_SAMPLES, Spacing
 
 __all__ = ["splat_image", "splat_rays"]
 
+_GPU_RAYS = 65536
+_TILE = 16
+_HIT, _BOX, _PROJECTED = 5, 3, 12
+"""Floats of a hit, of its box and of a projected splat on a GPU."""
+
 
 def splat_rays(
     tree: SplatTree,
@@ -52,13 +57,33 @@ def splat_rays(
     backend = native.backend(origins, "smerf_splat_rays")
     if backend is None or not supports_spacing(spacing):
         return reference.splat_rays(tree, origins, directions, spacing, samples, min_half, mix)
+    origins, directions, record = origins.contiguous(), directions.contiguous(), _tree_record(tree)
     edges, weights, colours = (origins.new_empty(rays, width) for width in (samples + 1, samples, 3))
-    backend.call(
-        "smerf_splat_rays",
-        _tree_record(tree), ray_spacing(spacing), origins.contiguous(), directions.contiguous(), rays, samples,
-        min_half, mix, edges, weights, colours,
-    )  # fmt: skip
+    # On a CPU every thread has its own memory; on a GPU a first pass says how much all rays need.
+    chunk = _GPU_RAYS if backend.kind == "cuda" else max(rays, 1)
+    for first in range(0, rays, chunk):
+        part = slice(first, first + chunk)
+        count = len(origins[part])
+        memory = _hit_memory(backend, record, origins[part], directions[part])
+        backend.call(
+            "smerf_splat_rays",
+            record, ray_spacing(spacing), origins[part], directions[part], count, samples, min_half, mix, edges[part],
+            weights[part], colours[part], *memory,
+        )  # fmt: skip
     return edges, weights, colours
+
+
+def _hit_memory(
+    backend: native.Backend, tree: ctypes.Structure, origins: Tensor, directions: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return where the hits of each ray begin, and room for them and for their boxes; on CUDA alone."""
+    if backend.kind != "cuda":
+        return None, None, None
+    counts = origins.new_empty(len(origins), dtype=torch.int64)
+    backend.call("smerf_splat_count", tree, origins, directions, len(origins), counts)
+    ends = counts.cumsum(0)
+    total = max(1, int(ends[-1]))
+    return ends - counts, origins.new_empty(total, _HIT), origins.new_empty(total, _BOX)
 
 
 def splat_image(tree: SplatTree, camera: SplatCamera) -> Tensor:
@@ -69,7 +94,7 @@ def splat_image(tree: SplatTree, camera: SplatCamera) -> Tensor:
     backend = native.backend(tree.leaves, "smerf_splat_image")
     if backend is None:
         return reference.splat_image(tree, camera)
-    image = torch.empty(camera.height, camera.width, 4)
+    image = tree.leaves.new_empty(camera.height, camera.width, 4)
     record = abi.record(
         "SplatCamera",
         rotation=camera.rotation,
@@ -84,8 +109,32 @@ def splat_image(tree: SplatTree, camera: SplatCamera) -> Tensor:
         near=tree.near,
         dilation=camera.dilation,
     )
-    backend.call("smerf_splat_image", _tree_record(tree), record, image)
+    splats = _tree_record(tree)
+    listed = _tile_lists(backend, tree, splats, camera, record) if backend.kind == "cuda" else (None,) * 3
+    backend.call("smerf_splat_image", splats, record, image, *listed)
     return image
+
+
+def _tile_lists(
+    backend: native.Backend,
+    tree: SplatTree,
+    splats: ctypes.Structure,
+    camera: SplatCamera,
+    view: ctypes.Structure,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return projected splats, the numbers of those in each tile by tile and order, and where each tile's begin."""
+    count, columns, rows = 8 * len(tree.leaves), *(-(-n // _TILE) for n in (camera.width, camera.height))
+    projected = tree.leaves.new_empty(count, _PROJECTED)
+    keys, touched = (tree.leaves.new_empty(count, dtype=torch.int64) for _ in range(2))
+    backend.call("smerf_splat_project", splats, view, projected, keys, touched)
+    order = keys.argsort()
+    touched = touched[order]
+    ends = touched.cumsum(0)
+    tiles, numbers = (tree.leaves.new_empty(int(ends[-1]), dtype=torch.int32) for _ in range(2))
+    backend.call("smerf_splat_list", projected, order, ends - touched, count, columns, tiles, numbers)
+    tiles, by_tile = tiles.sort(stable=True)
+    wanted = torch.arange(columns * rows + 1, dtype=torch.int32, device=tiles.device)
+    return projected, numbers[by_tile], torch.searchsorted(tiles, wanted)
 
 
 def _tree_record(tree: SplatTree) -> ctypes.Structure:
@@ -99,6 +148,7 @@ def _tree_record(tree: SplatTree) -> ctypes.Structure:
         coefficients=tree.sh.shape[1],
         leaf_count=len(tree.leaves),
         is_antialiased=tree.antialiased,
+        is_half=tree.sh.dtype == torch.float16,
         near=tree.near,
         dilation=tree.dilation,
         sh_rotation=tree.sh_rotation,

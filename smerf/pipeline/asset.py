@@ -70,7 +70,7 @@ def rendered_from(capture: Path) -> str | None:
     return str(read_json(path).get("name")) if path.is_file() else None
 
 
-def name_teacher(run: RunFolder, path: Path, capture: Capture) -> Path:
+def name_teacher(run: RunFolder, path: Path, capture: Capture, options: AssetOptions | None = None) -> Path:
     """Return a teacher folder in a run that names a file in the space of the run's capture.
 
     Raises:
@@ -81,7 +81,8 @@ def name_teacher(run: RunFolder, path: Path, capture: Capture) -> Path:
     from smerf.teacher.asset_options import AssetOptions
     from smerf.teacher.foreign import save_foreign
 
-    asset, options = open_asset(path), AssetOptions()
+    options = options or AssetOptions()
+    asset = open_asset(path, options)
     require_visible(asset, capture)
     folder = run.path / "source_teacher"
     save_foreign(asset, options, capture, folder)

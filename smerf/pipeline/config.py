@@ -18,12 +18,25 @@ from smerf.student.config import StudentConfig
 from smerf.teacher.config import PRESETS as TEACHER_PRESETS
 from smerf.teacher.config import TeacherConfig
 
-__all__ = ["PRESET_NAMES", "SECTIONS", "RunConfig", "load_config", "make_config", "part", "write_config"]
+__all__ = [
+    "PRESET_NAMES",
+    "SECTIONS",
+    "RunConfig",
+    "load_config",
+    "make_config",
+    "part",
+    "with_seed",
+    "write_config",
+]
 
 _MAX_SIDE = {"tiny": 160, "preview": 640, "standard": 1600, "paper": 1600}
 PRESET_NAMES = tuple(_MAX_SIDE)
 """``tiny`` is for tests."""
-SECTIONS = {"teacher": ("preset", "max_side", "teacher"), "student": ("student",), "baked": ("bake",)}
+SECTIONS = {
+    "teacher": ("preset", "max_side", "minutes", "teacher"),
+    "student": ("student",),
+    "baked": ("bake",),
+}
 """The settings that decide each stage's result."""
 
 
@@ -41,6 +54,8 @@ class RunConfig:
     """The student and its distillation."""
     bake: BakeConfig
     """Baking."""
+    minutes: float | None = None
+    """Time granted to the whole run, from which the sizes and the minutes of the stages were chosen."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESET_NAMES:
@@ -73,12 +88,18 @@ def make_config(
         STUDENT_PRESETS[preset],
         BAKE_PRESETS[preset],
     )
-    if seed is not None:
-        for stage in ("teacher", "student", "bake"):
-            part = getattr(config, stage)
-            if hasattr(part, "seed"):
-                config = dataclasses.replace(config, **{stage: dataclasses.replace(part, seed=seed)})
-    return apply_overrides(config, overrides)
+    return apply_overrides(with_seed(config, seed), overrides)
+
+
+def with_seed(config: RunConfig, seed: int | None) -> RunConfig:
+    """Return the config with the seed of every stage that has one; as it is without a seed."""
+    if seed is None:
+        return config
+    for stage in ("teacher", "student", "bake"):
+        part = getattr(config, stage)
+        if hasattr(part, "seed"):
+            config = dataclasses.replace(config, **{stage: dataclasses.replace(part, seed=seed)})
+    return config
 
 
 def write_config(run: RunFolder, asked: RunConfig) -> None:

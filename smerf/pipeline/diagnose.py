@@ -57,7 +57,7 @@ def diagnose_run(job: Job, measured: Mapping[str, Mapping[str, Any]], render: Re
     held_out, training = job.capture.split("test"), job.capture.split("train")
     views = _views(held_out, training)
     psnr = {stage: mean_psnr(summary) for stage, summary in measured.items()}
-    unsupported, floaters = _free_views(job, training, surfaces)
+    unsupported, floaters, known = _free_views(job, training, surfaces)
     evidence = Evidence(
         photos=photos,
         psnr=psnr,
@@ -76,6 +76,7 @@ def diagnose_run(job: Job, measured: Mapping[str, Mapping[str, Any]], render: Re
         "photos": {name: _known(photo) for name, photo in photos.items()},
         "unsupported": unsupported,
         "floaters": floaters,
+        "known": known,
         "file_size": evidence.file_size,
         "used_size": evidence.used_size,
         "bytes": bytes_by_part(job.run.folder("baked")),
@@ -127,13 +128,16 @@ def _by_kind(
 
 def _free_views(
     job: Job, training: Sequence[Frame], surfaces: Surfaces | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return how much of the start view and of free views is unsupported, and how much floats before the camera."""
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Return how much of the start view and of free views is unsupported, floats before the camera, and is known.
+
+    The last is what the baked scene's known region says, of which the rest fades.
+    """
     from smerf.evaluation.coverage import count_supporting, free_views, nearest_views, reduce_camera
 
     start = _start(job)
     if start is None or surfaces is None:
-        return {}, {}
+        return {}, {}, {}
     cameras = [frame.camera for frame in every_nth(training, MAX_PHOTOS)]
     near = min(
         float(np.quantile(distance, 0.02)) if len(distance) else np.inf
@@ -155,7 +159,20 @@ def _free_views(
         unsupported[name] = round(float(lonely.sum()) / pixels, 4)
         if name != "start":
             floaters[name] = round(float((lonely & (distance < 0.5 * near)).sum()) / pixels, 4)
-    return unsupported, floaters
+    return unsupported, floaters, _known_shares(job, views)
+
+
+def _known_shares(job: Job, views: Mapping[str, Camera]) -> dict[str, float]:
+    """Return the share of each view that the baked scene's photos support, where it says so."""
+    from smerf.baking.starts import known_share
+    from smerf.evaluation.coverage import reduce_camera
+    from smerf.scene.read import load_scene
+
+    scene = load_scene(job.run.folder("baked"), cache_size=1)
+    if scene.manifest.region is None:
+        return {}
+    small = {name: reduce_camera(view, _FREE_SIDE) for name, view in views.items()}
+    return {name: round(float(known_share(scene, view).mean()), 4) for name, view in small.items()}
 
 
 class _Surfaces:
@@ -192,13 +209,20 @@ def _start(job: Job) -> Camera | None:
     """Return where the page opens, at the shape of the first photo."""
     from dataclasses import replace
 
-    from smerf.scene.manifest import read_manifest
+    from smerf.scene.manifest import StartCamera, read_manifest
+    from smerf.scene.region import choose_start
 
     baked = job.run.folder("baked")
-    start = read_manifest(baked).start if (baked / "manifest.json").is_file() else None
+    if not (baked / "manifest.json").is_file():
+        return None
+    manifest = read_manifest(baked)
+    intrinsics = job.capture.frames[0].camera.intrinsics
+    start = manifest.start
+    if manifest.region is not None:
+        covered = choose_start(manifest.region, intrinsics.width / intrinsics.height)
+        start = start if covered is None else StartCamera(*covered)
     if start is None:
         return None
-    intrinsics = job.capture.frames[0].camera.intrinsics
     focal = 0.5 * intrinsics.height / np.tan(np.radians(0.5 * start.fov_degrees))
     plain = replace(
         intrinsics, model="PINHOLE", distortion=(), fx=focal, fy=focal,

@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from smerf.pipeline.job import Job
     from smerf.pipeline.renderers import Render
 
+_MORE_OF_A_STAGE = 2.0
+"""Time to measure a stage before the baked scene, relative to the mean of those measured so far."""
+
 __all__ = ["evaluate", "truth_of", "view_files"]
 
 
-def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+def evaluate(
+    job: Job, stages: tuple[str, ...] = (), *, seconds: float | None = None
+) -> dict[str, dict[str, Any]]:
     """Measure ``stages`` (all finished ones by default), write metrics.json and report.html, and return the summary
     of every stage measured so far.
 
-    Figures of other stages that are still those of the run's results are kept.
+    Figures of other stages that are still those of the run's results are kept. With ``seconds``, what visitors see is
+    measured first, and the stages before it only as far as they are likely to fit.
 
     Raises:
         UsageError: If a stage is not done or the capture holds no test photos.
@@ -45,13 +51,18 @@ def evaluate(job: Job, stages: tuple[str, ...] = ()) -> dict[str, dict[str, Any]
     for stage in stages:
         if stage not in done:
             raise UsageError(f"{job.run.path}: the stage {stage} is not done, so it cannot be measured")
-    stages = stages or done
+    # The last stage is what visitors see.
+    stages = (stages or done) if seconds is None else (stages or done)[::-1]
     measured, files = current_metrics(job.run), view_files([frame.name for frame in frames])
     total = len(stages) * len(frames)
     with Progress(
         "eval", total, "views", job.run, whole=job.whole, stops=True, quiet=job.quiet, verbose=job.verbose
     ) as progress:
-        for stage in stages:
+        for number, stage in enumerate(stages):
+            expected = progress.elapsed * (1.0 + _MORE_OF_A_STAGE / max(1, number))
+            if seconds is not None and number and expected > seconds:
+                progress.update(progress.done, progress.done)
+                break
             render = stage_renderer(job.run, stage, job.device)
             measured[stage] = _Measurement(job, stage, frames, files, render, progress).summary()
         measured = {stage: measured[stage] for stage in EVALUATED if stage in measured}

@@ -16,7 +16,7 @@ from smerf.engine.folder import RunFolder, describe_differences, stage_key
 from smerf.engine.progress import WholeRun
 from smerf.engine.settings import apply_overrides, to_dict
 from smerf.errors import InvalidDataError, SmerfError, UsageError
-from smerf.pipeline.config import RunConfig, load_config, make_config, write_config
+from smerf.pipeline.config import RunConfig, load_config, make_config, with_seed, write_config
 
 if TYPE_CHECKING:
     from smerf.capture.types import Capture
@@ -26,6 +26,7 @@ __all__ = [
     "Job",
     "choose_config",
     "load_run_capture",
+    "require_same",
     "resume_run",
     "run_photos",
     "start_run",
@@ -80,10 +81,23 @@ def choose_config(
     if not run.exists():
         return make_config(preset or "preview", settings, seed)
     saved = load_config(run, asked=True)
-    if preset is None and seed is None:
-        config = apply_overrides(saved, settings)
+    if preset is None and (seed is None or saved.minutes is not None):
+        config = apply_overrides(with_seed(saved, seed), settings)
     else:
         config = make_config(preset or saved.preset, settings, seed)
+    require_same(run, config, overwrite=overwrite)
+    return config
+
+
+def require_same(run: RunFolder, config: RunConfig, *, overwrite: bool = False) -> None:
+    """Refuse a config that is not that of the run, unless what it touches may be redone.
+
+    Raises:
+        UsageError: If they differ and ``overwrite`` is off; the message names the keys.
+    """
+    if not run.exists():
+        return
+    saved = load_config(run, asked=True)
     differences = describe_differences(to_dict(saved), to_dict(config))
     if differences and not overwrite:
         shown = ", ".join(differences[:6]) + (f" and {len(differences) - 6} more" if differences[6:] else "")
@@ -91,7 +105,6 @@ def choose_config(
             f"{run.path}: holds a run of another config: {shown}; give another folder with -o, "
             "or --overwrite to redo what the change touches"
         )
-    return config
 
 
 def with_max_mb(config: RunConfig, max_mb: float) -> RunConfig:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smerf.engine.files import write_json
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress, WholeRun
 from smerf.engine.signals import catch_signals
@@ -15,14 +16,18 @@ from smerf.errors import UsageError
 from smerf.pipeline import stages
 from smerf.pipeline.asset import AssetSource, render_capture
 from smerf.pipeline.evaluate import evaluate
-from smerf.pipeline.job import Job, choose_config, start_run
+from smerf.pipeline.grant import Start, choose_minutes, granted_seconds, plan_run, say
+from smerf.pipeline.job import Job, choose_config, require_same, start_run
 from smerf.pipeline.metrics import current_metrics, is_current
 
 if TYPE_CHECKING:
+    from smerf.pipeline.budget import Plan
     from smerf.teacher.asset_options import AssetOptions
 
-__all__ = ["RunResult", "default_output", "posed", "require_capture", "run"]
+__all__ = ["PLAN", "RunResult", "default_output", "plan", "posed", "require_capture", "run"]
 
+PLAN = "plan.json"
+"""What a granted time was to be spent on, and the rates that were measured, in the run's folder."""
 _WEIGHTS = {"train": 0.4, "distill": 0.56, "bake": 0.01, "export": 0.005, "eval": 0.025}
 """First estimate of each stage's fraction of the time: processor time of a preview of the tabletop on AVX2."""
 
@@ -51,6 +56,7 @@ def run(
     what: Path | str,
     output: Path | str | None = None,
     *,
+    minutes: float | None = None,
     preset: str | None = None,
     settings: tuple[str, ...] = (),
     seed: int | None = None,
@@ -70,7 +76,9 @@ def run(
         what: Folder of photos, a video, a posed capture, or a splat or mesh file. Photos and videos are prepared to
             ``capture/`` in the run.
         output: Run folder; ``runs/NAME`` if not given.
-        preset: How much work: ``preview`` (new runs), ``standard``, ``paper``.
+        minutes: Time for all of it, 1 to 600, from which everything else is chosen. New runs of photos on a CPU get
+            10 if neither a preset nor steps are given.
+        preset: A fixed amount of work instead: ``preview``, ``standard``, ``paper``.
         settings: Dotted ``key=value`` pairs, such as ``teacher.steps=4000``.
         seed: Random seed of every stage.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -88,13 +96,18 @@ def run(
     what = Path(what)
     require_capture(what)
     folder = RunFolder(Path(output) if output is not None else default_output(what))
-    opened = _open_source(what, source)
+    opened, is_new, start = _open_source(what, source), not folder.exists(), Start.now()
     if not quiet:
         names = ", ".join(["capture"] * (opened is not None) + list(_WEIGHTS))
         print(f"run: {what} -> {folder.path}: {names}", file=sys.stderr, flush=True)
     from smerf.engine.device import resolve_device
 
     device = resolve_device(device)
+    if opened is not None and minutes is not None:
+        raise UsageError(
+            "--minutes: is for photos; for a file, run it, then smerf distill RUN --minutes M --overwrite"
+        )
+    minutes = choose_minutes(minutes, preset, settings, is_new=is_new and opened is None, device=device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
         how = {"overwrite": overwrite, "quiet": quiet}
@@ -102,8 +115,40 @@ def run(
             data = render_capture(folder, opened, config.preset, **how, verbose=verbose)
         else:
             data = posed(what, folder, **how)
+        chosen = None
+        if minutes is not None and config.minutes != minutes:
+            # Finding the poses is not part of the grant.
+            start = start if data == what else Start.now()
+            config, chosen = plan_run(data, minutes, start, device, settings, seed)
+            require_same(folder, config, overwrite=overwrite)
+            if not quiet:
+                say(chosen, "run")
         job = start_run(folder, data, config, device, **how, verbose=verbose, source=opened)
+        if chosen is not None:
+            write_json(folder.path / PLAN, chosen.record())
         return _run_stages(job)
+
+
+def plan(
+    what: Path | str, *, minutes: float | None = None, preset: str | None = None, device: str = "auto"
+) -> Plan:
+    """Return how ``run`` would spend a time on posed photos: the machine is measured, and nothing is written.
+
+    Raises:
+        UsageError: If there are no posed photos, or a preset is asked for.
+        InvalidDataError: If the capture is unusable.
+    """
+    from smerf.capture.readers import has_poses
+    from smerf.engine.device import resolve_device
+
+    what, start = Path(what), Start.now()
+    require_capture(what)
+    if not has_poses(what):
+        raise UsageError(f"{what}: has no poses to plan with; smerf prepare {what} -o CAPTURE finds them")
+    minutes = choose_minutes(minutes, preset, (), is_new=True, device="cpu")
+    if minutes is None:
+        raise UsageError("--dry-run: shows how a time is spent; give --minutes, and no preset")
+    return plan_run(what, minutes, start, resolve_device(device))[1]
 
 
 def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None:
@@ -124,7 +169,9 @@ def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None
         options = options or AssetOptions()
         return AssetSource(open_asset(path, options), options)
     if options is not None:
-        raise UsageError(f"{path}: --cameras, --up, --focal, --splat-mode and --keep-all are for splat files")
+        raise UsageError(
+            f"{path}: --cameras, --up, --focal, --splat-mode, --keep-all and --light are for splat and mesh files"
+        )
     return None
 
 
@@ -165,11 +212,16 @@ def posed(what: Path, folder: RunFolder, *, overwrite: bool = False, quiet: bool
 
 def _run_stages(job: Job) -> RunResult:
     has_test = bool(job.capture.split("test"))
-    job.whole = WholeRun({name: weight for name, weight in _WEIGHTS.items() if has_test or name != "eval"})
+    weights = granted_seconds(job.config) or _WEIGHTS
+    job.whole = WholeRun(
+        {name: weight for name, weight in weights.items() if has_test or name != "eval"},
+        is_granted=weights is not _WEIGHTS,
+    )
     stages.train(job)
     stages.distill(job)
     stages.bake(job)
     stages.export(job)
     if has_test and not is_current(job.run):
-        evaluate(job)
+        # What there is no time for is measured when the same command is given again.
+        evaluate(job, seconds=job.whole.spare("eval"))
     return RunResult(job.run, current_metrics(job.run) if has_test else {})

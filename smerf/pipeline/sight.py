@@ -12,7 +12,8 @@ import numpy as np
 
 from smerf.capture import fingerprint
 from smerf.capture.images import load_depth, load_image
-from smerf.capture.types import Capture, Frame
+from smerf.capture.rays import pixel_directions
+from smerf.capture.types import Camera, Capture, Frame
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
 from smerf.engine.tensors import read_tensors, write_tensors
@@ -23,6 +24,7 @@ from smerf.vision.lift import VoxelGrid, fit_grid, reduced_camera
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from smerf.scene import BakedScene
     from smerf.vision.looking import ClipEyes
 
 __all__ = ["Sight", "open_sight", "photo_vectors"]
@@ -176,6 +178,15 @@ def _baked_depth(capture: Capture, run: RunFolder, quiet: bool) -> list[Callable
     return [reader(index) for index in range(len(capture.frames))]
 
 
+def depth_of(scene: BakedScene, camera: Camera) -> np.ndarray:
+    """Return the depth that a baked scene has in a camera, as ``lift`` takes it: float32 (H, W), 0 for nothing."""
+    from smerf.render.march import render_depth
+
+    distance = render_depth(scene, camera)
+    # The t of a ray counts lengths of its direction, which is not 1.
+    return distance / np.linalg.norm(pixel_directions(camera), axis=-1).reshape(distance.shape)
+
+
 def _has_key(path: Path, key: str, kind: str = _FORMAT) -> bool:
     if not path.is_file():
         return False
@@ -188,7 +199,6 @@ def _has_key(path: Path, key: str, kind: str = _FORMAT) -> bool:
 def _render_all(capture: Capture, baked: Path, path: Path, key: str, quiet: bool) -> None:
     import torch
 
-    from smerf.render.depth import render_depth
     from smerf.scene import load_scene
 
     scene = load_scene(baked)
@@ -199,7 +209,7 @@ def _render_all(capture: Capture, baked: Path, path: Path, key: str, quiet: bool
     tensors = {}
     with Progress("depth", len(frames), "photos", stops=True, quiet=quiet) as progress:
         for done, (index, frame) in enumerate(frames, 1):
-            depth = render_depth(scene, reduced_camera(frame.camera, _SIDE))
+            depth = depth_of(scene, reduced_camera(frame.camera, _SIDE))
             tensors[f"{index:06d}"] = torch.from_numpy(depth).half()
             progress.update(done)
     write_tensors(path, tensors, _FORMAT, {"key": key})

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smerf.engine import distributed
 from smerf.engine.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
@@ -25,6 +25,9 @@ from smerf.errors import UsageError
 from smerf.pipeline.asset import AssetSource, name_teacher
 from smerf.pipeline.config import RunConfig, load_config, part, write_config
 from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
+
+if TYPE_CHECKING:
+    from smerf.teacher.asset_options import AssetOptions
 
 __all__ = [
     "COMMAND_OF",
@@ -41,8 +44,11 @@ COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site":
 """The command that makes each stage, which is also its name in progress lines."""
 _log = logging.getLogger(__name__)
 
-Work = Callable[[Path, RunConfig, Progress], None]
-"""Makes a stage's result in a folder, with settings."""
+_BEHIND = 0.9
+"""Fraction of the planned steps below which a stage says so."""
+
+Work = Callable[[Path, RunConfig, Progress], RunConfig | None]
+"""Makes a stage's result in a folder, with settings; returns those that changed on the way, if any did."""
 Resolve = Callable[[RunConfig], RunConfig]
 """Decides the settings that the user has left open."""
 
@@ -60,10 +66,13 @@ def train(job: Job) -> Stage:
             config, teacher=resolve_config(config.teacher, job.capture, job.device, world_size)
         )
 
-    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
+    def work(folder: Path, config: RunConfig, progress: Progress) -> RunConfig | None:
         from smerf.teacher import train_teacher
 
-        train_teacher(job.capture, config.teacher, folder=folder, progress=progress, device=job.device)
+        made = train_teacher(job.capture, config.teacher, folder=folder, progress=progress, device=job.device)
+        if getattr(config.teacher, "minutes", None) is None:
+            return None
+        return dataclasses.replace(config, teacher=made.config)
 
     return _stage(job, "teacher", teacher_key(job.config, job.fingerprint), work, resolve)
 
@@ -89,10 +98,16 @@ def follow_training(run: RunFolder, data: Path, device: str) -> None:
         train_teacher(capture, config.teacher, folder=run.work("teacher"), device=device)
 
 
-def distill(job: Job, teacher: Path | None = None) -> Stage:
-    """Distil the run's teacher, or the one that ``teacher`` is, a folder or a file, into the student."""
+def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None = None) -> Stage:
+    """Distil the run's teacher, or the one that ``teacher`` is, a folder or a file, into the student.
+
+    Raises:
+        UsageError: If there are options of a file and ``teacher`` is none.
+    """
     if teacher is not None and teacher.is_file():
-        teacher = name_teacher(job.run, teacher, job.capture)
+        teacher = name_teacher(job.run, teacher, job.capture, options)
+    elif options is not None:
+        raise UsageError("--focal, --splat-mode, --keep-all and --light are for --teacher FILE")
     upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
     source = teacher or job.run.folder("teacher")
 
@@ -103,11 +118,11 @@ def distill(job: Job, teacher: Path | None = None) -> Stage:
         chosen = resolve_config(config.student, load_teacher(source), job.capture, job.device)
         return dataclasses.replace(config, student=chosen)
 
-    def work(folder: Path, config: RunConfig, progress: Progress) -> None:
+    def work(folder: Path, config: RunConfig, progress: Progress) -> RunConfig | None:
         from smerf.student import distill as distill_student
         from smerf.teacher import load_teacher
 
-        distill_student(
+        made = distill_student(
             load_teacher(source),
             job.capture,
             config.student,
@@ -120,6 +135,9 @@ def distill(job: Job, teacher: Path | None = None) -> Stage:
             from smerf.teacher.foreign import copy_record
 
             copy_record(source, folder)
+        if getattr(config.student, "minutes", None) is None or made is None:
+            return None
+        return dataclasses.replace(config, student=made.config)
 
     key = stage_key({"student": to_dict(job.config.student)}, upstream)
     return _stage(job, "student", key, work, resolve)
@@ -194,10 +212,11 @@ def _stage(job: Job, name: str, key: str, work: Work, resolve: Resolve | None = 
                 config = _settle(job, name, resolve)
             # The folder is ready and says what to do with it: the other processes may follow.
             distributed.any_process(True)
-            work(folder, config, progress)
+            planned, config = config, work(folder, config, progress) or config
             if trains:
                 # A training loop that was asked to stop returns early, with its checkpoint saved.
                 raise_if_stopped()
+                _say_pace(job, name, planned, config)
     except BaseException:
         run.pause(name, key, time.monotonic() - began)
         raise
@@ -225,6 +244,20 @@ def _settle(job: Job, name: str, resolve: Resolve) -> RunConfig:
         print(f"{COMMAND_OF[name]}: {', '.join(chosen)} (chosen)", file=sys.stderr)
     write_config(job.run, job.config)
     return config
+
+
+def _say_pace(job: Job, name: str, planned: RunConfig, ran: RunConfig) -> None:
+    """Say so if a stage that was granted a time took clearly fewer steps than planned."""
+    before, after = (getattr(getattr(config, name), "steps", 0) for config in (planned, ran))
+    if after >= _BEHIND * before:
+        return
+    text = (
+        f"{COMMAND_OF[name]}: fell behind its plan: {after} steps of {before}, annealed all the same to end on "
+        "time; more minutes or an idle machine do better"
+    )
+    _log.warning(text)
+    if not job.quiet:
+        print(text, file=sys.stderr)
 
 
 def _short(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,9 @@ from smerf.kernels import march, native
 from smerf.render import reference
 from smerf.render.camera import near_rays, to_submodel
 from smerf.scene.types import BakedScene, SceneParams, lattice_mlp_at
-from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
-__all__ = ["DeviceRenderer", "march_settings", "render_camera", "render_rays", "renderer"]
+__all__ = ["DeviceRenderer", "march_settings", "render_camera", "render_depth", "render_rays", "renderer"]
 
 
 def renderer(scene: BakedScene, device: torch.device | str) -> Callable[[Camera], np.ndarray]:
@@ -79,10 +80,53 @@ def render_rays(
     directions = np.asarray(directions, np.float32)
     if not (march.is_available() and _supports(scene)):
         return reference.render_rays(scene, k, origin, directions, near, background, options).numpy()
-    settings = march_settings(scene.params, options, near, choose_background(scene, background))
     network = lattice_mlp_at(scene.params, scene.mlp, k, origin[0])
     rays = to_submodel(scene.params, k, origin, directions)
+    settings = _settings(scene, options, near, background)
     return march.march_rays(settings, scene.submodel(k), network, *rays, width)
+
+
+def render_depth(
+    scene: BakedScene,
+    camera: Camera,
+    near: float | None = None,
+    k: int | None = None,
+    spent: float = 0.5,
+) -> np.ndarray:
+    """Return the world distance from the camera's centre at which each pixel's ray is spent, on the CPU.
+
+    It is where the visibility falls to ``spent``; the other arguments are those of
+    ``smerf.render.reference.render_camera``. (H, W) float32, 0 where that never happens.
+    """
+    _, directions = near_rays(camera, choose_near(scene, near))
+    centre = np.asarray(camera.world_from_cam[None, :3, 3], np.float64)
+    k = scene.params.choose_submodel(centre[0]) if k is None else k
+    rays = to_submodel(scene.params, k, centre, directions)
+    size = camera.intrinsics
+    if not (march.is_available() and _supports(scene)):
+        origins = np.broadcast_to(rays[0], rays[1].shape).copy()
+        given = torch.from_numpy(origins), torch.from_numpy(rays[1])
+        marched = reference.march_all(scene.submodel(k), scene.params, *given, spent=spent)
+        return marched.depth.numpy().reshape(size.height, size.width)
+    depth = np.zeros(len(directions), np.float32)
+    network = lattice_mlp_at(scene.params, scene.mlp, k, centre[0])
+    settings = replace(_settings(scene, MarchOptions(fade_unknown=False), 1.0, None), spent=spent)
+    march.march_rays(settings, scene.submodel(k), network, *rays, size.width, depth)
+    return depth.reshape(size.height, size.width)
+
+
+def _settings(
+    scene: BakedScene,
+    options: MarchOptions | None,
+    near: float,
+    background: tuple[float, float, float] | None,
+) -> march.MarchSettings:
+    options = options or MarchOptions()
+    colour = unknown_colour(scene, options)
+    return replace(
+        march_settings(scene.params, options, near, choose_background(scene, background)),
+        unknown_colour=colour,
+    )
 
 
 def march_settings(
@@ -132,6 +176,7 @@ class DeviceRenderer:
                 block_indices=self._send(source.block_indices),
                 distance={8: self._send(source.distance[8])},
                 occupancy={8: self._send(source.occupancy[8])},
+                known=None if source.known is None else self._send(source.known),
             )
         self._submodels.move_to_end(k)
         return self._submodels[k]
@@ -158,7 +203,7 @@ class DeviceRenderer:
     ) -> Tensor:
         """March rays that are on the device already: (H * W, 3), not clamped, still on the device."""
         scene = self.scene
-        settings = march_settings(scene.params, options, 1.0, choose_background(scene, background))
+        settings = _settings(scene, options, 1.0, background)
         network = lattice_mlp_at(scene.params, scene.mlp, k, camera.world_from_cam[:3, 3])
         on_device = {name: self._send(value) for name, value in network.items()}
         width = camera.intrinsics.width

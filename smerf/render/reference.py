@@ -9,23 +9,22 @@ official viewer's behaviour.
 
 from __future__ import annotations
 
-import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from smerf.capture.types import Camera
-from smerf.kernels.reference.contraction import contract, uncontract
+from smerf.kernels.reference.contraction import uncontract
 from smerf.render.camera import near_rays, to_submodel
+from smerf.render.pieces import box_span, enter_region, region_exits
+from smerf.scene.region import support
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams, lattice_mlp_at
-from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
-__all__ = ["Marcher", "march", "render_camera", "render_rays", "sample_assets", "shade"]
-
-_FAR = 1e4
-"""The outer regions end at 2 - 1e-4 in contracted space."""
+__all__ = ["Marched", "march", "march_all", "render_camera", "render_rays", "sample_assets", "shade"]
 
 _WALL = 2.0 - 1e-3
 """A ray that leaves a region beyond this has left the scene."""
@@ -39,68 +38,6 @@ _CELL = 8
 
 _CHUNK = 1 << 16
 """Rays marched together: large enough to hide the cost of one call, small enough for a laptop's cache."""
-
-
-@functools.cache
-def _region_planes() -> tuple[Tensor, Tensor]:
-    """Half-spaces ``n . x + c >= 0`` of the seven regions: (7, 6, 3) and (7, 6). Every region is convex."""
-    normals, offsets = torch.zeros(7, 6, 3), torch.zeros(7, 6)
-    for axis in range(3):
-        for sign in range(2):
-            normals[0, 2 * axis + sign, axis] = 1.0 - 2.0 * sign
-            offsets[0, 2 * axis + sign] = 1.0
-            region = 1 + 2 * axis + sign
-            outward = 1.0 - 2.0 * sign
-            normals[region, :, axis] = outward
-            normals[region, 1] *= -1.0
-            offsets[region, 0], offsets[region, 1] = -1.0, _FAR
-            for i, other in enumerate(a for a in range(3) if a != axis):
-                normals[region, 2 + 2 * i, other] = 1.0
-                normals[region, 3 + 2 * i, other] = -1.0
-    return normals, offsets
-
-
-def _region_exits(origins: Tensor, directions: Tensor, near: float) -> Tensor:
-    """Return the t > near at which rays (R, 3) leave a region, ascending, padded with inf: (R, 7)."""
-    normals, offsets = _region_planes()
-    a = origins @ normals.view(-1, 3).T + offsets.view(-1)
-    b = directions @ normals.view(-1, 3).T
-    t = -a / b
-    enter = torch.where(b > 0, t, -math.inf).view(-1, 7, 6).amax(-1)
-    leave = torch.where(b < 0, t, math.inf).view(-1, 7, 6).amin(-1)
-    outside = ((b == 0) & (a < 0)).view(-1, 7, 6).any(-1)
-    is_crossed = (leave > enter) & (leave > near * 1.000001) & ~outside
-    return torch.where(is_crossed, leave, math.inf).sort(-1).values
-
-
-def _enter_region(
-    origins: Tensor, directions: Tensor, t_first: Tensor, t_second: Tensor
-) -> tuple[Tensor, ...]:
-    """Set up the straight piece of rays (R, 3) in the region that holds both parameters (R,).
-
-    Returns its contracted origin (at ``t_first``) and unit direction, and where it enters and leaves the
-    region.
-    """
-    x = origins + t_first[:, None] * directions
-    start = contract(x)
-    piece = contract(origins + t_second[:, None] * directions) - start
-    direction = piece / piece.norm(dim=-1, keepdim=True)
-    largest = x.abs().amax(-1, keepdim=True)
-    is_outer = (largest > 1.0) & (x.abs() == largest)
-    is_outer = is_outer & (is_outer.long().cumsum(-1) == 1)
-    low = torch.where(is_outer, torch.where(x > 0, 1.0, -2.0), -1.0)
-    high = torch.where(is_outer, torch.where(x > 0, 2.0, -1.0), 1.0)
-    enter, leave = _box_span(low, high, start, direction)
-    return start, direction, enter, leave
-
-
-def _box_span(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where lines (R, 3) enter and leave boxes (R, 3)."""
-    # A component of exactly 0 on a cell border would give 0 * inf.
-    tiny = torch.copysign(torch.full_like(direction, 1e-9), direction)
-    inverse = 1.0 / torch.where(direction.abs() < 1e-9, tiny, direction)
-    a, b = (low - origin) * inverse, (high - origin) * inverse
-    return torch.minimum(a, b).amax(-1), torch.maximum(a, b).amin(-1)
 
 
 def _cell_of(z: Tensor, size: float, count: int) -> Tensor:
@@ -187,11 +124,38 @@ def sample_assets(
     return density, gated[:, 1:] * is_alive[:, None], sparse[:, 1:] * is_alive[:, None]
 
 
-class Marcher:
+class Marched(NamedTuple):
+    """What marched rays have met, in order.
+
+    ``total`` are the blended channels (R, 14) in [0, 1] (rgb, f0..f3, then the coarse seven; (R, 7) without coarse
+    channels), ``visibility`` (R,) what is left for the background, ``unknown`` (R,) how much of a ray no photo
+    supports (0 where the submodel has no known region), ``depth`` (R,) the world distance at which a ray is
+    spent, 0 where that never happens.
+    """
+
+    total: Tensor
+    visibility: Tensor
+    unknown: Tensor
+    depth: Tensor
+
+
+class _Marcher:
     """State of a set of rays on their way through one submodel. Rays leave the arrays as they finish."""
 
-    _PER_RAY = ("ray", "origin", "direction", "exits", "piece", "start", "along", "leave", "s", "cell_end")
-    _BLEND = ("visibility", "average", "total")
+    _PER_RAY = (
+        "ray",
+        "origin",
+        "direction",
+        "view",
+        "exits",
+        "piece",
+        "start",
+        "along",
+        "leave",
+        "s",
+        "cell_end",
+    )
+    _BLEND = ("visibility", "average", "total", "unknown", "depth")
 
     def __init__(
         self,
@@ -201,26 +165,32 @@ class Marcher:
         o: Tensor,
         d: Tensor,
         near: float,
+        spent: float,
     ) -> None:
+        self.spent = spent
         self.submodel, self.params, self.options = submodel, params, options
+        self.view = d / d.norm(dim=-1, keepdim=True)
         self.distance = torch.from_numpy(submodel.distance[_CELL])
         self.occupancy = torch.from_numpy(submodel.occupancy[_CELL])
         count = len(o)
         self.ray, self.origin, self.direction = torch.arange(count), o, d
-        self.exits = _region_exits(o, d, near)
+        self.exits = region_exits(o, d, near)
         first = torch.full((count,), near)
         middle = torch.lerp(first, self.exits[:, 0].clamp_max(1e30), 0.5)
-        self.start, self.along, _, self.leave = _enter_region(o, d, first, middle)
+        self.start, self.along, _, self.leave = enter_region(o, d, first, middle)
         self.piece = torch.ones(count, dtype=torch.long)
         self.s = torch.zeros(count)
         self.cell_end = torch.full((count,), -math.inf)
         self.visibility, self.average = torch.ones(count), torch.ones(count)
         self.total = torch.zeros(count, 14 if params.has_coarse else 7)
         self.is_done = ~torch.isfinite(self.exits[:, 0])
-        self.out_total, self.out_visibility = self.total.clone(), self.visibility.clone()
+        self.unknown, self.depth = torch.zeros(count), torch.zeros(count)
+        self.out = Marched(
+            self.total.clone(), self.visibility.clone(), self.unknown.clone(), self.depth.clone()
+        )
 
-    def run(self) -> tuple[Tensor, Tensor]:
-        """March until every ray has left or is opaque: blended channels (R, 7 or 14), visibility (R,)."""
+    def run(self) -> Marched:
+        """March until every ray has left or is opaque."""
         multiplier = self.options.step_multiplier
         for _ in range(multiplier * math.ceil(math.sqrt(2.0) * self.params.triplane_resolution)):
             self._retire()
@@ -229,15 +199,19 @@ class Marcher:
             self._step(self.params.triplane_voxel_size / multiplier)
         self.is_done[:] = True
         self._retire()
-        return self.out_total, self.out_visibility
+        return self.out
 
     def _retire(self) -> None:
         self.is_done |= self.visibility <= _VISIBILITY_MIN
         if not self.is_done.any():
             return
         done, keep = self.is_done.nonzero()[:, 0], (~self.is_done).nonzero()[:, 0]
-        self.out_total[self.ray[done]] = self.total[done]
-        self.out_visibility[self.ray[done]] = self.visibility[done]
+        if self.submodel.known is not None:
+            # What is left of a ray shows what lies behind everything.
+            end = self.start[done] + self.leave[done, None] * self.along[done]
+            self.unknown[done] += self.visibility[done] * (1.0 - self._support(end, self.view[done]))
+        for name, values in zip(Marched._fields, self.out):
+            values[self.ray[done]] = getattr(self, name)[done]
         for name in (*self._PER_RAY, *self._BLEND, "is_done"):
             setattr(self, name, getattr(self, name)[keep])
 
@@ -271,7 +245,7 @@ class Marcher:
         has_none = ~torch.isfinite(here)
         self.is_done[rays[has_none]] = True
         rays, piece, before, here = (a[~has_none] for a in (rays, piece, before, here))
-        start, along, enter, leave = _enter_region(
+        start, along, enter, leave = enter_region(
             self.origin[rays],
             self.direction[rays],
             torch.lerp(before, here, 0.1),
@@ -304,13 +278,17 @@ class Marcher:
         is_void = (byte == 0)[:, None]
         corner = torch.where(is_void, low, low + 0.5 * child) * size - 2.0
         edge = torch.where(is_void, size, 0.5 * size)
-        _, end = _box_span(corner, corner + edge, self.start[new], self.along[new])
+        _, end = box_span(corner, corner + edge, self.start[new], self.along[new])
         self.cell_end[new] = end
         past = torch.maximum(self.s[new], end) + 0.5 * stride[new]
         self.s[new] = torch.where(is_empty, past, self.s[new])
         keep = torch.ones_like(is_new)
         keep[is_new] = ~is_empty
         return rays[keep]
+
+    def _support(self, z: Tensor, view: Tensor) -> Tensor:
+        assert self.submodel.known is not None
+        return torch.from_numpy(support(self.submodel.known, z.numpy(), view.numpy())).float()
 
     def _blend(self, rays: Tensor, stride: Tensor) -> None:
         if not len(rays):
@@ -324,8 +302,39 @@ class Marcher:
         channels = torch.cat([fine, coarse], -1) if self.params.has_coarse else fine
         weight = torch.where(alpha > _ALPHA_MIN, alpha * self.visibility[rays], 0.0)
         self.total[rays] += weight[:, None] * torch.sigmoid(channels)
-        self.visibility[rays] *= 1.0 - alpha
+        if self.submodel.known is not None:
+            self.unknown[rays] += weight * (1.0 - self._support(z, self.view[rays]))
+        left = self.visibility[rays] * (1.0 - alpha)
+        is_spent = (self.visibility[rays] > self.spent) & (left <= self.spent)
+        far = (uncontract(z) - self.origin[rays]).norm(dim=-1) / self.params.submodel_scale
+        self.depth[rays] = torch.where(is_spent, far, self.depth[rays])
+        self.visibility[rays] = left
         self.s[rays] = s + stride[rays]
+
+
+def march_all(
+    submodel: BakedSubmodel,
+    params: SceneParams,
+    origins: Tensor,
+    directions: Tensor,
+    near: float = 1.0,
+    options: MarchOptions | None = None,
+    spent: float = 0.5,
+) -> Marched:
+    """March rays through one submodel, with the arguments of ``march``.
+
+    ``spent`` is the visibility at which their depth is taken.
+    """
+    options = options or MarchOptions()
+    parts = [
+        _Marcher(submodel, params, options, o, d, near, spent).run()
+        for o, d in zip(origins.split(_CHUNK), directions.split(_CHUNK))
+        if len(o)
+    ]
+    if not parts:
+        empty = origins.new_zeros(0)
+        return Marched(origins.new_zeros(0, 14 if params.has_coarse else 7), empty, empty, empty)
+    return Marched(*(torch.cat(values) for values in zip(*parts)))
 
 
 def march(
@@ -350,14 +359,8 @@ def march(
         Blended channels (R, 14) in [0, 1] (rgb, f0..f3, then the coarse seven; (R, 7) without coarse
         channels) and the visibility (R,) that is left for the background.
     """
-    options = options or MarchOptions()
-    parts = [
-        Marcher(submodel, params, options, o, d, near).run()
-        for o, d in zip(origins.split(_CHUNK), directions.split(_CHUNK))
-    ]
-    if not parts:
-        return origins.new_zeros(0, 14 if params.has_coarse else 7), origins.new_zeros(0)
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    marched = march_all(submodel, params, origins, directions, near, options)
+    return marched.total, marched.visibility
 
 
 def shade(
@@ -432,7 +435,8 @@ def render_rays(
         )
     o, d = to_submodel(params, k, origins, directions)
     o = np.broadcast_to(o, d.shape).copy()
-    channels, visibility = march(submodel, params, torch.from_numpy(o), torch.from_numpy(d), near, options)
+    rays_at = torch.from_numpy(o), torch.from_numpy(d)
+    channels, visibility, unknown, _ = march_all(submodel, params, *rays_at, near, options)
     result = torch.zeros(len(d), 3)
     centres, which = np.unique(origins, axis=0, return_inverse=True)
     which = np.broadcast_to(which.reshape(-1), (len(d),))
@@ -447,6 +451,9 @@ def render_rays(
             choose_background(scene, background),
             choose_exposure(params, options),
         )
+    calm = unknown_colour(scene, options)
+    if calm is not None:
+        result += unknown[:, None] * (result.new_tensor(calm) - result)
     return result
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from smerf.capture.types import Camera, Intrinsics
 from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
 from smerf.scene.manifest import Manifest, StartCamera
+from smerf.scene.region import Region, RegionStart
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, BakedSubmodel, SceneParams
 
 __all__ = ["example_camera", "example_scene"]
@@ -31,6 +32,7 @@ _BOXES = (
     ((-0.35, 0.5, 0.25), (0.2, 0.25, 0.15), (0.95, 0.85, 0.2), 2.4),
     ((-0.1, 2.8, 0.0), (1.2, 0.4, 1.6), (0.2, 0.7, 0.25), 14.0),
 )
+_KNOWN_CELLS = 24
 _ALIVE = -4.0
 """Density before activation under which a step's opacity stays below 0.25/255 near the cameras."""
 
@@ -54,6 +56,7 @@ def example_scene(
     params_to_sm: tuple[int, ...] = (0,),
     lattice: int = 2,
     seed: int = 0,
+    region: bool = False,
     **params: Any,
 ) -> BakedScene:
     """Bake the room.
@@ -64,6 +67,7 @@ def example_scene(
         params_to_sm: Regions that get a submodel.
         lattice: G, vertices of the network lattice per axis.
         seed: Of the network's random weights.
+        region: Whether it has a known region: its half at low x, seen by photos that look along y.
         **params: Further fields of ``SceneParams``.
 
     Returns:
@@ -83,8 +87,12 @@ def example_scene(
     return BakedScene(
         params=shared,
         mlp=_random_network(shared, lattice, seed),
-        manifest=Manifest(start=StartCamera(start.world_from_cam, 70.0), near=0.05),
-        load=lambda k: _bake(shared, k),
+        manifest=Manifest(
+            start=StartCamera(start.world_from_cam, 70.0),
+            near=0.05,
+            region=_example_region() if region else None,
+        ),
+        load=lambda k: _bake(shared, k, region),
         cache_size=len(params_to_sm),
     )
 
@@ -178,7 +186,23 @@ def _occupied(params: SceneParams, k: int) -> np.ndarray:
     return occupied
 
 
-def _bake(params: SceneParams, k: int) -> BakedSubmodel:
+def _example_region() -> Region:
+    start = RegionStart(1.0, example_camera().world_from_cam, 60.0, 0.98)
+    return Region(_KNOWN_CELLS, (0.35, 0.5, 0.6), mode="walk", eye=0.55, starts=(start,))
+
+
+def _known(params: SceneParams, k: int) -> np.ndarray:
+    """Return a known region that ends softly at x = 0.1 and faces +y, in training axes."""
+    axis = (np.arange(_KNOWN_CELLS) + 0.5) * (4.0 / _KNOWN_CELLS) - 2.0
+    x = _world(params, k, np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1))
+    toward = VIEWER_FROM_TRAINING @ np.array([0.1, 0.7, -0.1])
+    known = np.empty((*x.shape[:3], 4), np.float32)
+    known[..., :3] = 0.5 * (toward + 1.0)
+    known[..., 3] = np.clip(0.5 + 2.0 * (0.1 - x[..., 0]), 0.0, 1.0)
+    return np.rint(255.0 * known).astype(np.uint8)
+
+
+def _bake(params: SceneParams, k: int, region: bool = False) -> BakedSubmodel:
     occupied = _occupied(params, k)
     edge, size = params.data_block_size, params.sparse_grid_voxel_size
     grid = params.sparse_grid_resolution // edge
@@ -200,4 +224,6 @@ def _bake(params: SceneParams, k: int) -> BakedSubmodel:
         planes=_to_bytes(params, _plane_values(params)),
         occupancy={8 * 2**i: pack_bits(max_pool(occupied, 2**i)) for i in range(3)},
         distance={8: distance_grid(cells)},
+        known=_known(params, k) if region else None,
+        solid=pack_bits(occupied) if region else None,
     )

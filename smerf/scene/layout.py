@@ -43,6 +43,10 @@ def submodel_arrays(
         yield f"plane_rgb_{i}", submodel.planes[i][..., 1:4]
         yield f"plane_features_{i}", submodel.planes[i][..., 4:8]
         yield f"plane_density_{i}", submodel.planes[i][..., :1]
+    if submodel.known is not None:
+        yield "known_grid", submodel.known
+    if submodel.solid is not None:
+        yield "solid_grid", submodel.solid[..., None]
     for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
         for size, grid in sorted(grids.items()):
             pieces = 1 if grid.shape[2] <= 256 else 8

@@ -8,6 +8,8 @@ Schema, version 1 (all keys optional unless marked)::
     start: {world_from_cam: [[4] * 3], fov_degrees: float}
         training axes, OpenGL camera, vertical field of view
     near: float                        background: [r, g, b] | null
+    region: {cells, colour: [3], mode, eye: float | null, starts: [{aspect, world_from_cam, fov_degrees, known}]}
+        the known region (``smerf.scene.region``)
     cameras: [{name, split, world_from_cam, intrinsics: {model, width, height, fx, fy, cx, cy, distortion}}]
     files: {"sm_000/plane_rgb_0.png": {"sha256": hex, "bytes": int}}
         those below sm_XXX/coarse/ are the coarse level that a viewer may show first
@@ -31,6 +33,7 @@ import numpy as np
 
 from smerf.capture.types import Camera, Intrinsics, Similarity, intrinsics_fault
 from smerf.errors import InvalidDataError
+from smerf.scene.region import Region, parse_region, region_to_json
 
 __all__ = [
     "MANIFEST_NAME",
@@ -83,6 +86,7 @@ class Manifest:
     start: StartCamera | None = None
     near: float | None = None
     background: tuple[float, float, float] | None = None
+    region: Region | None = None
     cameras: tuple[SceneCamera, ...] = ()
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +97,7 @@ class Manifest:
             "world_from_cam": _plain(self.start.world_from_cam),
             "fov_degrees": float(self.start.fov_degrees),
         }
-        value = {
+        value: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "generator": self.generator,
@@ -122,6 +126,8 @@ class Manifest:
             },
             "extra": self.extra,
         }
+        if self.region is not None:
+            value["region"] = region_to_json(self.region)
         json.dumps(value, allow_nan=False)
         return value
 
@@ -275,10 +281,21 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
         start=start,
         near=near,
         background=background,
+        region=_parse_region(value.get("region"), f"{where}: 'region'"),
         cameras=tuple(_parse_camera(item, f"{where}: camera {i}") for i, item in enumerate(cameras)),
         files={name: _parse_file(name, item, where) for name, item in files.items()},
         extra=extra,
     )
+
+
+def _parse_region(value: Any, where: str) -> Region | None:
+    if value is None:
+        return None
+    entry = _Fields(value, where)
+    starts = entry.value.get("starts", [])
+    if not isinstance(starts, list):
+        raise InvalidDataError(f"{where}: 'starts' must be a list")
+    return parse_region(entry, [_Fields(item, f"{where}: start {i}") for i, item in enumerate(starts)])
 
 
 def _parse_file(name: str, value: Any, where: str) -> tuple[str, int]:

@@ -54,11 +54,21 @@ def load_scene(path: Path | str, cache_size: int = 3) -> BakedScene:
 
     def load(k: int) -> BakedSubmodel:
         submodel = load_submodel(folders[k], params.params_to_sm[k])
+        if manifest.region is not None:
+            _read_region(submodel, folders[k], manifest.region.cells)
         # Last: what can't be read has a fault of its own to name.
         check_files(root, manifest, folders[k].name)
         return submodel
 
     return BakedScene(params, mlp, manifest, load, root, cache_size)
+
+
+def _read_region(submodel: BakedSubmodel, folder: Path, cells: int) -> None:
+    """Add what the known region keeps of a submodel."""
+    layout = _read_params(folder)[1]
+    submodel.known = np.ascontiguousarray(_read(folder, layout, "known_grid", (cells, cells, cells, 4)))
+    solid = _read(folder, layout, "solid_grid", (*submodel.occupancy[8].shape, 1))
+    submodel.solid = np.ascontiguousarray(solid[..., 0])
 
 
 def _find_entry(path: Path) -> tuple[Path, Path]:

@@ -123,6 +123,8 @@ class BakedSubmodel:
     planes: (3, T, T, 8); plane 0 is indexed [y, z], plane 1 [x, z], plane 2 [x, y].
     occupancy: block size F in texels -> (N, N, N), eight children a byte, bit 4dx + 2dy + dz; F = 8 always.
     distance: F -> (N, N, N), cells that may be skipped; F = 8 always.
+    known: (C, C, C, 4), the known region (``smerf.scene.region``), or ``None``.
+    solid: (N, N, N), what stops a visitor, packed like occupancy[8], or ``None``.
     """
 
     index: int
@@ -131,6 +133,8 @@ class BakedSubmodel:
     planes: np.ndarray
     occupancy: dict[int, np.ndarray]
     distance: dict[int, np.ndarray]
+    known: np.ndarray | None = None
+    solid: np.ndarray | None = None
 
 
 @dataclass

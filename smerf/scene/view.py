@@ -18,6 +18,7 @@ __all__ = [
     "choose_exposure",
     "choose_near",
     "fit_camera",
+    "unknown_colour",
 ]
 
 DEFAULT_NEAR = 0.2
@@ -37,12 +38,14 @@ class MarchOptions:
         quality.
     step_multiplier: Samples per texel.
     exposure: Shutter seconds x ISO / 1000, for scenes whose file names no exposure.
+    fade_unknown: Fade what no photo supports into the colour of the scene's known region, if it has one.
     """
 
     enlarge_steps_when_occluded: bool = False
     visibility_delay: float = 0.99
     step_multiplier: int = 1
     exposure: float | None = None
+    fade_unknown: bool = True
 
     def __post_init__(self) -> None:
         if self.step_multiplier < 1 or not 0.0 <= self.visibility_delay <= 1.0:
@@ -81,6 +84,14 @@ def choose_background(
 def choose_exposure(params: SceneParams, options: MarchOptions) -> float | None:
     """Return the exposure that conditions the network, or ``None``. The file's wins over the caller's."""
     return params.default_exposure or options.exposure
+
+
+def unknown_colour(scene: BakedScene, options: MarchOptions) -> tuple[float, float, float] | None:
+    """Return what unknown places fade into, or ``None`` where all is drawn as it is (and always with vfr)."""
+    region = scene.manifest.region
+    if region is None or not options.fade_unknown or scene.params.deferred_rendering_mode == "vfr":
+        return None
+    return region.colour
 
 
 def fit_camera(camera: Camera, width: int, height: int) -> Camera:

@@ -88,6 +88,12 @@ def check_submodel(params: SceneParams, submodel: BakedSubmodel) -> None:
         "planes": (3, texels, texels, 8),
     }
     arrays = {"atlas": submodel.atlas, "block_indices": submodel.block_indices, "planes": submodel.planes}
+    if submodel.known is not None:
+        arrays["known"] = submodel.known
+        expected["known"] = (len(submodel.known),) * 3 + (4,)
+    if submodel.solid is not None:
+        arrays["solid"] = submodel.solid
+        expected["solid"] = (-(-texels // 8),) * 3
     for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
         if 8 not in grids:
             raise InvalidDataError(f"{name}: {kind} lacks block size 8")

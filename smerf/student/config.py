@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from smerf.engine.pace import MAX_MINUTES
 from smerf.kernels import HashSpec
 
 __all__ = ["PRESETS", "StudentConfig"]
@@ -23,7 +24,15 @@ _NOT_NEGATIVE = (
 _POSITIVE = ("cell_fill", "uses_per_ray", "final_lr", "tau_start", "tau_end")
 _FRACTIONS = (
     *("reassigned_fraction", "final_lr", "tau_ramp_start", "tau_ramp_end", "random_rotation"),
-    *("direction_jitter", "visible_weight", "occupied_from", "occupied_weight", "tau_start", "tau_end"),
+    *(
+        "photo_fraction",
+        "direction_jitter",
+        "visible_weight",
+        "occupied_from",
+        "occupied_weight",
+        "tau_start",
+        "tau_end",
+    ),
 )
 
 
@@ -92,7 +101,10 @@ class StudentConfig:
     rays: int = 4096
     """Rays a step."""
     steps: int = 7500
-    """Optimiser steps."""
+    """Optimiser steps; an estimate where ``minutes`` are given."""
+    minutes: float | None = None
+    """Time granted to all submodels: schedules are made shorter or longer on the way, so that they end then and
+    annealed."""
     pool: int = 524288
     """Teacher rays kept at a time, at least those of a step."""
     uses_per_ray: float = 2.0
@@ -136,6 +148,9 @@ class StudentConfig:
     where K = 1: teachers are often wrong where no photo looks."""
     random_rotation: float = 0.5
     """Fraction of the interpolated views with a uniformly random rotation."""
+    photo_fraction: float = 0.0
+    """Fraction of the rays that are the photos' own, with the photos' colours and the teacher's intervals; 0 where the
+    teacher's colours are not the photos' (``smerf.student.plan``), or ``patch`` is above 1."""
     origin_jitter: float = 0.03
     """Standard deviation of the noise on ray origins, training units."""
     direction_jitter: float = 0.03
@@ -174,6 +189,10 @@ class StudentConfig:
             self._expect(name, value > 0 and value % factor == 0, f"a positive multiple of {factor}")
         self._expect("decoder", all(width >= 1 for width in self.decoder), "widths of at least 1")
         self._expect("initial_gate", abs(self.initial_gate) <= 7.0, "a number from -7 to 7")
+        minutes = self.minutes
+        self._expect(
+            "minutes", minutes is None or 0.0 < minutes <= MAX_MINUTES, f"above 0, at most {MAX_MINUTES:g}"
+        )
         scale, fraction = self.submodel_scale, self.view_interpolation
         self._expect("submodel_scale", scale is None or 0.0 < scale < math.inf, "a number above 0")
         self._expect(

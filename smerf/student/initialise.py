@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -88,29 +89,39 @@ def initialise_from_rays(grids: Grids, batches: Iterable[TeacherBatch], gate: fl
     """Set the bytes of the voxels to what rays met in them, as ``initialise_from_teacher`` does for a teacher that
     answers rays alone.
 
-    A voxel's density is the optical depth over the length of the intervals whose middle it holds, its colour the mean
-    of their rays' colours. Voxels that no ray tested start empty.
+    A voxel's density is the optical depth over the length of intervals, its colour the mean of their rays' colours.
+    An interval with weight counts in the eight voxels that are mixed at its middle, so that a thin surface is met
+    although it lies between voxels; an empty one in the voxel that holds it. Voxels that no ray tested start empty.
     """
     spec, count = grids.spec, len(grids.voxels)
     depth, length, weight = (torch.zeros(count, dtype=torch.float64) for _ in range(3))
     colour = torch.zeros(count, 3, dtype=torch.float64)
     for batch in batches:
-        light = 1.0 - torch.cat(
-            [torch.zeros_like(batch.weights[:, :1]), batch.weights.cumsum(-1)[:, :-1]], -1
-        )
-        rows, columns = torch.nonzero(light > _MIN_LIGHT, as_tuple=True)
+        before = torch.cat([torch.zeros_like(batch.weights[:, :1]), batch.weights.cumsum(-1)[:, :-1]], -1)
+        rows, columns = torch.nonzero(1.0 - before > _MIN_LIGHT, as_tuple=True)
+        width = (batch.edges[rows, columns + 1] - batch.edges[rows, columns]).double()
         middle = 0.5 * (batch.edges[rows, columns] + batch.edges[rows, columns + 1])
-        points = batch.rays.origins[rows] + middle[:, None] * batch.rays.directions[rows]
-        voxels = _stored_row(grids, to_contracted(points, spec))
-        held = voxels >= 0
-        rows, columns, voxels = rows[held], columns[held], voxels[held]
+        points = to_contracted(batch.rays.origins[rows] + middle[:, None] * batch.rays.directions[rows], spec)
         ours = batch.weights[rows, columns]
-        alpha = (ours / light[rows, columns]).clamp(0.0, _MAX_ALPHA)
-        seen = batch.colour / batch.weights.sum(-1, keepdim=True).clamp_min(1e-6)
-        depth.index_add_(0, voxels, -torch.log1p(-alpha).double())
-        length.index_add_(0, voxels, (batch.edges[rows, columns + 1] - batch.edges[rows, columns]).double())
-        weight.index_add_(0, voxels, ours.double())
-        colour.index_add_(0, voxels, (ours[:, None] * seen[rows]).double())
+        empty = ours <= 0.0
+        voxels = _stored_row(grids, torch.floor(_voxel_units(points[empty], spec) + 0.5).long())
+        length.index_add_(0, voxels[voxels >= 0], width[empty][voxels >= 0])
+        met = torch.nonzero(~empty)[:, 0]
+        ours, light = ours[met], 1.0 - before[rows[met], columns[met]]
+        optical = -torch.log1p(-(ours / light).clamp(0.0, _MAX_ALPHA)).double()
+        seen = (batch.colour / batch.weights.sum(-1, keepdim=True).clamp_min(1e-6))[rows[met]]
+        place = _voxel_units(points[met], spec)
+        for corner in itertools.product((0, 1), repeat=3):
+            cells = torch.floor(place).long() + torch.tensor(corner)
+            share = (1.0 - (place - cells).abs()).clamp_min(0.0).prod(-1).double()
+            voxels = _stored_row(grids, cells)
+            held = voxels >= 0
+            voxels, share = voxels[held], share[held]
+            depth.index_add_(0, voxels, share * optical[held])
+            length.index_add_(0, voxels, share * width[met[held]])
+            share = share * ours[held]
+            weight.index_add_(0, voxels, share)
+            colour.index_add_(0, voxels, share[:, None] * seen[held])
     for start in range(0, count, _CHUNK):
         rows_of = slice(start, min(count, start + _CHUNK))
         density = torch.log((depth[rows_of] / length[rows_of].clamp_min(1e-12)).clamp_min(1e-9)) + 1.0
@@ -118,11 +129,17 @@ def initialise_from_rays(grids: Grids, batches: Iterable[TeacherBatch], gate: fl
         _set_voxels(grids, rows_of, density.float(), mean.float(), gate)
 
 
-def _stored_row(grids: Grids, points: Tensor) -> Tensor:
-    """Return the storage row (N,) of the voxel that holds each contracted point (N, 3), -1 where none is stored."""
+def _voxel_units(points: Tensor, spec: GridSpec) -> Tensor:
+    """Return contracted points (N, 3) in voxels: the middle of the first voxel is 0."""
+    return (points + 2.0) / 4.0 * spec.voxel_resolution - 0.5
+
+
+def _stored_row(grids: Grids, cells: Tensor) -> Tensor:
+    """Return the storage row (N,) of voxels at cells (N, 3), -1 where none is stored."""
     size = grids.spec.voxel_resolution
-    cells = ((points + 2.0) / 4.0 * size).long().clamp(0, size - 1)
-    block, inside = cells // BLOCK, cells % BLOCK
+    inside = ((cells >= 0) & (cells < size)).all(-1)
+    cells = cells.clamp(0, size - 1)
+    block, local = cells // BLOCK, cells % BLOCK
     number = grids.block_index[block[:, 0], block[:, 1], block[:, 2]].long()
-    row = number * BLOCK**3 + (inside[:, 0] * BLOCK + inside[:, 1]) * BLOCK + inside[:, 2]
-    return torch.where(number < 0, -1, row)
+    row = number * BLOCK**3 + (local[:, 0] * BLOCK + local[:, 1]) * BLOCK + local[:, 2]
+    return torch.where((number < 0) | ~inside, -1, row)

@@ -138,7 +138,11 @@ class Student(StudentRecord):
 
     def to(self, device: torch.device | str) -> Student:
         """Return the student on a device; its teacher and the submodels in memory move along."""
-        teacher = self.teacher.to(device) if isinstance(self.teacher, torch.nn.Module) else self.teacher
+        teacher = (
+            self.teacher.to(device)
+            if self.teacher is not None and hasattr(self.teacher, "to")
+            else self.teacher
+        )
         # What is loaded one at a time goes to the device as it is loaded.
         load = getattr(self.submodels, "map", None)
         submodels = load(lambda one: one.to(device)) if load else [one.to(device) for one in self.submodels]

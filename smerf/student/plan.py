@@ -16,7 +16,7 @@ from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
 from smerf.student.ray_pool import TeacherRays, shown_exposure
 from smerf.student.visibility import VoxelVotes
-from smerf.teacher.model import Teacher
+from smerf.teacher.model import FieldTeacher, Teacher
 
 __all__ = ["choose_partition", "is_resolved", "resolve_config"]
 
@@ -52,7 +52,10 @@ def resolve_config(
     if between is None:
         between = 0.0 if is_alone else _INTERPOLATION
     limit = config.max_blocks
-    config = replace(config, submodel_scale=scale, view_interpolation=between, max_blocks=0)
+    own = config.photo_fraction if _shows_photos(teacher) and config.patch == 1 else 0.0
+    config = replace(
+        config, submodel_scale=scale, view_interpolation=between, max_blocks=0, photo_fraction=own
+    )
     if limit and is_alone:
         finer = replace(
             config, voxel_resolution=2 * config.voxel_resolution, plane_resolution=2 * config.plane_resolution
@@ -68,6 +71,13 @@ def resolve_config(
         len(choose_partition(capture, config)),
     )
     return config
+
+
+def _shows_photos(teacher: Teacher) -> bool:
+    """Return whether the teacher is to show the capture's photos as they are, along the rays of their cameras."""
+    if not isinstance(teacher, FieldTeacher):
+        return False
+    return teacher.appearance is None and teacher.exposure is None and not teacher.config.refine_cameras
 
 
 def choose_partition(capture: Capture, config: StudentConfig) -> Partition:
@@ -92,7 +102,7 @@ def _count_blocks(
     config = replace(config, patch=1, view_interpolation=0.0)
     with scope(torch.device(device)):
         source = TeacherRays(
-            teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher,
+            teacher.to(device) if hasattr(teacher, "to") else teacher,
             RayBank(capture.split("train"), device=device),
             config,
             torch.Generator(device).manual_seed(config.seed + 5),

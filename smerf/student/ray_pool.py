@@ -182,8 +182,11 @@ class TeacherRays:
         self.pixels = config.patch**2
 
     def sample(self, count: int) -> TeacherBatch:
-        """Return ``count`` new jittered rays, rounded up to patches."""
-        batch = self.query(self._sample_rays(-(-count // self.pixels)))
+        """Return ``count`` new rays, rounded up to patches: jittered ones, and the photos' own."""
+        own = round(self.config.photo_fraction * count) if self.pixels == 1 and not self.exposures else 0
+        batch = self.query(self._sample_rays(-(-(count - own) // self.pixels)))
+        if own:
+            return self._shuffled(batch.joined(self._sample_photos(own)))
         if self.exposures is None:
             return batch
         sampled = self.exposures.sample(len(batch.rays) // self.pixels, self.generator)
@@ -200,6 +203,28 @@ class TeacherRays:
             torch.cat([a.colour for a in answers]),
             log_exposure=None if self.exposures is None else torch.full((len(rays),), self.exposures.shown),
         )
+
+    def _sample_photos(self, count: int) -> TeacherBatch:
+        """Return ``count`` rays of the photos' pixels: the teacher's intervals and weights, the photos' colours."""
+        parts, found = [], 0
+        while found < count:
+            pixels = self.bank.gather(torch.randint(len(self.bank), (count,), generator=self.generator))
+            if self.acceptance is not None:
+                threshold = torch.rand(count, generator=self.generator)
+                pixels = pixels[threshold < self.acceptance(pixels.rays.origins)]
+            parts.append(pixels)
+            found += len(pixels.rays)
+        rays = _concatenate([part.rays for part in parts])[:count]
+        colours, alpha = (
+            torch.cat([getattr(p, name) for p in parts])[:count] for name in ("colours", "alpha")
+        )
+        batch = self.query(rays)
+        # Photos without transparency show something everywhere; what the teacher misses is the background's.
+        opacity = alpha if self.bank.has_alpha else batch.weights.sum(-1, keepdim=True).clamp_max(1.0)
+        return replace(batch, colour=colours * opacity)
+
+    def _shuffled(self, batch: TeacherBatch) -> TeacherBatch:
+        return batch[torch.randperm(len(batch.rays), generator=self.generator)]
 
     def _sample_rays(self, count: int) -> Rays:
         """Sample ``count`` jittered patches of rays that are accepted."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from smerf.engine import distributed
 from smerf.engine.device import require_device
 from smerf.engine.files import read_json, write_json
 from smerf.engine.loop import resume, run_steps
+from smerf.engine.pace import keep_pace
 from smerf.engine.signals import raise_if_stopped, stop_requested
 from smerf.errors import InvalidDataError
 from smerf.student.config import StudentConfig
@@ -97,23 +99,35 @@ def distill(
             _begin(folder, record_values(record))
         distributed.barrier()
         mine = own_submodels(partition, process)
-        count = _Count(progress if process.is_first else None, config.steps, len(mine))
+        count = _Count(progress if process.is_first else None, len(mine))
+        seconds = None if config.minutes is None else 60.0 * config.minutes / max(1, len(mine))
         for number in mine:
+            steps = config.steps
             if not has_submodel(folder, partition.cells[number]):
                 before = _before(partition, number)
                 _wait(folder, before)
                 shared = [read_shared_rays(folder, c) for c in before] if config.consistency_fraction else []
                 trainer = StudentTrainer(
-                    teacher, capture, config, where, partition=partition, number=number, shared_rays=shared
+                    teacher,
+                    capture,
+                    config,
+                    where,
+                    partition=partition,
+                    number=number,
+                    shared_rays=shared,
+                    seconds=seconds,
                 )
                 if not _distil_submodel(trainer, folder, count):
                     return None
+                steps = trainer.step
                 # Its grids go before the next one's come.
                 del trainer
             _clear(folder, partition, number)
-            count.next_submodel()
+            count.next_submodel(steps)
         _wait(folder, list(partition.cells))
         if process.is_first:
+            if config.minutes is not None:
+                record = replace(record, config=replace(config, steps=max(1, count.steps)))
             save_record(record, folder)
         distributed.barrier()
         student = load_student(folder)
@@ -124,17 +138,23 @@ def distill(
 class _Count:
     """Turns steps of the process's submodels into the progress of the whole."""
 
-    def __init__(self, progress: Callable[..., None] | None, steps: int, submodels: int) -> None:
-        self._progress, self._steps, self._total, self._done = progress, steps, steps * submodels, 0
+    def __init__(self, progress: Callable[..., None] | None, submodels: int) -> None:
+        self._progress, self._left, self._done, self._submodels = progress, submodels, 0, 0
 
-    def next_submodel(self) -> None:
-        """Count a submodel as finished."""
-        self._done += self._steps
+    @property
+    def steps(self) -> int:
+        """Return the mean steps of the submodels so far."""
+        return round(self._done / max(1, self._submodels))
 
-    def step(self, step: int, figures: dict[str, float]) -> None:
-        """Report a step of the current submodel."""
+    def next_submodel(self, steps: int) -> None:
+        """Count a submodel as finished after its steps."""
+        self._done, self._left = self._done + steps, self._left - 1
+        self._submodels += 1
+
+    def step(self, step: int, steps: int, figures: dict[str, float]) -> None:
+        """Report a step of the current submodel, which takes ``steps`` as the others are expected to."""
         if self._progress:
-            self._progress(self._done + step, self._total, unit="steps", **figures)
+            self._progress(self._done + step, self._done + steps * self._left, unit="steps", **figures)
 
     def rays(self, done: int, total: int) -> None:
         """Report teacher rays before or after the steps; raises as ``raise_if_stopped`` does."""
@@ -200,10 +220,11 @@ def _distil_submodel(trainer: StudentTrainer, folder: Path, count: _Count) -> bo
         trainer.prepare(count.rays)
     is_done = run_steps(
         trainer,
-        config.steps,
+        lambda: trainer.schedule.steps,
         place,
         checkpoint_seconds=config.checkpoint_seconds,
-        report=count.step,
+        report=lambda step, figures: count.step(step, trainer.schedule.steps, figures),
+        after_step=lambda: keep_pace(trainer),
         stop=stop_requested,
         is_shared=False,
     )

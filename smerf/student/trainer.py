@@ -14,7 +14,8 @@ from torch import Tensor
 from smerf.capture.types import Capture, Frame
 from smerf.engine.adam_state import add_prefix, pack_adam, restore_adam, strip_prefix
 from smerf.engine.device import restore_generator, scope
-from smerf.engine.schedule import linear, log_linear, warm_decay
+from smerf.engine.pace import Pacer, pace_state, restore_pace
+from smerf.engine.schedule import Schedule, linear, log_linear
 from smerf.fields.ray_bank import RayBank
 from smerf.kernels import Grids, grid_render
 from smerf.kernels.vertices import block_coordinates
@@ -35,6 +36,8 @@ __all__ = ["StudentTrainer"]
 _JITTER_REACH = 4.0
 """Standard deviations of the jitter within which another cell's cameras give rays."""
 _CHUNK = 32768
+_FINISH_COST, _MAX_RESERVE = 1.6, 0.3
+"""Time of a ray of ``finish`` relative to filling the pool, and the largest fraction of the time kept for them."""
 _REFILL = 16384
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -73,6 +76,7 @@ class StudentTrainer:
         partition: Partition | None = None,
         number: int = 0,
         shared_rays: Sequence[dict[str, Tensor]] = (),
+        seconds: float | None = None,
     ) -> None:
         """Begin a submodel.
 
@@ -84,12 +88,16 @@ class StudentTrainer:
             partition: All submodels; chosen from the cameras if not given.
             number: Which of them to distil.
             shared_rays: What its finished neighbours have rendered (``smerf.student.losses.render_shared_rays``).
+            seconds: Time granted to this submodel, ``finish`` included; without it the steps are the config's.
 
         Raises:
             ValueError: If the configuration is not resolved.
         """
         self.config, self.device, self.number, self.step = config, torch.device(device), number, 0
-        self.teacher = teacher.to(device) if isinstance(teacher, torch.nn.Module) else teacher
+        self.schedule = Schedule(config.steps)
+        self.pacer = None if seconds is None else Pacer(seconds)
+        """Changes the schedule so that the distillation ends on time, if a time is granted."""
+        self.teacher = teacher.to(device) if hasattr(teacher, "to") else teacher
         self.partition = partition or choose_partition(capture, config)
         self.generator = torch.Generator(device).manual_seed(config.seed + 2 + 1000 * number)
         self.white, self.bounded = capture.background == "white", capture.bounded
@@ -140,13 +148,18 @@ class StudentTrainer:
         ``report`` is called with the teacher rays of the pool so far and in all.
         """
         config = self.config
-        spec = grid_spec(config, self.partition, self.number)
+        spec, began = grid_spec(config, self.partition, self.number), self._spent()
         votes = VoxelVotes(spec, config.visible_weight)
         while self.pool.filled < self.pool.size:
             batch = self.pool.refill(_CHUNK)
             votes.add(batch.rays, batch.edges, batch.weights)
             if report:
                 report(self.pool.filled, self.pool.size)
+        if self.pacer is not None:
+            # ``finish`` renders rays as well.
+            per_ray = (self._spent() - began) / max(1, self.pool.filled)
+            reserve = _FINISH_COST * per_ray * config.occupied_rays
+            self.pacer.seconds -= min(reserve, _MAX_RESERVE * self.pacer.seconds)
         # A cell is small: the far end of a bounded scene may lie in its outermost blocks.
         shell = len(self.partition) > 1 and self.bounded and self.record.backdrop is None
         grids = self._allocate(votes.block_index(config.visible_margin, shell))
@@ -167,6 +180,9 @@ class StudentTrainer:
             )
         self._start(grids, OccupiedCells(spec))
 
+    def _spent(self) -> float:
+        return 0.0 if self.pacer is None else self.pacer.spent
+
     def _allocate(self, block_index: Tensor) -> Grids:
         spec = grid_spec(self.config, self.partition, self.number)
         return Grids.allocate(spec, block_index.to(self.device), records=self.back_end.has_records)
@@ -185,12 +201,11 @@ class StudentTrainer:
 
     @property
     def _fraction(self) -> float:
-        return self.step / max(1, self.config.steps)
+        return self.schedule.fraction(self.step)
 
     def learning_rate(self) -> float:
         """Return the factor of the learning rates at this step: warm-up, then log-linear decay."""
-        config = self.config
-        return warm_decay(self.step, config.steps, config.warmup_steps, config.final_lr)
+        return self.schedule.rate(self.step, self.config.warmup_steps, self.config.final_lr)
 
     def tau(self) -> float:
         """Return the culling threshold at this step: none, then a log-linear ramp, then constant."""
@@ -259,7 +274,7 @@ class StudentTrainer:
         """Remember the errors of the pool's rays, and late in the schedule which cells are occupied."""
         if batch.rows is not None:
             self.pool.note_errors(batch.rows, result.square[: len(batch.rows)].sqrt())
-        if self.step > self.config.occupied_from * self.config.steps:
+        if self.schedule.position(self.step) > self.config.occupied_from * self.schedule.steps:
             self._mark(batch, result.weights)
 
     def _mark(self, batch: TeacherBatch, weights: Tensor) -> None:
@@ -311,7 +326,8 @@ class StudentTrainer:
     def state(self) -> dict[str, Any]:
         """Return the rest of what resuming needs, as JSON values."""
         back_end = self.back_end.__name__
-        return {"step": self.step, "back_end": back_end, "debt": self._debt, "pool": self.pool.state()}
+        state = {"step": self.step, "back_end": back_end, "debt": self._debt, "pool": self.pool.state()}
+        return state | pace_state(self)
 
     @_on_own_device
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -331,5 +347,6 @@ class StudentTrainer:
         self.submodel.appearance.load_state_dict(strip_prefix("appearance", tensors))
         restore_adam("network", self._adam, self._parameters, tensors)
         self.step, self._debt = int(state["step"]), float(state["debt"])
+        restore_pace(self, state)
         self.pool.restore(strip_prefix("pool", tensors), state["pool"])
         restore_generator(self.generator, tensors["generator"], self.config.seed + 2 + self.step)

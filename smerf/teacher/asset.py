@@ -12,10 +12,12 @@ from smerf.capture.types import Camera, Similarity
 from smerf.errors import InvalidDataError, UsageError
 from smerf.fields.rays import Spacing
 from smerf.teacher.asset_options import AssetOptions
+from smerf.teacher.mesh.asset import MeshAsset
+from smerf.teacher.mesh.formats import KNOWN_MESHES, mesh_kind, read_mesh
 from smerf.teacher.model import Teacher
 from smerf.teacher.splat.asset import SplatAsset
 from smerf.teacher.splat.cameras import Content, Probe
-from smerf.teacher.splat.formats import read_splats, splat_kind
+from smerf.teacher.splat.formats import KNOWN_SPLATS, read_splats, splat_kind
 
 __all__ = ["Asset", "file_digest", "is_asset", "open_asset"]
 
@@ -54,7 +56,7 @@ def is_asset(path: Path) -> bool:
     """Return whether a path holds splats or a mesh; damaged ones count."""
     if not path.exists():
         return False
-    return splat_kind(path) is not None
+    return splat_kind(path) is not None or mesh_kind(path) is not None
 
 
 def open_asset(path: Path, options: AssetOptions | None = None) -> Asset:
@@ -63,12 +65,17 @@ def open_asset(path: Path, options: AssetOptions | None = None) -> Asset:
     Raises:
         UsageError: If nothing is there.
         InvalidDataError: If it is damaged, or neither splats nor a mesh.
+        MissingPartError: If its format needs a package that is not installed.
     """
     if not path.exists():
         raise UsageError(f"{path}: does not exist")
-    if splat_kind(path) is None:
-        raise InvalidDataError(f"{path}: is neither splats nor a mesh that we know")
-    return SplatAsset(path, read_splats(path), options or AssetOptions())
+    if splat_kind(path) is not None:
+        return SplatAsset(path, read_splats(path), options or AssetOptions())
+    if mesh_kind(path) is not None:
+        return MeshAsset(path, read_mesh(path), options or AssetOptions())
+    raise InvalidDataError(
+        f"{path}: is neither splats ({KNOWN_SPLATS}) nor a mesh ({KNOWN_MESHES}) that we know"
+    )
 
 
 def file_digest(path: Path) -> str:

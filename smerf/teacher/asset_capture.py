@@ -19,7 +19,7 @@ from smerf.engine.folder import SOURCE
 from smerf.errors import InvalidDataError, UsageError
 from smerf.teacher.asset import Asset, file_digest
 from smerf.teacher.asset_options import AssetOptions
-from smerf.teacher.found_cameras import find_cameras, read_cameras
+from smerf.teacher.found_cameras import capture_cameras, find_cameras, is_camera_list, read_cameras
 from smerf.teacher.splat.cameras import synthesise
 
 __all__ = ["CameraPlan", "plan_cameras", "require_visible", "write_asset_capture"]
@@ -55,19 +55,24 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
 
     Raises:
         UsageError: If a file of cameras is named that is not there.
-        InvalidDataError: If most cameras see nothing of it.
+        InvalidDataError: If most cameras see nothing of it, or it has no extent.
     """
     found = None if options.cameras in ("orbit", "walk") else find_cameras(asset.path)
     if options.cameras not in ("auto", "orbit", "walk"):
         found = Path(options.cameras)
-        if not found.is_file():
-            raise UsageError(f"--cameras {found}: is not orbit, walk or a cameras.json")
+        if not found.exists():
+            raise UsageError(f"--cameras {found}: is not orbit, walk, a cameras.json or a posed capture")
     if found is not None:
-        cameras = [_reduced(camera, size) for camera in read_cameras(found)]
+        known = read_cameras(found) if is_camera_list(found) else capture_cameras(found)
+        cameras = [_reduced(camera, size) for camera in known]
         step = -(-len(cameras) // _MAX_FOUND)
         kind, said = "found", f"{len(cameras[::step])} cameras of {found}"
         cameras = cameras[::step]
     else:
+        if not asset.content().radius > 0.0:
+            raise InvalidDataError(
+                f"{asset.path}: everything is in one place; there is nothing to look around"
+            )
         rig = synthesise(asset.content(), asset.probe(), count, options.cameras)
         focal = 0.5 * size / np.tan(np.radians(0.5 * rig.field))
         intrinsics = Intrinsics("PINHOLE", size, size, focal, focal, 0.5 * size, 0.5 * size)

@@ -25,9 +25,11 @@ class AssetOptions:
     up: tuple[float, float, float] | None = None
     """The direction that is up, in the file's axes."""
     cameras: str = "auto"
-    """``auto``, ``orbit`` or ``walk``, or the path of a ``cameras.json``."""
+    """``auto``, ``orbit`` or ``walk``, or the path of a ``cameras.json`` or a posed capture."""
     keep_all: bool = False
     """Keep veils and floaters."""
+    light: bool = False
+    """Whether a plain light falls on a mesh; one without colours is lit in any case."""
 
     def __post_init__(self) -> None:
         if self.focal is not None and not 1.0 <= self.focal <= 1e6:

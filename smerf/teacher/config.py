@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from smerf.engine.pace import MAX_MINUTES
 from smerf.fields.grid_field import FieldConfig
 from smerf.kernels import HashSpec
 from smerf.kernels.types import MAX_BINS
@@ -91,7 +92,9 @@ class TeacherConfig:
     uniform_fraction: float = 1.0
     """Fraction of the rays sampled uniformly from all pixels; the others go where the error is."""
     steps: int = 4000
-    """Optimiser steps."""
+    """Optimiser steps; an estimate where ``minutes`` are given."""
+    minutes: float | None = None
+    """Time granted: the schedule is made shorter or longer on the way, so that it ends then and annealed."""
     table_lr: float = 1e-2
     """Learning rate of the hash tables at the start."""
     network_lr: float = 4e-3
@@ -178,6 +181,8 @@ class TeacherConfig:
             for name in names:
                 if not (sign * getattr(self, name) > 0.0 and math.isfinite(getattr(self, name))):
                     raise ValueError(f"{name}: expected {bound} than 0, got {getattr(self, name)}")
+        if self.minutes is not None and not 0.0 < self.minutes <= MAX_MINUTES:
+            raise ValueError(f"minutes: expected more than 0 and at most {MAX_MINUTES:g}, got {self.minutes}")
         if self.scene_scale is not None and not (self.scene_scale > 0.0 and math.isfinite(self.scene_scale)):
             raise ValueError(f"scene_scale: expected more than 0 or nothing, got {self.scene_scale}")
         if self.multisamples not in (1, 3, 6):

@@ -112,6 +112,6 @@ def record_digest(folder: Path) -> str:
 def source_teacher(folder: Path) -> dict[str, Any]:
     """Return what a scene's manifest says of the file: kind, name, hash, and what its author wrote into it."""
     record = read_foreign(folder)
-    names = ("kind", "splats", "sh_degree", "mode", "focal", "comments")
+    names = ("kind", "splats", "sh_degree", "mode", "focal", "triangles", "light", "comments")
     facts = {name: record["facts"][name] for name in names if name in record["facts"]}
     return {"name": record["name"], "sha256": record["sha256"]} | facts

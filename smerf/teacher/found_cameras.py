@@ -1,16 +1,22 @@
-"""The cameras that trainers of splats leave beside their files: ``cameras.json`` (INRIA, OpenSplat, Brush)."""
+"""The cameras that trainers of splats leave beside their files: ``cameras.json`` (INRIA, OpenSplat, Brush).
+
+And those of a posed capture.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from smerf.capture import load_capture
+from smerf.capture.normalise import invert_pose
 from smerf.capture.types import Camera, Intrinsics, intrinsics_fault
 from smerf.errors import InvalidDataError
 
-__all__ = ["find_cameras", "found_focal", "read_cameras"]
+__all__ = ["capture_cameras", "find_cameras", "found_focal", "is_camera_list", "read_cameras"]
 
 _NAME = "cameras.json"
 _LEVELS = 4
@@ -48,11 +54,31 @@ def read_cameras(path: Path) -> list[Camera]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         cameras = [_camera(entry) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InvalidDataError(f"{path}: is no list of cameras ({error}); export it again") from error
     if not cameras:
         raise InvalidDataError(f"{path}: lists no cameras")
     return cameras
+
+
+def is_camera_list(path: Path) -> bool:
+    """Return whether a path is a ``cameras.json``, and not a posed capture."""
+    return path.is_file() and path.read_bytes().lstrip()[:1] != b"{"
+
+
+def capture_cameras(path: Path) -> list[Camera]:
+    """Read the cameras of a posed capture of any layout, which lies in the splats' space.
+
+    Raises:
+        UsageError: If nothing is there.
+        InvalidDataError: If it is no capture.
+    """
+    capture = load_capture(path)
+    place = capture.training_from_source
+    return [
+        replace(frame.camera, world_from_cam=invert_pose(place, frame.camera.world_from_cam))
+        for frame in capture.frames
+    ]
 
 
 def _camera(entry: dict) -> Camera:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from smerf.capture import save_transforms
 from smerf.capture.types import Capture
-from smerf.engine import distributed
+from smerf.engine import distributed, trace
 from smerf.engine.device import require_device
 from smerf.engine.loop import resume, run_steps
+from smerf.engine.pace import keep_pace
 from smerf.engine.signals import stop_requested
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
@@ -56,17 +58,22 @@ def train_teacher(
         resume(trainer, folder)
 
         def report(step: int, figures: dict[str, float]) -> None:
+            if trace.is_noted(step):
+                trace.note(folder, step, figures)
             if progress:
-                progress(step, config.steps, **figures)
+                progress(step, trainer.schedule.steps, **figures)
 
         is_done = run_steps(
             trainer,
-            config.steps,
+            lambda: trainer.schedule.steps,
             folder,
             checkpoint_seconds=config.checkpoint_seconds,
             report=report,
+            after_step=lambda: keep_pace(trainer),
             stop=stop_requested,
         )
+        if is_done and config.minutes is not None:
+            trainer.model.config = replace(config, steps=trainer.step)
         if is_done and process.is_first:
             save_teacher(trainer.model, folder)
             if trainer.objective.cameras:

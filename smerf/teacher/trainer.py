@@ -12,7 +12,8 @@ from smerf.capture.types import Capture
 from smerf.engine import distributed
 from smerf.engine.adam_state import add_prefix, strip_prefix
 from smerf.engine.device import fast_products
-from smerf.engine.schedule import linear, warm_decay
+from smerf.engine.pace import Pacer, pace_state, restore_pace
+from smerf.engine.schedule import Schedule, linear
 from smerf.errors import InvalidDataError
 from smerf.fields.ray_bank import RayBank, RayBatch
 from smerf.fields.rays import Spacing
@@ -57,6 +58,9 @@ class TeacherTrainer:
         self.pixels = PixelSampler(len(self.bank), config.uniform_fraction)
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
+        self.schedule = Schedule(config.steps)
+        self.pacer = None if config.minutes is None else Pacer(60.0 * config.minutes)
+        """Changes the schedule so that the training ends on time, if a time is granted."""
         self.mean_square = 1.0
         """Mean squared error of the last batch's colours."""
         self.fused: FusedStep | None = None
@@ -65,13 +69,13 @@ class TeacherTrainer:
 
     def _fraction(self, part: float = 1.0) -> float:
         """Return which fraction of the first ``part`` of the training is over."""
-        return self.step / max(1.0, part * self.config.steps)
+        return self.schedule.fraction(self.step, part)
 
     def _rates(self) -> tuple[float, float]:
         """Return the factor of the learning rates at this step, and the cameras' learning rate."""
         config, fraction = self.config, self._fraction()
         cameras = config.camera_lr * min(1.0, 10.0 * fraction) * 0.1**fraction
-        return warm_decay(self.step, config.steps, config.warmup_steps, config.final_lr), cameras
+        return self.schedule.rate(self.step, config.warmup_steps, config.final_lr), cameras
 
     def _settings(self) -> StepSettings:
         config = self.config
@@ -80,7 +84,8 @@ class TeacherTrainer:
             self.step,
             mix=linear(config.mix_start, config.mix_end, self._fraction(config.mix_fraction)),
             anneal=10.0 * contrast / (9.0 * contrast + 1.0),
-            trains_proposals=self.step < 0.1 * config.steps or self.step % config.proposal_every == 0,
+            trains_proposals=self.schedule.position(self.step) < 0.1 * self.schedule.steps
+            or self.step % config.proposal_every == 0,
         )
 
     def losses(self, batch: RayBatch) -> tuple[dict[str, Tensor], Tensor]:
@@ -131,7 +136,8 @@ class TeacherTrainer:
 
     def state(self) -> dict[str, Any]:
         """Return the counters that belong to ``tensors``."""
-        return {"step": self.step, "updates": list(self.optimiser.updates)}
+        state = {"step": self.step, "updates": list(self.optimiser.updates)}
+        return state | pace_state(self)
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Continue from saved ``tensors`` and ``state``.
@@ -154,3 +160,4 @@ class TeacherTrainer:
             self.fused.restored()
         self.generator.set_state(tensors["generator"])
         self.step = int(state["step"])
+        restore_pace(self, state)

@@ -15,7 +15,7 @@ from smerf.student import distill, load_student
 from smerf.student.partition import Partition
 from tests.helpers.toy_room import CONFIG, Room, make_capture, make_student
 
-RAW = BakeConfig(array_format="raw.gz")
+RAW = BakeConfig(array_format="raw.gz", region=False)
 
 
 def contents(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,19 @@ def test_eval_measures_the_same_again(run):
     printed, _ = smerf("eval", folder, "--stage", "baked", "--json")
     assert json.loads(printed)["stages"] == before["stages"]
     assert table(out)["baked"] == pytest.approx(json.loads(printed)["results"]["psnr"], abs=0.01)
+
+
+def test_training_again_gives_the_same_figures_and_a_changed_record_is_found(run, tmp_path):
+    out, _ = smerf("verify", run[0], "--rerun", "-q")
+    assert "equal to the last bit" in out and "not equal" not in out and "64" in out
+    changed = tmp_path / "changed"
+    shutil.copytree(run[0], changed)
+    trace = changed / "teacher" / "trace.jsonl"
+    line = json.loads(trace.read_text().splitlines()[3])
+    trace.write_text(json.dumps(line | {"loss": line["loss"] * 1.001}) + "\n")
+    done = start("verify", changed, "--rerun", "-q")
+    _, err = done.communicate()
+    assert done.returncode == 5 and f"step {line['step']}: loss" in err
 
 
 def test_info_tells_what_the_run_holds(run):

@@ -29,6 +29,7 @@ DIAGNOSIS = {
     "views": {"images/view 1.jpg": {"degrees": 31.0, "distance": 0.2, "kind": "extrapolation"}},
     "by_kind": {"extrapolation": {"psnr": 23.44, "num_images": 1}},
     "unsupported": {"start": 0.02, "left": 0.9},
+    "known": {"start": 0.99, "left": 0.13},
     "floaters": {"left": 0.1},
     "bytes": {"planes": 2_000_000},
     "protocol": {"extrapolation_degrees": 15.0},

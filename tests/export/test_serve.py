@@ -194,7 +194,7 @@ def test_a_client_that_sends_or_takes_too_slowly_is_cut_off(site, monkeypatch):
             sender.sendall(b"GET / HTTP/1.1\r\n")
             assert sender.recv(1000) == b""
         with connect(server) as taker:
-            taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             taker.sendall(b"GET /baked/large.raw HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(1.5)
             received = 0

@@ -7,6 +7,7 @@ from smerf.kernels import Spacing
 from smerf.kernels.reference import splats as reference
 from smerf.kernels.splat_tree import SplatCamera, build_splat_tree
 from smerf.kernels.splats import splat_image, splat_rays
+from tests.helpers import emulation
 
 # Three splats: A and B on the way to C. Values of two independent float64 computations that agree to 2e-12.
 MEANS = [[0.05, -0.02, 2.0], [-0.03, 0.04, 2.5], [0.0, 0.0, 4.0]]
@@ -209,3 +210,49 @@ def test_damaged_arrays_are_refused():
         build_splat_tree(torch.zeros(2, 3), torch.ones(2, 6), torch.ones(2), torch.zeros(2, 5, 3))
     with pytest.raises(ValueError, match="samples"):
         splat_rays(random_tree(), *random_rays(1), SPACING, 500, 0.001)
+
+
+def test_a_dilated_ray_has_the_known_colour(kernels):
+    for name in (None, "reference"):
+        kernels(name)
+        ray = torch.tensor([[(17.5 - 16) / 40, (15.5 - 16) / 40, 1.0]])
+        # The pixel's pitch along this ray: the cosine of its angle to the axis over the focal length.
+        tree = first(3, dilation=0.3 * (1.0 / (40.0 * float(ray.norm()))) ** 2)
+        _, weights, colour = splat_rays(tree, torch.zeros(1, 3), ray / ray.norm(), SPACING, 32, 0.002)
+        wanted = torch.tensor([[0.693829, 0.315035, 0.170214]])
+        torch.testing.assert_close(colour, wanted, rtol=0.0, atol=2e-6)
+        assert 1.0 - float(weights.sum()) == pytest.approx(0.024541, abs=2e-6)
+
+
+@pytest.mark.parametrize("name", ["baseline", "avx2", "reference"])
+def test_colours_may_be_half_floats(kernels, name):
+    kernels(name)
+    tree = random_tree(degree=3, dilation=1e-5)
+    half = dataclasses.replace(tree, sh=tree.sh.half())
+    for draw in (
+        lambda each: splat_rays(each, *random_rays(100), SPACING, 8, 1 / 1024)[2],
+        lambda each: splat_image(each, camera(24, 30.0)),
+    ):
+        difference = (draw(half) - draw(tree)).abs()
+        assert 0.0 < float(difference.max()) < 5e-4
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_cuda_sources_give_the_rays_and_images_of_the_reference(emulated, monkeypatch, half, antialiased):
+    tree = random_tree(300, near=0.2, dilation=0.3 / 300**2, antialiased=antialiased)
+    tree = dataclasses.replace(tree, sh=tree.sh.half()) if half else tree
+    rays, view = random_rays(140), dataclasses.replace(camera(40, 45.0), by_depth=False, eye=(0.1, -0.2, 0.3))
+    for source, evaluate, wanted in (
+        ("splat_rays", lambda: splat_rays(tree, *rays, SPACING, 24, 1 / 1024), None),
+        ("splat_image", lambda: (splat_image(tree, view),), (reference.splat_image(tree, view),)),
+    ):
+        wanted = wanted or reference.splat_rays(tree, *rays, SPACING, 24, 1 / 1024, 0.1)
+        emulation.use(monkeypatch, emulated(source))
+        got = evaluate()
+        torch.testing.assert_close(got[-1], wanted[-1], rtol=1e-3, atol=1e-4)
+        if len(got) == 3:
+            assert (got[0].diff(dim=-1) > 0.0).all()
+            torch.testing.assert_close(got[1].sum(-1), wanted[1].sum(-1), rtol=0.0, atol=1e-5)
+            mean, other = ((w * 0.5 * (e[:, 1:] + e[:, :-1])).sum(-1) for e, w in (got[:2], wanted[:2]))
+            torch.testing.assert_close(mean, other, rtol=1e-3, atol=1e-4)

@@ -40,6 +40,7 @@ def assert_same_picture(scene: BakedScene, camera, **arguments) -> np.ndarray:
         {"merge_features_combine_op": "sum"},
         {"default_exposure": 0.3},
         {"range_features": (-5.0, 6.0), "range_density": (-12.0, 13.0)},
+        {"region": True},
     ],
 )
 def test_every_kind_of_scene_looks_as_the_reference_draws_it(values):

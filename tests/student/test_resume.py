@@ -94,6 +94,40 @@ def test_a_checkpoint_between_two_others_loses_nothing(tmp_path):
     assert torch.equal(first.submodel.block_weights, second.submodel.block_weights)
 
 
+def test_a_shortened_schedule_is_part_of_the_checkpoint(tmp_path):
+    capture = make_capture(tmp_path)
+    config = resolve_config(replace(SMALL, steps=40, minutes=1.0), Room(), capture)
+
+    def begin():
+        # So much time that the pacer leaves the schedule to the test.
+        return StudentTrainer(Room(), capture, config, seconds=1e6)
+
+    first = begin()
+    first.pacer.after_step = lambda trainer: None
+    first.prepare()
+    for _ in range(5):
+        first.advance()
+    before = first.learning_rate()
+    first.schedule = first.schedule.ending_at(12, first.step)
+    assert first.learning_rate() == pytest.approx(before)
+    save_checkpoint(tmp_path / "run", first.step, first.tensors(), first.state())
+    figures = [first.advance() for _ in range(7)]
+    assert first.schedule.fraction(first.step) == 1.0 and first.tau() == pytest.approx(config.tau_end)
+
+    second = begin()
+    _, tensors, state = load_latest(tmp_path / "run")
+    second.restore(tensors, state)
+    assert second.schedule == first.schedule and [second.advance() for _ in range(7)] == figures
+    saved = second.tensors()
+    assert all(torch.equal(value, saved[name]) for name, value in first.tensors().items())
+
+
+def test_a_distillation_ends_when_its_time_does_and_says_how_many_steps_it_took(tmp_path):
+    capture, config = make_capture(tmp_path), replace(SMALL, steps=10**6, minutes=0.05)
+    student = distill(Room(), capture, config, folder=tmp_path / "student")
+    assert 1 <= student.config.steps < 20_000 and student.config.minutes == 0.05
+
+
 def test_a_checkpoint_holds_none_of_the_pools_rays(tmp_path):
     capture = make_capture(tmp_path)
     trainer = StudentTrainer(Room(), capture, resolve_config(replace(SMALL, pool=16384), Room(), capture))

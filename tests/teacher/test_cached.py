@@ -215,3 +215,19 @@ def test_uniform_sampling_repeats_with_the_seed_and_reaches_all_pixels():
     first, same, other = (pixels.sample(500, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, same) and not torch.equal(first, other)
     assert len(first.unique()) == 24
+
+
+def test_a_training_ends_when_its_time_does_and_goes_on_after_a_stop(capture, tmp_path, monkeypatch):
+    config = replace(SHORT, steps=10**6, minutes=0.05)
+    stops = iter([False] * 7 + [True])
+    monkeypatch.setattr(stage, "stop_requested", lambda: next(stops, False))
+    totals = []
+
+    def report(step, total, **losses):
+        totals.append((step, total))
+
+    train_teacher(capture, config, folder=tmp_path, progress=report)
+    assert totals[-1][0] == 8
+    model = train_teacher(capture, config, folder=tmp_path, progress=report)
+    assert totals[8][0] == 9 and totals[-1][0] == totals[-1][1] == model.config.steps < 20_000
+    assert load_teacher(tmp_path).config.steps == model.config.steps

@@ -10,7 +10,8 @@ import pytest
 from smerf.cli.main import main
 from smerf.errors import UsageError
 from smerf.pipeline.find import find
-from smerf.pipeline.sight import open_sight
+from smerf.pipeline.sight import depth_of, open_sight
+from smerf.scene.example import example_camera, example_scene
 from smerf.vision.find import photos_showing
 from smerf.vision.lift import VoxelGrid, VoxelSet, lift, pack_keys, reduced_camera, unpack_keys
 from tests.helpers.known_things import THINGS, write_things
@@ -137,3 +138,16 @@ def test_the_command_prints_photos(truth, capsys):
     assert len(answer["photos"]) == 3 and answer["how"].startswith("by depth")
     assert main(["find", str(truth.folder), "9,9,9", "-q"]) == 0
     assert "no photo shows it" in capsys.readouterr().out
+
+
+def test_depth_of_a_baked_scene_lies_on_its_surfaces():
+    camera = example_camera(40, 30)
+    depth = depth_of(example_scene(64), camera)
+    points, _ = lift(camera, depth)
+    # The floor's upper side is at -0.62, the ceiling's lower at 0.72; interpolation thickens both by up to two texels.
+    texel = 4.0 / 64
+    assert points[:, 2].min() > -0.62 - texel and points[:, 2].max() < 0.72 + texel
+    floor = points[(np.abs(points[:, 0]) < 0.8) & (points[:, 2] < -0.5), 2]
+    assert len(floor) > 20 and -texel / 2 <= float(np.median(floor)) + 0.62 < 2 * texel
+    # Rays into the open meet nothing.
+    assert (depth == 0).any() and depth.dtype == np.float32

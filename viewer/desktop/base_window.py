@@ -20,7 +20,7 @@ PanelRows = tuple[str, Sequence[Sequence[str]], tuple[float, float]]
 """Name of a panel, its rows of cells, and where it lies as fractions of the window from its upper left."""
 
 _WHEEL_STEP = 0.15
-_NOTICE_SECONDS, _ERROR_SECONDS = 2.5, 8.0
+_NOTICE_SECONDS, _HINT_SECONDS, _ERROR_SECONDS = 2.5, 6.0, 8.0
 _IDLE_SECONDS = 0.25
 _TEXT_SIZE = 15
 
@@ -72,6 +72,7 @@ class BaseWindow:
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Show the window until it is closed, or ``until`` says so."""
         glfw = self.glfw
+        self.tell("H: help    drag: turn    wheel: nearer", _HINT_SECONDS)
         while not glfw.window_should_close(self.window) and not until():
             if self.viewer.needs_ticks:
                 glfw.poll_events()

@@ -1,4 +1,4 @@
-"""Orbit and fly with six degrees of freedom, as the web page does: the same keys, speeds and damping, plus roll.
+"""Orbit, walk and fly with six degrees of freedom, as the web page does: the same keys, speeds and damping, plus roll.
 
 Nothing here knows of windows: events come as method calls, keys as names (``W``, ``UP``, ``SHIFT``).
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .camera import Heading, normalise
+from .visitor import Visitor
 
 __all__ = ["HELD_KEYS", "Controls"]
 
@@ -49,6 +50,7 @@ class Controls:
         fov: The vertical field of view of the moment, degrees.
         interrupt: Called when the user begins to move, so that a path stops.
         up: Up axis, training axes.
+        visitor: Holds the camera where photos are, and walks.
     """
 
     def __init__(
@@ -58,10 +60,13 @@ class Controls:
         interrupt: Callable[[], None] = lambda: None,
         up: tuple[float, float, float] = (0.0, 0.0, 1.0),
         mode: str = "orbit",
+        visitor: Visitor | None = None,
     ) -> None:
         self.heading = Heading(up)
         self.depth_at, self.fov, self.interrupt = depth_at, fov, interrupt
-        self.mode = mode
+        self.mode, self.visitor = mode, visitor
+        self._good: _State | None = None
+        self._step = np.zeros(3)
         self.keys: set[str] = set()
         self._is_target_known = False
         self._is_rolled = False
@@ -86,6 +91,8 @@ class Controls:
     def is_moving(self) -> bool:
         """Whether the camera has not yet come to where the user wants it."""
         now, goal = self._now, self._goal
+        if self.visitor is not None and (self.visitor.is_busy or self._step.any()):
+            return True
         is_there = all(abs(getattr(now, name) - getattr(goal, name)) <= 1e-5 for name in _EASED)
         return not is_there or bool(np.linalg.norm(now.anchor - goal.anchor) >= 1e-6)
 
@@ -93,6 +100,7 @@ class Controls:
         """Take a camera as it is, roll included; it is drawn exactly until the user moves."""
         pose = np.array(pose, np.float64)[:3]
         self._exact = pose
+        self._leave()
         self._is_target_known, self._is_rolled = target is not None, False
         distance = self._goal.distance
         if target is not None:
@@ -102,11 +110,12 @@ class Controls:
         self._now = replace(self._goal)
 
     def set_mode(self, mode: str) -> None:
-        """Change between ``orbit`` and ``fly`` without moving the camera."""
+        """Change between ``orbit``, ``walk`` and ``fly`` without moving the camera."""
         if mode == self.mode:
             return
         origin = self._origin(self._now)
         self.mode = mode
+        self._leave()
         self._goal = replace(self._now)
         self._anchor_at(origin)
         self._now = replace(self._goal)
@@ -117,13 +126,51 @@ class Controls:
             self._apply_keys(min(dt, 0.1))
         if not self.is_moving:
             return False
+        self._walk_on(min(dt, 0.1))
         now, goal = self._now, self._goal
         t = 1.0 - math.exp(-dt / DAMPING_SECONDS)
         for name in _EASED:
             setattr(now, name, getattr(now, name) + (getattr(goal, name) - getattr(now, name)) * t)
         now.anchor = now.anchor + (goal.anchor - now.anchor) * t
         self._exact = None
+        self._stay(dt)
         return True
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the anchor is the eye; in orbit mode it is what the eye looks at."""
+        return self.mode != "orbit"
+
+    @property
+    def _walks(self) -> bool:
+        return self.mode == "walk" and self.visitor is not None and self.visitor.walker is not None
+
+    def _leave(self) -> None:
+        """Forget where the visitor was."""
+        self._good = None
+        if self.visitor is not None:
+            self.visitor.end()
+
+    def _walk_on(self, dt: float) -> None:
+        """Walk by what the keys and sticks asked for since the last frame."""
+        step, self._step = self._step, np.zeros(3)
+        if self._walks and self.visitor is not None:
+            self._goal.anchor = self.visitor.walk(step, dt)
+
+    def _stay(self, dt: float) -> None:
+        """Bring the camera back from where photos support nothing."""
+        if self.visitor is None:
+            return
+        now, goal, good = self._now, self._goal, self._good
+        pull = self.visitor.pull(self._origin(now), self.heading.basis(now.yaw, now.pitch, 0.0), dt)
+        if not pull:
+            self._good = replace(now)
+        elif good is not None:
+            for name in ("yaw", "pitch", "distance"):
+                setattr(goal, name, getattr(goal, name) + (getattr(good, name) - getattr(goal, name)) * pull)
+            if self.mode != "walk":
+                goal.anchor = goal.anchor + (good.anchor - goal.anchor) * pull
+            self.visitor.is_held = True
 
     def rotate(self, dx: float, dy: float) -> None:
         """Turn with a drag of (dx, dy) pixels to the right and down: the scene follows the pointer."""
@@ -141,6 +188,10 @@ class Controls:
         """Move in world units along the camera's right and view, and along the up axis."""
         self._begin()
         goal = self._goal
+        if self._walks:
+            ahead = self.heading.basis(goal.yaw, 0.0, 0.0)
+            self._step = self._step + ahead[0] * right + ahead[2] * forward
+            return
         axes = self.heading.basis(goal.yaw, goal.pitch, goal.roll)
         upward = axes[1] if self._is_rolled else self.heading.up
         goal.anchor = goal.anchor + axes[0] * right + upward * up + axes[2] * forward
@@ -148,7 +199,7 @@ class Controls:
     def dolly(self, amount: float) -> None:
         """Go back (``amount`` > 0) or nearer: the distance scales in orbit mode, the camera moves in fly mode."""
         amount = min(1.0, max(-1.0, amount))
-        if self.mode == "fly":
+        if self._is_inside:
             self.move(0.0, 0.0, -amount * UNITS_PER_SECOND)
             return
         self._begin()
@@ -175,10 +226,13 @@ class Controls:
             return
         self._begin()
         origin, goal = self._origin(self._now), self._goal
+        if self._walks and self.visitor is not None:
+            self.visitor.go_to(origin + ray * depth)
+            return
         wanted, pitch = self.heading.of_forward(normalise(ray))
         goal.yaw += math.remainder(wanted - goal.yaw, math.tau)
         goal.pitch = min(MAX_PITCH, max(-MAX_PITCH, pitch))
-        if self.mode == "fly":
+        if self._is_inside:
             goal.anchor = origin + ray * (depth / 2)
         else:
             goal.anchor = origin + ray * depth
@@ -197,7 +251,7 @@ class Controls:
             return False
         slow, fast = (0.5 * (value + 1.0) for value in (axes[4], axes[5]))
         speed = min(dt, 0.1) * SLOW**slow * FAST**fast
-        step = UNITS_PER_SECOND * speed
+        step = self._speed * speed
         if sticks[0] or sticks[1] or rise:
             self.move(sticks[0] * step, rise * step, -sticks[1] * step)
         if sticks[2] or sticks[3]:
@@ -215,7 +269,7 @@ class Controls:
         # A drag is meant along the picture's axes, which roll turns against the horizon.
         c, s = math.cos(goal.roll), math.sin(goal.roll)
         dx, dy = dx * c + dy * s, dy * c - dx * s
-        sign = -1.0 if self.mode == "fly" else 1.0
+        sign = -1.0 if self._is_inside else 1.0
         goal.yaw -= sign * dx
         goal.pitch = min(MAX_PITCH, max(-MAX_PITCH, goal.pitch - sign * dy))
 
@@ -224,23 +278,29 @@ class Controls:
         step = np.zeros(3)
         for key in self.keys:
             if key in _MOVES:
-                step += np.array(_MOVES[key]) * (UNITS_PER_SECOND * speed)
+                step += np.array(_MOVES[key]) * (self._speed * speed)
             elif key in _ROLLS:
                 self.roll(_ROLLS[key] * RADIANS_PER_SECOND * dt)
             elif key in _ARROWS:
                 x, y = _ARROWS[key]
-                if self.mode == "fly":
-                    step += np.array([x, 0.0, y]) * (UNITS_PER_SECOND * speed)
+                if self._is_inside:
+                    step += np.array([x, 0.0, y]) * (self._speed * speed)
                 else:
                     self._turn(-x * RADIANS_PER_SECOND * dt, y * RADIANS_PER_SECOND * dt)
         if step.any():
             self.move(*step)
+
+    @property
+    def _speed(self) -> float:
+        return self.visitor.speed if self.visitor is not None and self.mode == "walk" else UNITS_PER_SECOND
 
     def _begin(self) -> None:
         """The user moves: level the camera, and orbit around what the centre of the picture shows."""
         self.interrupt()
         if not self._is_rolled:
             self._goal.roll = 0.0
+        if self.mode == "walk" and self.visitor is not None and self.visitor.walker is None:
+            self.visitor.begin(self._origin(self._now))
         if self._is_target_known:
             return
         self._is_target_known = True
@@ -253,14 +313,14 @@ class Controls:
         self._now.anchor = self._goal.anchor
 
     def _origin(self, state: _State) -> np.ndarray:
-        if self.mode == "fly":
+        if self._is_inside:
             return state.anchor
         return state.anchor - self.heading.basis(state.yaw, state.pitch, 0.0)[2] * state.distance
 
     def _anchor_at(self, origin: np.ndarray) -> None:
         goal = self._goal
         forward = self.heading.basis(goal.yaw, goal.pitch, 0.0)[2]
-        goal.anchor = np.array(origin) if self.mode == "fly" else origin + forward * goal.distance
+        goal.anchor = np.array(origin) if self._is_inside else origin + forward * goal.distance
 
 
 def _without_dead_zone(value: float) -> float:

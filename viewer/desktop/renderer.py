@@ -14,7 +14,7 @@ import numpy as np
 from smerf.errors import MissingPartError
 from smerf.scene import Camera, Intrinsics
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
-from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
 from .context import gl, is_software
 from .shaders import Program, assemble, network_widths, scene_defines, weight_count
@@ -118,7 +118,12 @@ class Renderer:
             raise MissingPartError(
                 f"the appearance network takes {self._block_bytes} bytes, this graphics device allows {limit}"
             )
-        defines = scene_defines(scene, self.options.step_multiplier, bool(self.exposure))
+        self.unknown_colour = unknown_colour(scene, self.options)
+        fades = self.unknown_colour is not None
+        self._samplers = (*_SAMPLERS, "known") if fades else _SAMPLERS
+        if fades:
+            self.blended_names = (*self.blended_names, "unknown")
+        defines = scene_defines(scene, self.options.step_multiplier, bool(self.exposure), fades)
         defines["GROWING_STEPS"] = str(int(self._occlusion_delay < 1.0))
         if is_software():
             defines["ROLLED_LOOPS"] = "1"
@@ -126,7 +131,7 @@ class Renderer:
         self.march = Program(vertex, assemble("march.frag", defines))
         self.shade = Program(vertex, assemble("shade.frag", defines))
         self.march.use()
-        for unit, name in enumerate(_SAMPLERS):
+        for unit, name in enumerate(self._samplers):
             GL.glUniform1i(self.march.at(f"u_{name}"), unit)
         self.shade.use()
         for unit, name in enumerate(self.blended_names):
@@ -181,9 +186,18 @@ class Renderer:
         return made
 
     def draw(
-        self, target: Target, submodel: Submodel, camera: Camera, low: int = 0, high: int | None = None
+        self,
+        target: Target,
+        submodel: Submodel,
+        camera: Camera,
+        low: int = 0,
+        high: int | None = None,
+        near: float | None = None,
     ) -> None:
-        """Draw rows [low, high) of the target, counted from below, with a pinhole camera of any image size."""
+        """Draw rows [low, high) of the target, counted from below, with a pinhole camera of any image size.
+
+        ``near`` is a near plane for this draw alone, in world units.
+        """
         GL = gl()
         params = self.scene.params
         lens = at_size(camera, target.width, target.height).intrinsics
@@ -204,7 +218,7 @@ class Renderer:
 
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target.blended_frame)
         self.march.use()
-        for unit, name in enumerate(_SAMPLERS):
+        for unit, name in enumerate(self._samplers):
             GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
             kind = GL.GL_TEXTURE_2D_ARRAY if name.startswith("planes") else GL.GL_TEXTURE_3D
             GL.glBindTexture(kind, submodel.textures[name])
@@ -212,7 +226,7 @@ class Renderer:
         GL.glUniformMatrix3fv(self.march.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
         GL.glUniform3f(self.march.at("u_camera_position"), *position)
         GL.glUniform4f(self.march.at("u_lens"), *lens_values)
-        GL.glUniform1f(self.march.at("u_near"), self.near * params.submodel_scale)
+        GL.glUniform1f(self.march.at("u_near"), (near or self.near) * params.submodel_scale)
         GL.glUniform1f(self.march.at("u_submodel_scale"), params.submodel_scale)
         GL.glUniform1f(self.march.at("u_occlusion_delay"), self._occlusion_delay)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
@@ -228,6 +242,8 @@ class Renderer:
         GL.glUniformMatrix3fv(self.shade.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
         GL.glUniform4f(self.shade.at("u_lens"), *lens_values)
         GL.glUniform3f(self.shade.at("u_background"), *self.background)
+        if self.unknown_colour is not None:
+            GL.glUniform3f(self.shade.at("u_unknown_colour"), *self.unknown_colour)
         if self.exposure:
             GL.glUniform1f(self.shade.at("u_log_exposure"), math.log(self.exposure))
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)

@@ -30,8 +30,10 @@ def network_widths(scene: BakedScene) -> tuple[int, int, int]:
     return inputs, first, scene.mlp["ResampleDense_1/kernel"].shape[-1]
 
 
-def scene_defines(scene: BakedScene, step_multiplier: int, has_exposure: bool) -> dict[str, str]:
-    """Return the constants of the table in ``viewer/shaders/README.md`` for a scene."""
+def scene_defines(
+    scene: BakedScene, step_multiplier: int, has_exposure: bool, fades: bool = False
+) -> dict[str, str]:
+    """Return the constants of the table in ``viewer/shaders/README.md``; ``fades``: by the scene's known region."""
     params = scene.params
     texels = params.triplane_resolution
     widths = network_widths(scene)
@@ -51,6 +53,7 @@ def scene_defines(scene: BakedScene, step_multiplier: int, has_exposure: bool) -
         "VFR": params.deferred_rendering_mode == "vfr",
         "ACTIVATION_ELU": params.activation == "elu",
         "EXPOSURE": has_exposure,
+        "KNOWN_REGION": fades,
         "HIDDEN_1": widths[1],
         "HIDDEN_2": widths[2],
         "WEIGHT_COUNT": weight_count(widths),

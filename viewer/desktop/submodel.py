@@ -29,6 +29,8 @@ class PackedSubmodel:
 
     k: int
     images: dict[str, np.ndarray]
+    known: np.ndarray | None = None
+    solid: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -50,16 +52,24 @@ def pack(k: int, submodel: BakedSubmodel) -> PackedSubmodel:
         "blocks": blocks[..., [0, 1, 2, 0]],
         "occupancy": grids,
     }
-    return PackedSubmodel(k, {name: np.ascontiguousarray(image) for name, image in images.items()})
+    if submodel.known is not None:
+        images["known"] = submodel.known.transpose(2, 1, 0, 3)
+    packed = {name: np.ascontiguousarray(image) for name, image in images.items()}
+    return PackedSubmodel(k, packed, submodel.known, submodel.solid)
 
 
 @dataclass
 class Submodel:
-    """One submodel in texture memory; ``textures`` are named as the samplers of ``march.frag``."""
+    """One submodel in texture memory; ``textures`` are named as the samplers of ``march.frag``.
+
+    ``known`` and ``solid`` are those of the baked submodel, for the controls.
+    """
 
     k: int
     nbytes: int
     atlas_size: tuple[int, int, int]
+    known: np.ndarray | None = None
+    solid: np.ndarray | None = None
     textures: dict[str, int] = field(default_factory=dict)
     is_complete: bool = False
 
@@ -80,7 +90,7 @@ class Submodel:
                     f"this graphics device allows {kind} of {allowed} texels per edge, the scene needs {needed}; "
                     "use another device, or bake with a smaller resolution"
                 )
-        return Submodel(packed.k, packed.nbytes, (width, height, depth))
+        return Submodel(packed.k, packed.nbytes, (width, height, depth), packed.known, packed.solid)
 
     def upload(self, packed: PackedSubmodel) -> Iterator[int]:
         """Copy everything to the device, yielding the bytes of each piece after it is handed over."""

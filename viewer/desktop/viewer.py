@@ -11,7 +11,9 @@ import numpy as np
 
 from smerf.errors import InvalidDataError
 from smerf.scene import Camera
+from smerf.scene.region import choose_start
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
+from smerf.scene.walk import Place, standing_places
 
 from .base_view import BAND_MS, PREVIEW_MS, BaseView, Drawable
 from .camera import common_target, look_at
@@ -23,6 +25,7 @@ from .renderer import Renderer, Target, pinhole
 from .stream import Streamer
 from .submodel import Submodel
 from .tour import Tour
+from .visitor import Visitor
 
 __all__ = ["DEFAULT_FOV", "Statistics", "Viewer", "start_view"]
 
@@ -31,8 +34,12 @@ _MIN_PREVIEW_PIXELS = 4000
 _MIN_BAND_ROWS = 4
 
 
-def start_view(scene: BakedScene, fov: float | None = None) -> View:
-    """Return where the scene opens: its start camera, else the centre of its first submodel."""
+def start_view(scene: BakedScene, fov: float | None = None, aspect: float = 1.5) -> View:
+    """Return where the scene opens: what photos cover, else its start camera, else its first submodel's centre."""
+    region = scene.manifest.region
+    covered = choose_start(region, aspect) if region is not None else None
+    if covered is not None:
+        return View(np.asarray(covered[0], np.float64), fov or covered[1])
     start = scene.manifest.start
     if start is not None:
         return View(np.asarray(start.world_from_cam, np.float64), fov or start.fov_degrees)
@@ -76,7 +83,7 @@ class Viewer(BaseView):
         scene: What to show.
         size: The image's size in pixels.
         ceiling_bytes: Texture memory for submodels.
-        mode: ``orbit`` or ``fly``.
+        mode: ``orbit``, ``walk`` or ``fly``; as the capture suggests by default.
         fov: Vertical field of view in degrees; the scene's own by default.
     """
 
@@ -85,7 +92,7 @@ class Viewer(BaseView):
         scene: BakedScene,
         size: tuple[int, int],
         ceiling_bytes: int,
-        mode: str = "orbit",
+        mode: str | None = None,
         fov: float | None = None,
     ) -> None:
         super().__init__(size, DEFAULT_FOV, PREVIEW_MS / 60000.0)
@@ -93,7 +100,12 @@ class Viewer(BaseView):
         self.renderer = Renderer(scene)
         self.streamer = Streamer(scene, ceiling_bytes)
         self.tour = Tour()
-        self.controls = Controls(self._depth_at, lambda: self.fov, self.tour.pause, mode=mode)
+        region = scene.manifest.region
+        self.visitor = Visitor(region.eye if region is not None else None, self._tangents)
+        mode = mode or (region.mode if region is not None else "orbit")
+        self.controls = Controls(
+            self._depth_at, lambda: self.fov, self.tour.pause, mode=mode, visitor=self.visitor
+        )
         self.has_image = False
         self._given_fov = fov
         self._training_view = -1
@@ -118,7 +130,7 @@ class Viewer(BaseView):
 
     def reset(self) -> None:
         """Go to where the scene opens."""
-        self.show(start_view(self.scene, self._given_fov))
+        self.show(start_view(self.scene, self._given_fov, self.size[0] / self.size[1]))
 
     def show(self, view: View, is_moving: bool = False) -> None:
         """Jump to a view; ``is_moving`` says that more will follow at once."""
@@ -213,6 +225,7 @@ class Viewer(BaseView):
         if submodel is not self._drawn:
             self._drawn = submodel
             self._version += 1
+            self._enter(submodel)
         if not self._is_at_rest(now) or not self.has_image:
             self._was_idle = False
             if self._previewed == self._version:
@@ -259,6 +272,17 @@ class Viewer(BaseView):
         self.renderer.free()
         self._frozen.free()
 
+    def _tangents(self) -> tuple[float, float]:
+        tangent = math.tan(math.radians(0.5 * self.fov))
+        return tangent * self.size[0] / self.size[1], tangent
+
+    def _enter(self, submodel: Submodel) -> None:
+        """Tell the controls what is solid and known around the camera."""
+        if submodel.solid is not None:
+            stands = standing_places(self.scene.manifest)
+            place = Place(self.scene.params, submodel.k, submodel.solid, submodel.known, *stands)
+            self.visitor.place = place
+
     def _depth_at(self, u: float, v: float) -> float | None:
         return self.renderer.depth_at(self._shown, u, v) if self._shown is not None else None
 
@@ -278,7 +302,8 @@ class Viewer(BaseView):
 
     def _draw_rows(self, target: Drawable, low: int, high: int) -> None:
         assert isinstance(target, Target) and self._drawn is not None
-        self.renderer.draw(target, self._drawn, self.camera, low, high)
+        near = self.visitor.near_plane(self.renderer.near)
+        self.renderer.draw(target, self._drawn, self.camera, low, high, near)
 
     def _timed_draw(self, target: Drawable, low: int, high: int) -> float:
         if not self.has_image:

@@ -34,7 +34,8 @@ HELP = (
     ("Gamepad sticks", "move, turn", "move, look"),
     ("Gamepad buttons", "A B up and down", "shoulders roll, triggers slow and fast"),
     ("",),
-    ("1  2", "orbit, fly"),
+    ("1  2  3", "orbit, fly, walk (double click: go there)"),
+    ("T", "leave what was photographed, or stay there"),
     ("R  F  L", "reset view, frame the scene, level the horizon"),
     ("[  ]  G", "previous, next photo, photo on or off"),
     ("-  =", "zoom lens"),
@@ -66,7 +67,7 @@ class Window(BaseWindow):
         title: Name of the scene, for the title bar.
         size: Window size in screen units.
         ceiling_bytes: Texture memory for submodels.
-        mode: ``orbit`` or ``fly``.
+        mode: ``orbit``, ``walk`` or ``fly``; as the capture suggests by default.
         fov: Vertical field of view in degrees; the scene's own by default.
         output: Folder for images and paths.
         photos: Returns the scene's photos by name; called when a photo is first wanted.
@@ -83,7 +84,7 @@ class Window(BaseWindow):
         title: str = "smerf",
         size: tuple[int, int] = (1280, 800),
         ceiling_bytes: int = 2 << 30,
-        mode: str = "orbit",
+        mode: str | None = None,
         fov: float | None = None,
         output: Path = Path("."),
         photos: Callable[[], Photos] = dict,
@@ -97,7 +98,7 @@ class Window(BaseWindow):
         self._ceiling_bytes, self._fov = ceiling_bytes, fov
         self._set_up(self._view_of(scene, mode))
 
-    def _view_of(self, scene: BakedScene, mode: str) -> Viewer:
+    def _view_of(self, scene: BakedScene, mode: str | None) -> Viewer:
         return Viewer(scene, self.framebuffer_size, self._ceiling_bytes, mode=mode, fov=self._fov)
 
     def step(self, now: float) -> None:
@@ -133,6 +134,10 @@ class Window(BaseWindow):
 
     def _draw_image(self, size: tuple[int, int]) -> None:
         self.viewer.present(*size)
+        visitor = self.viewer.visitor
+        if visitor.is_held:
+            visitor.is_held = False
+            self.tell("Nothing was photographed there; T lets the camera go")
         place = self.viewer.photo if self._photos.is_wanted else None
         if place is not None:
             try:
@@ -196,6 +201,8 @@ class Window(BaseWindow):
         return {
             glfw.KEY_1: lambda: self._set_mode("orbit"),
             glfw.KEY_2: lambda: self._set_mode("fly"),
+            glfw.KEY_3: lambda: self._set_mode("walk"),
+            glfw.KEY_T: lambda: self._toggle_stay(),
             glfw.KEY_R: lambda: self.viewer.reset(),
             glfw.KEY_F: lambda: self.viewer.frame_scene(),
             glfw.KEY_G: self._toggle_photo,
@@ -221,6 +228,13 @@ class Window(BaseWindow):
     def _toggle_statistics(self) -> None:
         self.are_statistics_shown = not self.are_statistics_shown
         self._statistics = (-math.inf, self._statistics[1])
+
+    def _toggle_stay(self) -> None:
+        visitor = self.viewer.visitor
+        visitor.is_free = not visitor.is_free
+        self.tell(
+            "The camera may leave what was photographed" if visitor.is_free else "Staying where photos are"
+        )
 
     def _set_mode(self, mode: str) -> None:
         self.viewer.controls.set_mode(mode)

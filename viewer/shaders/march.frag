@@ -2,6 +2,7 @@
 //
 // target 0: rgb, visibility    target 1: features 0-3
 // target 2: coarse rgb, depth  target 3 (COARSE_SUM only): coarse features 0-3
+// With KNOWN_REGION the target behind the last says how much of the pixel no photo supports.
 // Depth is d / (1 + d) of the expected distance d from the camera in world units, 0 where nothing was hit.
 //
 // Textures hold two RGBA8 groups so that a sample costs two fetches per grid and plane:
@@ -41,6 +42,9 @@
 #ifndef FUSED_APPEARANCE
 #define FUSED_APPEARANCE 0
 #endif
+#ifndef KNOWN_REGION
+#define KNOWN_REGION 0
+#endif
 #if COUNT
 #define FETCHED(n) counts.w += float(n)
 #else
@@ -49,6 +53,9 @@
 
 #if FUSED_APPEARANCE
 #include "chunks/appearance.glsl"
+#endif
+#if KNOWN_REGION
+#include "chunks/known.glsl"
 #endif
 
 uniform sampler3D u_atlas_density;
@@ -72,6 +79,11 @@ layout(location = 1) out vec4 o_features;
 layout(location = 2) out vec4 o_coarse_colour;
 #if COARSE_SUM
 layout(location = 3) out vec4 o_coarse_features;
+#endif
+#if KNOWN_REGION && COARSE_SUM
+layout(location = 4) out vec4 o_unknown;
+#elif KNOWN_REGION
+layout(location = 3) out vec4 o_unknown;
 #endif
 #endif
 
@@ -120,6 +132,10 @@ void main() {
   vec3 colour = vec3(0.0), coarse_colour = vec3(0.0);
   vec4 features = vec4(0.0), coarse_features = vec4(0.0);
   float visibility = 1.0, average_visibility = 1.0, depth = 0.0;
+#if KNOWN_REGION
+  vec3 view = normalize(ray);
+  float unknown = 0.0;
+#endif
 
   Exits exits = find_exits(origin, ray);
   // The current piece: g = start + s * direction for s in [0, piece_end], in contracted space with its corner at 0.
@@ -294,18 +310,32 @@ void main() {
       coarse_features += weight * sigmoid(sparse_features);
 #endif
       depth += weight * (piece_depth + reach * s / u);
+#if KNOWN_REGION
+      unknown += weight * (1.0 - support_at(uvw, view));
+#endif
     }
     visibility *= 1.0 - alpha;
     s += stride;
   }
 
+#if KNOWN_REGION
+  // What is left of a ray shows what lies behind everything.
+  unknown += visibility * (1.0 - support_at(0.25 * (start + piece_end * direction), view));
+#endif
 #if FUSED_APPEARANCE
   vec3 d = normalize(u_camera_rotation * vec3(offset, -1.0));
-  o_colour = vec4(appearance(vec4(colour, visibility), features, coarse_colour, coarse_features, d), 1.0);
+  vec3 shown = appearance(vec4(colour, visibility), features, coarse_colour, coarse_features, d);
+#if KNOWN_REGION
+  shown = mix(shown, u_unknown_colour, unknown);
+#endif
+  o_colour = vec4(shown, 1.0);
 #else
   float opacity = 1.0 - visibility;
   float distance_seen = opacity > 0.05 ? depth / opacity : 0.0;
   o_colour = vec4(colour, visibility);
+#if KNOWN_REGION
+  o_unknown = vec4(unknown);
+#endif
   o_features = features;
   o_coarse_colour = vec4(coarse_colour, distance_seen / (1.0 + distance_seen));
 #if COARSE_SUM

@@ -9,6 +9,13 @@ uniform sampler2D u_coarse_colour;
 uniform sampler2D u_coarse_features;
 #endif
 
+#ifndef KNOWN_REGION
+#define KNOWN_REGION 0
+#endif
+#if KNOWN_REGION
+uniform sampler2D u_unknown;
+uniform vec3 u_unknown_colour;  // what no photo supports fades into it
+#endif
 uniform mat3 u_camera_rotation;  // viewer axes from camera axes
 uniform vec4 u_lens;             // 1/fx, 1/fy, cx, cy in pixels of the target, from its lower left corner
 
@@ -25,5 +32,9 @@ void main() {
   vec3 coarse_colour = texelFetch(u_coarse_colour, pixel, 0).rgb;
   vec2 offset = (gl_FragCoord.xy - u_lens.zw) * u_lens.xy;
   vec3 d = normalize(u_camera_rotation * vec3(offset, -1.0));
-  o_pixel = vec4(appearance(colour, features, coarse_colour, coarse_features, d), 1.0);
+  vec3 shown = appearance(colour, features, coarse_colour, coarse_features, d);
+#if KNOWN_REGION
+  shown = mix(shown, u_unknown_colour, texelFetch(u_unknown, pixel, 0).r);
+#endif
+  o_pixel = vec4(shown, 1.0);
 }

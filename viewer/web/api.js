@@ -5,6 +5,7 @@ import { publish } from "./bridge.js";
 import { parseMatrix } from "./camera.js";
 import { parsePath, pathJson } from "./path.js";
 import { QUALITIES } from "./quality.js";
+import { MODES } from "./region.js";
 
 /** @param {import("./viewer.js").Viewer} viewer */
 export function publishScene(viewer) {
@@ -30,7 +31,7 @@ export function publishScene(viewer) {
     },
     async setMode(mode) {
       await viewer.opened;
-      if (mode !== "orbit" && mode !== "fly") throw new Error("mode must be orbit or fly.");
+      if (!MODES.includes(mode)) throw new Error(`mode must be one of ${MODES.join(", ")}.`);
       viewer.setMode(mode);
     },
     async setQuality(name) {

@@ -1,5 +1,5 @@
 // @ts-check
-// Orbit and fly with mouse, wheel, keyboard, touch and gamepad. All motion is damped by elapsed time, not by frames, and
+// Orbit, walk and fly with mouse, wheel, keyboard, touch and gamepad. All motion is damped by elapsed time, not by frames, and
 // jumps without damping where the user prefers reduced motion.
 
 import { add, column, dot, Heading, length, mix, position, scale, subtract } from "./camera.js";
@@ -13,6 +13,7 @@ const SLOW = 0.25;
 const MAX_PITCH = Math.PI / 2 - 0.01;
 const TAP_PIXELS = 15;
 const TAP_MILLISECONDS = 300;
+const CLICK_PIXELS = 5;
 const MOVES = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 0, 0], KeyQ: [0, -1, 0], KeyE: [0, 1, 0] };
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 
@@ -27,8 +28,9 @@ export class Controls {
    * @param {() => boolean} host.reducedMotion
    * @param {() => number} host.fov vertical field of view in degrees
    * @param {((u: number, v: number) => number[]) | null} [host.rayOf] unit direction through a point of the canvas
+   * @param {import("./visitor.js").Visitor | null} [host.visitor] holds the camera where photos are, and walks
    */
-  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion, fov, rayOf = null }) {
+  constructor(canvas, { up, depthAt, wake, interrupt, reducedMotion, fov, rayOf = null, visitor = null }) {
     this.canvas = canvas;
     this.depthAt = depthAt;
     this.wake = wake;
@@ -36,6 +38,11 @@ export class Controls {
     this.reducedMotion = reducedMotion;
     this.fov = fov;
     this.rayOf = rayOf;
+    this.visitor = visitor;
+    /** The last view that photos support. @type {any} */
+    this.good = null;
+    this.step = [0, 0, 0];
+    this.isClick = false;
     this.heading = new Heading(up);
     this.mode = "orbit";
     this.distance = 1;
@@ -52,6 +59,8 @@ export class Controls {
   // Takes a camera as it is, roll included; it is rendered exactly until the user moves.
   setMatrix(matrix, target = null) {
     this.exact = matrix;
+    this.good = null;
+    this.visitor?.end();
     if (target) {
       this.distance = Math.max(1e-3, length(subtract(target, position(matrix))));
       this.isTargetKnown = true;
@@ -66,9 +75,16 @@ export class Controls {
     if (mode === this.mode) return;
     const origin = this.#origin(this.now);
     this.mode = mode;
+    this.visitor?.end();
+    this.good = null;
     this.goal = { ...this.now };
     this.#anchorAt(origin);
     this.now = { ...this.goal };
+  }
+
+  // In fly and walk mode the anchor is the eye; in orbit mode it is what the eye looks at.
+  get isInside() {
+    return this.mode !== "orbit";
   }
 
   get matrix() {
@@ -86,6 +102,7 @@ export class Controls {
     const isHeld = [...codes].some((code) => code in MOVES || code in ARROWS);
     this.taps.clear();
     if (isHeld) this.#applyKeys(codes, dt);
+    this.#walkOn(dt);
     const { now, goal } = this;
     const differs = ["yaw", "pitch", "roll", "distance"].some((key) => Math.abs(now[key] - goal[key]) > 1e-5);
     if (!differs && length(subtract(now.anchor, goal.anchor)) < 1e-6) {
@@ -96,23 +113,47 @@ export class Controls {
     for (const key of ["yaw", "pitch", "roll", "distance"]) now[key] += (goal[key] - now[key]) * t;
     now.anchor = mix(now.anchor, goal.anchor, t);
     this.exact = null;
+    this.#stay(dt);
     return true;
   }
 
+  // Brings the camera back from where photos support nothing.
+  #stay(dt) {
+    const { now, goal, visitor } = this;
+    if (!visitor) return;
+    const pull = visitor.pull(this.#origin(now), this.heading.basis(now.yaw, now.pitch), dt);
+    if (!pull) this.good = { ...now };
+    else if (this.good) {
+      for (const key of ["yaw", "pitch", "distance"]) goal[key] += (this.good[key] - goal[key]) * pull;
+      if (this.mode !== "walk") goal.anchor = mix(goal.anchor, this.good.anchor, pull);
+      visitor.hint();
+    }
+  }
+
+  // Walks by what the keys and sticks asked for since the last frame.
+  #walkOn(dt) {
+    const { visitor, step } = this;
+    this.step = [0, 0, 0];
+    if (this.mode !== "walk" || !visitor?.walker || (!length(step) && !visitor.isBusy)) return;
+    this.goal.anchor = visitor.walk(step, Math.min(dt, 0.1));
+    if (visitor.isBusy) this.wake();
+  }
+
   #origin(state) {
-    if (this.mode === "fly") return state.anchor;
+    if (this.isInside) return state.anchor;
     return subtract(state.anchor, scale(this.heading.basis(state.yaw, state.pitch).forward, state.distance));
   }
 
   #anchorAt(origin) {
     const { forward } = this.heading.basis(this.goal.yaw, this.goal.pitch);
-    this.goal.anchor = this.mode === "fly" ? origin : add(origin, scale(forward, this.goal.distance));
+    this.goal.anchor = this.isInside ? origin : add(origin, scale(forward, this.goal.distance));
   }
 
   // The user begins to move: level the camera, and orbit around what the centre of the image shows.
   #begin() {
     this.interrupt();
     this.goal.roll = 0;
+    if (this.mode === "walk" && this.visitor && !this.visitor.walker) this.visitor.begin(this.#origin(this.now));
     if (this.isTargetKnown) return;
     this.isTargetKnown = true;
     const depth = this.depthAt(0.5, 0.5);
@@ -125,7 +166,7 @@ export class Controls {
 
   rotate(dx, dy) {
     this.#begin();
-    const sign = this.mode === "fly" ? -1 : 1;
+    const sign = this.isInside ? -1 : 1;
     this.goal.yaw -= sign * dx;
     this.goal.pitch = Math.max(-MAX_PITCH, Math.min(MAX_PITCH, this.goal.pitch - sign * dy));
     this.wake();
@@ -134,7 +175,13 @@ export class Controls {
   /** Moves along right, up and forward in world units. @param {number[]} direction */
   move([right, up, forward]) {
     this.#begin();
-    const basis = this.heading.basis(this.goal.yaw, this.goal.pitch);
+    const level = this.mode === "walk" && this.visitor?.walker;
+    const basis = this.heading.basis(this.goal.yaw, level ? 0 : this.goal.pitch);
+    if (level) {
+      this.step = add(this.step, add(scale(basis.right, right), scale(basis.forward, forward)));
+      this.wake();
+      return;
+    }
     const step = add(add(scale(basis.right, right), scale(this.heading.up, up)), scale(basis.forward, forward));
     this.goal.anchor = add(this.goal.anchor, step);
     this.wake();
@@ -153,7 +200,7 @@ export class Controls {
   // it moves along the view.
   dolly(amount, u = 0.5, v = 0.5) {
     this.#begin();
-    if (this.mode === "fly") {
+    if (this.isInside) {
       this.move([0, 0, -amount * UNITS_PER_SECOND * this.speed]);
       return;
     }
@@ -169,7 +216,8 @@ export class Controls {
 
   // Moves for dt seconds with a stick or a key fully deflected: right, up and forward in [-1, 1].
   walk(direction, factor, dt) {
-    this.move(scale(direction, UNITS_PER_SECOND * this.speed * factor * dt));
+    const units = this.mode === "walk" && this.visitor?.walker ? this.visitor.speed : UNITS_PER_SECOND;
+    this.move(scale(direction, units * this.speed * factor * dt));
   }
 
   // Turns for dt seconds: to the right and down in [-1, 1], as a stick does in either mode.
@@ -188,10 +236,15 @@ export class Controls {
     const origin = this.#origin(this.now);
     const ray = rayOf(u, v);
     const { heading, goal } = this;
+    if (this.mode === "walk" && this.visitor?.walker) {
+      this.visitor.goTo(add(origin, scale(ray, depth)));
+      this.wake();
+      return;
+    }
     const wanted = Math.atan2(dot(ray, heading.north), dot(ray, heading.east));
     goal.yaw += Math.atan2(Math.sin(wanted - goal.yaw), Math.cos(wanted - goal.yaw));
     goal.pitch = Math.max(-MAX_PITCH, Math.min(MAX_PITCH, Math.asin(Math.max(-1, Math.min(1, dot(ray, heading.up))))));
-    if (this.mode === "fly") goal.anchor = add(origin, scale(ray, depth / 2));
+    if (this.isInside) goal.anchor = add(origin, scale(ray, depth / 2));
     else {
       goal.anchor = add(origin, scale(ray, depth));
       goal.distance = depth;
@@ -208,7 +261,7 @@ export class Controls {
       if (code in MOVES) direction = add(direction, MOVES[code]);
       else if (code in ARROWS) {
         const [x, y] = ARROWS[code];
-        if (this.mode === "fly") direction = add(direction, [x, 0, y]);
+        if (this.isInside) direction = add(direction, [x, 0, y]);
         else this.rotate(-x * RADIANS_PER_SECOND * dt, y * RADIANS_PER_SECOND * dt);
       }
     }
@@ -220,7 +273,7 @@ export class Controls {
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#drag(event));
     for (const name of /** @type {const} */ (["pointerup", "pointercancel", "lostpointercapture"])) {
-      canvas.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
+      canvas.addEventListener(name, (event) => this.#up(event));
     }
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("dblclick", (event) => this.#focusAt(event));
@@ -254,11 +307,21 @@ export class Controls {
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    this.isClick = this.pointers.size === 1 && event.button === 0;
+    this.pressed = { x: event.clientX, y: event.clientY };
     if (event.pointerType !== "touch" || this.pointers.size > 1) return;
     const { time, x, y } = this.lastTap;
     const isNear = Math.hypot(event.clientX - x, event.clientY - y) < TAP_PIXELS;
     if (event.timeStamp - time < TAP_MILLISECONDS && isNear) this.#focusAt(event);
     this.lastTap = { time: event.timeStamp, x: event.clientX, y: event.clientY };
+  }
+
+  // A click or tap sends one who walks there.
+  #up(event) {
+    const isClick = this.isClick && this.mode === "walk" && event.type === "pointerup" && this.pointers.has(event.pointerId);
+    this.pointers.delete(event.pointerId);
+    const { x, y } = this.pressed ?? { x: 0, y: 0 };
+    if (isClick && Math.hypot(event.clientX - x, event.clientY - y) < CLICK_PIXELS) this.#focusAt(event);
   }
 
   #drag(event) {

@@ -23,8 +23,13 @@ export class Renderer {
     this.occlusionDelay = occlusionDelay;
     this.background = background;
     this.exposure = exposure;
+    // Few devices draw to four targets only: nothing fades there.
+    const canFade = scene.fades && gl.getParameter(gl.MAX_DRAW_BUFFERS) > BLENDED.length;
+    this.unknownColour = canFade ? scene.region.colour : null;
+    this.samplers = this.unknownColour ? [...SAMPLERS, "known"] : SAMPLERS;
     this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
     this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
+    if (this.unknownColour) this.blended = [...this.blended, "unknown"];
     const size = 16 * scene.widths.weightCount;
     if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error("The appearance network is too wide for this device.");
     this.parallel = gl.getExtension("KHR_parallel_shader_compile");
@@ -44,7 +49,9 @@ export class Renderer {
   }
 
   #defines(params) {
-    const settings = { EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0 };
+    const settings = {
+      EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, KNOWN_REGION: this.unknownColour ? 1 : 0,
+    };
     return { ...this.scene.defines(params), ...settings, ...this.extra };
   }
 
@@ -75,7 +82,7 @@ export class Renderer {
     const { gl } = this;
     march.done = finishProgram(gl, march.begun);
     gl.useProgram(march.done.program);
-    SAMPLERS.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
+    this.samplers.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
     if (this.extra.FUSED_APPEARANCE) bindNetwork(gl, march.done.program);
     return march.done;
   }
@@ -125,7 +132,7 @@ export class Renderer {
     gl.bindFramebuffer(gl.FRAMEBUFFER, isFused ? target.pixelFrame : target.blendedFrame);
     const march = this.#finishMarch(this.#march(level.params));
     gl.useProgram(march.program);
-    SAMPLERS.forEach((name, unit) => {
+    this.samplers.forEach((name, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(name.startsWith("planes") ? gl.TEXTURE_2D_ARRAY : gl.TEXTURE_3D, level.textures[name]);
     });
@@ -160,6 +167,7 @@ export class Renderer {
 
   #setShading(program) {
     this.gl.uniform3fv(program.at("u_background"), this.background);
+    if (this.unknownColour) this.gl.uniform3fv(program.at("u_unknown_colour"), this.unknownColour);
     if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }
 

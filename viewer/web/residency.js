@@ -134,7 +134,7 @@ export class Residency {
       if (!this.#makeRoom(plan, isUrgent)) return;
       const folder = isCoarse ? scene.coarseFolder(k) : scene.submodelFolder(k);
       const [textures] = await Promise.all([
-        loadTextures(renderer.gl, this.uploads, scene.assets, folder, params, progress, signal),
+        loadTextures(renderer.gl, this.uploads, scene.assets, folder, params, scene.knownFiles(k), progress, signal),
         renderer.compiled(params, signal),
       ]);
       loading.bytes = 0;

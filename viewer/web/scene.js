@@ -7,6 +7,7 @@ import { Appearance } from "./appearance.js";
 import { checkFov, parseMatrix, swapAxes } from "./camera.js";
 import { readParams } from "./params.js";
 import { checkHost } from "./policy.js";
+import { readRegion } from "./region.js";
 import { textureBytes } from "./submodel.js";
 
 const FORMAT_MAJOR = 1;
@@ -66,6 +67,7 @@ export class Scene {
     this.entry = this.count > 1 ? params.sm_to_params[params.submodel_idx] : 0;
     /** Its widths are those of every network. @type {Appearance | null} */
     this.widths = null;
+    this.region = readRegion(assets.manifest?.region);
     this.known = new Map();
     this.networks = new Map();
   }
@@ -102,7 +104,7 @@ export class Scene {
 
   // Whether this viewer fetches the named file of a submodel folder (test frames and coarse occupancy are left out).
   reads(name) {
-    return /^(sparse_grid_|plane_|occupancy_grid_8_|distance_grid_8_)/.test(name);
+    return /^(sparse_grid_|plane_|occupancy_grid_8_|distance_grid_8_|(known|solid)_grid\.)/.test(name);
   }
 
   // Announces the files of one level to the progress, as far as the manifest knows them.
@@ -152,6 +154,18 @@ export class Scene {
   coarseFolder(k) {
     const folder = `${this.submodelFolder(k)}coarse/`;
     return this.assets.lists(`${folder}scene_params.json`) ? folder : null;
+  }
+
+  // Whether what no photo supports fades away.
+  get fades() {
+    return this.region !== null && this.params.deferred_rendering_mode !== "vfr";
+  }
+
+  // The files of the known region of submodel k, which serve both of its levels; null where there is none.
+  knownFiles(k) {
+    if (!this.region) return null;
+    const { export_array_format: extension, triplane_resolution: texels } = this.params;
+    return { folder: this.submodelFolder(k), extension, cells: this.region.cells, solidCells: Math.ceil(texels / 8) };
   }
 
   // Parameters of one level of submodel k.

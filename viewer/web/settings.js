@@ -46,6 +46,8 @@ export class Settings {
     $("set-quality").addEventListener("change", () => viewer.setQuality($("set-quality").value));
     $("set-fov").addEventListener("input", () => viewer.setFov($("set-fov").valueAsNumber));
     $("set-speed").addEventListener("input", () => this.#setSpeed());
+    $("set-free").checked = viewer.settings.free;
+    $("set-free").addEventListener("change", () => (viewer.visitor.isFree = $("set-free").checked));
     $("set-statistics").addEventListener("change", () => page.toggleStatistics());
     page.keys.Minus = () => this.#widen(1.1);
     page.keys.Equal = () => this.#widen(1 / 1.1);

@@ -4,7 +4,7 @@
 
 const FILES = [
   "prologue_web.glsl", "screen.vert", "march.frag", "shade.frag",
-  "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl",
+  "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl", "chunks/known.glsl",
 ];
 
 export const loadShaderSources = () => loadTexts(FILES);

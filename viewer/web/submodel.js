@@ -19,12 +19,12 @@ export function textureBytes(params) {
   return 8 * texels + 8 * voxels + 4 * blocks + 2 * Math.ceil(params.triplane_resolution / 8) ** 3;
 }
 
-// Loads the arrays in `folder` and uploads them over several frames.
-export async function loadTextures(gl, uploads, assets, folder, params, progress, signal) {
+// Loads the arrays in `folder`, and the known region of the submodel, and uploads them over several frames.
+export async function loadTextures(gl, uploads, assets, folder, params, known, progress, signal) {
   checkLimits(gl, params);
   const loader = new Loader(gl, uploads, assets, folder, params, progress, signal);
   try {
-    await Promise.all([loader.blocks(), loader.grids(), loader.planes(), loader.atlas()]);
+    await Promise.all([loader.blocks(), loader.grids(), loader.planes(), loader.atlas(), loader.known(known)]);
     signal.throwIfAborted();
   } catch (error) {
     loader.dispose();
@@ -32,6 +32,8 @@ export async function loadTextures(gl, uploads, assets, folder, params, progress
   }
   return {
     textures: loader.textures,
+    region: loader.region,
+    solid: loader.solid,
     atlasSize: [params.atlas_width, params.atlas_height, params.atlas_depth],
     bytes: loader.bytes,
     dispose: () => loader.dispose(),
@@ -60,6 +62,10 @@ class Loader {
     /** @type {Record<string, WebGLTexture>} */
     this.textures = {};
     this.bytes = 0;
+    /** What the controls read of it on the processor. @type {{ cells: number, data: Uint8Array } | null} */
+    this.region = null;
+    /** @type {{ cells: number, data: Uint8Array } | null} */
+    this.solid = null;
     this.isDisposed = false;
   }
 
@@ -173,6 +179,20 @@ class Loader {
     }
     const texture = this.texture("occupancy", gl.TEXTURE_3D, gl.RG8UI, [n, n, n], gl.NEAREST);
     await this.upload(texture, gl.TEXTURE_3D, gl.RG_INTEGER, 0, [n, n, n], both);
+  }
+
+  // The known region: a texture, and on the processor what the controls read.
+  async known(files) {
+    if (!files) return;
+    const { gl, assets } = this;
+    const { folder, extension, cells: n, solidCells: m } = files;
+    const load = (name, edge, channels) =>
+      assets.array(folder + name, extension, { width: edge, height: edge * edge, channels }, this.progress, this.signal);
+    const [known, solid] = await Promise.all([load("known_grid", n, 4), load("solid_grid", m, 1)]);
+    const texture = this.texture("known", gl.TEXTURE_3D, gl.RGBA8, [n, n, n], gl.LINEAR);
+    await this.upload(texture, gl.TEXTURE_3D, gl.RGBA, 0, [n, n, n], known);
+    this.region = { cells: n, data: known };
+    this.solid = { cells: m, data: solid };
   }
 
   gridFiles(name, n) {

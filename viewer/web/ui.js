@@ -35,6 +35,7 @@ export class Page {
     for (const id of ["dock", "bottom", "corner"]) $(id).hidden = !this.isVisible;
     this.press("button-orbit", () => actions.mode("orbit"), "Digit1");
     this.press("button-fly", () => actions.mode("fly"), "Digit2");
+    this.press("button-walk", () => actions.mode("walk"), "Digit3");
     this.press("button-reset", actions.reset, "KeyR");
     this.press("button-share", actions.share, "KeyC");
     this.press("button-play", actions.play);
@@ -94,8 +95,7 @@ export class Page {
 
   setMode(mode) {
     this.mode = mode;
-    $("button-orbit").setAttribute("aria-pressed", String(mode === "orbit"));
-    $("button-fly").setAttribute("aria-pressed", String(mode === "fly"));
+    for (const name of ["orbit", "fly", "walk"]) $(`button-${name}`).setAttribute("aria-pressed", String(mode === name));
   }
 
   setPlaying(isPlaying) {

@@ -59,7 +59,8 @@ const address = (text) => {
 const PARAMETERS = [
   ["dir", address, "url"],
   ["quality", same(...QUALITIES)],
-  ["mode", choice({ orbit: "orbit", fly: "fly", fps: "fly", map: "orbit" }), "mouseMode"],
+  ["mode", choice({ orbit: "orbit", walk: "walk", fly: "fly", fps: "fly", map: "orbit" }), "mouseMode"],
+  ["free", flag],
   ["fov", number(1, 170), "vfovy"],
   ["pos", vector],
   ["look", vector],
@@ -92,7 +93,7 @@ const OVERRIDES = {
   legacyGrids: "legacyGrids",
 };
 
-const DEFAULTS = { quality: "auto", mode: "orbit", ui: true, autoplay: false };
+const DEFAULTS = { quality: "auto", free: false, ui: true, autoplay: false };
 
 /**
  * Reads the query and the hash of `location`; the hash (the shared view) wins. `problems` holds a sentence for each

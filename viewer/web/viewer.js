@@ -13,6 +13,7 @@ import { Renderer } from "./renderer.js";
 import { Residency, memoryCeiling } from "./residency.js";
 import { parseColour, readSettings } from "./url.js";
 import { rayThrough, startView } from "./viewpoint.js";
+import { Visitor } from "./visitor.js";
 
 const DEFAULT_NEAR = 0.2;
 // Smoothing of the visibility that enlarges steps behind nearly opaque content; 1 keeps every step at one voxel.
@@ -65,7 +66,16 @@ export class Viewer {
     });
     this.near = settings.near ?? scene.assets.manifest?.near ?? DEFAULT_NEAR;
     this.lens = null;
+    this.visitor = new Visitor({
+      scene,
+      level: () => this.submodels.shown,
+      fov: () => this.fov,
+      aspect: () => canvas.clientWidth / Math.max(1, canvas.clientHeight),
+      tell: (text) => this.page.notify(text),
+    });
+    this.visitor.isFree = settings.free;
     this.controls = new Controls(canvas, {
+      visitor: this.visitor,
       up: settings.axis ?? [0, 0, 1],
       depthAt: (u, v) => this.renderer.depthAt(this.frames.shown, u, v),
       wake: () => loop.wake(),
@@ -74,8 +84,8 @@ export class Viewer {
       fov: () => this.fov,
       rayOf: (u, v) => rayThrough(this.camera, canvas, u, v),
     });
-    this.controls.mode = settings.mode;
-    this.page.setMode(settings.mode);
+    this.controls.mode = settings.mode ?? scene.region?.mode ?? "orbit";
+    this.page.setMode(this.controls.mode);
     this.journey = new Journey({
       show: (view, isResting) => this.#show(view, isResting),
       wake: () => loop.wake(),
@@ -99,7 +109,8 @@ export class Viewer {
   // Camera --------------------------------------------------------------------------------------------------------
 
   get camera() {
-    return { matrix: this.controls.matrix, fov: this.fov, near: this.near, lens: this.lens };
+    const near = this.visitor.nearPlane(this.near);
+    return { matrix: this.controls.matrix, fov: this.fov, near, lens: this.lens };
   }
 
   /** Flies back to where the page opened. */

@@ -1,6 +1,7 @@
 // @ts-check
 // Where a scene opens, and the rays of a camera.
 
+import { chooseStart } from "./region.js";
 import { add, column, length, lookAt, normalize, pixelLens, position, scale, subtract, swapAxes } from "./camera.js";
 
 const DEFAULT_FOV = 40;
@@ -10,8 +11,10 @@ const DEFAULT_FOV = 40;
  * @returns {{ matrix: number[], fov: number, target: number[] | null }}
  */
 export function startView(scene, settings, { clientWidth, clientHeight }) {
-  const start = scene.startCamera;
-  const fov = settings.fov ?? widened(start?.fov ?? DEFAULT_FOV, clientWidth / Math.max(1, clientHeight));
+  const aspect = clientWidth / Math.max(1, clientHeight);
+  const covered = chooseStart(scene.region, aspect || 1);
+  const start = covered ?? scene.startCamera;
+  const fov = settings.fov ?? covered?.fov ?? widened(start?.fov ?? DEFAULT_FOV, aspect);
   const centre = scene.centre(scene.entry);
   const matrix = start?.matrix ?? lookAt(centre, add(centre, swapAxes([0, 0, 1])), [0, 0, 1]);
   if (!settings.pos && !settings.look) return { matrix, fov, target: start?.target ?? null };

@@ -12,6 +12,8 @@ namespace smerf {
 
 // Samples below this add no colour (their opacity still counts); rays below that are opaque.
 constexpr float kAlphaMin = 0.25f / 255.0f, kVisibilityMin = 1.0f / 255.0f;
+// Photos support directions a little beyond their cone, and fade over the inverse of the ramp (in cosines).
+constexpr float kKnownMargin = 1.7f, kKnownRamp = 5.0f;
 
 struct MarchScene {
   const uint8_t* atlas;      // [atlas_x][atlas_y][atlas_z][8]: density, r, g, b, f0, f1, f2, gate
@@ -19,6 +21,7 @@ struct MarchScene {
   const uint8_t* blocks;     // [num_blocks]^3 [3]: atlas slot of a macroblock, 255 = empty
   const uint8_t* distance;   // [cells]^3: cells that a ray may skip
   const uint8_t* occupancy;  // [cells]^3: eight children a byte, bit 4 dx + 2 dy + dz
+  const uint8_t* known;      // [known_cells]^3 [4]: mean direction of the photos' rays, support; null: all is known
   const float* kernels[3];   // appearance network, [in][out]
   const float* biases[3];
   int32_t atlas_x, atlas_y, atlas_z;
@@ -26,6 +29,7 @@ struct MarchScene {
   int32_t num_blocks;                // S / B, macroblocks per axis
   int32_t block_size;                // B, sparse voxels per macroblock edge
   int32_t cells;                     // cells of the distance and occupancy grids per axis
+  int32_t known_cells;               // cells of the known region per axis, at least 2
   int32_t hidden[2];                 // widths of the hidden layers
   int32_t is_gated;                  // planes are multiplied by the gate
   int32_t has_coarse;                // the sparse grid alone is blended too: 14 channels instead of 7
@@ -44,6 +48,8 @@ struct MarchScene {
   float visibility_delay;    // of the running visibility that enlarges steps
   float log_exposure;
   float background[3];
+  float unknown_colour[3];  // what no photo supports fades into it
+  float spent;              // visibility at which a ray's depth is taken
 };
 
 // The straight piece of a ray inside one region of the contraction.
@@ -302,11 +308,49 @@ SMERF_FN float step_length(const MarchScene& m, const Vec3& z, const Vec3& after
 
 SMERF_FN float alpha_of(float density, float length) { return 1.0f - fast_exp(-fast_exp(density - 1.0f) * length); }
 
-// Blended channels of a ray: lanes r, g, b, f0 .. f3 (lane 0 is unused), and the visibility left.
+// One axis of a position in the known region: the cell below, and the weight of the one above.
+SMERF_FN int known_corner(const MarchScene& m, float z, float& weight) {
+  const float g = clampf((z + 2.0f) * (0.25f * (float)m.known_cells) - 0.5f, 0.0f, (float)(m.known_cells - 1));
+  const int low = clampi((int)g, 0, m.known_cells - 2);
+  weight = g - (float)low;
+  return low;
+}
+
+// How well photos support what a ray along the unit direction `view` meets at a contracted point, in [0, 1]. Cells hold
+// the mean direction r of the photos' rays; those of a cone of half-angle a have |r| = (1 + cos a) / 2.
+SMERF_FN float support_at(const MarchScene& m, const Vec3& z, const Vec3& view) {
+  float wx, wy, wz, mean[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  const int x = known_corner(m, z.x, wx), y = known_corner(m, z.y, wy), w = known_corner(m, z.z, wz);
+  for (int corner = 0; corner < 8; ++corner) {
+    const int dx = corner >> 2, dy = corner >> 1 & 1, dz = corner & 1;
+    const uint8_t* cell = m.known + (((size_t)(x + dx) * m.known_cells + y + dy) * m.known_cells + w + dz) * 4;
+    const float weight = (dx ? wx : 1.0f - wx) * (dy ? wy : 1.0f - wy) * (dz ? wz : 1.0f - wz) * (1.0f / 255.0f);
+    for (int c = 0; c < 4; ++c) mean[c] += weight * (float)cell[c];
+  }
+  const Vec3 r = {2.0f * mean[0] - 1.0f, 2.0f * mean[1] - 1.0f, 2.0f * mean[2] - 1.0f};
+  const float spread = sqrtf(r.x * r.x + r.y * r.y + r.z * r.z);
+  const float facing = r.x * view.x + r.y * view.y + r.z * view.z + spread * (kKnownMargin - 2.0f * spread);
+  return mean[3] * clampf(facing * kKnownRamp + 1.0f, 0.0f, 1.0f);
+}
+
+// Blended channels of a ray: lanes r, g, b, f0 .. f3 (lane 0 is unused), the visibility left, how much of the pixel no
+// photo supports, and the world distance at which half of the ray is spent, 0 if it never is.
 struct MarchResult {
   Lanes8 fine, coarse;
-  float visibility;
+  float visibility, unknown, depth;
 };
+
+SMERF_FN Vec3 unit_of(const Vec3& d) {
+  const float inv = 1.0f / sqrtf(d.x * d.x + d.y * d.y + d.z * d.z);
+  return {d.x * inv, d.y * inv, d.z * inv};
+}
+
+// World distance of a contracted point from a ray's origin.
+SMERF_FN float distance_from(const MarchScene& m, const Vec3& o, const Vec3& z) {
+  const Vec3 x = uncontract(z);
+  const float dx = x.x - o.x, dy = x.y - o.y, dz = x.z - o.z;
+  return sqrtf(dx * dx + dy * dy + dz * dz) * m.inv_submodel_scale;
+}
 
 // The first piece of a ray that crosses a region: from the near plane to `exit`.
 SMERF_FN MarchPiece first_piece(const MarchScene& m, const Vec3& o, const Vec3& d, float exit) {
@@ -330,7 +374,8 @@ SMERF_FN bool next_region(const Vec3& o, const Vec3& d, const RegionExits& exits
 
 // One ray from its near plane until it has left the scene or is opaque.
 SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d) {
-  MarchResult result = {zero_lanes(), zero_lanes(), 1.0f};
+  MarchResult result = {zero_lanes(), zero_lanes(), 1.0f, 0.0f, 0.0f};
+  const Vec3 view = unit_of(d);
   const RegionExits exits = region_exits(o, d, m.near);
   float exit = next_exit(exits, -INFINITY);
   if (!(exit < INFINITY)) return result;
@@ -361,12 +406,16 @@ SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d
         const float weight = visibility * alpha;
         result.fine += weight * sigmoid(fine);
         if (m.has_coarse) result.coarse += weight * sigmoid(coarse);
+        if (m.known) result.unknown += weight * (1.0f - support_at(m, z, view));
       }
-      visibility *= 1.0f - alpha;
+      const float left = visibility * (1.0f - alpha);
+      if (visibility > m.spent && left <= m.spent) result.depth = distance_from(m, o, z);
+      visibility = left;
     }
     s += stride;
   }
   result.visibility = visibility;
+  if (m.known) result.unknown += visibility * (1.0f - support_at(m, along_ray(p.start, p.along, p.leave), view));
   return result;
 }
 

@@ -20,8 +20,9 @@ struct SplatTree {
   const float* leaves;    // [leaf][11][8]: mean, covariance xx xy xz yy yz zz, opacity, 2 ln(255 opacity)
   const float* nodes;     // [node][6][8]: low and high corners of eight children
   const int32_t* levels;  // [classes][12]
-  const float* sh;        // [8 * leaves][coefficients][3]
+  const void* sh;         // [8 * leaves][coefficients][3]: float, or half floats
   int32_t classes, coefficients, leaf_count, is_antialiased;
+  int64_t is_half;
   float near;            // a splat counts where its centre is farther ahead of the eye than this
   float dilation;        // variance of the screen's low-pass filter at unit distance
   float sh_rotation[9];  // rows; the colours' axes from the splats' axes
@@ -87,11 +88,28 @@ SMERF_FN SplatResponse<F> splat_response(const SplatShape<F>& s, const float* o,
   return r;
 }
 
-// Colour of a splat seen along (x, y, z), which need not have unit length. sh: [coefficients][3].
-SMERF_FN void splat_colour(const float* sh, int coefficients, const float* rotation, float x0, float y0, float z0,
-                           float* rgb) {
+// A half float that is finite.
+SMERF_FN float from_half(uint16_t half) {
+  const uint32_t shifted = (uint32_t)(half & 0x7fff) << 13;
+  float value;
+  memcpy(&value, &shifted, sizeof(value));
+  value *= 5.192296858534828e33f;  // 2^112
+  return half & 0x8000 ? -value : value;
+}
+
+// Colour of splat number n seen along (x, y, z), which need not have unit length.
+SMERF_FN void splat_colour(const SplatTree& tree, int32_t n, float x0, float y0, float z0, float* rgb) {
+  const int coefficients = tree.coefficients, count = 3 * coefficients;
+  float sh[48];
+  if (tree.is_half) {
+    const uint16_t* from = (const uint16_t*)tree.sh + (int64_t)n * count;
+    for (int i = 0; i < count; ++i) sh[i] = from_half(from[i]);
+  } else {
+    const float* from = (const float*)tree.sh + (int64_t)n * count;
+    for (int i = 0; i < count; ++i) sh[i] = from[i];
+  }
   const float scale = 1.0f / sqrtf(larger(x0 * x0 + y0 * y0 + z0 * z0, 1e-30f));
-  const float* m = rotation;
+  const float* m = tree.sh_rotation;
   const float x = (m[0] * x0 + m[1] * y0 + m[2] * z0) * scale, y = (m[3] * x0 + m[4] * y0 + m[5] * z0) * scale,
               z = (m[6] * x0 + m[7] * y0 + m[8] * z0) * scale;
   const float xx = x * x, yy = y * y, zz = z * z;
@@ -131,6 +149,51 @@ SMERF_FN float s_from_t(const RaySpacing& spacing, float t) {
   return clampf((ladder(t) - spacing.near_g) / (spacing.far_g - spacing.near_g), 0.0f, 1.0f);
 }
 
+template <class F>
+SMERF_FN F splat_abs(const F& a) {
+  return a < 0.0f ? -a : a;
+}
+
+// A ray, with unit vectors across it.
+struct SplatRay {
+  float o[3], d[3], u[3], v[3];
+};
+
+SMERF_FN SplatRay splat_ray(const float* origin, const float* direction) {
+  SplatRay ray;
+  for (int a = 0; a < 3; ++a) ray.o[a] = origin[a], ray.d[a] = direction[a];
+  across(ray.d, ray.u, ray.v);
+  return ray;
+}
+
+// How far boxes of splats are widened by the cone of the dilation, per unit of distance: 2 ln(255) bounds the squared
+// deviations at which a splat counts.
+SMERF_FN float splat_widening(const SplatTree& tree) { return 3.3291f * sqrtf(tree.dilation); }
+
+// Whether the line of a ray meets boxes with these corners ahead of the eye. A mask where F has lanes.
+template <class F>
+SMERF_FN auto splat_box_hit(const F* low, const F* high, const SplatRay& ray, float near, float widening) {
+  F rel[3], half[3];
+  for (int a = 0; a < 3; ++a) rel[a] = 0.5f * (low[a] + high[a]) - ray.o[a], half[a] = 0.5f * (high[a] - low[a]);
+  const float dx = fabsf(ray.d[0]), dy = fabsf(ray.d[1]), dz = fabsf(ray.d[2]);
+  const F far = rel[0] * ray.d[0] + rel[1] * ray.d[1] + rel[2] * ray.d[2] + half[0] * dx + half[1] * dy + half[2] * dz;
+  const F wide = widening * splat_max<F>(far, F{});
+  const F hx = half[0] + wide, hy = half[1] + wide, hz = half[2] + wide;
+  return (far > near) & (splat_abs<F>(ray.d[1] * rel[2] - ray.d[2] * rel[1]) <= hy * dz + hz * dy) &
+         (splat_abs<F>(ray.d[2] * rel[0] - ray.d[0] * rel[2]) <= hz * dx + hx * dz) &
+         (splat_abs<F>(ray.d[0] * rel[1] - ray.d[1] * rel[0]) <= hx * dy + hy * dx);
+}
+
+// A splat that a ray meets; hits are composited in the order of their centres' distance, equal ones by number.
+struct SplatHit {
+  float key, alpha, t, variance;
+  int32_t splat;
+};
+
+SMERF_FN bool splat_before(const SplatHit& a, const SplatHit& b) {
+  return a.key < b.key || (a.key == b.key && a.splat < b.splat);
+}
+
 // A weight spread evenly over [low, high] of s.
 struct SplatBox {
   float low, high, weight;
@@ -145,6 +208,26 @@ SMERF_FN SplatBox splat_box(const RaySpacing& spacing, float t, float deviation,
     low = middle - min_half, high = middle + min_half;
   }
   return {low, high, weight};
+}
+
+// Composites sorted hits over black into colour, and sets their weights as boxes; returns how many.
+SMERF_FN int splat_composite(const SplatTree& tree, const RaySpacing& spacing, float min_half, const float* eye,
+                             const SplatHit* hits, int count, float* colour, SplatBox* boxes) {
+  float light = 1.0f;
+  int used = 0;
+  for (int c = 0; c < 3; ++c) colour[c] = 0.0f;
+  for (; used < count; ++used) {
+    const SplatHit hit = hits[used];
+    const float rest = light * (1.0f - hit.alpha), weight = light * hit.alpha;
+    if (rest < kSplatStop) break;
+    const float* rows = tree.leaves + (int64_t)(hit.splat >> 3) * kSplatRows * 8 + (hit.splat & 7);
+    float rgb[3];
+    splat_colour(tree, hit.splat, rows[0] - eye[0], rows[8] - eye[1], rows[16] - eye[2], rgb);
+    for (int c = 0; c < 3; ++c) colour[c] += weight * rgb[c];
+    boxes[used] = splat_box(spacing, hit.t, sqrtf(hit.variance), weight, min_half);
+    light = rest;
+  }
+  return used;
 }
 
 // Sets ascending edges (samples + 1) in s at equal probability of the boxes, a fraction mix of it spread evenly, and
@@ -179,6 +262,14 @@ SMERF_FN void deposit(const SplatBox* boxes, int count, int samples, float mix, 
       weights[j] += box.weight * (clampf((edges[j + 1] - box.low) * slope, 0.0f, 1.0f) -
                                   clampf((edges[j] - box.low) * slope, 0.0f, 1.0f));
   }
+}
+
+// Sets the intervals of a ray: metric ends (samples + 1) and weights (samples). cumulative: as in deposit.
+SMERF_FN void splat_intervals(const RaySpacing& spacing, const SplatBox* boxes, int count, int samples, float mix,
+                              float* cumulative, float* edges, float* weights) {
+  deposit(boxes, count, samples, mix, cumulative, edges, weights);
+  for (int j = 0; j <= samples; ++j) edges[j] = t_from_s(spacing, edges[j]);
+  edges[0] = spacing.near_t, edges[samples] = spacing.far_t;
 }
 
 }  // namespace smerf

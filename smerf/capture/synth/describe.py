@@ -10,12 +10,12 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from smerf.engine.files import data_folder
 from smerf.errors import InvalidDataError
 
 __all__ = [
@@ -170,12 +170,7 @@ class SceneSpec:
 
 def scene_folder() -> Path:
     """Return the folder of the built-in descriptions: in ``smerf.data``, or the checkout's ``data``."""
-    checkout = Path(__file__).resolve().parents[3] / "data" / "scenes"
-    try:
-        installed = Path(str(resources.files("smerf.data"))) / "scenes"
-    except ModuleNotFoundError:
-        return checkout
-    return installed if installed.is_dir() else checkout
+    return data_folder() / "scenes"
 
 
 def built_in_scenes() -> tuple[str, ...]:

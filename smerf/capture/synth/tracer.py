@@ -36,7 +36,7 @@ class Caster:
             from embreex import rtcore_scene
             from embreex.mesh_construction import TriangleMesh
         except ImportError as error:
-            raise MissingPartError("rendering a built-in scene needs embreex: pip install embreex") from error
+            raise MissingPartError("casting rays at triangles needs embreex: pip install embreex") from error
         self._scene = rtcore_scene.EmbreeScene()
         self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(vertices), np.ascontiguousarray(faces))
         self.cast(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))

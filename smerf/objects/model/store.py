@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from smerf.engine.files import data_folder
 from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.tensors import read_tensors, write_tensors
 from smerf.errors import InvalidDataError
@@ -76,12 +76,7 @@ def load_model(path: Path, device: str = "cpu") -> tuple[Osrt, dict[str, Any]]:
 
 def shipped_model() -> Path:
     """Return the file of the small model that comes with the package."""
-    try:
-        data = Path(str(resources.files("smerf.data")))
-    except ModuleNotFoundError:
-        # A checkout that is not installed keeps it beside the package.
-        data = Path(__file__).parents[3] / "data"
-    return data / "objects" / _SHIPPED / MODEL_FILE
+    return data_folder() / "objects" / _SHIPPED / MODEL_FILE
 
 
 def model_digest(model: Osrt) -> str:

@@ -146,7 +146,7 @@ def cleaned(cloud: SplatCloud) -> tuple[SplatCloud, dict[str, int]]:
         floaters[index] = distance > _FLOATER_GAP * size[index]
     drop = veils | floaters
     counts = {"veils": int(veils.sum()), "floaters": int(floaters.sum())}
-    if cloud.opacities[drop].sum() > _MAX_LOSS * cloud.opacities.sum():
+    if cloud.opacities[drop].sum() > _MAX_LOSS * cloud.opacities.sum() or drop.all():
         _log.warning("kept %d veils and %d floaters: they hold much of the scene", *counts.values())
         return cloud, {"veils": 0, "floaters": 0}
     return (cloud[~drop] if drop.any() else cloud), counts

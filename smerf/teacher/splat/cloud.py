@@ -15,6 +15,7 @@ SH_ZERO = 0.28209479177387814
 """The constant spherical harmonic: colour = 0.5 + SH_ZERO * coefficient 0."""
 _MAX_SCALE, _MAX_COORDINATE = float(np.exp(20.0)), 1e6
 _OPACITY_SLACK = 1e-4
+_MIN_OPACITY = 1.0 / 255.0
 _log = logging.getLogger(__name__)
 
 
@@ -104,9 +105,13 @@ def checked_cloud(name: str, cloud: SplatCloud, is_flat: bool = False) -> SplatC
         cloud.sh.reshape(len(cloud), -1),
     )
     good = np.logical_and.reduce([np.isfinite(each).all(1) for each in values])
-    length = np.linalg.norm(cloud.quaternions, axis=1)
-    with np.errstate(invalid="ignore"):
-        good &= (length > 1e-12) & ((cloud.scales >= 0.0) if is_flat else (cloud.scales > 0.0)).all(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = np.linalg.norm(cloud.quaternions, axis=1)
+        good &= (
+            (length > 1e-12)
+            & np.isfinite(length)
+            & ((cloud.scales >= 0.0) if is_flat else (cloud.scales > 0.0)).all(1)
+        )
         wild = (np.abs(cloud.means) > _MAX_COORDINATE).any(1) | (cloud.scales > _MAX_SCALE).any(1)
         wild |= (cloud.opacities < -_OPACITY_SLACK) | (cloud.opacities > 1.0 + _OPACITY_SLACK)
     if (wild & good).any():
@@ -117,6 +122,8 @@ def checked_cloud(name: str, cloud: SplatCloud, is_flat: bool = False) -> SplatC
     removed = int((~good).sum())
     if removed > len(cloud) / 2:
         raise InvalidDataError(f"{name}: {removed} of {len(cloud)} splats are not numbers; export it again")
+    if not (cloud.opacities[good] >= _MIN_OPACITY).any():
+        raise InvalidDataError(f"{name}: holds no splats that can be seen: their opacities are all but 0")
     if removed:
         _log.warning("%s: left out %d of %d splats that are not numbers", name, removed, len(cloud))
         cloud, length = replace(cloud[good], removed=removed), length[good]

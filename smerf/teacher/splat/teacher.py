@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 from smerf.capture.types import Camera, Similarity
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
+from smerf.kernels import native
 from smerf.kernels.splat_tree import SplatCamera, SplatTree, build_splat_tree
 from smerf.kernels.splats import splat_image, splat_rays
 from smerf.teacher.model import TeacherAnswer
@@ -21,6 +22,7 @@ __all__ = ["SplatLook", "SplatTeacher", "render_splats", "splat_tree"]
 
 _MIN_HALF = 1.0 / 1024.0
 _CHUNK = 16384
+_MAX_SH = 6e4
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def splat_tree(
         torch.from_numpy(means.astype(np.float32)),
         torch.from_numpy(covariances_of(cloud, rotation, scale)),
         torch.from_numpy(cloud.opacities),
-        torch.from_numpy(np.ascontiguousarray(cloud.sh)),
+        # Half floats: their error is far below one level of 255.
+        torch.from_numpy(np.clip(cloud.sh, -_MAX_SH, _MAX_SH).astype(np.float16)),
     )
     return replace(
         tree,
@@ -126,15 +129,20 @@ class SplatTeacher:
         self.background, self.samples = background, samples
         self.tree = splat_tree(cloud, look, training_from_source)
 
+    def to(self, device: torch.device | str) -> SplatTeacher:
+        """Move the splats to a device, if its kernels are built: without them the CPU answers."""
+        moved = self.tree.to(device)
+        if native.backend(moved.leaves, "smerf_splat_rays") is not None:
+            self.tree = moved
+        return self
+
     def query(self, rays: Rays) -> TeacherAnswer:
-        """Answer rays; on a GPU the answer is computed on the CPU and moved."""
-        device = rays.origins.device
-        answer = splat_rays(
-            self.tree, rays.origins.cpu(), rays.directions.cpu(), self.spacing, self.samples, _MIN_HALF
-        )
+        """Answer rays where the splats are; the answer comes back to the rays' device."""
+        device, here = rays.origins.device, rays.to(self.tree.leaves.device)
+        answer = splat_rays(self.tree, here.origins, here.directions, self.spacing, self.samples, _MIN_HALF)
         return TeacherAnswer(*(part.to(device) for part in answer))
 
     def render_image(self, camera: Camera) -> np.ndarray:
         """Render a camera before the background: (H, W, 3) float32 in [0, 1]."""
         image = render_splats(self.tree, camera, self.look.focal)
-        return (image[..., :3] + image[..., 3:] * self.background).clamp(0.0, 1.0).numpy()
+        return (image[..., :3] + image[..., 3:] * self.background).clamp(0.0, 1.0).cpu().numpy()

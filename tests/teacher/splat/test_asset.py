@@ -163,6 +163,25 @@ def test_cameras_beside_the_file_are_used_with_their_focal_length(tmp_path):
     assert photo[SIZE // 2, SIZE // 2].mean() < 0.9 and photo[0, 0].mean() > 0.99
 
 
+def test_cameras_of_a_posed_capture_are_used(scene, tmp_path):
+    asset, _, folder, _ = scene
+    options = AssetOptions(focal=60.0, cameras=str(folder))
+    record = write_asset_capture(asset, options, tmp_path / "again", count=3, size=SIZE)
+    assert f"{COUNT} cameras of" in record["cameras"]
+    first, second = (load_capture(each) for each in (folder, tmp_path / "again"))
+    by_name = {frame.name: frame for frame in second.frames}
+    for frame in first.frames:
+        np.testing.assert_allclose(
+            by_name[frame.name].camera.world_from_cam, frame.camera.world_from_cam, atol=1e-4
+        )
+        other = load_composited(by_name[frame.name], second.background)
+        assert np.abs(load_composited(frame, first.background) - other).max() < 0.02
+    with pytest.raises(UsageError, match="posed capture"):
+        write_asset_capture(
+            asset, AssetOptions(cameras=str(tmp_path / "none")), tmp_path / "other", count=3, size=SIZE
+        )
+
+
 def test_cameras_that_see_nothing_are_refused(tmp_path):
     path = write(tmp_path, ball())
     entry = {

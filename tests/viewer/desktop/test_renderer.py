@@ -35,6 +35,7 @@ def assert_same(ours, theirs, share=0.999):
     "values",
     [
         {},
+        {"region": True},
         {"feature_gating": False},
         {"activation": "relu", "default_exposure": 0.3},
         {"deferred_rendering_mode": "vfr", "background": (0.1, 0.5, 0.9)},

@@ -1,5 +1,5 @@
 """Readers of splat files, one a format, and which of them a file needs: by its content, never by its name."""
 
-from smerf.teacher.splat.formats.detect import read_splats, splat_kind
+from smerf.teacher.splat.formats.detect import KNOWN_SPLATS, read_splats, splat_kind
 
-__all__ = ["read_splats", "splat_kind"]
+__all__ = ["KNOWN_SPLATS", "read_splats", "splat_kind"]

@@ -12,11 +12,11 @@ from smerf.teacher.splat.formats.ply import parse_ply, read_ply
 from smerf.teacher.splat.formats.sog import FolderMembers, ZipMembers, read_sog, read_streamed_sog
 from smerf.teacher.splat.formats.spz import MAGIC, read_spz
 
-__all__ = ["read_splats", "splat_kind"]
+__all__ = ["KNOWN_SPLATS", "read_splats", "splat_kind"]
 
 _HEAD = 131_072
 _KSPLAT_BYTES = 4096
-KNOWN = "PLY, compressed PLY, SPZ, SOG, .splat, glTF with " + EXTENSION
+KNOWN_SPLATS = "PLY, compressed PLY, SPZ, SOG, .splat, glTF with " + EXTENSION
 
 
 def splat_kind(path: Path) -> str | None:
@@ -48,8 +48,8 @@ def _is_splat_ply(path: Path, head: bytes) -> bool:
     try:
         header = parse_ply(str(path), head)
     except InvalidDataError:
-        # Reading says what is wrong with it.
-        return True
+        # Reading says what is wrong with it; faces make it a mesh.
+        return b"\nelement face " not in head
     return header.is_splat or "face" not in header.elements
 
 
@@ -80,7 +80,7 @@ def read_splats(path: Path) -> SplatCloud:
     if kind == "SOG" and (path.is_dir() or path.suffix == ".json"):
         return read_sog(FolderMembers(path if path.is_dir() else path.parent))
     if kind is None:
-        raise InvalidDataError(f"{path}: is no splat file that we know ({KNOWN})")
+        raise InvalidDataError(f"{path}: is no splat file that we know ({KNOWN_SPLATS})")
     data = path.read_bytes()
     if kind == "SOG":
         return read_sog(ZipMembers(name, data))

@@ -290,7 +290,8 @@ def _packed_rest(name: str, header: PlyFile, tables: dict[str, np.ndarray]) -> l
     if "sh" not in tables:
         return []
     names, rows = header.names("sh"), tables["sh"]
-    if len(names) not in (9, 24, 45) or len(rows) != len(tables["vertex"]):
+    wanted = {f"f_rest_{i}" for i in range(len(names))}
+    if len(names) not in (9, 24, 45) or set(names) != wanted or len(rows) != len(tables["vertex"]):
         raise InvalidDataError(f"{name}: has {len(rows)} rows of {len(names)} coefficients; export it again")
     each = len(names) // 3
     parts = []

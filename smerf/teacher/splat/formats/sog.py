@@ -120,7 +120,7 @@ def read_streamed_sog(folder: Path) -> SplatCloud:
             if finest:
                 wanted.add(int(finest["file"]))
         paths = [str(files[index]) for index in sorted(wanted)]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InvalidDataError(f"{folder / _LEVELS}: is damaged ({error}); export it again") from error
     if not paths:
         raise InvalidDataError(f"{folder}: holds no splats of level 0")
@@ -143,7 +143,7 @@ def read_sog(members: Members) -> SplatCloud:
     meta = _json(members, _META)
     try:
         return checked_cloud(members.name, _read(members, meta))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InvalidDataError(
             f"{members.name}: its {_META} is damaged ({error!r}); export it again"
         ) from error

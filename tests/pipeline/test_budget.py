@@ -1,0 +1,132 @@
+"""Granted minutes become a plan: it fits, grows with the minutes, follows the machine, and says its reasons."""
+
+from dataclasses import replace
+
+import pytest
+
+from smerf.errors import UsageError
+from smerf.pipeline.budget import Facts, check_minutes, make_plan
+from smerf.pipeline.config import make_config
+from smerf.pipeline.grant import DEFAULT_MINUTES, choose_minutes, granted_seconds
+from smerf.pipeline.ladder import LADDER, Table
+from smerf.pipeline.rates import Rates
+from smerf.student.division import Division
+
+RATES = Rates(photo=0.02, teacher=1.5e-5, query=5e-6, student=1.2e-5)
+SCENE = Facts("scene", train=50, test=7, size=(1080, 1920))
+MINUTES = (1, 1.5, 2, 4, 7, 10, 20, 45, 120, 600)
+
+
+def record(minutes, psnr, **changes):
+    values = {"capture": "a", "kind": "scene", "minutes": minutes, "rates": vars(RATES), "psnr": psnr}
+    values |= {"teacher_ray": 1e-5, "student_ray": 1e-5, "megabytes": 10.0 + minutes, "memory_mb": 900.0}
+    return values | changes
+
+
+TABLE = Table([record(1.0, 26.0), record(4.0, 30.0), record(16.0, 31.0)])
+
+
+def one(most):
+    return Division(1, 1, "the cameras circle one place")
+
+
+def plan(minutes, facts=SCENE, rates=RATES, divide=one, spent=0.0):
+    return make_plan(minutes, facts, rates, TABLE, divide, spent)
+
+
+def slower(factor):
+    return Rates(*(factor * value for value in vars(RATES).values()))
+
+
+@pytest.mark.parametrize("minutes", MINUTES)
+@pytest.mark.parametrize("factor", [0.3, 1.0, 6.0])
+def test_a_plan_spends_the_time_and_no_more(minutes, factor):
+    found = plan(minutes, rates=slower(factor), spent=5.0)
+    used = found.train_seconds + found.distill_seconds + found.rest_seconds
+    assert used == pytest.approx(60.0 * minutes - 5.0)
+    config = make_config("preview", found.overrides())
+    assert config.teacher.minutes == pytest.approx(found.train_seconds / 60.0, abs=1e-3)
+    assert config.student.minutes == pytest.approx(found.distill_seconds / 60.0, abs=1e-3)
+    assert config.max_side == found.settings["max_side"] <= 1920
+
+
+def test_more_minutes_never_choose_less():
+    plans = [plan(minutes) for minutes in MINUTES]
+    for key in plans[0].settings:
+        values = [each.settings[key] for each in plans]
+        assert values == sorted(values), key
+    quality = [each.expected.psnr for each in plans]
+    assert quality == sorted(quality) and quality[0] == 26.0 and quality[-1] == 31.0
+    assert LADDER[0].minutes == 0.0
+
+
+def test_a_slower_machine_gets_the_settings_of_fewer_minutes():
+    fast, slow = plan(20), plan(20, rates=slower(5.0))
+    assert slow.speed == pytest.approx(fast.speed / 5.0)
+    assert slow.settings["max_side"] < fast.settings["max_side"]
+    assert slow.settings["teacher.steps"] < 0.3 * fast.settings["teacher.steps"]
+    assert slow.expected.psnr < fast.expected.psnr
+
+
+def test_many_held_out_photos_and_a_teacher_from_elsewhere_are_reckoned_with():
+    assert plan(4, replace(SCENE, test=60)).rest_seconds > plan(4).rest_seconds
+    distillation = plan(4, replace(SCENE, trains=False))
+    assert distillation.train_seconds == 0.0 and "teacher.steps" not in distillation.settings
+    assert distillation.distill_seconds > plan(4).distill_seconds
+
+
+def test_a_plan_says_what_it_chose_and_why():
+    asked = []
+
+    def rooms(most):
+        asked.append(most)
+        return Division(3, 7, "the cameras walk through 7 cells")
+
+    found = plan(60, divide=rooms)
+    line = found.line()
+    assert "\n" not in line and "60 min" in line and "1 h" not in line
+    assert "K = 3 (the cameras walk through 7 cells)" in line
+    assert f"{found.settings['teacher.steps']} steps" in line and "dB" in line
+    assert found.settings["student.partition"] == 3 and asked[0] > 7
+    text = found.table()
+    for word in ("memory", "GB", "page", "MB", "quality", "dB", "teacher.minutes", "rest"):
+        assert word in text
+    plan(2, divide=rooms)
+    assert asked[1] < asked[0]
+
+
+@pytest.mark.parametrize("minutes", [0, 0.5, 601, -1, float("nan")])
+def test_minutes_out_of_range_are_refused(minutes):
+    with pytest.raises(UsageError, match="expected 1 to 600"):
+        check_minutes(minutes)
+
+
+def test_who_asks_for_nothing_is_granted_ten_minutes():
+    new = {"is_new": True, "device": "cpu"}
+    assert choose_minutes(None, None, (), **new) == DEFAULT_MINUTES == 10.0
+    assert choose_minutes(None, None, ("max_side=320",), **new) == 10.0
+    assert choose_minutes(3.0, None, (), **new) == 3.0
+    for preset, settings in (("preview", ()), (None, ("teacher.steps=9",))):
+        assert choose_minutes(None, preset, settings, **new) is None
+    assert choose_minutes(None, None, (), is_new=False, device="cpu") is None
+    assert choose_minutes(None, None, (), is_new=True, device="cuda") is None
+    with pytest.raises(UsageError, match="give one"):
+        choose_minutes(3.0, "preview", (), **new)
+
+
+def test_the_stages_of_a_granted_run_add_up():
+    assert granted_seconds(make_config("preview")) is None
+    config = replace(make_config("preview", plan(10).overrides()), minutes=10.0)
+    assert sum(granted_seconds(config).values()) <= 600.0
+
+
+def test_the_shipped_table_holds_what_planning_reads():
+    table = Table.load()
+    for kind in ("scene", "object"):
+        rates = Rates(**table.of(kind)[0]["rates"])
+        assert 0.5 < table.speed(kind, rates, True) < 2.0
+        for work in (0.1, 3.0, 1000.0):
+            expected = table.expected(kind, work)
+            assert 15.0 < expected.psnr < 45.0 and expected.megabytes > 0.5 and expected.memory_mb > 100
+            for stage in ("teacher", "student"):
+                assert 0.1 < table.pace(kind, stage, work) < 4.0
