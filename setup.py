@@ -132,8 +132,10 @@ setup(
     package_dir={"smerf.viewer": "viewer", "smerf.data": "data"},
     package_data={
         "smerf": ["**/*.css", "**/*.js"],
-        "smerf.viewer": [f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg")],
-        "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors"],
+        "smerf.viewer": [
+            f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg", "json")
+        ],
+        "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors", "**/LICENSE"],
     },
     ext_modules=[Extension(f"smerf.kernels.{name}", sources=[], optional=True) for name in libraries],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},

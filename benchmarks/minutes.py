@@ -132,8 +132,9 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     print(f"{HEADER} {'PSNR':>6} {'SSIM':>6} {'FLIP':>6}")
     with tempfile.TemporaryDirectory(prefix="smerf_minutes_") as temporary:
         captures = options.captures or [write_tabletop(Path(temporary), views=24, width=160, height=120)]
-        for data in captures:
-            for minutes in options.budgets:
+        # Budget after budget: a table that is cut short has something of every capture.
+        for minutes in options.budgets:
+            for data in captures:
                 folder = (options.keep or Path(temporary)) / f"{data.name}_{minutes:g}"
                 values = {"capture": data.name, "minutes": minutes}
                 values |= run(data, folder, minutes, options.settings, options.wall)

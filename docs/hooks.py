@@ -1,4 +1,5 @@
-"""What the site takes from the sources when it is built: the commands' help, the import graph, CONTRIBUTING.md.
+"""What the site takes from the sources when it is built: the commands' help, the import graph, the table of granted
+minutes, CONTRIBUTING.md.
 
 A page writes ``<!-- generated: commands -->`` where the text goes.
 """
@@ -94,4 +95,22 @@ def contributing() -> str:
     return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n", 1)[1]
 
 
-GENERATORS = {"commands": commands, "rooms": rooms, "contributing": contributing}
+def minutes() -> str:
+    """Return what was measured of granted minutes, as a table."""
+    import json
+
+    document = json.loads((ROOT / "data" / "minutes.json").read_text(encoding="utf-8"))
+    lines = [
+        "| capture | minutes | PSNR | SSIM | FLIP | CPU seconds | rays a CPU second | page |",
+        "|---|" + "---:|" * 7,
+    ]
+    for one in document["records"]:
+        figures = f"{one['psnr']:.2f} | {one['ssim']:.4f} | {one['flip']:.4f} | {one['cpu_seconds']:.0f}"
+        speed = f"{one['rays'] / one['cpu_seconds']:.0f} | {one['megabytes']:.1f} MB"
+        lines.append(f"| {one['capture']} | {one['minutes']:g} | {figures} | {speed} |")
+    device = document["device"]
+    lines += ["", f"`{document['command']}` on {device['name']} ({device['processors']} processors)."]
+    return "\n".join(lines)
+
+
+GENERATORS = {"commands": commands, "rooms": rooms, "contributing": contributing, "minutes": minutes}

@@ -16,6 +16,7 @@ EXPECTED_SKIPS = {
     r"tinycudann|tiny-cuda-nn|nerfacc": "optional accelerators of the teacher on a GPU",
     r"(timm|vit_pytorch) is not installed": "second opinions on models that transformers checks too",
     r"no node": "the page itself needs no node",
+    r"axe-core": "no npm registry in reach",
 }
 """Patterns of reasons for which a test may be skipped under ``CI``, and why that is no loss."""
 

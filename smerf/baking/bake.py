@@ -15,7 +15,7 @@ from smerf.baking.budget import Fit, fit_size
 from smerf.baking.coarse import coarse_files
 from smerf.baking.config import BakeConfig
 from smerf.baking.known import KnownCells, photo_rays, region_cells, standing_reach
-from smerf.baking.starts import calm_colour, choose_mode, choose_starts, eye_height
+from smerf.baking.starts import calm_colour, choose_mode, choose_starts, eye_height, look_around
 from smerf.baking.submodel import bake_submodel
 from smerf.capture.images import load_composited, mse_to_psnr
 from smerf.capture.types import Capture, Frame
@@ -130,15 +130,15 @@ class _Baker:
             return
         self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
-        scene, cells = self.scene(0.0), self.known
-        eye = eye_height(scene, frames)
+        looks = look_around(self.scene(0.0), self.known, frames, _by_typicality(frames))
+        eye = eye_height(looks)
         region = Region(
             cells=region_cells(self.params),
             colour=calm_colour(frames, capture.background),
             mode=choose_mode(np.stack([frame.camera.world_from_cam for frame in frames]), eye),
             eye=eye,
             reach=standing_reach(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])),
-            starts=choose_starts(scene, cells, frames, _by_typicality(frames)),
+            starts=choose_starts(looks),
         )
         self.manifest = replace(self.manifest, region=region)
 

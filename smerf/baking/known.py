@@ -160,7 +160,7 @@ class KnownCells:
             grids = np.empty((cells, cells, cells, 6), np.uint8)
             grids[..., :4] = known_grid(sightings, self.needed)
             grids[..., 4] = maximum_filter(sightings.trained, 3, mode="nearest") >= self.needed
-            grids[..., 5] = np.minimum(maximum_filter(sightings.count, 3, mode="nearest"), 255)
+            grids[..., 5] = np.minimum(sightings.count, 255)
             self._packed[k] = zlib.compress(grids.tobytes(), 1)
         return np.frombuffer(zlib.decompress(self._packed[k]), np.uint8).reshape(cells, cells, cells, 6)
 
@@ -173,7 +173,7 @@ class KnownCells:
         return self._grids(k)[..., 4].astype(bool)
 
     def counts(self, k: int) -> np.ndarray:
-        """Return how many photos look into each cell or one beside it (N, N, N) uint8."""
+        """Return how many photos look into each cell (N, N, N) uint8."""
         return np.ascontiguousarray(self._grids(k)[..., 5])
 
 

@@ -16,7 +16,7 @@ from smerf.render.march import render_depth
 from smerf.scene.region import RegionStart, contract, support
 from smerf.scene.types import BakedScene, SceneParams
 
-__all__ = ["calm_colour", "choose_mode", "choose_starts", "common_target", "eye_height", "known_share"]
+__all__ = ["Look", "calm_colour", "choose_mode", "choose_starts", "eye_height", "known_share", "look_around"]
 
 _ASPECTS = (0.46, 0.6, 0.75, 1.0, 1.33, 1.6, 1.78, 2.2)
 """Shapes of canvases, width over height: upright phones to wide windows."""
@@ -28,11 +28,12 @@ _NARROWEST = 0.25
 _CANDIDATES = 16
 _KNOWN, _PHOTOS = 0.97, 3
 """Share of a first view that so many photos have to see."""
+_BEYOND = 1.4
+"""How far a first view may go beyond its photo's frame, where others see on."""
 _OFF_TARGET = 0.5
 """What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
 _OUTLIER = 0.04
 """What an unusual photo may gain over the most typical one, as half extent, before it is taken."""
-_LOOKERS = 24
 _FAR = 1e4
 _TOGETHER = 0.9
 """Mean cosine between the cameras' axes and the way to the point that they look at together."""
@@ -40,17 +41,20 @@ _BORDER_PHOTOS = 12
 
 
 @dataclass(frozen=True)
-class _Wide:
+class Look:
     """What a wide square view from a photo's place shows.
 
     ``is_known`` (P, P) bool: pixels that enough photos see; ``distance`` to what the photos look at, and how far
-    ``aside`` of the view's axis that lies, as a tangent.
+    ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the photo's own width and height;
+    ``height`` above what lies below the camera, 0 where nothing does.
     """
 
     pose: np.ndarray
     is_known: np.ndarray
     distance: float
     aside: float
+    frame: tuple[float, float]
+    height: float
 
 
 def _square(pose: np.ndarray, half: float, pixels: int) -> Camera:
@@ -77,7 +81,8 @@ def known_share(scene: BakedScene, camera: Camera) -> np.ndarray:
     return support(known, *_contracted(scene.params, k, camera, depth)).reshape(depth.shape)
 
 
-def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray, target: np.ndarray | None) -> _Wide:
+def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None) -> Look:
+    pose, lens = photo.world_from_cam, photo.intrinsics
     camera = _square(pose, _WIDE, _PIXELS)
     k = scene.params.choose_submodel(pose[:, 3])
     points, view = _contracted(scene.params, k, camera, render_depth(scene, camera))
@@ -89,10 +94,12 @@ def _look_from(scene: BakedScene, cells: KnownCells, pose: np.ndarray, target: n
     if target is not None:
         right, up, back = (target - pose[:, 3]) @ pose[:, :3]
         distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
-    return _Wide(pose, is_known.reshape(_PIXELS, _PIXELS), distance, aside)
+    frame = (0.5 * lens.width / lens.fx, 0.5 * lens.height / lens.fy)
+    is_seen = is_known.reshape(_PIXELS, _PIXELS)
+    return Look(pose, is_seen, distance, aside, frame, _height(scene, pose))
 
 
-def _share(wide: _Wide, half_height: float, half_width: float) -> float:
+def _share(wide: Look, half_height: float, half_width: float) -> float:
     """Return the known share of the middle of a wide view."""
     rows, columns = (max(1, round(0.5 * _PIXELS * half / _WIDE)) for half in (half_height, half_width))
     middle = _PIXELS // 2
@@ -100,10 +107,10 @@ def _share(wide: _Wide, half_height: float, half_width: float) -> float:
     return float(cut.mean())
 
 
-def choose_starts(
+def look_around(
     scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray
-) -> tuple[RegionStart, ...]:
-    """Choose a photo and a lens for each shape of canvas: as wide as photos support, cover rather than contain.
+) -> list[Look]:
+    """Look about from the places of typical photos; the most typical comes first.
 
     Args:
         scene: The scene as baked.
@@ -111,15 +118,21 @@ def choose_starts(
         frames: Training photos.
         order: Their indices, the most typical first.
     """
-    target = common_target(np.stack([frame.camera.world_from_cam for frame in frames])) if frames else None
-    poses = [frames[i].camera.world_from_cam for i in order[:_CANDIDATES]]
-    looks = [_look_from(scene, cells, pose, target) for pose in poses]
-    if not looks:
-        return ()
-    return tuple(_best(looks, aspect) for aspect in _ASPECTS)
+    target = common_target(np.stack([frame.camera.world_from_cam for frame in frames]))
+    photos = [frames[i].camera for i in order[:_CANDIDATES]]
+    # Submodel by submodel: only one of them needs to be in memory.
+    home = [scene.params.choose_submodel(photo.world_from_cam[:, 3]) for photo in photos]
+    by_home = sorted(range(len(photos)), key=home.__getitem__)
+    looks = {i: _look_from(scene, cells, photos[i], target) for i in by_home}
+    return [looks[i] for i in range(len(photos))]
 
 
-def _best(looks: Sequence[_Wide], aspect: float) -> RegionStart:
+def choose_starts(looks: Sequence[Look]) -> tuple[RegionStart, ...]:
+    """Choose a photo and a lens for each shape of canvas: as wide as photos support, cover rather than contain."""
+    return tuple(_best(looks, aspect) for aspect in _ASPECTS) if looks else ()
+
+
+def _best(looks: Sequence[Look], aspect: float) -> RegionStart:
     """Choose among views: of those that are known well enough the one that shows most, else the best known one."""
     long_side = max(1.0, aspect)
     halves = np.geomspace(_LONGEST, _NARROWEST, 12) / long_side
@@ -128,7 +141,8 @@ def _best(looks: Sequence[_Wide], aspect: float) -> RegionStart:
     for rank, look in enumerate(looks):
         for half in halves:
             share = _share(look, half, half * aspect)
-            if share >= _KNOWN or half == halves[-1]:
+            is_within = half <= _BEYOND * look.frame[1] and half * aspect <= _BEYOND * look.frame[0]
+            if (share >= _KNOWN and is_within) or half == halves[-1]:
                 extent = half * long_side * min(1.5, look.distance / typical)
                 # Known well enough is enough; below, more is better.
                 score = (
@@ -143,19 +157,16 @@ def _best(looks: Sequence[_Wide], aspect: float) -> RegionStart:
     return best
 
 
-def eye_height(scene: BakedScene, frames: Sequence[Frame]) -> float | None:
-    """Return the median height of the photos' cameras above what lies below them; ``None`` if most find nothing."""
-    if not frames:
-        return None
-    chosen = frames[:: -(-len(frames) // _LOOKERS)]
-    heights = []
-    for frame in chosen:
-        down = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-        pose = np.concatenate([down, frame.camera.world_from_cam[:, 3:]], -1)
-        height = float(np.median(render_depth(scene, _square(pose, 0.1, 3))))
-        if height > 0.0:
-            heights.append(height)
-    return float(np.median(heights)) if 2 * len(heights) > len(chosen) else None
+def eye_height(looks: Sequence[Look]) -> float | None:
+    """Return the median height of the cameras above what lies below them; ``None`` if most find nothing."""
+    heights = [look.height for look in looks if look.height > 0.0]
+    return float(np.median(heights)) if 2 * len(heights) > len(looks) else None
+
+
+def _height(scene: BakedScene, pose: np.ndarray) -> float:
+    """Return how far the floor is below a camera (3, 4), 0 if there is none."""
+    down = np.concatenate([np.eye(3), pose[:, 3:]], -1)
+    return float(np.median(render_depth(scene, _square(down, 0.1, 3))))
 
 
 def calm_colour(frames: Sequence[Frame], background: str | None) -> tuple[float, float, float]:

@@ -31,6 +31,7 @@ COMMANDS = {
     "view": "open a scene in the desktop viewer, or render it without a display",
     "serve": "open a scene in the web viewer, from this machine",
     "render": "render frames or a video of a baked scene",
+    "mask": "mask what moved in a capture, beside its photos",
     "eval": "measure the stages of a run and write its report",
     "verify": "check a scene's hashes, and that every viewer renders the same image",
     "label": "what is where: names, boxes and ids of the things that a run shows",

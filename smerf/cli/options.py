@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from smerf.engine.folder import RunFolder
 from smerf.errors import UsageError
 
 __all__ = [
+    "AboutFlags",
     "Common",
     "Device",
     "Json",
@@ -49,6 +51,31 @@ class Common:
     """Log more, and show the traceback of an error."""
     quiet: Annotated[Switch[bool], tyro.conf.arg(aliases=["-q"])] = False
     """Show no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AboutFlags:
+    """What visitors of a page read."""
+
+    title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Title of the page."""
+    description: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """A sentence or two about the place."""
+    author: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Who made it."""
+    date: Annotated[str | None, tyro.conf.arg(metavar="DATE")] = None
+    """When, such as 2026-05-31."""
+    licence: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """What others may do with it: a name such as "CC BY 4.0", or an address."""
+    url: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Where the page will be; messengers then show the picture of a shared link."""
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """What was given, as settings of a run's config."""
+        names = ("title", "description", "author", "date", "licence", "url")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return tuple(f"page.{name}={json.dumps(value)}" for name, value in given.items())
 
 
 def resolve_device(device: str) -> str:

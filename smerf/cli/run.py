@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smerf.cli.options import Common, Device, Minutes, Positional, Preset, RunOutput, Settings, Switch
+from smerf.cli.options import (
+    AboutFlags,
+    Common,
+    Device,
+    Minutes,
+    Positional,
+    Preset,
+    RunOutput,
+    Settings,
+    Switch,
+)
 
 if TYPE_CHECKING:
     from smerf.teacher.asset_options import AssetOptions
@@ -17,7 +27,7 @@ __all__ = ["Options", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Common):
+class Options(AboutFlags, Common):
     """Turn a capture into a page: train, distill, bake, export, measure.
 
     A splat or mesh file is its own teacher: it is distilled as it is, without training.
@@ -77,7 +87,7 @@ def run(options: Options) -> int:
         options.output,
         minutes=options.minutes,
         preset=options.preset,
-        settings=options.set,
+        settings=(*options.set, *options.about),
         seed=options.seed,
         device=options.device,
         overwrite=options.overwrite,

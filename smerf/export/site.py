@@ -8,7 +8,6 @@ the old site alone.
 from __future__ import annotations
 
 import base64
-import html
 import json
 import logging
 import re
@@ -21,6 +20,7 @@ from smerf.engine.files import write_text
 from smerf.engine.replace import replace_folder
 from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.export.bundle import allow_inline_scripts, bundle_modules
+from smerf.export.page import Page, embedded_files, page_files, page_html, service_worker, table_module
 from smerf.export.photos import CAMERAS_NAME, site_cameras
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.layout import COARSE_FOLDER
@@ -68,6 +68,7 @@ def export_site(
     single_file: bool = False,
     title: str | None = None,
     capture: Capture | None = None,
+    page: Page | None = None,
 ) -> Path:
     """Write a web page that shows the baked scene.
 
@@ -75,25 +76,35 @@ def export_site(
         scene_dir: Folder with the submodel folders (and manifest.json), or one submodel folder.
         site_dir: Folder to write, or with ``single_file`` the HTML file. A previous export is replaced.
         single_file: Put everything into one HTML file that works offline from ``file://``.
-        title: Title of the page; the scene folder's name by default.
+        title: Title of the page; that of ``page`` or else the scene folder's name by default.
         capture: Where the scene's photos are; small copies go with the page. ``None`` leaves them out.
+        page: What else goes into it.
 
     Returns:
         The page to open: ``site_dir/index.html`` or the HTML file.
 
     Raises:
-        InvalidDataError: ``scene_dir`` is not a baked scene, or files do not match its manifest.
+        InvalidDataError: ``scene_dir`` is not a baked scene, files do not match its manifest, or a file of ``page`` is
+            not what it should be.
         UsageError: ``site_dir`` exists and is something else than a previous export.
     """
     scene_dir, site_dir = Path(scene_dir).absolute(), Path(site_dir).absolute()
     files, entry = _scene_files(scene_dir)
+    page = page or Page()
     if title is None:
         name = scene_dir.parent.name if scene_dir.name == "baked" else scene_dir.name
-        title = f"{name or 'scene'} - smerf"
+        title = page.about.title or name or "scene"
     cameras = _cameras(files, capture)
+    text = page_html(page, title, capture, is_single=single_file)
+    text = text.replace(
+        f'{CAMERAS_MARKER} content="">', f'{CAMERAS_MARKER} content="{CAMERAS_NAME if cameras else ""}">'
+    )
     if single_file:
-        return _write_single_file(files, site_dir, title, cameras)
-    return _write_folder(files, entry, site_dir, title, cameras)
+        return _write_single_file(
+            files, site_dir, _with_scene(text, "embedded"), cameras | embedded_files(page)
+        )
+    beside = cameras | page_files(page, title)
+    return _write_folder(files, site_dir, _with_scene(text, entry), beside, page.offline)
 
 
 def _cameras(files: dict[str, Path], capture: Capture | None) -> dict[str, bytes]:
@@ -131,8 +142,12 @@ def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
     return found, f"baked/{entries[0].parent.name}"
 
 
+def _with_scene(text: str, entry: str) -> str:
+    return text.replace(f'{MARKER} content="">', f'{MARKER} content="{entry}">')
+
+
 def _write_folder(
-    files: dict[str, Path], entry: str, site_dir: Path, title: str, cameras: dict[str, bytes]
+    files: dict[str, Path], site_dir: Path, text: str, beside: dict[str, bytes], is_kept_offline: bool
 ) -> Path:
     if site_dir.exists() and not _is_site(site_dir):
         raise UsageError(
@@ -140,14 +155,16 @@ def _write_folder(
         )
     _warn_of_missing_coarse_levels(files)
     with replace_folder(site_dir) as folder:
-        _copy_viewer(folder, entry, title, CAMERAS_NAME if cameras else "")
-        for name, data in cameras.items():
+        _copy_viewer(folder, text)
+        for name, data in beside.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
         for name, source in files.items():
             target = folder / "baked" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+        if is_kept_offline:
+            (folder / "sw.js").write_text(service_worker(folder), encoding="utf-8")
         _check_site(folder, files)
     return site_dir / "index.html"
 
@@ -176,23 +193,16 @@ def _is_site(site_dir: Path) -> bool:
     return not any(site_dir.iterdir()) or (page.is_file() and MARKER in page.read_text(errors="replace"))
 
 
-def _copy_viewer(site: Path, entry: str, title: str, cameras: str) -> None:
+def _copy_viewer(site: Path, text: str) -> None:
     web = viewer_root() / "web"
-    (site / "viewer").mkdir()
-    for path in sorted(web.iterdir()):
-        if path.suffix in (".js", ".css"):
-            shutil.copyfile(path, site / "viewer" / path.name)
+    (site / "viewer" / "strings").mkdir(parents=True)
+    for path in sorted([*web.iterdir(), *(web / "strings").iterdir()]):
+        # The service worker must lie beside the page that it keeps.
+        if path.suffix in (".js", ".css", ".svg", ".json") and path.name not in ("sw.js", "tsconfig.json"):
+            shutil.copyfile(path, site / "viewer" / path.relative_to(web))
     (site / "viewer" / "shaders.js").write_text(_shader_module())
     (site / "viewer" / "LICENSE").write_text(licence_text())
-    page = _page(title, entry, cameras).replace('"./', '"./viewer/')
-    (site / "index.html").write_text(page)
-
-
-def _page(title: str, entry: str, cameras: str) -> str:
-    page = (viewer_root() / "web" / "index.html").read_text()
-    page = page.replace(f'{MARKER} content="">', f'{MARKER} content="{html.escape(entry)}">')
-    page = page.replace(f'{CAMERAS_MARKER} content="">', f'{CAMERAS_MARKER} content="{cameras}">')
-    return re.sub(r"<title>.*?</title>", lambda _: f"<title>{html.escape(title)}</title>", page)
+    (site / "index.html").write_text(text.replace('"./', '"./viewer/'), encoding="utf-8")
 
 
 def _shader_module() -> str:
@@ -228,7 +238,7 @@ def _check_site(site: Path, files: dict[str, Path]) -> None:
             raise SmerfError(f"{name}: copied incompletely; is the disk full?")
 
 
-def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: dict[str, bytes]) -> Path:
+def _write_single_file(files: dict[str, Path], page: Path, text: str, beside: dict[str, bytes]) -> Path:
     if page.is_dir():
         page = page / "index.html"
     if page.exists() and MARKER not in page.read_text(errors="replace"):
@@ -238,15 +248,17 @@ def _write_single_file(files: dict[str, Path], page: Path, title: str, cameras: 
         for name, path in files.items()
         if name == MANIFEST_NAME or VIEWER_READS.search(name)
     }
-    embedded |= {name: base64.b64encode(data).decode() for name, data in cameras.items()}
-    text = _page(title, "embedded", CAMERAS_NAME if cameras else "")
+    embedded |= {name: base64.b64encode(data).decode() for name, data in beside.items()}
     text = re.sub(
         r'<link rel="stylesheet" href="\./([\w.]+)">',
-        lambda match: f"<style>\n{(viewer_root() / 'web' / match.group(1)).read_text()}</style>",
+        lambda match: (
+            f"<style>\n{(viewer_root() / 'web' / match.group(1)).read_text(encoding='utf-8')}</style>"
+        ),
         text,
     )
     text = text.replace('<script type="module" src="./main.js"></script>\n', "")
-    script = bundle_modules(viewer_root() / "web", "main.js", {"shaders.js": _shader_module()})
+    replaced = {"shaders.js": _shader_module(), "tables.js": table_module()}
+    script = bundle_modules(viewer_root() / "web", "main.js", replaced)
     scripts = (
         f'<script type="text/plain" id="smerf-licence">\n{licence_text()}</script>\n'
         f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'

@@ -35,6 +35,8 @@ _SHARED = (
     "policy.js",
     "program.js",
     "quality.js",
+    "language.js",
+    "tables.js",
     "url.js",
     "style.css",
 )

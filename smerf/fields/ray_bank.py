@@ -94,6 +94,8 @@ class RayBank:
             [(f.camera.intrinsics.width, f.camera.intrinsics.height) for f in frames], dtype=torch.long
         )
         self._number = torch.tensor([number_of[f.camera.intrinsics] for f in frames])
+        self._counts = [len(p) for p in pixels]
+        self._chosen: Tensor | None = None
         self._near: Tensor | None = None
         self._device = torch.device(device)
         for name in ("_colours", "_pixels", "_owners", "_number", "_sizes", "centres", "rotations"):
@@ -101,7 +103,31 @@ class RayBank:
         self._local = [rays.to(self._device) for rays in self._local]
 
     def __len__(self) -> int:
-        return self._pixels.shape[0]
+        return self._pixels.shape[0] if self._chosen is None else self._chosen.shape[0]
+
+    def photo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a photo, uint8 (H, W, 3 or 4) and 0 where its mask ignores it, and which pixels are used (H, W)."""
+        width, height = self._sizes[index].tolist()
+        start = sum(self._counts[:index])
+        own = slice(start, start + self._counts[index])
+        used = np.zeros(width * height, bool)
+        pixels = np.zeros((width * height, self._colours.shape[-1]), np.uint8)
+        places = self._pixels[own].cpu().numpy()
+        used[places], pixels[places] = True, self._colours[own].cpu().numpy()
+        return pixels.reshape(height, width, -1), used.reshape(height, width)
+
+    def restrict(self, used: Sequence[np.ndarray]) -> None:
+        """Draw from now on only pixels that ``used`` (H, W) bool, one for each photo, and the photos' masks allow."""
+        flat = np.concatenate([each.reshape(-1) for each in used])
+        sizes = (self._sizes[:, 0] * self._sizes[:, 1]).cumsum(0).cpu()
+        starts = torch.cat([sizes.new_zeros(1), sizes[:-1]]).numpy()
+        kept = flat[starts[self._owners.cpu().numpy()] + self._pixels.cpu().numpy()]
+        chosen = torch.from_numpy(np.flatnonzero(kept).astype(np.int32))
+        self._chosen = None if len(chosen) == len(self._pixels) else chosen.to(self._device)
+
+    def _of_pixels(self, index: Tensor) -> Tensor:
+        """Return where the drawn ones of all loaded pixels lie."""
+        return index if self._chosen is None else self._chosen[index].long()
 
     @property
     def has_alpha(self) -> bool:
@@ -144,6 +170,7 @@ class RayBank:
         index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
             self._device
         )
+        index = self._of_pixels(index)
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)
@@ -170,7 +197,7 @@ class RayBank:
 
     def gather(self, index: Tensor) -> RayBatch:
         """Return the rays of chosen pixels: indices (R,) in [0, len(self)), on any device."""
-        index = index.to(self._device)
+        index = self._of_pixels(index.to(self._device))
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         colours = self._colours[index].float() / 255.0
         alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones_like(colours[:, :1])

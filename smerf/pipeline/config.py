@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smerf.baking.config import PRESETS as BAKE_PRESETS
@@ -13,6 +13,7 @@ from smerf.engine.files import write_text
 from smerf.engine.folder import RunFolder, flatten
 from smerf.engine.settings import apply_overrides, from_dict, nearest, read_yaml, to_dict
 from smerf.errors import InvalidDataError, UsageError
+from smerf.export.about import About
 from smerf.student.config import PRESETS as STUDENT_PRESETS
 from smerf.student.config import StudentConfig
 from smerf.teacher.config import PRESETS as TEACHER_PRESETS
@@ -36,6 +37,7 @@ SECTIONS = {
     "teacher": ("preset", "max_side", "minutes", "teacher"),
     "student": ("student",),
     "baked": ("bake",),
+    "site": ("page",),
 }
 """The settings that decide each stage's result."""
 
@@ -56,6 +58,8 @@ class RunConfig:
     """Baking."""
     minutes: float | None = None
     """Time granted to the whole run, from which the sizes and the minutes of the stages were chosen."""
+    page: About = field(default_factory=About)
+    """What visitors of the page read."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESET_NAMES:

@@ -53,7 +53,7 @@ def diagnose_run(job: Job, measured: Mapping[str, Mapping[str, Any]], render: Re
     frames = job.capture.frames
     has_teacher = (job.run.folder("teacher") / "done.json").is_file()
     surfaces = _Surfaces(job) if has_teacher else None
-    photos = photo_evidence(job.capture, render, surfaces)
+    photos = photo_evidence(job.masked_capture, render, surfaces)
     held_out, training = job.capture.split("test"), job.capture.split("train")
     views = _views(held_out, training)
     psnr = {stage: mean_psnr(summary) for stage, summary in measured.items()}

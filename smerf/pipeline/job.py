@@ -20,6 +20,7 @@ from smerf.pipeline.config import RunConfig, load_config, make_config, with_seed
 
 if TYPE_CHECKING:
     from smerf.capture.types import Capture
+    from smerf.export.about import About
     from smerf.pipeline.asset import AssetSource
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load_run_capture",
     "require_same",
     "resume_run",
+    "run_about",
     "run_photos",
     "start_run",
     "teacher_key",
@@ -64,6 +66,13 @@ class Job:
         """Return the fingerprint of the capture."""
         return str(self.capture_record["fingerprint"])
 
+    @property
+    def masked_capture(self) -> Capture:
+        """Return the capture without the pixels that the run's teacher left out as moving."""
+        from smerf.capture.masks import MASKS, with_masks
+
+        return with_masks(self.capture, self.run.folder("teacher") / MASKS)
+
 
 def choose_config(
     run: RunFolder,
@@ -99,6 +108,8 @@ def require_same(run: RunFolder, config: RunConfig, *, overwrite: bool = False) 
         return
     saved = load_config(run, asked=True)
     differences = describe_differences(to_dict(saved), to_dict(config))
+    # What the page says of itself takes no work to change.
+    differences = [each for each in differences if not each.startswith("page.")]
     if differences and not overwrite:
         shown = ", ".join(differences[:6]) + (f" and {len(differences) - 6} more" if differences[6:] else "")
         raise UsageError(
@@ -214,6 +225,17 @@ def load_run_capture(run: RunFolder, config: RunConfig, data: Path | None = None
             f"smerf run {place} -o {run.path} --overwrite redoes the run"
         )
     return capture
+
+
+def run_about(path: Path, given: tuple[str, ...] = ()) -> About:
+    """Return what the page of the run at ``path`` says of itself; ``given`` settings come first.
+
+    Raises:
+        UsageError: If a value is not allowed.
+    """
+    run = RunFolder(path)
+    config = load_config(run, asked=True) if run.exists() else make_config()
+    return apply_overrides(config, given).page
 
 
 def run_photos(path: Path, data: Path | None = None) -> Capture | None:

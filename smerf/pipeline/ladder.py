@@ -13,6 +13,9 @@ from smerf.pipeline.rates import Rates
 
 __all__ = ["LADDER", "Expected", "Rung", "Table", "rung_of"]
 
+_PHOTO_FRACTION = 0.5
+"""Photos teach the student what a teacher that was trained for minutes has not learnt."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -40,6 +43,7 @@ class Rung:
             "student.pool": self.pool,
             "student.occupied_rays": self.occupied_rays,
             "student.lattice": self.lattice,
+            "student.photo_fraction": _PHOTO_FRACTION,
         }
 
 
@@ -114,7 +118,8 @@ class Table:
         names = sorted({record["capture"] for record in points})
         series = [[record for record in points if record["capture"] == name] for name in names]
         values = [[_between(one, work, key) for one in series] for key in ("psnr", "megabytes", "memory_mb")]
-        return Expected(*(_mean(each) for each in values), is_beyond=work > points[-1]["minutes"])
+        psnr, megabytes, memory = (_mean(each) for each in values)
+        return Expected(psnr, megabytes, memory, is_beyond=work > points[-1]["minutes"])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -74,7 +74,7 @@ def publish(
         environment=read_json(run.environment) if run.environment.is_file() else {},
         timings=timings,
         site="site/index.html" if (run.folder("site") / "index.html").is_file() else None,
-        capture=read_json(run.capture),
+        capture=read_json(run.capture) | _moving(job),
         diagnosis=diagnosis,
         cameras={frame.name: frame.camera for frame in job.capture.split("test")},
     )
@@ -94,3 +94,18 @@ def publish(
     # Last: it says that the report is up to date.
     write_json(run.metrics, document)
     return stages
+
+
+def _moving(job: Job) -> dict[str, Any]:
+    """Return what the report says of pixels that the teacher left out, as ``smerf.teacher.robust`` found them."""
+    from smerf.capture.masks import MASKS, read_record
+
+    record = read_record(job.run.folder("teacher") / MASKS)
+    if record is None:
+        return {}
+    shares = [photo["share"] for photo in record["photos"].values()]
+    met = sum(share > 0.0 for share in shares)
+    return {
+        "left out as moving": f"{100.0 * sum(shares) / len(shares):.1f} % of the training photos, in {met} of "
+        f"{len(shares)}; masks in teacher/{MASKS}"
+    }

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
     Render = Callable[[Camera], np.ndarray]
     """Renders a camera, float (H, W, 3) in [0, 1]."""
 
-__all__ = ["scene_renderer", "stage_renderer"]
+__all__ = ["run_teacher", "scene_renderer", "stage_renderer"]
 
 
 def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
     """Return the renderer of a finished stage: ``teacher``, ``student`` or ``baked``."""
     folder = run.folder(stage)
     if stage == "teacher":
-        from smerf.teacher import load_teacher
-
-        return _on(load_teacher(folder), device).render_image
+        render: Render = run_teacher(run, device).render_image
+        return render
     if stage == "student":
         from smerf.student import load_student
         from smerf.teacher import load_teacher
@@ -36,6 +35,13 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
     from smerf.scene import load_scene
 
     return scene_renderer(load_scene(folder), device)
+
+
+def run_teacher(run: RunFolder, device: str) -> Any:
+    """Return the finished teacher of a run, on a device."""
+    from smerf.teacher import load_teacher
+
+    return _on(load_teacher(run.folder("teacher")), device)
 
 
 def scene_renderer(scene: BakedScene, device: str) -> Render:

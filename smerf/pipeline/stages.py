@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMAND_OF",
+    "ONE_FILE",
     "bake",
     "distill",
     "export",
@@ -42,6 +43,10 @@ __all__ = [
 
 COMMAND_OF = {"teacher": "train", "student": "distill", "baked": "bake", "site": "export"}
 """The command that makes each stage, which is also its name in progress lines."""
+ONE_FILE = "scene.html"
+"""Beside ``site/``: the page as one file that opens by a double click."""
+_MAX_ONE_FILE_BYTES = 150_000_000
+"""Browsers fail to open the one file of a larger scene."""
 _log = logging.getLogger(__name__)
 
 _BEHIND = 0.9
@@ -108,14 +113,17 @@ def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None 
         teacher = name_teacher(job.run, teacher, job.capture, options)
     elif options is not None:
         raise UsageError("--focal, --splat-mode, --keep-all and --light are for --teacher FILE")
+    from smerf.capture.masks import MASKS, with_masks
+
     upstream = _foreign_digest(teacher) if teacher else _upstream(job.run, "teacher").digest
     source = teacher or job.run.folder("teacher")
+    capture = with_masks(job.capture, source / MASKS)
 
     def resolve(config: RunConfig) -> RunConfig:
         from smerf.student.plan import resolve_config
         from smerf.teacher import load_teacher
 
-        chosen = resolve_config(config.student, load_teacher(source), job.capture, job.device)
+        chosen = resolve_config(config.student, load_teacher(source), capture, job.device)
         return dataclasses.replace(config, student=chosen)
 
     def work(folder: Path, config: RunConfig, progress: Progress) -> RunConfig | None:
@@ -124,7 +132,7 @@ def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None 
 
         made = distill_student(
             load_teacher(source),
-            job.capture,
+            capture,
             config.student,
             folder=folder,
             progress=progress,
@@ -147,14 +155,17 @@ def follow_distillation(
     run: RunFolder, device: str, *, data: Path | None = None, teacher: Path | None = None
 ) -> None:
     """Distil as one of torchrun's processes beside the first, which has begun the stage and ends it."""
+    from smerf.capture.masks import MASKS, with_masks
     from smerf.student import distill as distill_student
     from smerf.teacher import load_teacher
 
     config = _settings_of_first(run, "student")
     if config is not None:
-        capture = load_run_capture(run, config, data)
-        source = load_teacher(teacher or run.folder("teacher"))
-        distill_student(source, capture, config.student, folder=run.work("student"), device=device)
+        place = teacher or run.folder("teacher")
+        capture = with_masks(load_run_capture(run, config, data), place / MASKS)
+        distill_student(
+            load_teacher(place), capture, config.student, folder=run.work("student"), device=device
+        )
         raise_if_stopped()
 
 
@@ -184,12 +195,19 @@ def export(job: Job) -> Stage:
     upstream = _upstream(job.run, "baked").digest
 
     def work(folder: Path, config: RunConfig, progress: Progress) -> None:
+        from smerf.export.page import Page
+        from smerf.export.poster import render_poster
         from smerf.export.site import export_site
 
-        export_site(job.run.folder("baked"), folder, capture=job.capture)
+        baked, one_file = job.run.folder("baked"), job.run.path / ONE_FILE
+        page = Page(config.page, render_poster(baked, job.device))
+        export_site(baked, folder, capture=job.capture, page=page)
+        one_file.unlink(missing_ok=True)
+        if sum(path.stat().st_size for path in baked.rglob("*") if path.is_file()) <= _MAX_ONE_FILE_BYTES:
+            export_site(baked, one_file, single_file=True, capture=job.capture, page=page)
         progress.update(1, 1)
 
-    return _stage(job, "site", stage_key({}, upstream), work)
+    return _stage(job, "site", stage_key({"page": to_dict(job.config.page)}, upstream), work)
 
 
 def _stage(job: Job, name: str, key: str, work: Work, resolve: Resolve | None = None) -> Stage:
@@ -221,7 +239,7 @@ def _stage(job: Job, name: str, key: str, work: Work, resolve: Resolve | None = 
         run.pause(name, key, time.monotonic() - began)
         raise
     seconds, peak = time.monotonic() - began, (peak_memory_mb(), peak_gpu_mb())
-    settings = _record_settings(job, name, config) if name != "site" else None
+    settings = _record_settings(job, name, config)
     stage = run.finish(name, key, seconds, *peak, settings)
     write_json(run.environment, describe_environment(["smerf", *sys.argv[1:]], job.device))
     write_records(job)

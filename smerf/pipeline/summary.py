@@ -9,6 +9,7 @@ from smerf.engine.files import read_json
 from smerf.engine.folder import RunFolder
 from smerf.engine.progress import format_seconds
 from smerf.pipeline.asset import rendered_from
+from smerf.pipeline.stages import ONE_FILE
 
 __all__ = ["folder_bytes", "format_bytes", "format_table", "print_baked", "print_metrics", "print_summary"]
 
@@ -48,6 +49,9 @@ def print_summary(run: RunFolder, stages: dict[str, dict[str, Any]]) -> None:
     print()
     size = format_bytes(folder_bytes(run.folder("site")))
     print(f"page:   {run.folder('site') / 'index.html'} ({size})")
+    one_file = run.path / ONE_FILE
+    if one_file.is_file():
+        print(f"file:   {one_file} ({format_bytes(one_file.stat().st_size)}; opens by a double click)")
     if run.report.is_file():
         print(f"report: {run.report}")
     print(f"open:   smerf serve {run.path}")

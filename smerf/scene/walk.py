@@ -76,7 +76,7 @@ class Place:
         self.occupancy, self.known = occupancy, known
         self.stands, self.reach = np.zeros((0, 3)) if stands is None else stands, reach
         self._edge = len(occupancy)
-        self._bytes = memoryview(np.ascontiguousarray(occupancy).reshape(-1))
+        self._bytes = np.ascontiguousarray(occupancy).reshape(-1).data
         self.grain = 2.0 / len(occupancy) / self.scale
         """Edge of a cell near the centre, training units."""
 

@@ -164,6 +164,11 @@ class TeacherConfig:
     """Length of each photo's affine appearance vector; 0: none."""
     exposure: Literal["off", "gain", "learned"] = "off"
     """Rendered colours are multiplied by the photo's exposure, or by factors learnt for each exposure."""
+    robust: Literal["auto", "off", "place"] = "auto"
+    """Pixels that show what moved are left out, found by their residual against that of their place.
+
+    ``auto``: only where much of what is found lasts, so that nothing is in a scene that stood still. ``place``: always.
+    """
     refine_cameras: bool = False
     """Whether cameras are refined; they are written to ``transforms.json`` beside the teacher."""
     camera_lr: float = 1e-4
@@ -185,6 +190,8 @@ class TeacherConfig:
             raise ValueError(f"minutes: expected more than 0 and at most {MAX_MINUTES:g}, got {self.minutes}")
         if self.scene_scale is not None and not (self.scene_scale > 0.0 and math.isfinite(self.scene_scale)):
             raise ValueError(f"scene_scale: expected more than 0 or nothing, got {self.scene_scale}")
+        if self.robust not in ("auto", "off", "place"):
+            raise ValueError(f"robust: expected auto, off or place, got {self.robust}")
         if self.multisamples not in (1, 3, 6):
             raise ValueError(f"multisamples: expected 1, 3 or 6, got {self.multisamples}")
         if not self.field.colour_width:
@@ -284,5 +291,6 @@ PRESETS: dict[str, TeacherConfig] = {
         hash_decay=0.0,
         level_decay=5e-4,
         near_gradient=0.0,
+        robust="off",
     ),
 }  # fmt: skip

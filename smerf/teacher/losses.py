@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smerf.capture.types import Frame
 from smerf.fields.ray_bank import RayBatch
+from smerf.fields.rays import Rays
 from smerf.fields.rendering import blurred_interlevel_loss, charbonnier, interlevel_loss
 from smerf.teacher.cameras import CameraRefinement
 from smerf.teacher.config import TeacherConfig
@@ -42,6 +43,11 @@ class Objective(nn.Module):
         super().__init__()
         self.config = config
         self.cameras = CameraRefinement(frames) if config.refine_cameras else None
+
+    @property
+    def refined(self) -> Callable[[Rays, Tensor], Rays] | None:
+        """Return what moves rays as the cameras of photos (R,) were refined, if they are."""
+        return None if self.cameras is None else self.cameras.__call__
 
     def _target(self, batch: RayBatch, random: RowRandom) -> tuple[Tensor, Tensor]:
         """Return the wanted colours (R, 3), and the background (R, 3) that is behind them."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from smerf.capture import save_transforms
+from smerf.capture.masks import MASKS, write_masks
 from smerf.capture.types import Capture
 from smerf.engine import distributed, trace
 from smerf.engine.device import require_device
@@ -40,7 +41,7 @@ def train_teacher(
         device: ``cpu`` or ``cuda``.
 
     Under torchrun every process trains on its rows of each batch, and the first one writes. Refined cameras go to
-    ``transforms.json`` beside the teacher.
+    ``transforms.json`` beside the teacher, and masks of what moved to ``masks``.
 
     Returns:
         The teacher. When a stop is requested, a checkpoint is written and the unfinished teacher is returned.
@@ -76,7 +77,17 @@ def train_teacher(
             trainer.model.config = replace(config, steps=trainer.step)
         if is_done and process.is_first:
             save_teacher(trainer.model, folder)
+            _save_masks(trainer, capture, folder)
             if trainer.objective.cameras:
                 save_transforms(trainer.objective.cameras.refine(capture), folder / "transforms.json")
         distributed.barrier()
         return trainer.model
+
+
+def _save_masks(trainer: TeacherTrainer, capture: Capture, folder: Path) -> None:
+    """Write masks of what the training left out; none where it used every pixel."""
+    used = trainer.watch.used()
+    if used:
+        names = [frame.name for frame in capture.split("train")]
+        record = {"sources": [{"kind": "residual", "robust": trainer.config.robust}]}
+        write_masks(folder / MASKS, capture, dict(zip(names, used)), record)

@@ -23,6 +23,7 @@ from smerf.teacher.losses import Objective, StepSettings
 from smerf.teacher.model import FieldTeacher, require_table_memory
 from smerf.teacher.optimiser import TeacherOptimiser
 from smerf.teacher.pixel_sampler import PixelSampler
+from smerf.teacher.robust import Watch
 from smerf.teacher.row_random import RowRandom
 from smerf.teacher.samplers import CacheSampler
 from smerf.teacher.store import upgraded_tensors
@@ -56,6 +57,7 @@ class TeacherTrainer:
         self.objective = Objective(config, frames).to(device)
         self.optimiser = TeacherOptimiser(self.model, self.objective, config)
         self.pixels = PixelSampler(len(self.bank), config.uniform_fraction)
+        self.watch = Watch(config, frames, self.bank)
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
         self.schedule = Schedule(config.steps)
@@ -113,6 +115,8 @@ class TeacherTrainer:
         if isinstance(self.model.sampler, CacheSampler):
             self.model.sampler.after_step(self.step, self.model.field.density_at, self.generator)
         self.pixels.after_step(self.step)
+        if self.watch.after_step(self._fraction(), self.model, self.objective.refined):
+            self.pixels = PixelSampler(len(self.bank), self.config.uniform_fraction)
         figures = distributed.average_values({name: value.detach() for name, value in losses.items()})
         return figures | {"psnr": -10.0 * math.log10(max(self.mean_square, 1e-10))}
 
@@ -130,6 +134,7 @@ class TeacherTrainer:
             **add_prefix("model", self.model.state_dict()),
             **add_prefix("objective", self.objective.state_dict()),
             **add_prefix("sampler", self.pixels.tensors()),
+            **add_prefix("watch", self.watch.tensors()),
             **self.optimiser.tensors(),
             "generator": self.generator.get_state(),
         }
@@ -149,6 +154,8 @@ class TeacherTrainer:
             model = strip_prefix("model", tensors)
             self.model.load_state_dict(upgraded_tensors(model, self.model))
             self.objective.load_state_dict(strip_prefix("objective", tensors))
+            self.watch.restore(strip_prefix("watch", tensors))
+            self.pixels = PixelSampler(len(self.bank), self.config.uniform_fraction)
             self.pixels.restore(strip_prefix("sampler", tensors))
             self.optimiser.restore(tensors, state["updates"])
         except (KeyError, RuntimeError) as error:

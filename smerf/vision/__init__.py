@@ -1,5 +1,6 @@
-"""Transformers that look at photos: the one attention block of the package (``blocks``), video (``video``), images and
-words (``clip``, ``owl``, ``siglip``), experts (``experts``), and weights in public layouts (``convert``).
+"""What photos show: people (``people``), names in space (``label``), which photo shows it (``find``), and the
+transformers: the one attention block (``blocks``), video (``video``), images and words (``clip``, ``owl``, ``siglip``), sets
+of photos (``latents``, ``experts``), and weights in public layouts (``convert``).
 """
 
 from __future__ import annotations

@@ -80,3 +80,7 @@ def test_every_benchmark_has_a_short_form_or_says_what_it_needs():
             parser = argparse.ArgumentParser()
             benchmark.options(parser)
             parser.parse_args(list(benchmark.short))
+
+
+def test_the_table_that_minutes_are_planned_with_is_a_result():
+    assert check(json.loads((ROOT / "data" / "minutes.json").read_text())) == []

@@ -86,3 +86,4 @@ def test_the_site_names_every_command_and_room():
     assert "smerf synth tabletop" in commands and "smerf objects encode" in commands
     assert "| `scene` |" in rooms and "`fields`" in rooms
     assert "## Commits" in hooks.contributing()
+    assert "| fox |" in hooks.minutes() and "benchmarks.minutes" in hooks.minutes()

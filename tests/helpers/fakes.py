@@ -169,7 +169,7 @@ def load_scene(path):
     return Model(0.3)
 
 
-def export_site(scene_dir, site_dir, *, single_file=False, title=None, capture=None):
+def export_site(scene_dir, site_dir, *, single_file=False, title=None, capture=None, page=None):
     if single_file:
         site_dir.write_text("<!doctype html>")
         return site_dir
@@ -259,6 +259,7 @@ def modules() -> dict[str, types.ModuleType]:
         },
         "smerf.scene": {"load_scene": load_scene},
         "smerf.export.site": {"export_site": export_site},
+        "smerf.export.poster": {"render_poster": lambda scene, device="cpu": {}},
         "smerf.export.serve": {"serve": serve},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
         "smerf.evaluation.summary": {"summarise": summarise, "hash_images": hash_images},

@@ -250,10 +250,10 @@ def test_samples_of_blocks(compare):
     compare("block_samples", run, rtol=0.0, atol=0.0)
 
 
-@pytest.mark.parametrize("size", [(40, 30), (33, 18)])
-def test_the_march_draws_the_reference_picture(emulated, monkeypatch, size):
+@pytest.mark.parametrize(("size", "region"), [((40, 30), False), ((33, 18), True)])
+def test_the_march_draws_the_reference_picture(emulated, monkeypatch, size, region):
     emulation.use(monkeypatch, emulated("march"))
-    scene, camera = example_scene(64), example_camera(*size)
+    scene, camera = example_scene(64, region=region), example_camera(*size)
     picture = DeviceRenderer(scene, "cpu").render(camera)
     difference = np.abs(picture - picture_reference.render_camera(scene, camera)).max(-1)
     assert picture.std() > 0.005 and (difference <= 1 / 255).mean() >= 0.999

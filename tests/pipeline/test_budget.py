@@ -1,13 +1,23 @@
 """Granted minutes become a plan: it fits, grows with the minutes, follows the machine, and says its reasons."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from smerf.errors import UsageError
 from smerf.pipeline.budget import Facts, check_minutes, make_plan
 from smerf.pipeline.config import make_config
-from smerf.pipeline.grant import DEFAULT_MINUTES, choose_minutes, granted_seconds
+from smerf.pipeline.grant import (
+    DEFAULT_MINUTES,
+    Start,
+    choose_minutes,
+    granted_seconds,
+    plan_distillation,
+    plan_run,
+    plan_training,
+    require_alone,
+)
 from smerf.pipeline.ladder import LADDER, Table
 from smerf.pipeline.rates import Rates
 from smerf.student.division import Division
@@ -130,3 +140,45 @@ def test_the_shipped_table_holds_what_planning_reads():
             assert 15.0 < expected.psnr < 45.0 and expected.megabytes > 0.5 and expected.memory_mb > 100
             for stage in ("teacher", "student"):
                 assert 0.1 < table.pace(kind, stage, work) < 4.0
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Take the machine's rates as given; return a small capture."""
+    from smerf.pipeline import grant
+    from tests.helpers.ball import make_capture
+
+    capture = make_capture(tmp_path, count=12, alpha=False)
+    monkeypatch.setattr(grant, "measure_rates", lambda *arguments, **named: RATES)
+    monkeypatch.setattr("smerf.capture.load_capture", lambda path, max_side: capture)
+    return capture
+
+
+def test_a_whole_run_and_single_stages_get_what_they_are_granted(measured):
+    config, found = plan_run(Path("x"), 8.0, Start.now(), "cpu", ("student.lattice=2",))
+    assert config.minutes == 8.0 and config.student.lattice == 2
+    assert config.teacher.minutes + config.student.minutes < 8.0
+    assert found.record()["seconds"]["train"] == pytest.approx(60.0 * config.teacher.minutes, abs=0.1)
+
+    config, _ = plan_training(Path("x"), 8.0, Start.now(), "cpu")
+    assert (config.minutes, config.teacher.minutes, config.student.minutes) == (None, 8.0, None)
+    longer = plan_training(Path("x"), 16.0, Start.now(), "cpu")[0]
+    assert longer.teacher.steps > 1.5 * config.teacher.steps
+
+    before = make_config("tiny")
+    config, found = plan_distillation(before, measured, object(), 5.0, Start.now(), "cpu")
+    assert config.student.minutes == 5.0 and config.student.steps > 100
+    assert (config.teacher, config.max_side) == (before.teacher, before.max_side)
+    assert "train" not in found.line() and "distill" in found.line()
+
+
+def test_steps_that_are_given_are_taken_whatever_the_time(measured):
+    config, _ = plan_run(Path("x"), 8.0, Start.now(), "cpu", ("teacher.steps=77",))
+    assert config.teacher.steps == 77 and config.teacher.minutes is None
+    assert config.student.minutes is not None
+
+
+def test_several_processes_are_granted_no_time():
+    require_alone(5.0, 1)
+    with pytest.raises(UsageError, match="one process"):
+        require_alone(5.0, 2)

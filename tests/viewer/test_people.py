@@ -264,7 +264,9 @@ def test_every_control_is_named_large_enough_and_reached_by_tab(still, photo_sce
     page = still(photo_scene, size=(390, 760), color_scheme="light")
     tab = page.page
     tab.click("#button-settings")
+    tab.click("#button-more")
     tab.click("#button-path")
+    tab.click("#button-more")
     controls = tab.evaluate(
         """() => [...document.querySelectorAll("button, input, select")].filter((x) => x.checkVisibility()).map((x) => {
           const { left, right, top, bottom, width, height } = x.getBoundingClientRect();
@@ -384,7 +386,7 @@ def test_nothing_is_asked_of_other_hosts_and_messages_drive_a_path(still, scene_
         }""",
         [page.leave(), FRONT.ravel().tolist(), SIDE.ravel().tolist()],
     )
-    assert "no camera path" in answer["early"] and "orbit or fly" in answer["wrong"]
+    assert "no camera path" in answer["early"] and "one of orbit" in answer["wrong"]
     assert answer["count"] == 61 and answer["type"] == "image/png"
     origin = page.page.evaluate("location.origin")
     assert asked and all(url.startswith((origin, "data:", "blob:")) for url in asked)

@@ -54,6 +54,26 @@ export function publishScene(viewer) {
       if (!viewer.journey.path) throw new Error("There is no camera path to play; setPath gives one.");
       viewer.journey.play(!!isPlaying);
     },
+    // Notes and distances as annotations.json holds them.
+    async setAnnotations(json) {
+      await viewer.opened;
+      viewer.tools.notes.take(json, "The file");
+    },
+    async getAnnotations() {
+      await viewer.opened;
+      return viewer.tools.notes.json();
+    },
+    async openAnnotation(index) {
+      await viewer.opened;
+      viewer.tools.notes.open(index);
+    },
+    // Where the rays through (u, v) of the canvas meet the scene; fractions from its upper left corner.
+    async pick(u, v) {
+      await viewer.opened;
+      return viewer.pick(u, v);
+    },
+    // What the click does on a page with embed=1.
+    start: () => viewer.embedding?.start(),
     // The finished image of the moment as a PNG.
     async picture() {
       await viewer.opened;

@@ -1,12 +1,16 @@
 // @ts-check
 // Fetches the files of a scene: byte progress, a few requests at a time, retries, hashes, and decoding to plain bytes.
 
+import { t } from "./language.js";
 import { decodePng, inflate } from "./png.js";
 import { sha256 } from "./sha256.js";
 
 const PARALLEL_REQUESTS = 6;
-// Tries after an answer that says "not now"; without any connection tries go on for as long as the page is open.
+// Tries after an answer that says "not now".
 const RETRIES = 5;
+// Tries without any answer while the device believes to be online; a device that is offline is waited for.
+const MAX_UNANSWERED = 7;
+const MAX_UNANSWERED_MS = 90000;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
 const MANIFEST = "manifest.json";
@@ -57,7 +61,7 @@ export class Assets {
     try {
       return JSON.parse(text);
     } catch {
-      throw new LoadError(`${this.url(path).href} is not valid JSON.`);
+      throw new LoadError(t("{file} is damaged. Upload or export the scene again.", { file: path }));
     }
   }
 
@@ -128,7 +132,9 @@ export class Assets {
       if (!expected || isUnpacked || (await sha256(bytes)) === expected) return bytes;
     }
     throw new LoadError(
-      `${path} is not the file that ${MANIFEST} lists (its SHA-256 differs). Upload or export the scene again.`,
+      t("{file} is not the file that manifest.json lists (its SHA-256 differs). Upload or export the scene again.", {
+        file: path,
+      }),
     );
   }
 
@@ -147,7 +153,8 @@ export class Assets {
       const { status } = response;
       if (!response.ok) {
         const isPassing = status === 429 || status >= 500;
-        throw new LoadError(`${this.url(path).href} could not be loaded (HTTP ${status}).`, status, isPassing);
+        const text = t("{file} could not be loaded (HTTP {n}).", { file: this.url(path).href, n: status });
+        throw new LoadError(text, status, isPassing);
       }
       // Only a guess for the progress bar: where the host compresses, it is the length of something else.
       entry?.length(Number(response.headers.get("Content-Length")) || 0);
@@ -170,9 +177,11 @@ export class Assets {
     }
   }
 
-  // Tries until it works, the server says no, or the signal aborts; longer and longer pauses, cut short when the
-  // browser finds itself online.
+  // Tries until it works, the server says no or nothing for too long, or the signal aborts; longer and longer pauses,
+  // cut short when the browser finds itself online.
   async #persist(action, signal = null) {
+    const since = performance.now();
+    let unanswered = 0;
     for (let attempt = 0; ; attempt++) {
       signal?.throwIfAborted();
       try {
@@ -183,8 +192,13 @@ export class Assets {
         signal?.throwIfAborted();
         const isAnswer = error instanceof LoadError;
         if (isAnswer && (!error.isPassing || attempt >= RETRIES)) throw error;
+        const host = this.root.host || t("the scene");
+        if (!isAnswer && navigator.onLine && isTooLong(++unanswered, since)) {
+          this.#trouble(null);
+          throw new LoadError(t("{host} does not answer, or this network blocks it.", { host }), 0, true);
+        }
         if (!isAnswer && (attempt > 0 || !navigator.onLine)) {
-          this.#trouble(`No connection to ${this.root.host || "the scene"}. Loading goes on as soon as it is back.`);
+          this.#trouble(t("No connection to {host}. Loading goes on as soon as it is back.", { host }));
         }
       }
       await pause(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt), signal);
@@ -196,6 +210,10 @@ export class Assets {
     this.isInTrouble = text !== null;
     this.onTrouble(text);
   }
+}
+
+function isTooLong(unanswered, since) {
+  return unanswered >= MAX_UNANSWERED || (unanswered > 1 && performance.now() - since > MAX_UNANSWERED_MS);
 }
 
 function pause(ms, signal) {
@@ -220,12 +238,15 @@ export class Progress {
     this.onChange = onChange;
     this.onTrouble = onTrouble;
     this.exact = true;
+    // Whether the total is known, beyond the files that describe the others.
+    this.isPlanned = false;
     // What is fetched ahead of need is counted but not shown.
     this.isQuiet = false;
   }
 
   // Announces a file before its request, so that the total is known from the start.
   expect(path, bytes) {
+    this.isPlanned = true;
     if (!this.files.has(path)) this.files.set(path, { loaded: 0, total: bytes });
   }
 
@@ -236,6 +257,7 @@ export class Progress {
   start(path, listed, expected) {
     const file = { loaded: 0, total: listed || this.files.get(path)?.total || expected };
     this.files.set(path, file);
+    if (expected) this.isPlanned = true;
     if (!listed && expected) this.exact = false;
     const changed = () => this.isQuiet || this.onChange(this);
     return {

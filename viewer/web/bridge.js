@@ -46,7 +46,10 @@ function isTrusted(/** @type {string} */ origin) {
   return origin === location.origin || listed.split(/\s+/).includes(origin);
 }
 
-// Tells an embedding page that the scene is open: { smerf: "opened" }, which names nothing of the visitor.
-export function announce() {
-  if (parent !== window) parent.postMessage({ smerf: "opened" }, "*");
+/**
+ * Tells an embedding page of an event, { smerf: "opened" } or { smerf: "camera", detail }: nothing that names the visitor.
+ * @param {string} event @param {any} [detail]
+ */
+export function announce(event, detail = null) {
+  if (parent !== window) parent.postMessage(detail === null ? { smerf: event } : { smerf: event, detail }, "*");
 }

@@ -2,6 +2,7 @@
 // Images of a camera, soon and then sharply: small previews while things move; at rest larger and larger ones up to
 // full detail, all drawn in bands, so that neither the page nor the next motion ever waits long for a slow device.
 
+import { Heat } from "./heat.js";
 import { Pace } from "./pace.js";
 
 const PREVIEW_MS = 28;
@@ -27,6 +28,7 @@ export class Frames {
     this.presented = presented;
     this.counted = counted;
     this.pace = new Pace(renderer.gl, PREVIEW_MS / FIRST_PIXELS, SLOWER, FASTER);
+    this.heat = new Heat();
     this.lose();
   }
 
@@ -43,7 +45,7 @@ export class Frames {
   preview(frame) {
     if (this.shown && this.previewVersion === frame.version) return;
     const [width, height] = this.fullSize();
-    const pixels = Math.max(MIN_PREVIEW_PIXELS, PREVIEW_MS / this.pace.pixelMs);
+    const pixels = Math.max(MIN_PREVIEW_PIXELS, (PREVIEW_MS * this.heat.share) / this.pace.pixelMs);
     const power = Math.max(0, Math.round(Math.log((width * height) / pixels) / (2 * Math.log(PREVIEW_RATIO))));
     const target = this.#target("preview", PREVIEW_RATIO ** power);
     const draw = () => {
@@ -51,6 +53,7 @@ export class Frames {
       this.#present(target, frame);
     };
     this.pace.time(target.width * target.height, draw, this.counted);
+    this.heat.note();
     this.previewVersion = frame.version;
   }
 

@@ -53,6 +53,7 @@ export class FrameLoop {
     this.isStarted = true;
     this.resize();
     new ResizeObserver(() => this.resize()).observe(canvas);
+    document.addEventListener("visibilitychange", () => this.wake());
     canvas.addEventListener("webglcontextlost", (event) => this.#lose(event));
     canvas.addEventListener("webglcontextrestored", () => this.#restore());
     canvas.focus({ preventScroll: true });
@@ -81,12 +82,19 @@ export class FrameLoop {
 
   #tick(/** @type {number} */ now) {
     this.isAwake = false;
-    if (this.isLost || this.failure) return;
+    if (this.isLost || this.failure || this.#isUnseen) return;
     // A pause of the loop is not a step of the motion.
     const dt = this.wasIdle ? 1 / 60 : Math.min(0.25, Math.max(0.001, (now - this.lastTick) / 1000));
     this.wasIdle = true;
     this.lastTick = now;
     this.host.tick(now, dt);
+  }
+
+  // Nobody looks and nobody waits. Before the first finished image a page in the background goes on loading.
+  get #isUnseen() {
+    const isUnseen = document.hidden && this.finishedVersion >= 0 && !this.waiting.length;
+    this.wasIdle ||= isUnseen;
+    return isUnseen;
   }
 
   // Another image is due.

@@ -4,7 +4,9 @@
 
 import { LoadError } from "./assets.js";
 import { column, cross, fromColumns, fromQuaternion, mix, normalize, parseMatrix, position, toQuaternion } from "./camera.js";
+import { t } from "./language.js";
 import { checkHost } from "./policy.js";
+import { siteJson } from "./ui.js";
 
 const FPS = 30;
 const MAX_FRAMES = 20000;
@@ -24,7 +26,7 @@ export class CameraPath {
   // Passes through the keyframes along Catmull-Rom splines of place, turn (as quaternions) and fov.
   static through(keyframes, seconds = null, isCycle = false) {
     const count = keyframes.length;
-    if (count < 2) throw new Error("A camera path needs two keyframes or more.");
+    if (count < 2) throw new Error(t("A camera path needs two keyframes or more."));
     const spans = isCycle ? count : count - 1;
     seconds ??= SECONDS_PER_KEYFRAME * spans;
     const total = Math.min(MAX_FRAMES, Math.max(2, Math.round(seconds * FPS) + (isCycle ? 0 : 1)));
@@ -78,26 +80,27 @@ function alongside([q0, q1, q2, q3]) {
 }
 
 export async function loadPath(address) {
+  if (globalThis.smerfEmbeddedFiles?.[address]) return parsePath(await siteJson(address), address);
   const url = new URL(address, document.baseURI);
   checkHost(url);
   const response = await fetch(url).catch(() => null);
-  if (!response?.ok) throw new LoadError(`The camera path ${url.href} could not be loaded.`);
+  if (!response?.ok) throw new LoadError(t("The camera path {address} could not be loaded.", { address: url.href }));
   return parsePath(await response.json().catch(() => null), url.href);
 }
 
 // Reads nerfstudio's JSON; `name` is for the complaint. Keyframes alone make a smooth path.
 export function parsePath(file, name) {
-  const wrong = (reason) => new LoadError(`${name} is not a camera path: ${reason}.`);
-  if (!file?.camera_path?.length && !file?.keyframes?.length) throw wrong("it holds neither camera_path nor keyframes");
+  const wrong = (reason) => new LoadError(t("{name} is not a camera path: {reason}.", { name, reason }));
+  if (!file?.camera_path?.length && !file?.keyframes?.length) throw wrong(t("it holds neither camera_path nor keyframes"));
   const view = (entry) => {
     const matrix = entry?.camera_to_world ?? entry?.matrix;
     const fov = entry?.fov ?? file.default_fov ?? 50;
-    if (!(fov > 0 && fov < 180)) throw wrong("a field of view makes no sense");
+    if (!(fov > 0 && fov < 180)) throw wrong(t("a field of view makes no sense"));
     try {
       // Older nerfstudio wrote the matrix of a keyframe as a string.
       return { matrix: parseMatrix(typeof matrix === "string" ? JSON.parse(matrix) : matrix), fov };
     } catch {
-      throw wrong("a frame has no pose that makes sense");
+      throw wrong(t("a frame has no pose that makes sense"));
     }
   };
   const keyframes = (file.keyframes ?? []).map(view);

@@ -2,6 +2,7 @@
 // The editor of the camera path: keyframes with small images, play, scrub, loop, duration, import and export.
 
 import { CameraPath, parsePath, pathJson, SECONDS_PER_KEYFRAME } from "./path.js";
+import { number, t } from "./language.js";
 import { $, saveAs } from "./ui.js";
 
 const IMAGE = { width: 184, height: 124 };
@@ -50,7 +51,8 @@ export class PathPanel {
     this.#remake();
     this.page.showPanel("path", true);
     const isPath = this.keys.length > 1;
-    this.page.notify(isPath ? `Keyframe ${at + 1} of ${this.keys.length}` : "First keyframe; one more makes a path");
+    const place = t("Keyframe {n} of {count}", { n: at + 1, count: this.keys.length });
+    this.page.notify(isPath ? place : t("First keyframe; one more makes a path"));
     this.#entry(at)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
@@ -60,8 +62,8 @@ export class PathPanel {
     if (!path || $("path").hidden) return;
     const time = path.isCycle ? pathTime % path.seconds : Math.min(pathTime, path.seconds);
     if (document.activeElement !== $("path-time") || this.journey.isPlaying) $("path-time").value = time / path.seconds;
-    $("path-time").setAttribute("aria-valuetext", `${time.toFixed(1)} seconds`);
-    $("path-clock").textContent = `${time.toFixed(1)} / ${+path.seconds.toFixed(1)} s`;
+    $("path-time").setAttribute("aria-valuetext", t("{n} seconds", { n: number(time, 1) }));
+    $("path-clock").textContent = `${number(time, 1)} / ${number(path.seconds, 1)} s`;
   }
 
   #keyframe() {
@@ -149,7 +151,7 @@ export class PathPanel {
         const button = document.createElement("button");
         const number = document.createElement("span");
         button.type = "button";
-        button.setAttribute("aria-label", `Keyframe ${index + 1}`);
+        button.setAttribute("aria-label", t("Keyframe {n}", { n: index + 1 }));
         button.setAttribute("aria-current", String(index === this.chosen));
         if (key.image) button.style.backgroundImage = key.image;
         number.className = "number";
@@ -170,7 +172,7 @@ export class PathPanel {
     $("path-loop").setAttribute("aria-pressed", String(this.isCycle));
     const natural = SECONDS_PER_KEYFRAME * Math.max(1, this.keys.length - (this.isCycle ? 0 : 1));
     $("path-seconds").value = +(path?.seconds ?? this.seconds ?? natural).toFixed(2);
-    if (!path) $("path-clock").textContent = this.keys.length ? "one more" : "no path yet";
+    if (!path) $("path-clock").textContent = t(this.keys.length ? "one more" : "no path yet");
     this.follow();
   }
 
@@ -179,7 +181,7 @@ export class PathPanel {
     // Videos need even sides.
     const json = pathJson(this.journey.path, width - (width % 2), height - (height % 2));
     saveAs(new Blob([JSON.stringify(json, null, 1)], { type: "application/json" }), "camera_path.json");
-    this.page.notify("Saved camera_path.json");
+    this.page.notify(t("Saved {name}", { name: "camera_path.json" }));
   }
 
   async #open() {
@@ -190,14 +192,16 @@ export class PathPanel {
       const text = await file.text();
       this.take(parsePath(parseJson(text), file.name));
       const keys = this.keys.length;
-      this.page.notify(`${file.name}: ${keys ? `${keys} keyframes` : `${this.journey.path.frames.length} frames`}`);
+      const what = keys ? t("{n} keyframes", { n: keys }) : t("{n} frames", { n: this.journey.path.frames.length });
+      this.page.notify(`${file.name}: ${what}`);
     } catch (error) {
       this.page.notify(error.message);
     }
   }
 }
 
-function parseJson(text) {
+/** @param {string} text */
+export function parseJson(text) {
   try {
     return JSON.parse(text);
   } catch {

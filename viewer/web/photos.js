@@ -5,7 +5,8 @@
 // of the scene's manifest serve, without photos. Photos are free of lens distortion, so that they lie over the image.
 
 import { parseMatrix } from "./camera.js";
-import { $, metaContent } from "./ui.js";
+import { t } from "./language.js";
+import { $, metaContent, siteJson } from "./ui.js";
 
 export class Photos {
   /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
@@ -30,7 +31,7 @@ export class Photos {
 
   async #load() {
     const address = metaContent("smerf-cameras");
-    const found = address ? await readCameras(address) : null;
+    const found = address ? ((await siteJson(address))?.cameras ?? null) : null;
     try {
       this.cameras = (found ?? this.viewer.scene.assets.manifest?.cameras ?? []).map((entry) => ({
         name: String(entry.name),
@@ -41,6 +42,7 @@ export class Photos {
     } catch {
       this.cameras = [];
     }
+    $("photo-name").textContent = t("Choose a photo to see what its camera saw");
     $("button-photos").hidden = this.cameras.length === 0;
     $("photo-mix").hidden = !this.cameras.some(({ photo }) => photo);
     $("photo-list").replaceChildren(...this.cameras.map((camera, index) => this.#entry(camera, index)));
@@ -67,7 +69,7 @@ export class Photos {
 
   step(by) {
     const count = this.cameras.length;
-    if (!count) return this.page.notify("This scene names no photos");
+    if (!count) return this.page.notify(t("This scene names no photos"));
     this.show(this.at < 0 ? (by > 0 ? 0 : count - 1) : (this.at + by + count) % count);
   }
 
@@ -81,7 +83,7 @@ export class Photos {
     this.isShown = true;
     this.page.showPanel("photos", true);
     this.viewer.flyTo({ matrix: camera.matrix, fov: (Math.atan((0.5 * clientHeight) / focal) * 360) / Math.PI });
-    $("photo-name").textContent = `${index + 1} of ${this.cameras.length} · ${camera.name}`;
+    $("photo-name").textContent = `${t("{n} of {count}", { n: index + 1, count: this.cameras.length })} · ${camera.name}`;
     [...$("photo-list").children].forEach((item, i) => item.firstElementChild.setAttribute("aria-current", String(i === index)));
     $("photo-list").children[index].scrollIntoView({ block: "nearest", inline: "center" });
     this.follow();
@@ -107,7 +109,7 @@ export class Photos {
     image.hidden = !isVisible;
     if (!isVisible) return;
     if (image.getAttribute("src") !== camera.photo) image.src = camera.photo;
-    image.alt = `Photo ${camera.name}`;
+    image.alt = t("Photo {name}", { name: camera.name });
     const { clientWidth, clientHeight } = this.viewer.canvas;
     const { lens } = camera;
     const focal = clientHeight / 2 / Math.tan((this.viewer.fov * Math.PI) / 360);
@@ -120,13 +122,6 @@ export class Photos {
       opacity: this.opacity,
     });
   }
-}
-
-async function readCameras(address) {
-  const embedded = globalThis.smerfEmbeddedFiles?.[address];
-  if (embedded) return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(embedded), (c) => c.charCodeAt(0)))).cameras;
-  const response = await fetch(new URL(address, document.baseURI)).catch(() => null);
-  return response?.ok ? ((await response.json().catch(() => null))?.cameras ?? null) : null;
 }
 
 function photoAddress(path) {

@@ -2,6 +2,8 @@
 // Which hosts a page loads scenes and camera paths from: its own, and those that whoever runs the page has added to
 // connect-src of the page's Content-Security-Policy. A link alone cannot widen that.
 
+import { t } from "./language.js";
+
 const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
 /** Throws an Error with a sentence to show where the page may not load from `url`. @param {URL} url */
@@ -13,8 +15,8 @@ export function checkHost(url) {
   const sources = /(?:^|;)\s*connect-src\s([^;]*)/.exec(policy)?.[1].trim().split(/\s+/) ?? [];
   if (!isLoopback(url) && sources.some((source) => covers(source, url))) return;
   throw new Error(
-    `This page shows nothing from ${url.origin}: it loads from its own host only. ` +
-      `Whoever runs the page can allow that host by adding it to connect-src in index.html.`,
+    `${t("This page shows nothing from {host}: it loads from its own host only.", { host: url.origin })} ` +
+      t("Whoever runs the page can allow that host by adding it to connect-src in index.html."),
   );
 }
 

@@ -1,13 +1,15 @@
 // @ts-check
 // WebGL2: the context and the shader programs of either page.
 
+import { t } from "./language.js";
+
 /** @param {HTMLCanvasElement} canvas */
 export function createContext(canvas) {
   const gl = canvas.getContext("webgl2", {
     alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true,
     powerPreference: "high-performance",
   });
-  if (!gl) throw new Error("This browser or device has no WebGL2, which the viewer needs.");
+  if (!gl) throw new Error(t("This browser or device has no WebGL2, which the viewer needs."));
   return gl;
 }
 
@@ -45,7 +47,7 @@ export function finishProgram(gl, { program, stages }) {
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
     const logs = stages.map(([name, shader]) => `${name}: ${gl.getShaderInfoLog(shader) ?? ""}`);
     const reason = `${logs.join(" ")} ${gl.getProgramInfoLog(program)}`.slice(0, 500);
-    throw new Error(`The shaders do not compile on this device. ${reason}`);
+    throw new Error(`${t("This device cannot draw the scene.")} ${reason}`);
   }
   /** @type {Map<string, WebGLUniformLocation>} */
   const places = new Map();

@@ -2,9 +2,12 @@
 // WebGL2: two full-screen passes (march, shade) into an off-screen target, then a copy to the canvas.
 
 import { pixelLens, position, viewerRotation } from "./camera.js";
+import { t } from "./language.js";
 import { beginProgram, createContext, finishProgram } from "./program.js";
 
 const SAMPLERS = ["atlas_density", "atlas_colour", "planes_density", "planes_colour", "blocks", "occupancy"];
+// Rays beside each other that find the depth of a point.
+const PROBE = 3;
 const BLENDED = ["colour", "features", "coarse_colour", "coarse_features"];
 
 export class Renderer {
@@ -31,7 +34,7 @@ export class Renderer {
     this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
     if (this.unknownColour) this.blended = [...this.blended, "unknown"];
     const size = 16 * scene.widths.weightCount;
-    if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error("The appearance network is too wide for this device.");
+    if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error(t("This device cannot draw the scene."));
     this.parallel = gl.getExtension("KHR_parallel_shader_compile");
     this.sources = sources;
     this.marches = new Map();
@@ -88,12 +91,12 @@ export class Renderer {
   }
 
   // Off-screen images of one role ("full" or "preview"), re-created when the size changes.
-  target(role, width, height) {
+  target(role, width, height, floats = /** @type {number} */ (this.gl.RGBA16F)) {
     const { gl } = this;
     const old = this.targets[role];
     if (old && old.width === width && old.height === height) return old;
     if (old) this.#free(old);
-    const format = this.hasFloatTargets ? gl.RGBA16F : gl.RGBA8;
+    const format = this.hasFloatTargets ? floats : gl.RGBA8;
     const image = (internal) => {
       const texture = gl.createTexture();
       gl.bindTexture(gl.TEXTURE_2D, texture);
@@ -179,6 +182,19 @@ export class Renderer {
     const same = target.width === canvas.width && target.height === canvas.height;
     const [from, to] = [low, high].map((row) => Math.round((row * canvas.height) / target.height));
     gl.blitFramebuffer(0, low, target.width, high, 0, from, canvas.width, to, gl.COLOR_BUFFER_BIT, same ? gl.NEAREST : gl.LINEAR);
+  }
+
+  // The same at (u, v) of a canvas, by rays of its own beside each other: their median.
+  probe(level, camera, { width, height }, u, v) {
+    const { gl } = this;
+    const target = this.target("probe", PROBE, PROBE, gl.RGBA32F);
+    const [ix, iy, cx, cy] = pixelLens(width, height, camera.fov, camera.lens);
+    const centre = (middle, at) => (middle - at) / PROBE + 0.5;
+    const lens = { fx: 1 / ix / PROBE, fy: 1 / iy / PROBE, cx: centre(cx, u * width), cy: centre(height - cy, v * height) };
+    this.draw(target, level, { ...camera, lens });
+    const places = Array.from({ length: PROBE }, (_, i) => (i + 0.5) / PROBE);
+    const depths = places.flatMap((y) => places.map((x) => this.depthAt(target, x, y))).filter((depth) => depth !== null);
+    return depths.length ? depths.sort((a, b) => a - b)[depths.length >> 1] : null;
   }
 
   // Distance in world units along the ray through a point of the target (fractions from the upper left), or null.

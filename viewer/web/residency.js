@@ -49,6 +49,12 @@ export class Residency {
     return this.errors.get(name(this.wanted, false)) ?? null;
   }
 
+  // Asks again for what could not be had.
+  retry() {
+    this.errors.clear();
+    this.wake();
+  }
+
   // The level to render for a camera at p; null while there is none. Starts what has to be loaded for it.
   choose(p, isAtRest) {
     this.uploads.run(isAtRest || !this.shown);
@@ -68,6 +74,11 @@ export class Residency {
 
   get isWantedShown() {
     return this.shown !== null && this.shown.k === this.wanted && !this.shown.isCoarse;
+  }
+
+  // Whether the wanted submodel is in memory in full.
+  get isWantedHere() {
+    return this.#find(this.wanted, false) !== null;
   }
 
   get isLoading() {

@@ -5,6 +5,7 @@
 import { Assets, LoadError } from "./assets.js";
 import { Appearance } from "./appearance.js";
 import { checkFov, parseMatrix, swapAxes } from "./camera.js";
+import { t } from "./language.js";
 import { readParams } from "./params.js";
 import { checkHost } from "./policy.js";
 import { readRegion } from "./region.js";
@@ -36,7 +37,7 @@ export async function openScene(address, progress, overrides = {}) {
   }
   const { version, files } = assets.manifest;
   if (version !== undefined && Number.parseInt(version, 10) > FORMAT_MAJOR) {
-    throw new LoadError(`The scene has format version ${version}; this viewer reads version ${FORMAT_MAJOR}.`);
+    throw new LoadError(t("The scene has format version {version}, which is newer than this viewer.", { version }));
   }
   return openFolder(assets, firstFolder(files ?? {}), progress, overrides);
 }

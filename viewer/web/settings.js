@@ -1,6 +1,7 @@
 // @ts-check
 // The settings panel: quality, field of view, speed, colours of the page, statistics.
 
+import { LANGUAGES, language, number, setLanguage, t } from "./language.js";
 import { automaticQuality } from "./quality.js";
 import { $ } from "./ui.js";
 
@@ -40,8 +41,12 @@ export class Settings {
       radio.checked = radio.value === theme.name;
       radio.addEventListener("change", () => theme.set(radio.value));
     }
-    const automatic = $("set-quality").options[0];
-    automatic.textContent = `Automatic (${automaticQuality()})`;
+    this.#nameAutomatic();
+    document.addEventListener("language", () => this.#nameAutomatic());
+    const languages = Object.entries(LANGUAGES).map(([value, text]) => Object.assign(new Option(text, value), { lang: value }));
+    $("set-language").replaceChildren(...languages);
+    $("set-language").value = language();
+    $("set-language").addEventListener("change", () => setLanguage($("set-language").value, true));
     $("set-quality").value = viewer.settings.quality;
     $("set-quality").addEventListener("change", () => viewer.setQuality($("set-quality").value));
     $("set-fov").addEventListener("input", () => viewer.setFov($("set-fov").valueAsNumber));
@@ -54,6 +59,12 @@ export class Settings {
     this.follow();
   }
 
+  #nameAutomatic() {
+    const [automatic, ...named] = $("set-quality").options;
+    const chosen = named.find(({ value }) => value === automaticQuality());
+    automatic.textContent = t("Automatic ({name})", { name: chosen.textContent.toLocaleLowerCase(language()) });
+  }
+
   // Shows the field of view, which paths and photos change as well.
   follow() {
     $("set-fov").value = this.viewer.fov;
@@ -63,8 +74,9 @@ export class Settings {
   #setSpeed() {
     const speed = 2 ** $("set-speed").valueAsNumber;
     this.viewer.controls.speed = speed;
-    $("set-speed").nextElementSibling.textContent = `${+speed.toFixed(2)}×`;
-    $("set-speed").setAttribute("aria-valuetext", `${+speed.toFixed(2)} times`);
+    const digits = Number.isInteger(speed) ? 0 : 2;
+    $("set-speed").nextElementSibling.textContent = `${number(speed, digits)}×`;
+    $("set-speed").setAttribute("aria-valuetext", t("{n} times", { n: number(speed, digits) }));
   }
 
   #widen(factor) {

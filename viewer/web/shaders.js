@@ -2,6 +2,8 @@
 // Source texts of the shaders. In the source tree they are fetched from viewer/shaders; an exported site replaces
 // this module by one that holds the texts.
 
+import { t } from "./language.js";
+
 const FILES = [
   "prologue_web.glsl", "screen.vert", "march.frag", "shade.frag",
   "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl", "chunks/known.glsl",
@@ -14,7 +16,7 @@ export async function loadTexts(files) {
   const root = new URL("../shaders/", import.meta.url);
   const load = async (/** @type {string} */ name) => {
     const response = await fetch(new URL(name, root));
-    if (!response.ok) throw new Error(`The shader ${name} could not be loaded (HTTP ${response.status}).`);
+    if (!response.ok) throw new Error(t("{file} could not be loaded (HTTP {n}).", { file: name, n: response.status }));
     return [name, await response.text()];
   };
   return Object.fromEntries(await Promise.all(files.map(load)));

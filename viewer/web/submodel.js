@@ -6,6 +6,7 @@
 
 import { LoadError } from "./assets.js";
 import { breathe, isTimeUp } from "./breathe.js";
+import { t } from "./language.js";
 
 const MAX_GRID_FILE_EDGE = 256;
 const GRID_SLICES = 8;
@@ -44,10 +45,14 @@ function checkLimits(gl, params) {
   const edge = Math.max(params.atlas_width, params.atlas_height, params.atlas_depth, Math.ceil(params.triplane_resolution / 8));
   const volume = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE);
   const plane = gl.getParameter(gl.MAX_TEXTURE_SIZE);
-  if (edge > volume) throw new LoadError(`This device allows 3D textures of ${volume} voxels per edge; the scene needs ${edge}.`);
+  if (edge > volume) throw tooLarge(volume, edge);
   if (params.triplane_resolution > plane) {
-    throw new LoadError(`This device allows textures of ${plane} pixels; the scene needs ${params.triplane_resolution}.`);
+    throw tooLarge(plane, params.triplane_resolution);
   }
+}
+
+function tooLarge(max, needed) {
+  return new LoadError(t("This device allows textures of {max} pixels an edge; the scene needs {needed}.", { max, needed }));
 }
 
 class Loader {

@@ -1,13 +1,20 @@
 // @ts-check
 // What people do with a scene beyond moving: settings, camera path, photos, images, full screen, gamepads.
 
+import { announce } from "./bridge.js";
 import { add, column, commonTarget, fromColumns, position, scale } from "./camera.js";
 import { Gamepads } from "./gamepad.js";
+import { t } from "./language.js";
+import { Marks } from "./marks.js";
+import { Measure } from "./measure.js";
+import { Notes } from "./notes.js";
 import { PathPanel } from "./pathpanel.js";
 import { Photos } from "./photos.js";
 import { Settings } from "./settings.js";
 import { $, saveAs } from "./ui.js";
 import { viewAddress } from "./url.js";
+
+const CAMERA_MS = 100;
 
 export class Tools {
   /** The viewer must be open. @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
@@ -23,21 +30,26 @@ export class Tools {
     this.settings = new Settings(viewer, page);
     this.path = new PathPanel(viewer, page);
     this.photos = new Photos(viewer, page);
+    this.marks = new Marks(viewer, page);
+    this.measure = new Measure(viewer, page, this.marks);
+    this.notes = new Notes(viewer, page, this.marks, this.measure);
     new Gamepads(viewer.controls, {
       x: () => viewer.setMode(page.mode === "orbit" ? "fly" : "orbit"),
       y: () => viewer.home(),
-      back: () => page.toggleHelp(),
+      back: () => page.help.toggle(),
       start: () => viewer.journey.play(!viewer.journey.isPlaying),
       left: () => this.photos.step(-1),
       right: () => this.photos.step(1),
     });
     page.press("button-picture", () => this.#saveImage(), "KeyP");
     page.keys.KeyF = () => this.frame();
-    for (const name of ["path", "photos"]) {
+    for (const name of ["path", "photos", "measure", "notes"]) {
       for (const event of ["shown", "hidden"]) $(name).addEventListener(event, () => this.follow());
     }
+    document.addEventListener("language", () => this.follow());
     this.#listenToFullScreen();
     viewer.loop.onChange = () => this.follow();
+    this.toldAt = -Infinity;
     addEventListener("hashchange", () => viewer.goToAddress());
     this.follow();
   }
@@ -46,6 +58,23 @@ export class Tools {
     this.settings.follow();
     this.path.follow();
     this.photos.follow();
+    this.marks.follow();
+    this.#tellCamera();
+  }
+
+  // Pages around this one follow the camera, a few times a second and where it comes to rest.
+  #tellCamera() {
+    const now = performance.now();
+    if (now - this.toldAt < CAMERA_MS) return;
+    this.toldAt = now;
+    announce("camera", this.viewer.getCamera());
+  }
+
+  // The image stands still.
+  settle() {
+    this.toldAt = -Infinity;
+    this.#tellCamera();
+    this.notes.settle();
   }
 
   // Steps back until all that the photos look at is in the image.
@@ -65,9 +94,9 @@ export class Tools {
 
   async #saveImage() {
     try {
-      const name = `${document.title.replace(/ - smerf$/, "").replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view"}.png`;
+      const name = `${document.title.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view"}.png`;
       saveAs(await this.picture(), name);
-      this.page.notify(`Saved ${name}`);
+      this.page.notify(t("Saved {name}", { name }));
     } catch (error) {
       this.page.notify(error.message);
     }
@@ -78,11 +107,16 @@ export class Tools {
     const { matrix } = controls;
     const href = viewAddress(location, { pos: position(matrix), look: controls.lookPoint, up: column(matrix, 1), fov });
     history.replaceState(null, "", href);
+    // Where fingers are, people know the system's own sheet better than a clipboard.
+    if (navigator.share && matchMedia("(pointer: coarse)").matches) {
+      await navigator.share({ title: document.title, url: href }).catch(() => {});
+      return;
+    }
     try {
       await navigator.clipboard.writeText(href);
-      this.page.notify("Link to this view copied");
+      this.page.notify(t("Link to this view copied"));
     } catch {
-      this.page.notify("The address bar now holds a link to this view");
+      this.page.notify(t("The address bar now holds a link to this view"));
     }
   }
 
@@ -91,7 +125,7 @@ export class Tools {
     button.hidden = !document.fullscreenEnabled;
     this.page.press("button-full", () => {
       if (document.fullscreenElement) document.exitFullscreen();
-      else document.documentElement.requestFullscreen().catch(() => this.page.notify("Full screen is not allowed here"));
+      else document.documentElement.requestFullscreen().catch(() => this.page.notify(t("Full screen is not allowed here")));
     });
     document.addEventListener("fullscreenchange", () => {
       button.setAttribute("aria-pressed", String(!!document.fullscreenElement));

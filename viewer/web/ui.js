@@ -1,5 +1,9 @@
 // @ts-check
-// Everything on the page that is not the canvas: progress, messages, statistics, help, the dock and the keys.
+// Everything on the page that is not the canvas: messages, statistics, the dock, its panels and the keys.
+
+import { Help } from "./help.js";
+import { number, t } from "./language.js";
+import { Loading } from "./loading.js";
 
 const NOTICE_MS = 2500;
 const WARNING_MS = 12000;
@@ -16,15 +20,16 @@ export class Page {
     this.lastStatistics = null;
     this.noticeTimer = 0;
     this.mode = "orbit";
+    this.isPlaying = false;
     /** What keys do while the scene has the focus, by their codes. @type {Record<string, () => void>} */
     this.keys = {};
-    /** @type {Map<string, string>} */
+    /** @type {Map<string, { text: string, retry: (() => void) | null }>} */
     this.messages = new Map();
+    this.loading = new Loading(isVisible);
+    this.help = new Help(this.canvas);
     this.canvas.addEventListener("keydown", (event) => this.#press(event));
+    document.addEventListener("language", () => this.setPlaying(this.isPlaying));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.closePanels());
-    $("help").addEventListener("close", () => this.canvas.focus());
-    // A click beside the help closes it.
-    $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
     for (const button of document.querySelectorAll(".tray .close")) {
       button.addEventListener("click", () => this.showPanel(button.closest(".tray").id, false));
     }
@@ -32,7 +37,7 @@ export class Page {
 
   // Connects buttons and keys; actions: mode, reset, share, play.
   connect(actions) {
-    for (const id of ["dock", "bottom", "corner"]) $(id).hidden = !this.isVisible;
+    for (const id of ["dock", "bottom", "corner", "upper"]) $(id).hidden = !this.isVisible;
     this.press("button-orbit", () => actions.mode("orbit"), "Digit1");
     this.press("button-fly", () => actions.mode("fly"), "Digit2");
     this.press("button-walk", () => actions.mode("walk"), "Digit3");
@@ -41,12 +46,13 @@ export class Page {
     this.press("button-play", actions.play);
     this.press("path-play", actions.play, "Space");
     this.keys.KeyI = () => this.toggleStatistics();
-    this.keys.KeyH = () => this.toggleHelp();
+    this.keys.KeyH = () => this.help.toggle();
     this.keys.KeyU = () => this.toggleControls();
-    $("button-help").addEventListener("click", () => this.toggleHelp());
-    for (const [button, panel] of [["button-settings", "settings"], ["button-path", "path"], ["button-photos", "photos"]]) {
-      this.press(button, () => this.showPanel(panel, $(panel).hidden));
-    }
+    $("button-help").addEventListener("click", () => this.help.toggle());
+    for (const name of this.panels) this.press(`button-${name}`, () => this.showPanel(name, $(name).hidden));
+    $("button-more").addEventListener("click", () => this.#showTools(!$("tools").classList.contains("open")));
+    $("tools").addEventListener("click", () => this.#showTools(false));
+    this.canvas.addEventListener("pointerdown", () => this.#showTools(false));
   }
 
   // A button's action; `code` names the key that does the same while the scene has the focus.
@@ -67,15 +73,20 @@ export class Page {
     action();
   }
 
-  // Panels: settings, and one tray at a time above the dock.
+  // Names of all panels: each has a button that shows and hides it.
+  get panels() {
+    return [...document.querySelectorAll(".panel")].map(({ id }) => id);
+  }
+
+  // Shows or hides a panel; of the trays above the dock one is there at a time.
   showPanel(name, isShown) {
-    if (isShown && name !== "settings") {
-      for (const tray of document.querySelectorAll(".tray")) this.#show(tray.id, tray.id === name);
-    }
-    else this.#show(name, isShown);
+    const others = isShown && $(name).matches(".tray") ? document.querySelectorAll(".tray") : [];
+    for (const other of others) if (other.id !== name) this.#show(other.id, false);
+    this.#show(name, isShown);
   }
 
   #show(name, isShown) {
+    if ($(name).hidden === !isShown) return;
     const hadFocus = $(name).contains(document.activeElement);
     $(name).hidden = !isShown;
     $(`button-${name}`).setAttribute("aria-expanded", String(isShown));
@@ -83,14 +94,22 @@ export class Page {
     $(name).dispatchEvent(new CustomEvent(isShown ? "shown" : "hidden"));
   }
 
+  // On narrow screens the tools are a sheet of their own.
+  #showTools(isShown) {
+    if ($("tools").contains(document.activeElement) && !isShown) $("button-more").focus();
+    $("tools").classList.toggle("open", isShown);
+    $("button-more").setAttribute("aria-expanded", String(isShown));
+  }
+
   closePanels() {
-    if ($("help").open) return;
+    if (this.help.isOpen) return;
+    this.#showTools(false);
     document.body.classList.remove("bare");
-    for (const name of ["settings", "path", "photos"]) if (!$(name).hidden) this.showPanel(name, false);
+    for (const name of this.panels) this.showPanel(name, false);
   }
 
   toggleControls() {
-    if (document.body.classList.toggle("bare")) this.notify("U brings the controls back");
+    if (document.body.classList.toggle("bare")) this.notify(t("U brings the controls back"));
   }
 
   setMode(mode) {
@@ -99,17 +118,10 @@ export class Page {
   }
 
   setPlaying(isPlaying) {
+    this.isPlaying = isPlaying;
     for (const id of ["button-play", "path-play"]) {
-      $(id).setAttribute("aria-label", isPlaying ? "Pause" : "Play");
+      $(id).setAttribute("aria-label", t(isPlaying ? "Pause" : "Play"));
       $(id).querySelector("use").setAttribute("href", isPlaying ? "#i-pause" : "#i-play");
-    }
-  }
-
-  toggleHelp() {
-    if ($("help").open) $("help").close();
-    else {
-      $("help").showModal();
-      $("help-title").focus();
     }
   }
 
@@ -120,34 +132,24 @@ export class Page {
     if (this.statisticsShown && this.lastStatistics) this.showStatistics(this.lastStatistics);
   }
 
-  showProgress(progress) {
-    const fraction = progress.total ? progress.loaded / progress.total : 0;
-    const percent = Math.floor(100 * fraction);
-    $("progress").setAttribute("aria-valuenow", String(percent));
-    $("progress").firstElementChild.style.width = `${100 * fraction}%`;
-    const text = `${megabytes(progress.loaded)} of ${progress.exact ? "" : "about "}${megabytes(progress.total)} MB`;
-    $("progress").setAttribute("aria-valuetext", `${percent} %, ${text}`);
-    $("progress-text").textContent = `Loading: ${text}`;
-    $("loading").hidden = !this.isVisible;
-  }
-
-  hideProgress() {
-    $("progress").setAttribute("aria-valuenow", "100");
-    $("loading").hidden = true;
-  }
-
-  // A problem that the visitor must read; shown even where the controls are hidden. null takes it away.
-  showMessage(text) {
+  /**
+   * A problem that the visitor must read; shown even where the controls are hidden. null takes it away.
+   * @param {string | null} text @param {(() => void) | null} [retry] what another try is, where it may help
+   */
+  showMessage(text, retry = null) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: t("Try again") });
+    button.addEventListener("click", retry ?? (() => {}));
     $("message").hidden = text === null;
-    $("message").textContent = text ?? "";
-    if (text !== null) $("loading").hidden = true;
+    $("message").replaceChildren(text ?? "", ...(retry ? [" ", button] : []));
+    if (text !== null) this.loading.done();
   }
 
   // Shows the newest sentence of those that still hold; null takes the one of this kind away.
-  tell(kind, text) {
+  tell(kind, text, retry = null) {
     if (!this.messages.delete(kind) && text === null) return;
-    if (text !== null) this.messages.set(kind, text);
-    this.showMessage([...this.messages.values()].pop() ?? null);
+    if (text !== null) this.messages.set(kind, { text, retry });
+    const last = [...this.messages.values()].pop();
+    this.showMessage(last?.text ?? null, last?.retry);
   }
 
   notify(text, ms = NOTICE_MS) {
@@ -167,14 +169,18 @@ export class Page {
   showStatistics(stats) {
     this.lastStatistics = stats;
     if (!this.statisticsShown) return;
+    const size = (width, height) => `${width} × ${height}`;
+    const megabytes = (bytes) => `${number(bytes / 1e6, bytes < 1e7 ? 1 : 0)} MB`;
+    const place = { n: stats.submodel + 1, count: stats.submodels };
+    const submodel = stats.submodel === null ? t("none") : t("{n} of {count}", place);
     const rows = {
-      "Frame time": `${stats.frameMs.toFixed(1)} ms`,
-      "Frames per second": stats.fps.toFixed(0),
-      "Rendered": `${stats.renderWidth} × ${stats.renderHeight}`,
-      "Canvas": `${stats.width} × ${stats.height}`,
-      "Submodel": stats.submodel === null ? "none" : `${stats.submodel + 1} of ${stats.submodels}`,
-      "Textures": `${megabytes(stats.textureBytes)} MB`,
-      "Downloaded": `${megabytes(stats.loadedBytes)} MB`,
+      [t("Frame time")]: `${number(stats.frameMs, 1)} ms`,
+      [t("Frames per second")]: number(stats.fps),
+      [t("Rendered")]: size(stats.renderWidth, stats.renderHeight),
+      [t("Canvas")]: size(stats.width, stats.height),
+      [t("Submodel")]: submodel,
+      [t("Textures")]: megabytes(stats.textureBytes),
+      [t("Downloaded")]: megabytes(stats.loadedBytes),
     };
     $("statistics").replaceChildren(
       ...Object.entries(rows).flatMap(([name, value]) => {
@@ -192,6 +198,14 @@ export function metaContent(name) {
   return document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? null;
 }
 
+/** JSON beside the page, or within a page of one file. @param {string} address @returns {Promise<any>} null if it is not there */
+export async function siteJson(address) {
+  const embedded = globalThis.smerfEmbeddedFiles?.[address];
+  if (embedded) return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(embedded), (c) => c.charCodeAt(0))));
+  const response = await fetch(new URL(address, document.baseURI)).catch(() => null);
+  return response?.ok ? response.json().catch(() => null) : null;
+}
+
 // Offers a blob to be kept as a file.
 export function saveAs(blob, name) {
   const link = document.createElement("a");
@@ -199,8 +213,4 @@ export function saveAs(blob, name) {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-}
-
-function megabytes(bytes) {
-  return (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 }

@@ -2,6 +2,7 @@
 // The page's address as settings: names, spellings and checks. A wrong value is told and its default taken.
 
 import { length, subtract } from "./camera.js";
+import { LANGUAGES, t } from "./language.js";
 import { QUALITIES } from "./quality.js";
 
 const MAX_DPR = 4;
@@ -9,11 +10,12 @@ const MAX_SIDE = 8192;
 
 const number = (low, high) => (text) => {
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < low || value > high) throw `a number from ${low} to ${high}`;
+  const isThere = text.trim() !== "" && Number.isFinite(value) && value >= low && value <= high;
+  if (!isThere) throw t("a number from {low} to {high}", { low, high });
   return value;
 };
 const choice = (names) => (text) => {
-  if (!(text in names)) throw `one of ${Object.keys(names).join(", ")}`;
+  if (!(text in names)) throw t("one of {names}", { names: Object.keys(names).join(", ") });
   return names[text];
 };
 const same = (...names) => choice(Object.fromEntries(names.map((name) => [name, name])));
@@ -22,33 +24,40 @@ const flag = choice({ 1: true, 0: false, true: true, false: false });
 const limited = (low, high) => (text) => {
   const value = number(-Infinity, Infinity)(text);
   const instead = Math.min(high, Math.max(low, value));
-  if (instead !== value) throw { expected: `a number from ${low} to ${high}`, instead };
+  if (instead !== value) throw { expected: t("a number from {low} to {high}", { low, high }), instead };
   return value;
 };
 const vector = (text) => {
   const values = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
-  if (values.length !== 3 || !values.every(Number.isFinite)) throw "3 numbers with commas between";
+  if (values.length !== 3 || !values.every(Number.isFinite)) throw t("3 numbers with commas between");
   return values;
 };
 const direction = (text) => {
   const values = vector(text);
-  if (length(values) < 1e-6) throw "3 numbers that are not all 0";
+  if (length(values) < 1e-6) throw t("3 numbers that are not all 0");
   return values;
 };
 const sides = (text) => {
   const values = text.split(",").map(Number);
   if (values.length !== 2 || !values.every((side) => side >= 1 && side <= MAX_SIDE)) {
-    throw `a width and a height from 1 to ${MAX_SIDE}`;
+    throw t("a width and a height from 1 to {max}", { max: MAX_SIDE });
   }
   return values;
 };
 const colour = (text) => {
   const parsed = parseColour(text);
-  if (!parsed) throw "six hexadecimal digits, such as 808080";
+  if (!parsed) throw t("six hexadecimal digits, such as 808080");
   return parsed;
 };
+// The first script of the page has chosen by it; zh-CN and zh are zh-Hans.
+const spoken = (text) => {
+  const main = (name) => name.split("-")[0];
+  const names = Object.keys(LANGUAGES);
+  if (!names.some((name) => main(name) === main(text))) throw t("one of {names}", { names: names.join(", ") });
+  return text;
+};
 const address = (text) => {
-  if (!text) throw "an address";
+  if (!text) throw t("an address");
   return text;
 };
 
@@ -69,7 +78,9 @@ const PARAMETERS = [
   ["path", address],
   ["autoplay", flag],
   ["ui", flag],
+  ["embed", flag],
   ["theme", same("auto", "light", "dark")],
+  ["lang", spoken],
   ["bg", colour, "backgroundColor"],
   ["exposure", number(1e-9, 1e9)],
   ["dpr", limited(0.1, MAX_DPR)],
@@ -93,7 +104,7 @@ const OVERRIDES = {
   legacyGrids: "legacyGrids",
 };
 
-const DEFAULTS = { quality: "auto", free: false, ui: true, autoplay: false };
+const DEFAULTS = { quality: "auto", free: false, ui: true, embed: false };
 
 /**
  * Reads the query and the hash of `location`; the hash (the shared view) wins. `problems` holds a sentence for each
@@ -110,7 +121,7 @@ export function readSettings(location) {
   const { pos, look } = settings;
   if (pos && look && length(subtract(pos, look)) < 1e-6) {
     delete settings.look;
-    problems.push("The address has look at the place of pos, but they must be two points: look is left out.");
+    problems.push(t("The address has look at the place of pos, but they must be two points: look is left out."));
   }
   settings.overrides = Object.fromEntries(
     Object.entries(OVERRIDES).filter(([name]) => name in settings).map(([name, key]) => [key, settings[name]]),
@@ -135,7 +146,11 @@ function parse(query, problems) {
     } catch (problem) {
       const { expected = problem, instead } = problem;
       if (instead !== undefined) settings[entry[0]] = instead;
-      problems.push(`The address has ${name}=${text}, but ${name} must be ${expected}: ${instead ?? "the default"} is used.`);
+      problems.push(
+        t("The address has {name}={text}, but {name} must be {expected}: {instead} is used.", {
+          name, text, expected, instead: instead ?? t("the default"),
+        }),
+      );
     }
   }
   return settings;

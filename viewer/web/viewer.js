@@ -2,15 +2,17 @@
 // The page of a scene: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
 
 import { benchmark } from "./benchmark.js";
-import { checkFov, checkLens, parseMatrix, position } from "./camera.js";
+import { add, checkFov, checkLens, parseMatrix, position, scale } from "./camera.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
 import { Journey } from "./journey.js";
+import { t } from "./language.js";
 import { FrameLoop } from "./loop.js";
 import { loadPath } from "./path.js";
 import { imageSize, maxPixels } from "./quality.js";
 import { Renderer } from "./renderer.js";
 import { Residency, memoryCeiling } from "./residency.js";
+import { metaContent } from "./ui.js";
 import { parseColour, readSettings } from "./url.js";
 import { rayThrough, startView } from "./viewpoint.js";
 import { Visitor } from "./visitor.js";
@@ -31,7 +33,7 @@ export class Viewer {
       resized: () => this.#resized(),
       lost: () => this.#lost(),
       restored: () => this.#restored(),
-      failed: (error) => page.showMessage(error.message),
+      failed: (error) => page.showMessage(error.message, () => location.reload()),
     });
     // Counts changes of what is where on the canvas.
     this.view = 0;
@@ -39,6 +41,8 @@ export class Viewer {
     this.tools = null;
     /** What had been loaded when the first image was there. @type {{ bytes: number, ms: number } | null} */
     this.firstImage = null;
+    /** @type {import("./embedded.js").Embedding | null} */
+    this.embedding = null;
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
@@ -53,6 +57,7 @@ export class Viewer {
     this.settings = settings;
     this.progress = progress;
     this.pixels = maxPixels(settings.quality);
+    this.page.loading.prepare();
     this.prepare();
     this.frames = new Frames(this.renderer, {
       fullSize: () => this.fullSize(),
@@ -94,9 +99,11 @@ export class Viewer {
       reducedMotion: () => this.reducedMotion.matches,
     });
     this.setCameraTo(startView(scene, settings, canvas));
-    if (settings.path) {
-      this.journey.setPath(await loadPath(settings.path));
-      this.journey.play(settings.autoplay && !this.reducedMotion.matches);
+    const path = settings.path ?? metaContent("smerf-path");
+    if (path) {
+      this.journey.setPath(await loadPath(path));
+      const isPlayed = settings.autoplay ?? metaContent("smerf-autoplay") === "1";
+      this.journey.play(isPlayed && !settings.pos && !this.reducedMotion.matches);
     }
     loop.start(settings.size);
     if (settings.benchmark) this.whenFinished().then(() => this.#showBenchmark(), () => {});
@@ -163,6 +170,17 @@ export class Viewer {
     return { cameraToWorld: this.controls?.matrix.slice() ?? null, fovDegrees: this.fov ?? null, lens: this.lens ?? null };
   }
 
+  /**
+   * The point of the scene at (u, v) of the canvas, fractions from its upper left corner; null where there is nothing.
+   * Rays of its own find it, whatever the size of the image on the canvas.
+   */
+  pick(u, v) {
+    const { camera, canvas, submodels } = this;
+    if (!submodels.shown || this.loop.isLost) return null;
+    const depth = this.renderer.probe(submodels.shown, camera, canvas, u, v);
+    return depth === null ? null : add(position(camera.matrix), scale(rayThrough(camera, canvas, u, v), depth));
+  }
+
   setMode(mode) {
     this.controls.setMode(mode);
     this.page.setMode(mode);
@@ -194,13 +212,12 @@ export class Viewer {
       this.page.tell("scene", null);
       this.loop.changed();
     }
-    if (this.submodels.isWantedShown || !isWanted) this.page.hideProgress();
+    if (this.submodels.isWantedHere) this.page.loading.sharpen();
   }
 
   // The submodel around the camera cannot be had.
   #miss(error) {
-    this.page.hideProgress();
-    this.page.tell("scene", error.message);
+    this.page.tell("scene", error.message, () => this.submodels.retry());
     if (!this.submodels.shown) this.loop.reject(error);
     this.loop.changed();
   }
@@ -250,13 +267,15 @@ export class Viewer {
     loop.finishedVersion = version;
     // Until the wanted submodel is here the image of a neighbour stands in, which is not what was promised.
     if (submodels.isWantedShown) {
-      this.page.hideProgress();
+      this.page.loading.finish();
+      this.tools?.settle();
       loop.resolve();
     } else if (submodels.error) loop.reject(submodels.error);
   }
 
   #presented() {
     this.canvas.classList.remove("empty");
+    this.page.loading.showImage();
     this.submodels.hasImage = true;
     this.firstImage ??= { bytes: this.progress.loaded, ms: performance.now() };
   }
@@ -279,6 +298,7 @@ export class Viewer {
       textureBytes: this.submodels?.bytes ?? 0,
       peakTextureBytes: this.submodels?.peakBytes ?? 0,
       memoryCeilingBytes: this.submodels?.ceiling ?? 0,
+      isSparing: (this.frames?.heat.share ?? 1) < 1,
       evictions: this.submodels?.evictions ?? 0,
       firstPictureBytes: this.firstImage?.bytes ?? null,
       firstPictureMs: this.firstImage?.ms ?? null,
@@ -305,7 +325,7 @@ export class Viewer {
   #lost() {
     this.submodels.lose();
     this.frames.lose();
-    this.page.tell("device", "The graphics device was reset. The scene comes back as soon as the browser allows.");
+    this.page.tell("device", t("The graphics device was reset. The scene comes back as soon as the browser allows."));
   }
 
   #restored() {

@@ -2,6 +2,7 @@
 // Holds the camera softly where photos support what it sees, and lets visitors walk.
 
 import { add, length, scale, subtract, swapAxes } from "./camera.js";
+import { t } from "./language.js";
 import { support } from "./region.js";
 import { Place, Walker, bodyOfEye } from "./walk.js";
 
@@ -112,7 +113,7 @@ export class Visitor {
     const now = performance.now();
     if (now - this.hintedAt < HINT_MS) return;
     this.hintedAt = now;
-    this.tell("Nothing was photographed there. The settings let the camera go anyway.");
+    this.tell(t("Nothing was photographed there. The settings let the camera go anyway."));
   }
 
   // Walking --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ async function start() {
     const [scene, sources] = await Promise.all([openSlots(address), loadSlotShaders()]);
     viewer.open(scene, sources, settings);
     if (settings.problems.length) page.notify(settings.problems.join(" "), WARNING_MS);
-    announce();
+    announce("opened");
   } catch (error) {
     viewer.loop.fail(error);
   }
