@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+import smerf.capture.masks
 import smerf.capture.types
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_json
