@@ -14,6 +14,7 @@ EXPECTED_SKIPS = {
     r"no (CUDA )?GPU|no CUDA device|needs a GPU|CUDA kernels? (is|are) not (built|there)": "no GPU on the machine",
     r"nvcc": "no CUDA toolkit on the machine",
     r"tinycudann|tiny-cuda-nn|nerfacc": "optional accelerators of the teacher on a GPU",
+    r"(timm|vit_pytorch) is not installed": "second opinions on models that transformers checks too",
     r"no node": "the page itself needs no node",
     r"axe-core": "no npm registry in reach",
 }

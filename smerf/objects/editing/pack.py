@@ -21,7 +21,7 @@ from smerf.objects.config import RayCode
 from smerf.objects.editing.rendering import SlotRenderer, arc_cameras, background_slot, palette, turntable
 from smerf.objects.editing.slots import SavedSlots
 from smerf.objects.model.decoders import MixerDecoder
-from smerf.objects.model.layers import Layer
+from smerf.objects.model.layers import Block
 from smerf.objects.model.osrt import Osrt
 from smerf.scene.slots import SlotEntry, SlotScene, pack_matrix
 
@@ -177,7 +177,7 @@ def _code_sizes(code: RayCode) -> dict[str, int | float]:
     }
 
 
-def _add_layer(steps: _Steps, layer: Layer, latent: np.ndarray, place: _Layout, *, is_last: bool) -> None:
+def _add_layer(steps: _Steps, layer: Block, latent: np.ndarray, place: _Layout, *, is_last: bool) -> None:
     """Add a layer of the allocation transformer; the last leaves its last matrix to the logits."""
     logits, out = _attention(layer, latent)
     steps.other(_STANDARDISE)
@@ -212,7 +212,7 @@ def _add_rendering(steps: _Steps, decoder: MixerDecoder, latent: np.ndarray, pla
     return there
 
 
-def _attention(layer: Layer, latent: np.ndarray) -> tuple[_Matrix, _Matrix]:
+def _attention(layer: Block, latent: np.ndarray) -> tuple[_Matrix, _Matrix]:
     """Fold the slots into a layer's attention.
 
     Returns:

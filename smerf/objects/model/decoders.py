@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smerf.objects.config import DecoderConfig, RayCode
-from smerf.objects.model.layers import Layer, mlp, projection
+from smerf.objects.model.layers import attention_layer, mlp, projection
 from smerf.objects.model.ray_code import encode_rays
 
 __all__ = [
@@ -89,7 +89,7 @@ class _CrossAttention(nn.Module):
         self.code = code
         self.ray_mlp = mlp([code.size, 2 * code.size, code.size])
         self.layers = nn.ModuleList(
-            Layer(code.size, config.inner, config.heads, config.hidden, key_width)
+            attention_layer(code.size, config.inner, config.heads, config.hidden, key_width)
             for _ in range(config.layers)
         )
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smerf.objects.config import EncoderConfig, RayCode, SlotConfig
-from smerf.objects.model.layers import Layer, projection
+from smerf.objects.model.layers import attention_layer, projection
 from smerf.objects.model.ray_code import encode_rays
 
 __all__ = ["SceneEncoder", "SlotAttention"]
@@ -42,7 +42,8 @@ class SceneEncoder(nn.Module):
         else:
             self.positions = self.view_marks = None
         self.layers = nn.ModuleList(
-            Layer(config.width, config.width, config.heads, config.hidden) for _ in range(config.layers)
+            attention_layer(config.width, config.width, config.heads, config.hidden)
+            for _ in range(config.layers)
         )
 
     def forward(self, images: Tensor, origins: Tensor | None, directions: Tensor | None) -> Tensor:

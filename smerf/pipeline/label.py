@@ -1,0 +1,156 @@
+"""Names for what a run shows: from the capture's own instance masks, or from a detector that the user brings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smerf.capture.images import load_image
+from smerf.capture.pixels import read_array
+from smerf.engine.files import read_json
+from smerf.engine.progress import Progress
+from smerf.errors import InvalidDataError, UsageError
+from smerf.pipeline.sight import Sight
+from smerf.vision.find import DepthPhoto
+from smerf.vision.label import (
+    Detection,
+    Labels,
+    collect_votes,
+    instance_of_voxels,
+    name_components,
+    name_instances,
+)
+from smerf.vision.label_files import write_labels
+from smerf.vision.words import plain_word
+
+__all__ = ["InstanceMasks", "label", "read_instances"]
+
+_THRESHOLD = 0.25
+_Detect = Callable[[int, DepthPhoto], Sequence[Detection]]
+
+
+@dataclass(frozen=True)
+class InstanceMasks:
+    """Instance ids of every photo: ``names`` by id, ``read(i)`` returns those of photo i, uint8 or uint16 (H, W)."""
+
+    names: dict[int, str]
+    read: Callable[[int], np.ndarray]
+
+
+def read_instances(sight: Sight) -> InstanceMasks | None:
+    """Return the instance masks that a capture's ``transforms.json`` names, as ``smerf synth`` writes them, or None.
+
+    Raises:
+        InvalidDataError: If a mask is missing.
+    """
+    path = sight.capture.root / "transforms.json"
+    document = read_json(path) if path.is_file() else {}
+    stated = document.get("instances")
+    files = {
+        Path(f["file_path"]).name: f["instance_path"]
+        for f in document.get("frames", ())
+        if "instance_path" in f
+    }
+    if not isinstance(stated, dict) or not files:
+        return None
+    names = {int(number): str(name) for number, name in stated.items() if int(number) > 0}
+
+    def read(index: int) -> np.ndarray:
+        photo = sight.photos[index]
+        file = files.get(Path(photo.name).name)
+        if file is None:
+            raise InvalidDataError(f"{path}: names no instance_path for {photo.name}, as it does for others")
+        ids, lens = read_array(sight.capture.root / file), photo.camera.intrinsics
+        rows = ((np.arange(lens.height) + 0.5) * ids.shape[0] / lens.height).astype(int)
+        columns = ((np.arange(lens.width) + 0.5) * ids.shape[1] / lens.width).astype(int)
+        return ids[np.ix_(rows, columns)]
+
+    return InstanceMasks(names, read)
+
+
+def label(
+    sight: Sight, output: Path, *, model: Path | None = None, words: Sequence[str] = (), quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Name what a run shows, and write ``labels/``.
+
+    Args:
+        sight: The photos with their depth.
+        output: Folder for ``labels.json`` and ``volume.npz``.
+        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``. Without one the
+            names are those of the capture's own instance masks.
+        words: What to look for; with masks, what to keep.
+        quiet: Show no progress.
+
+    Returns:
+        The objects as written.
+
+    Raises:
+        UsageError: If there is neither a model nor a mask, or a model without words.
+    """
+    masks = read_instances(sight)
+    if model is None and masks is None:
+        raise UsageError(
+            f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
+            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair"
+        )
+    if model is not None and not words:
+        raise UsageError(f"--model {model}: finds any words; say which with --words sofa,chair")
+    if model is None:
+        assert masks is not None
+        known, detect, record = _by_masks(masks, words)
+    else:
+        known, detect, record = _by_model(sight, model, words)
+    with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
+
+        def photos() -> Iterator[tuple[DepthPhoto, Sequence[Detection]]]:
+            for index, photo in enumerate(sight.photos):
+                yield photo, detect(index, photo)
+                progress.update(index + 1)
+
+        votes = collect_votes(photos(), sight.grid, known)
+    labels: Labels
+    if masks is None:
+        labels = name_components(votes)
+    else:
+        owner = instance_of_voxels(votes, ((photo, masks.read(i)) for i, photo in enumerate(sight.photos)))
+        labels = name_instances(votes, owner)
+    return write_labels(output, labels, record, sight.photos)
+
+
+def _by_masks(masks: InstanceMasks, words: Sequence[str]) -> tuple[list[str], _Detect, dict[str, str]]:
+    plain = {number: plain_word(name) for number, name in masks.names.items()}
+    known = sorted({word for word in plain.values() if not words or word in words})
+    if not known:
+        raise UsageError(
+            f"--words {','.join(words)}: the masks know {', '.join(sorted(set(plain.values())))}"
+        )
+
+    def detect(index: int, photo: DepthPhoto) -> list[Detection]:
+        ids = masks.read(index)
+        return [
+            Detection(known.index(plain[number]), 1.0, mask=ids == number)
+            for number in np.unique(ids).tolist()
+            if plain.get(number) in known
+        ]
+
+    return known, detect, {"kind": "instance masks of the capture", "sha256": ""}
+
+
+def _by_model(sight: Sight, model: Path, words: Sequence[str]) -> tuple[list[str], _Detect, dict[str, str]]:
+    from smerf.vision.convert import WEIGHTS
+    from smerf.vision.looking import OwlEyes
+
+    known = sorted(set(words))
+    eyes = OwlEyes(model, known)
+
+    def detect(index: int, photo: DepthPhoto) -> list[Detection]:
+        return eyes.detections(load_image(sight.capture.frames[index]), _THRESHOLD)
+
+    with (model / WEIGHTS).open("rb") as weights:
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
+    return known, detect, {"kind": model.name, "sha256": digest}

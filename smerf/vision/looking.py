@@ -1,0 +1,116 @@
+"""A user's CLIP or OWL folder at work: pictures in, vectors or boxes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from smerf.errors import UsageError
+from smerf.vision.clip import MEAN, STD, Clip
+from smerf.vision.convert import load_public
+from smerf.vision.label import Detection
+from smerf.vision.owl import Owl
+from smerf.vision.words import Tokeniser
+
+__all__ = ["ClipEyes", "OwlEyes", "squares"]
+
+_PROMPT = "a photo of a {}"
+
+
+def squares(height: int, width: int) -> list[tuple[int, int, int]]:
+    """Return squares (top, left, side) that cover a photo: three along it, and one at each corner."""
+    short = min(height, width)
+    spare_y, spare_x = height - short, width - short
+    found = [(round(spare_y * step), round(spare_x * step), short) for step in (0.0, 0.5, 1.0)]
+    side = max(1, round(0.6 * short))
+    found += [(top, left, side) for top in (0, height - side) for left in (0, width - side)]
+    return list(dict.fromkeys(found))
+
+
+def normalised(pixels: np.ndarray, size: int) -> Tensor:
+    """Resize pixels (H, W, 3) uint8 to a square and normalise them as CLIP's were: (3, size, size)."""
+    image = torch.tensor(pixels[..., :3]).permute(2, 0, 1)[None].float() / 255.0
+    image = functional.interpolate(image, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    return (image[0].clamp(0.0, 1.0) - mean) / std
+
+
+class ClipEyes:
+    """A CLIP model with its words.
+
+    Raises:
+        UsageError: If the folder holds something else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        model = load_public(folder)
+        if not isinstance(model, Clip):
+            raise UsageError(f"{folder}: is no CLIP model")
+        self.model, self.folder = model, folder
+
+    @torch.no_grad()
+    def words(self, text: str) -> Tensor:
+        """Return the unit vector (P,) of a text."""
+        length = self.model.config.words.length
+        ids, used = Tokeniser(self.folder).batch([_PROMPT.format(text)], length)
+        return self.model.encode_words(ids, used)[0]
+
+    @torch.no_grad()
+    def photo(self, pixels: np.ndarray) -> Tensor:
+        """Return unit vectors (K, P) of the squares of a photo (H, W, 3) uint8."""
+        size = self.model.config.image.size
+        parts = [
+            pixels[top : top + side, left : left + side] for top, left, side in squares(*pixels.shape[:2])
+        ]
+        return self.model.encode_images(torch.stack([normalised(part, size) for part in parts]))
+
+
+class OwlEyes:
+    """An OWL-ViT or OWLv2 model that looks for words.
+
+    Args:
+        folder: The model in its public layout, with its vocabulary.
+        words: What to look for.
+
+    Raises:
+        UsageError: If the folder holds something else.
+    """
+
+    @torch.no_grad()
+    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+        model = load_public(folder)
+        if not isinstance(model, Owl):
+            raise UsageError(f"{folder}: is no OWL-ViT or OWLv2 model")
+        self.model = model
+        texts = [_PROMPT.format(word) for word in words]
+        ids, used = Tokeniser(folder).batch(texts, model.config.towers.words.length)
+        self.queries = model.queries(ids, used)
+
+    @torch.no_grad()
+    def detections(self, pixels: np.ndarray, threshold: float) -> list[Detection]:
+        """Find the words in a photo (H, W, 3) uint8, scores above a threshold."""
+        height, width = pixels.shape[:2]
+        reach = (1.0, 1.0)
+        if self.model.config.has_objectness:
+            # OWLv2 pads to a square at the right and below, so its boxes are in units of the longer side.
+            side = max(height, width)
+            reach = (side / width, side / height)
+            padded = np.zeros((side, side, 3), np.uint8)
+            padded[:height, :width] = pixels[..., :3]
+            pixels = padded
+        image = normalised(pixels, self.model.config.towers.image.size)[None]
+        found = self.model.detect(self.model.image_tokens(image), self.queries[None])
+        scores, words = torch.sigmoid(found.logits[0]).max(-1)
+        result = []
+        for row in torch.nonzero(scores > threshold)[:, 0].tolist():
+            x, y, w, h = found.boxes[0, row].tolist()
+            box = (
+                (x - w / 2) * reach[0], (y - h / 2) * reach[1], (x + w / 2) * reach[0], (y + h / 2) * reach[1],
+            )  # fmt: skip
+            result.append(Detection(int(words[row]), float(scores[row]), box))
+        return result
