@@ -261,6 +261,7 @@ def modules() -> dict[str, types.ModuleType]:
         },
         "smerf.scene": {"load_scene": load_scene},
         "smerf.export.site": {"export_site": export_site},
+        "smerf.export.page": {"Page": lambda *given, **named: None},
         "smerf.export.poster": {"render_poster": lambda scene, device="cpu": {}},
         "smerf.export.serve": {"serve": serve},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
