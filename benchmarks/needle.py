@@ -1,6 +1,7 @@
 """A needle in a set of photos: does a reader name the one photo that shows what is asked for, among up to 4,096?
 
     python -m benchmarks.needle [--steps 1200] [--trials 192] [--counts 64,256,1024,4096] [--experts 0]
+                                [--json FILE]
 
 Vectors stand for photos: what one shows, with noise, and a mark that is its own. The reader is asked for something that
 one shows and must answer with its mark; the nearest mark of the set counts. It is trained on sets of 8 to 64. Peer: the
