@@ -7,6 +7,7 @@ rooms now and then: it never decides alone what is masked.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -74,7 +75,12 @@ class PeopleFinder:
             return inputs[0] + inputs[1] if kind == "add" else inputs[0] * inputs[1]
         if kind == "mean":
             return x.mean((2, 3), keepdim=True)
-        return {"relu": F.relu, "sigmoid": torch.sigmoid, "hardswish": F.hardswish}[kind](x)
+        plain: dict[str, Callable[[Tensor], Tensor]] = {
+            "relu": F.relu,
+            "sigmoid": torch.sigmoid,
+            "hardswish": F.hardswish,
+        }
+        return plain[kind](x)
 
 
 def _shipped() -> Path:
