@@ -28,7 +28,7 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(AboutFlags, Common):
-    """Turn a capture into a page: train, distill, bake, export, measure.
+    """Turn photos into a page: pose them, train, distill, bake, export, measure.
 
     A splat or mesh file is its own teacher: it is distilled as it is, without training.
 
@@ -44,7 +44,7 @@ class Options(AboutFlags, Common):
     """
 
     data: Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Folder of a posed capture (nerfstudio, COLMAP, Blender or LLFF layout), or a splat or mesh file."""
+    """Folder of photos, a video, a posed capture of any layout that is read, or a splat or mesh file."""
     output: RunOutput = None
     """Run folder; runs/NAME if not given."""
     minutes: Minutes = None

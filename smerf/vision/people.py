@@ -75,12 +75,14 @@ class PeopleFinder:
             return inputs[0] + inputs[1] if kind == "add" else inputs[0] * inputs[1]
         if kind == "mean":
             return x.mean((2, 3), keepdim=True)
-        plain: dict[str, Callable[[Tensor], Tensor]] = {
-            "relu": F.relu,
-            "sigmoid": torch.sigmoid,
-            "hardswish": F.hardswish,
-        }
-        return plain[kind](x)
+        return _ACTIVATIONS[kind](x)
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "sigmoid": torch.sigmoid,
+    "hardswish": F.hardswish,
+}
 
 
 def _shipped() -> Path:
