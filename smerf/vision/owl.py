@@ -1,7 +1,4 @@
-"""OWL-ViT and OWLv2: boxes in an image whose classes are any texts (arXiv 2205.06230, 2306.09683).
-
-The video model (arXiv 2308.11093) is in ``tracking``; it reads the tokens that ``Owl.image_tokens`` returns.
-"""
+"""OWL-ViT and OWLv2: boxes in an image whose classes are any texts (arXiv 2205.06230, 2306.09683)."""
 
 from __future__ import annotations
 

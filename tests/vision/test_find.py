@@ -141,7 +141,7 @@ def test_the_command_prints_photos(truth, capsys):
 
 
 def test_depth_of_a_baked_scene_lies_on_its_surfaces():
-    camera = example_camera(40, 30)
+    camera = example_camera(64, 48)
     depth = depth_of(example_scene(64), camera)
     points, _ = lift(camera, depth)
     # The floor's upper side is at -0.62, the ceiling's lower at 0.72; interpolation thickens both by up to two texels.
