@@ -46,24 +46,32 @@ class GraphModel:
             )
         try:
             nodes = [_Node(each) for each in document["modelTopology"]["node"]]
-            signature = document.get("signature") or document["userDefinedMetadata"]["signature"]
-            self.inputs, self.outputs = (_shapes(signature[each]) for each in ("inputs", "outputs"))
-            self._order = _ordered({node.name: node for node in nodes}, self.outputs)
+            signature = (
+                document.get("signature") or document.get("userDefinedMetadata", {}).get("signature") or {}
+            )
+            self.inputs, self.outputs = (_shapes(signature.get(each, {})) for each in ("inputs", "outputs"))
+            needed = _needed({node.name: node for node in nodes}, self.outputs)
             self._weights, self.sha256 = _read_weights(path, document["weightsManifest"])
+            self._check(needed.values())
+            self._order = _ordered(needed)
         except (KeyError, TypeError, ValueError, AttributeError, CycleError) as error:
             raise InvalidDataError(f"{path}: is damaged ({error!r}); get the model again") from error
-        self._check()
 
-    def _check(self) -> None:
-        for node in self._order:
-            if node.kind == "Const" and node.name not in self._weights:
-                raise InvalidDataError(f"{self.path}: the shards lack {node.name}; get the model again")
+    def _check(self, nodes: Iterable[_Node]) -> None:
+        if not self.inputs or not self.outputs:
+            raise InvalidDataError(
+                f"{self.path}: does not say what its inputs and outputs are (signature); convert the model again with "
+                "a newer tensorflowjs_converter"
+            )
+        for node in nodes:
             unknown = None if node.kind in _SOURCES else objection(node.kind, node.attributes)
             if unknown is not None:
                 raise InvalidDataError(
                     f"{self.path}: {node.name} needs {unknown}, which is not known here; known are "
                     f"{', '.join(sorted(OPERATORS))}"
                 )
+            if node.kind == "Const" and node.name not in self._weights:
+                raise InvalidDataError(f"{self.path}: the shards lack {node.name}; get the model again")
 
     @torch.no_grad()
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,16 +131,22 @@ def _shapes(stated: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _ordered(nodes: Mapping[str, _Node], outputs: Iterable[str]) -> list[_Node]:
-    """Return what the outputs need, each after its inputs."""
-    needed: dict[str, list[str]] = {}
+def _needed(nodes: Mapping[str, _Node], outputs: Iterable[str]) -> dict[str, _Node]:
+    """Return the nodes that the outputs need."""
+    needed: dict[str, _Node] = {}
     waiting = [_place(name)[0] for name in outputs]
     while waiting:
         name = waiting.pop()
         if name not in needed:
-            needed[name] = [each for each, _ in nodes[name].inputs]
-            waiting += needed[name]
-    return [nodes[name] for name in TopologicalSorter(needed).static_order()]
+            needed[name] = nodes[name]
+            waiting += [each for each, _ in nodes[name].inputs]
+    return needed
+
+
+def _ordered(nodes: Mapping[str, _Node]) -> list[_Node]:
+    """Return nodes each after its inputs."""
+    inputs = {name: [each for each, _ in node.inputs] for name, node in nodes.items()}
+    return [nodes[name] for name in TopologicalSorter(inputs).static_order()]
 
 
 def _read_weights(path: Path, manifest: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], str]:
@@ -163,4 +177,5 @@ def _read_weights(path: Path, manifest: Sequence[Mapping[str, Any]]) -> tuple[di
 def _restored(stored: np.ndarray, dtype: str, quantised: Mapping[str, Any]) -> Tensor:
     if "scale" in quantised:
         stored = stored * np.float32(quantised["scale"]) + np.float32(quantised["min"])
-    return torch.from_numpy(stored.astype({"float32": np.float32, "bool": np.bool_}.get(dtype, np.int32)))
+    # Arithmetic makes plain numbers of arrays without axes.
+    return torch.from_numpy(np.array(stored, {"float32": np.float32, "bool": np.bool_}.get(dtype, np.int32)))

@@ -147,8 +147,10 @@ def test_weights_are_restored_from_bytes_and_halves(tmp_path):
     graph.const("b", np.zeros(3), np.array([0, 1, 255], np.uint8), scale=0.5, min=-1.0).const(
         "c", np.full(3, 0.1)
     )
-    graph.add("ab", "AddV2", "a", "b").add("abc", "Add", "ab", "c").add("out", "Mul", "abc", "x")
-    expected = torch.tensor([0.5 - 1.0 + 0.1, -2.0 - 0.5 + 0.1, 3.25 + 126.5 + 0.1]) * torch.ones(2, 3)
+    graph.const("d", 0.0, np.array(6, np.uint8), scale=0.5, min=-1.0)
+    graph.add("ab", "AddV2", "a", "b").add("abc", "Add", "ab", "c").add("twice", "Mul", "abc", "d")
+    graph.add("out", "Mul", "twice", "x")
+    expected = torch.tensor([0.5 - 1.0 + 0.1, -2.0 - 0.5 + 0.1, 3.25 + 126.5 + 0.1]) * 2.0 * torch.ones(2, 3)
     assert torch.allclose(computed(graph, tmp_path, x=torch.ones(2, 3)), expected)
 
 
@@ -207,6 +209,14 @@ def test_what_is_not_known_is_named_before_anything_runs(tmp_path, kind, attribu
         GraphModel(path)
 
 
+def test_a_loop_is_named_by_its_operator(tmp_path):
+    path = (
+        Graph(x=(1,)).add("next", "NextIteration", "out").add("out", "Relu", "next").write(tmp_path, out=())
+    )
+    with pytest.raises(InvalidDataError, match="the operator NextIteration"):
+        GraphModel(path)
+
+
 def test_parts_that_no_output_needs_may_be_unknown(tmp_path):
     graph = Graph(x=(1,)).add("out", "Relu", "x").add("training", "Adam", "x")
     assert computed(graph, tmp_path, x=torch.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
@@ -226,6 +236,12 @@ def test_damaged_files_are_refused(tmp_path):
         GraphModel(path)
     Graph(x=(2,)).add("a", "Relu", "out").add("out", "Relu", "a").write(tmp_path, out=())
     with pytest.raises(InvalidDataError, match="is damaged"):
+        GraphModel(path)
+    Graph().write(tmp_path, out=())
+    with pytest.raises(InvalidDataError, match="is damaged"):
+        GraphModel(path)
+    Graph(x=(2,)).write(tmp_path)
+    with pytest.raises(InvalidDataError, match="does not say what its inputs and outputs are"):
         GraphModel(path)
     path.write_text('{"model_type": "owlv2"}')
     with pytest.raises(InvalidDataError, match="is no TensorFlow"):
