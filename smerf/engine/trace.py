@@ -17,6 +17,7 @@ def is_noted(step: int) -> bool:
 
 def note(folder: Path, step: int, figures: dict[str, float]) -> None:
     """Append the figures of a step, exactly as they are; a resumed training notes some of them twice."""
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / FILE, "a") as file:
         file.write(json.dumps({"step": step, **figures}) + "\n")
 
