@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -140,6 +141,28 @@ class StudentTrainer:
         partition = Partition(self.partition.edge, (self.submodel.cell,), self.partition.scale)
         values = vars(self.record) | {"partition": partition}
         return Student(**values, submodels=(self.submodel,), teacher=self.teacher)
+
+    @_on_own_device
+    def snapshot(self) -> Student:
+        """Return the submodel as it is now, as a student of its own, for looking at it before the next step.
+
+        Its occupied cells are those that rays of the pool see; nothing that later steps depend on changes.
+        """
+        grids, config = self.optimizer.complete_grids(), self.config
+        occupied, left = OccupiedCells(grids.spec), config.occupied_rays
+        with torch.no_grad():
+            for batch in self.pool.held():
+                rays, anchor = batch.rays, torch.zeros(1)
+                _, weights = grid_render(
+                    grids, anchor, rays.origins, rays.directions, batch.edges, self.record.tau
+                )
+                occupied.mark(rays, batch.edges, weights, config.occupied_weight)
+                left -= len(rays)
+                if left <= 0:
+                    break
+        student = self.student
+        student.submodels = (replace(self.submodel, occupied=occupied),)
+        return student
 
     @_on_own_device
     def prepare(self, report: _Report | None = None) -> None:
