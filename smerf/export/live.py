@@ -103,7 +103,7 @@ body { margin: 0; height: 100vh; display: flex; flex-direction: column; font: 15
 header { padding: 8px 12px; }
 iframe { flex: 1; border: 0; }
 #pictures { flex: 1; overflow: auto; display: flex; flex-wrap: wrap; gap: 8px; padding: 0 12px; align-content: start; }
-#pictures img { width: min(480px, 100%); }
+#pictures img { width: min(320px, 100%); }
 [hidden] { display: none !important; }
 </style>
 <header role="status"><span id="stage">Starting</span> <span id="what"></span></header>

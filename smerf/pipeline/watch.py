@@ -32,7 +32,7 @@ _FIRST_SECONDS, _GROWTH = 10.0, 1.5
 """Least time from the first preview to the second, and how much longer it is each time."""
 _COST = 20.0
 """Time of training for each second of a preview."""
-_PICTURES, _SIDE = 3, 240
+_PICTURES, _SIDE = 3, 160
 """Pictures of the teacher, and their longest side in pixels."""
 _QUALITY = 85
 _log = logging.getLogger(__name__)
