@@ -40,6 +40,8 @@ _CHUNK = 32768
 _FINISH_COST, _MAX_RESERVE = 1.6, 0.3
 """Time of a ray of ``finish`` relative to filling the pool, and the largest fraction of the time kept for them."""
 _REFILL = 16384
+_SNAPSHOT_RAYS = 131072
+"""Most rays that mark what is occupied for a look at the unfinished submodel."""
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Report = Callable[[int, int], None]
@@ -149,7 +151,7 @@ class StudentTrainer:
         Its occupied cells are those that rays of the pool see; nothing that later steps depend on changes.
         """
         grids, config = self.optimizer.complete_grids(), self.config
-        occupied, left = OccupiedCells(grids.spec), config.occupied_rays
+        occupied, left = OccupiedCells(grids.spec), min(config.occupied_rays, _SNAPSHOT_RAYS)
         with torch.no_grad():
             for batch in self.pool.held():
                 rays, anchor = batch.rays, torch.zeros(1)
