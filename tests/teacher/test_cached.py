@@ -179,8 +179,9 @@ def test_a_training_that_is_looked_at_ends_the_same(capture, tmp_path):
         if len(views) < 3:
             views.append(teacher.render_image(capture.frames[0].camera))
 
-    train_teacher(capture, SHORT, folder=tmp_path / "alone")
-    train_teacher(capture, SHORT, folder=tmp_path / "watched", preview=preview)
+    for name, look in (("alone", None), ("watched", preview)):
+        (tmp_path / name).mkdir()
+        train_teacher(capture, SHORT, folder=tmp_path / name, preview=look)
     alone, watched = (load_file(tmp_path / name / "teacher.safetensors") for name in ("alone", "watched"))
     assert len(views) == 3 and all(torch.equal(value, watched[name]) for name, value in alone.items())
 
