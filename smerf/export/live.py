@@ -97,6 +97,7 @@ _HTML = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>smerf: at work</title>
+<link rel="icon" href="data:,">
 <style>
 :root { color-scheme: light dark; }
 body { margin: 0; height: 100vh; display: flex; flex-direction: column; font: 15px/1.4 system-ui, sans-serif; }
