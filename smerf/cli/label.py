@@ -20,20 +20,21 @@ class Options(Common):
     """Name what stands where, and write it to RUN/labels: names, colours, boxes, and the id of every voxel.
 
     Names come from the capture's own instance masks, or from a detector that you bring: a folder of OWL-ViT or OWLv2
-    with config.json, model.safetensors, vocab.json and merges.txt. Detections are placed by exact depth and voted over
-    photos.
+    with config.json, model.safetensors, vocab.json and merges.txt, which finds any words; or the model.json of a
+    TensorFlow.js graph that finds the 80 names of COCO. Detections are placed by exact depth and voted over photos.
 
     Examples:
       smerf label runs/tabletop
       smerf label runs/flat --model owlv2-base-patch16 --words sofa,chair,lamp
+      smerf label runs/flat --model centernet.json
     """
 
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder with a baked scene, or a posed capture with depth."""
-    model: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Detector; the capture's instance masks if not given."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Detector, a folder or a model.json; the capture's instance masks if not given."""
     words: Annotated[str, tyro.conf.arg(metavar="WORD,...")] = ""
-    """What to look for; with masks, what to keep."""
+    """What to look for; with masks or a model.json, what to keep."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None
     """Folder for labels.json and volume.npz; RUN/labels if not given."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None

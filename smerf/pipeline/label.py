@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from smerf.vision.label import (
     name_instances,
 )
 from smerf.vision.label_files import write_labels
-from smerf.vision.words import plain_word
+from smerf.vision.words import COCO, match_word, plain_word
 
 __all__ = ["InstanceMasks", "label", "read_instances"]
 
@@ -81,28 +81,33 @@ def label(
     Args:
         sight: The photos with their depth.
         output: Folder for ``labels.json`` and ``volume.npz``.
-        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``. Without one the
-            names are those of the capture's own instance masks.
-        words: What to look for; with masks, what to keep.
+        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; or the
+            ``model.json`` of a TensorFlow.js detector of COCO's names. Without one the names are those of the
+            capture's own instance masks.
+        words: What to look for; with masks or COCO's names, what to keep.
         quiet: Show no progress.
 
     Returns:
         The objects as written.
 
     Raises:
-        UsageError: If there is neither a model nor a mask, or a model without words.
+        UsageError: If there is neither a model nor a mask, an OWL without words, or a word that is not known.
     """
     masks = read_instances(sight)
     if model is None and masks is None:
         raise UsageError(
             f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
-            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair"
+            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, or the model.json of a detector of COCO's names"
         )
-    if model is not None and not words:
+    is_graph = model is not None and model.suffix == ".json"
+    if model is not None and not is_graph and not words:
         raise UsageError(f"--model {model}: finds any words; say which with --words sofa,chair")
+    kept = _known_to_coco(words) if is_graph else set()
     if model is None:
         assert masks is not None
         known, detect, record = _by_masks(masks, words)
+    elif is_graph:
+        known, detect, record = _by_graph(sight, model)
     else:
         known, detect, record = _by_model(sight, model, words)
     with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
@@ -119,6 +124,9 @@ def label(
     else:
         owner = instance_of_voxels(votes, ((photo, masks.read(i)) for i, photo in enumerate(sight.photos)))
         labels = name_instances(votes, owner)
+    if kept:
+        # Only now: what is more likely an orange is no apple, whichever was asked for.
+        labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
     return write_labels(output, labels, record, sight.photos)
 
 
@@ -154,3 +162,27 @@ def _by_model(sight: Sight, model: Path, words: Sequence[str]) -> tuple[list[str
     with (model / WEIGHTS).open("rb") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     return known, detect, {"kind": model.name, "sha256": digest}
+
+
+def _known_to_coco(words: Sequence[str]) -> set[str]:
+    """Return the names of COCO that mean the words."""
+    names: set[str] = set()
+    for word in words:
+        found, nearest = match_word(word, COCO)
+        if not found:
+            raise UsageError(
+                f"--words {word}: is not among the detector's 80 names; nearest by spelling are {', '.join(nearest)}"
+            )
+        names.update(found)
+    return names
+
+
+def _by_graph(sight: Sight, model: Path) -> tuple[list[str], _Detect, dict[str, str]]:
+    from smerf.vision.looking import CocoEyes
+
+    eyes = CocoEyes(model)
+
+    def detect(index: int, photo: DepthPhoto) -> list[Detection]:
+        return eyes.detections(load_image(sight.capture.frames[index]), _THRESHOLD)
+
+    return list(COCO), detect, {"kind": model.name, "sha256": eyes.model.sha256}

@@ -1,12 +1,7 @@
 """What photos show: people (``people``), names in space (``label``), which photo shows it (``find``).
 
-<<<<<<< HEAD
-The transformers behind it: the one attention block (``blocks``), video (``video``), images and words (``clip``,
-``owl``, ``siglip``), sets of photos (``latents``, ``experts``), and weights in public layouts (``convert``).
-=======
 The transformers: the one attention block (``blocks``), video (``video``), images and words (``clip``, ``owl``,
 ``siglip``), sets of photos (``latents``, ``experts``), and weights in public layouts (``convert``).
->>>>>>> main
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A user's CLIP or OWL folder at work: pictures in, vectors or boxes out."""
+"""A user's CLIP or OWL folder, or detector of COCO's names, at work: pictures in, vectors or boxes out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from smerf.errors import UsageError
+from smerf.errors import InvalidDataError, UsageError
 from smerf.vision.clip import MEAN, STD, Clip
 from smerf.vision.convert import load_public
 from smerf.vision.label import Detection
 from smerf.vision.owl import Owl
-from smerf.vision.words import Tokeniser
+from smerf.vision.tfjs import GraphModel
+from smerf.vision.words import COCO, Tokeniser
 
-__all__ = ["ClipEyes", "OwlEyes", "squares"]
+__all__ = ["ClipEyes", "CocoEyes", "OwlEyes", "squares"]
 
 _PROMPT = "a photo of a {}"
 
@@ -113,4 +114,44 @@ class OwlEyes:
                 (x - w / 2) * reach[0], (y - h / 2) * reach[1], (x + w / 2) * reach[0], (y + h / 2) * reach[1],
             )  # fmt: skip
             result.append(Detection(int(words[row]), float(scores[row]), box))
+        return result
+
+
+class CocoEyes:
+    """A TensorFlow.js detector of the 80 names of COCO: photos of one size, 0 to 255, in; rows of boxes out.
+
+    Args:
+        path: Its ``model.json``, with the shards beside it.
+
+    Raises:
+        UsageError: If the file is not there.
+        InvalidDataError: If it cannot be read, or is no such detector.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.model = GraphModel(path)
+        rows = [name for name, shape in self.model.outputs.items() if len(shape) == 3 and shape[-1] == 6]
+        sizes = [shape[1:3] for shape in self.model.inputs.values() if len(shape) == 4 and shape[-1] == 3]
+        if len(rows) != 1 or len(sizes) != 1 or len(self.model.inputs) != 1 or min(sizes[0]) < 1:
+            raise InvalidDataError(
+                f"{path}: is no detector of COCO's names; expected one picture of a fixed size as input, and one "
+                "output of rows x0 y0 x1 y1 score class"
+            )
+        self._rows, (self._height, self._width) = rows[0], sizes[0]
+
+    @torch.no_grad()
+    def detections(self, pixels: np.ndarray, threshold: float) -> list[Detection]:
+        """Find what it knows in a photo (H, W, 3) uint8, scores above a threshold; words index ``COCO``."""
+        image = torch.tensor(pixels[..., :3]).permute(2, 0, 1)[None].float()
+        size = (self._height, self._width)
+        image = functional.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+        found = self.model({next(iter(self.model.inputs)): image.permute(0, 2, 3, 1)})[self._rows][0]
+        result = []
+        for left, top, right, bottom, score, word in found[found[:, 4] > threshold].tolist():
+            if not 0 <= word < len(COCO):
+                raise InvalidDataError(
+                    f"{self.model.path}: gives class {word:g}; the names of COCO are 0 to 79"
+                )
+            box = (left / self._width, top / self._height, right / self._width, bottom / self._height)
+            result.append(Detection(int(word), score, box))
         return result
