@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from smerf.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from smerf.pipeline.watch import Watch
     from smerf.teacher.asset_options import AssetOptions
 
 __all__ = ["Options", "run"]
@@ -38,6 +40,7 @@ class Options(AboutFlags, Common):
       smerf run captures/tabletop -o runs/tabletop
       smerf run ~/flat --minutes 60
       smerf run ~/flat --minutes 60 --dry-run
+      smerf run ~/flat --watch
       smerf run scene.ply -o runs/scene
       smerf run chair.glb -o runs/chair
       smerf run ~/flat --preset standard --device cuda --set teacher.steps=30000
@@ -51,6 +54,8 @@ class Options(AboutFlags, Common):
     """Time for all of it, 1 to 600: picture size, steps, grids and submodels are chosen to fit. New runs: 10."""
     dry_run: Switch[bool] = False
     """Print what the time would be spent on, and do nothing."""
+    watch: Switch[bool] = False
+    """Serve a page that shows what is there so far, and at the end the finished page until Ctrl-C."""
     preset: Preset = None
     """A fixed amount of work instead: preview (a laptop), standard (a GPU), paper."""
     device: Device = "auto"
@@ -79,6 +84,27 @@ def run(options: Options) -> int:
     """Run the stages and print the summary."""
     if options.dry_run:
         return _print_plan(options)
+    return _run_watched(options) if options.watch else _run(options, None)
+
+
+def _run_watched(options: Options) -> int:
+    """Run the stages beside a live page, and serve the finished page until Ctrl-C."""
+    from smerf.pipeline.run import default_output, require_capture
+    from smerf.pipeline.watch import Watch
+
+    require_capture(options.data)
+    with Watch(options.output or default_output(options.data)) as watch:
+        print(f"watch: {watch.page.url}", file=sys.stderr, flush=True)
+        code = _run(options, watch)
+        print(f"watch: {watch.page.url} shows the finished page (Ctrl-C stops)", file=sys.stderr, flush=True)
+        try:
+            watch.page.wait()
+        except KeyboardInterrupt:
+            pass
+        return code
+
+
+def _run(options: Options, watch: Watch | None) -> int:
     from smerf.pipeline.run import run as run_stages
     from smerf.pipeline.summary import print_summary
 
@@ -94,6 +120,7 @@ def run(options: Options) -> int:
         quiet=options.quiet,
         verbose=options.verbose,
         source=_source_options(options),
+        watch=watch,
     )
     print_summary(result.folder, result.metrics)
     return 0

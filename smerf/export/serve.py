@@ -57,7 +57,8 @@ class SceneServer:
 
     ``port`` 0 takes any free port; another number takes the next free one from there on.
     ``allow_origin`` names another origin, such as ``https://example.org``, whose pages may read and frame what is
-    served; ``*`` means all of them. ``url`` names the page.
+    served; ``*`` means all of them. ``beside`` are other files and folders by their address, such as ``/site/``, there
+    yet or not. ``url`` names the page.
 
     Raises:
         UsageError: ``directory`` is not a folder, or ``allow_origin`` not an origin.
@@ -65,7 +66,12 @@ class SceneServer:
     """
 
     def __init__(
-        self, directory: Path, host: str = "127.0.0.1", port: int = 0, allow_origin: str | None = None
+        self,
+        directory: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        allow_origin: str | None = None,
+        beside: dict[str, Path] | None = None,
     ) -> None:
         directory = Path(directory)
         if not directory.is_dir():
@@ -78,7 +84,7 @@ class SceneServer:
         handler = type(
             "Handler",
             (_Handler,),
-            {"mounts": mounts, "start": start, "host": host, "allow_origin": allow_origin},
+            {"mounts": (beside or {}) | mounts, "start": start, "host": host, "allow_origin": allow_origin},
         )
         self._server = _bind(host, port, handler)
         shown = f"[{host}]" if ":" in host else host

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smerf.capture.types import Capture
     from smerf.export.about import About
     from smerf.pipeline.asset import AssetSource
+    from smerf.pipeline.watch import Watch
 
 __all__ = [
     "Job",
@@ -60,6 +61,8 @@ class Job:
     """The file that is the teacher, if there is one."""
     whole: WholeRun | None = None
     """The stages of ``smerf run``, for the time that is left; not given where one stage runs alone."""
+    watch: Watch | None = None
+    """The page that shows the run at work, if there is one."""
 
     @property
     def fingerprint(self) -> str:

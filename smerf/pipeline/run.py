@@ -22,6 +22,7 @@ from smerf.pipeline.metrics import current_metrics, is_current
 
 if TYPE_CHECKING:
     from smerf.pipeline.budget import Plan
+    from smerf.pipeline.watch import Watch
     from smerf.teacher.asset_options import AssetOptions
 
 __all__ = ["PLAN", "RunResult", "default_output", "plan", "posed", "require_capture", "run"]
@@ -65,6 +66,7 @@ def run(
     quiet: bool = False,
     verbose: bool = False,
     source: AssetOptions | None = None,
+    watch: Watch | None = None,
 ) -> RunResult:
     """Turn photos, a video or a capture into a page: find poses, train, distill, bake, export, measure.
 
@@ -86,6 +88,7 @@ def run(
         quiet: Show no progress.
         verbose: Show losses as well.
         source: What is known of a file beside its content.
+        watch: A page of the same run folder that shows the run at work.
 
     Raises:
         UsageError: If something does not exist, or the folder holds another run and ``overwrite`` is off.
@@ -124,6 +127,7 @@ def run(
             if not quiet:
                 say(chosen, "run")
         job = start_run(folder, data, config, device, **how, verbose=verbose, source=opened)
+        job.watch = watch
         if chosen is not None:
             write_json(folder.path / PLAN, chosen.record())
         return _run_stages(job)
@@ -221,6 +225,8 @@ def _run_stages(job: Job) -> RunResult:
     stages.distill(job)
     stages.bake(job)
     stages.export(job)
+    if job.watch is not None:
+        job.watch.finish()
     if has_test and not is_current(job.run):
         # What there is no time for is measured when the same command is given again.
         evaluate(job, seconds=job.whole.spare("eval"))

@@ -74,7 +74,16 @@ def train(job: Job) -> Stage:
     def work(folder: Path, config: RunConfig, progress: Progress) -> RunConfig | None:
         from smerf.teacher import train_teacher
 
-        made = train_teacher(job.capture, config.teacher, folder=folder, progress=progress, device=job.device)
+        watch = job.watch
+        preview = None if watch is None else lambda made: watch.teacher(made.render_image, job.capture)
+        made = train_teacher(
+            job.capture,
+            config.teacher,
+            folder=folder,
+            progress=progress,
+            preview=preview,
+            device=job.device,
+        )
         if getattr(config.teacher, "minutes", None) is None:
             return None
         return dataclasses.replace(config, teacher=made.config)
@@ -130,12 +139,15 @@ def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None 
         from smerf.student import distill as distill_student
         from smerf.teacher import load_teacher
 
+        watch = job.watch
+        preview = None if watch is None else lambda snapshot: watch.student(snapshot, capture)
         made = distill_student(
             load_teacher(source),
             capture,
             config.student,
             folder=folder,
             progress=progress,
+            preview=preview,
             device=job.device,
         )
         (folder / FOREIGN).unlink(missing_ok=True)

@@ -65,6 +65,7 @@ def distill(
     *,
     folder: Path,
     progress: Callable[..., None] | None = None,
+    preview: Callable[[Callable[[], Student]], None] | None = None,
     device: str = "cpu",
 ) -> Student | None:
     """Distil a teacher.
@@ -77,6 +78,8 @@ def distill(
             with the bytes of one that was never stopped (on the same kind of device).
         progress: Called as ``progress(step, steps, unit="steps", **losses)`` over the steps of all submodels, and with
             ``unit="rays"`` while a pool of teacher rays is filled and while a finished submodel is looked at.
+        preview: Called after every step with a function that returns the submodel at work as a student of its own, to
+            be used before the next step. The result does not depend on it.
         device: ``cpu`` or ``cuda``, where the teacher is moved too if it can be.
 
     Under torchrun every process distils its part of the submodels, in the same folder.
@@ -117,7 +120,7 @@ def distill(
                     shared_rays=shared,
                     seconds=seconds,
                 )
-                if not _distil_submodel(trainer, folder, count):
+                if not _distil_submodel(trainer, folder, count, preview):
                     return None
                 steps = trainer.step
                 # Its grids go before the next one's come.
@@ -207,9 +210,20 @@ def _clear(folder: Path, partition: Partition, number: int) -> None:
     shutil.rmtree(place / "checkpoints" if place == folder else place, ignore_errors=True)
 
 
-def _distil_submodel(trainer: StudentTrainer, folder: Path, count: _Count) -> bool:
+def _distil_submodel(
+    trainer: StudentTrainer,
+    folder: Path,
+    count: _Count,
+    preview: Callable[[Callable[[], Student]], None] | None,
+) -> bool:
     """Distil a submodel to its file, or to a checkpoint if a stop is requested; return whether it is finished."""
     config, place = trainer.config, _workplace(folder, trainer.partition, trainer.number)
+
+    def after_step() -> None:
+        keep_pace(trainer)
+        if preview:
+            preview(trainer.snapshot)
+
     try:
         is_resumed = resume(trainer, place, is_shared=False)
     except ValueError as error:
@@ -224,7 +238,7 @@ def _distil_submodel(trainer: StudentTrainer, folder: Path, count: _Count) -> bo
         place,
         checkpoint_seconds=config.checkpoint_seconds,
         report=lambda step, figures: count.step(step, trainer.schedule.steps, figures),
-        after_step=lambda: keep_pace(trainer),
+        after_step=after_step,
         stop=stop_requested,
         is_shared=False,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -39,6 +40,8 @@ _CHUNK = 32768
 _FINISH_COST, _MAX_RESERVE = 1.6, 0.3
 """Time of a ray of ``finish`` relative to filling the pool, and the largest fraction of the time kept for them."""
 _REFILL = 16384
+_SNAPSHOT_RAYS = 131072
+"""Most rays that mark what is occupied for a look at the unfinished submodel."""
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Report = Callable[[int, int], None]
@@ -140,6 +143,28 @@ class StudentTrainer:
         partition = Partition(self.partition.edge, (self.submodel.cell,), self.partition.scale)
         values = vars(self.record) | {"partition": partition}
         return Student(**values, submodels=(self.submodel,), teacher=self.teacher)
+
+    @_on_own_device
+    def snapshot(self) -> Student:
+        """Return the submodel as it is now, as a student of its own, for looking at it before the next step.
+
+        Its occupied cells are those that rays of the pool see; nothing that later steps depend on changes.
+        """
+        grids, config = self.optimizer.complete_grids(), self.config
+        occupied, left = OccupiedCells(grids.spec), min(config.occupied_rays, _SNAPSHOT_RAYS)
+        with torch.no_grad():
+            for batch in self.pool.held():
+                rays, anchor = batch.rays, torch.zeros(1)
+                _, weights = grid_render(
+                    grids, anchor, rays.origins, rays.directions, batch.edges, self.record.tau
+                )
+                occupied.mark(rays, batch.edges, weights, config.occupied_weight)
+                left -= len(rays)
+                if left <= 0:
+                    break
+        student = self.student
+        student.submodels = (replace(self.submodel, occupied=occupied),)
+        return student
 
     @_on_own_device
     def prepare(self, report: _Report | None = None) -> None:

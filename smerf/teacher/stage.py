@@ -29,6 +29,7 @@ def train_teacher(
     *,
     folder: Path,
     progress: Callable[..., None] | None = None,
+    preview: Callable[[FieldTeacher], None] | None = None,
     device: str = "cpu",
 ) -> FieldTeacher:
     """Fit a teacher to the training photos of a capture.
@@ -38,6 +39,7 @@ def train_teacher(
         config: Sizes and schedule; resolved here if it is not yet (``smerf.teacher.plan.resolve_config``).
         folder: Where checkpoints and the teacher are written; an unfinished training there continues.
         progress: Called as ``progress(step, steps, **losses)``.
+        preview: Called by the first process after every step with the teacher as it is, which it only reads.
         device: ``cpu`` or ``cuda``.
 
     Under torchrun every process trains on its rows of each batch, and the first one writes. Refined cameras go to
@@ -64,13 +66,18 @@ def train_teacher(
             if progress:
                 progress(step, trainer.schedule.steps, **figures)
 
+        def after_step() -> None:
+            keep_pace(trainer)
+            if preview and process.is_first:
+                preview(trainer.model)
+
         is_done = run_steps(
             trainer,
             lambda: trainer.schedule.steps,
             folder,
             checkpoint_seconds=config.checkpoint_seconds,
             report=report,
-            after_step=lambda: keep_pace(trainer),
+            after_step=after_step,
             stop=stop_requested,
         )
         if is_done and config.minutes is not None:

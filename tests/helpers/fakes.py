@@ -20,6 +20,7 @@ from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_json
 from smerf.engine.signals import stop_requested
 from smerf.errors import InvalidDataError, SmerfError, UsageError
+from smerf.export.serve import SceneServer
 
 WIDTH, HEIGHT = 24, 16
 
@@ -54,6 +55,9 @@ class BakeConfig:
     resolution: int = 64
     max_mb: float | None = None
     pause: float = 0.0
+    dilation: int = 1
+    coarse_bytes: int = 0
+    region: bool = True
 
 
 def note(folder: Path, text: str) -> None:
@@ -101,7 +105,7 @@ class Model:
     render = render_image
 
 
-def train_loop(folder, steps, pause, progress):
+def train_loop(folder, steps, pause, progress, preview=None):
     """Count to ``steps``, saving each, and return whether it got there."""
     saved = folder / "state.json"
     state = read_json(saved) if saved.exists() else {"step": 0, "sum": 0}
@@ -113,16 +117,18 @@ def train_loop(folder, steps, pause, progress):
         state = {"step": step, "sum": state["sum"] + step}
         write_json(saved, state)
         progress.update(step, steps, loss=1 / step)
+        if preview:
+            preview()
         if stop_requested():
             return False
     (folder / "model.json").write_text(json.dumps({"sum": state["sum"]}))
     return True
 
 
-def train_teacher(capture, config, *, folder, progress, device):
+def train_teacher(capture, config, *, folder, progress, device, preview=None):
     if config.fails:
         raise SmerfError("teacher: the loss is not a number at step 3; lower teacher.lr")
-    train_loop(folder, config.steps, config.pause, progress)
+    train_loop(folder, config.steps, config.pause, progress, preview and (lambda: preview(Model(0.1))))
     (folder / "value.json").write_text("NaN" if config.gives_nan else "0.1")
 
 
@@ -139,8 +145,10 @@ def load_teacher(folder):
     return Model(json.loads((folder / "value.json").read_text()))
 
 
-def distill(teacher, capture, config, *, folder, progress, device):
-    train_loop(folder, config.steps, config.pause, progress)
+def distill(teacher, capture, config, *, folder, progress, device, preview=None):
+    train_loop(
+        folder, config.steps, config.pause, progress, preview and (lambda: preview(lambda: Model(0.2)))
+    )
 
 
 def load_student(folder):
@@ -148,14 +156,15 @@ def load_student(folder):
     return Model(0.2)
 
 
-def bake(student, capture, config, *, folder, progress, extra=None):
+def bake(student, capture, config, *, folder, progress=None, extra=None):
     assert not folder.exists(), "a baked scene is written as a whole"
     note(folder, "baked")
     if config.max_mb is not None and config.max_mb < 0.01:
         raise UsageError("--max-mb: the scene can't be made smaller than 0.01 MB")
     for index in range(3):
         time.sleep(config.pause)
-        progress.update(index + 1, 3)
+        if progress:
+            progress.update(index + 1, 3)
     (folder / "sm_000").mkdir(parents=True)
     (folder / "sm_000" / "scene_params.json").write_text("{}")
     manifest = {"format": "smerf-baked", "version": 1}
@@ -263,7 +272,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.export.site": {"export_site": export_site},
         "smerf.export.page": {"Page": lambda *given, **named: None},
         "smerf.export.poster": {"render_poster": lambda scene, device="cpu": {}},
-        "smerf.export.serve": {"serve": serve},
+        "smerf.export.serve": {"serve": serve, "SceneServer": SceneServer},
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
         "smerf.evaluation.summary": {"summarise": summarise, "hash_images": hash_images},
         "smerf.pipeline.diagnose": {"diagnose_run": lambda job, measured, render: {}},

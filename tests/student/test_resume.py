@@ -3,9 +3,12 @@
 import importlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from smerf.baking import bake
+from smerf.baking.config import BakeConfig
 from smerf.engine.checkpoint import load_latest, save_checkpoint
 from smerf.errors import InvalidDataError
 from smerf.student.plan import resolve_config
@@ -167,3 +170,23 @@ def test_what_an_earlier_version_began_is_refused(tmp_path):
     (folder / "plan.json").write_text('{"config": {"most_blocks": 0}}')
     with pytest.raises(InvalidDataError, match=r"plan\.json: an earlier version .* --overwrite"):
         distill(Room(), capture, SMALL, folder=folder)
+
+
+@pytest.mark.parametrize("form", ["fused", "separate", "hash", "neighbours of hash"])
+def test_a_distillation_that_is_looked_at_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, form):
+    config, capture = FORMS[form], make_capture(tmp_path)
+    distill(Room(), capture, config, folder=tmp_path / "alone")
+    steps, scenes = [0], []
+
+    def preview(snapshot):
+        steps[0] += 1
+        if steps[0] in (1, 5):
+            coarse = BakeConfig(coarse_bytes=0, region=False)
+            scenes.append(bake(snapshot(), capture, coarse, folder=tmp_path / f"scene{steps[0]}"))
+
+    distill(Room(), capture, config, folder=tmp_path / "watched", preview=preview)
+    assert files(tmp_path / "watched") == files(tmp_path / "alone")
+    # What was looked at is a scene: the same cameras see more than the background.
+    for scene in scenes:
+        assert np.ptp(scene.render(capture.frames[0].camera)) > 0.1
+    assert len(scenes) == 2

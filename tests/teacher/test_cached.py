@@ -172,6 +172,20 @@ def test_a_stopped_training_goes_on_exactly(capture, tmp_path, monkeypatch):
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
+def test_a_training_that_is_looked_at_ends_the_same(capture, tmp_path):
+    views = []
+
+    def preview(teacher):
+        if len(views) < 3:
+            views.append(teacher.render_image(capture.frames[0].camera))
+
+    for name, look in (("alone", None), ("watched", preview)):
+        (tmp_path / name).mkdir()
+        train_teacher(capture, SHORT, folder=tmp_path / name, preview=look)
+    alone, watched = (load_file(tmp_path / name / "teacher.safetensors") for name in ("alone", "watched"))
+    assert len(views) == 3 and all(torch.equal(value, watched[name]) for name, value in alone.items())
+
+
 def test_a_colour_that_is_no_number_does_not_spoil_the_weights(capture, monkeypatch):
     trainer = make_trainer(capture, SHORT)
     gather = RayBank.gather
