@@ -18,6 +18,7 @@ from smerf.engine.files import write_text
 from smerf.engine.replace import replace_folder
 from smerf.errors import UsageError
 from smerf.export.bundle import allow_inline_scripts, bundle_modules
+from smerf.export.page import table_module
 from smerf.export.site import MARKER
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.slots import SlotScene, write_slots
@@ -109,7 +110,8 @@ def _one_file(scene: SlotScene, title: str) -> str:
     page = _page(title, "embedded")
     page = _HEAD.sub(lambda match: f"<style>\n{(web / match[1]).read_text(encoding='utf-8')}</style>", page)
     page = re.sub(r'<script type="module" src="[^"]+"></script>\n', "", page)
-    script = bundle_modules(web, "slots/main.js", {"slots/shaders.js": _shader_module()})
+    replaced = {"slots/shaders.js": _shader_module(), "tables.js": table_module()}
+    script = bundle_modules(web, "slots/main.js", replaced)
     scripts = (
         f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n<script>\n'
         'globalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'

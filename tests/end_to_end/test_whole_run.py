@@ -191,10 +191,10 @@ def test_training_again_gives_the_same_figures_and_a_changed_record_is_found(run
     shutil.copytree(run[0], changed)
     trace = changed / "teacher" / "trace.jsonl"
     line = json.loads(trace.read_text().splitlines()[3])
-    trace.write_text(json.dumps(line | {"loss": line["loss"] * 1.001}) + "\n")
+    trace.write_text(json.dumps(line | {"psnr": line["psnr"] * 1.001}) + "\n")
     done = start("verify", changed, "--rerun", "-q")
     _, err = done.communicate()
-    assert done.returncode == 5 and f"step {line['step']}: loss" in err
+    assert done.returncode == 5 and f"step {line['step']}: psnr" in err
 
 
 def test_info_tells_what_the_run_holds(run):

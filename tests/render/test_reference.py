@@ -8,7 +8,7 @@ import torch
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
 from smerf.kernels.reference.contraction import contract, uncontract
-from smerf.render import reference
+from smerf.render import pieces, reference
 from smerf.render.camera import near_rays, to_submodel
 from smerf.scene import BakedScene, BakedSubmodel, Manifest, SceneParams
 from smerf.scene.example import example_camera, example_scene
@@ -32,7 +32,7 @@ def region_of(x: torch.Tensor) -> torch.Tensor:
 
 def test_region_exits_are_where_the_region_changes():
     o, d = random_rays(200)
-    exits = reference._region_exits(o, d, 0.1)
+    exits = pieces.region_exits(o, d, 0.1)
     t = torch.linspace(0.1, 40.0, 8001)
     for ray in range(len(o)):
         regions = region_of(o[ray] + t[:, None] * d[ray])
@@ -46,18 +46,18 @@ def test_region_exits_are_where_the_region_changes():
 def test_a_region_that_ends_at_the_near_plane_is_passed_over():
     # The ray stands on the border x = -1 of the inner cube when it passes the near plane at t = 1.
     o, d = torch.tensor([[-2.0, 0.5, -1.5]]), torch.tensor([[1.0, -0.4, 1.1]])
-    exits = reference._region_exits(o, d, 1.0)
+    exits = pieces.region_exits(o, d, 1.0)
     assert (exits > 1.0 + 1e-6).all()
 
 
 def test_pieces_are_straight_between_exits():
     o, d = random_rays(500, seed=1)
-    exits = reference._region_exits(o, d, 0.1)
+    exits = pieces.region_exits(o, d, 0.1)
     before, here = exits[:, 0], exits[:, 1]
     keep = (here - before > 0.2) & (here < 1e3)
     before, here, o, d = before[keep], here[keep], o[keep], d[keep]
     first, second = torch.lerp(before, here, 0.1), torch.lerp(before, here, 0.9)
-    start, along, enter, leave = reference._enter_region(o, d, first, second)
+    start, along, enter, leave = pieces.enter_region(o, d, first, second)
     for fraction in (0.02, 0.3, 0.6, 0.98):
         z = contract(o + torch.lerp(before, here, fraction)[:, None] * d)
         s = ((z - start) * along).sum(-1)

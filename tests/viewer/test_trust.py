@@ -139,7 +139,7 @@ def test_colours_are_those_of_the_visitor_before_the_scene_is_there(visit, site,
 
 
 @pytest.mark.parametrize(
-    "query", ["quality=ultra", "fov=900", "bg=red", "mode=walk", "up=0,0,0", "size=9,0", "theme=pink"]
+    "query", ["quality=ultra", "fov=900", "bg=red", "mode=crawl", "up=0,0,0", "size=9,0", "theme=pink"]
 )
 def test_a_wrong_parameter_is_told_and_the_page_goes_on(visit, site, query):
     page = visit(site, query, size=(400, 300)).ready()

@@ -148,6 +148,6 @@ def test_depth_of_a_baked_scene_lies_on_its_surfaces():
     texel = 4.0 / 64
     assert points[:, 2].min() > -0.62 - texel and points[:, 2].max() < 0.72 + texel
     floor = points[(np.abs(points[:, 0]) < 0.8) & (points[:, 2] < -0.5), 2]
-    assert len(floor) > 20 and -texel / 2 <= float(np.median(floor)) + 0.62 < 2 * texel
+    assert len(floor) > 10 and -texel / 2 <= float(np.median(floor)) + 0.62 < 2 * texel
     # Rays into the open meet nothing.
     assert (depth == 0).any() and depth.dtype == np.float32
