@@ -130,6 +130,22 @@ def test_the_page_speaks_the_browsers_language_until_another_is_chosen(visit, si
     assert page.locator("#button-play").get_attribute("aria-label") == "再生"
 
 
+def test_settings_hold_the_words_of_every_language_on_a_phone(visit, site):
+    page = visit(site / "site", "dpr=0.1", size=(360, 700)).ready().page
+    page.click("#button-settings")
+    outside = """() => {
+      const panel = document.querySelector("#settings").getBoundingClientRect();
+      return [...document.querySelectorAll("#settings *")].filter((x) => {
+        const { left, right, width } = x.getBoundingClientRect();
+        return width > 0 && (left < panel.left - 1 || right > panel.right + 1);
+      }).map((x) => x.textContent);
+    }"""
+    for language in sorted(LANGUAGES):
+        page.select_option("#set-language", language)
+        page.wait_for_function(f"document.documentElement.lang === '{language}'")
+        assert page.evaluate(outside) == [], language
+
+
 def test_a_page_of_one_file_speaks_them_too(visit, site):
     page = visit((site / "one.html").as_uri(), "lang=zh-CN&dpr=0.1", size=(500, 400)).ready()
     assert page.page.locator("html").get_attribute("lang") == "zh-Hans"
