@@ -1,5 +1,4 @@
-"""What the site takes from the sources when it is built: the commands' help, the import graph, the table of granted
-minutes, CONTRIBUTING.md.
+"""What the site takes from the sources when it is built: help, import graph, table of minutes, CONTRIBUTING.md.
 
 A page writes ``<!-- generated: commands -->`` where the text goes.
 """
