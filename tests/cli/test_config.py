@@ -173,5 +173,5 @@ class Switch:
 
 def test_a_bare_off_is_the_word_and_not_a_truth_value():
     assert apply_overrides(Switch(), ("mode=off",)) == Switch("off")
-    with pytest.raises(UsageError, match="mode: expected auto | off, got True"):
+    with pytest.raises(UsageError, match=r"mode: expected auto \| off, got True"):
         apply_overrides(Switch(), ("mode=on",))
