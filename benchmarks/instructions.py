@@ -90,7 +90,11 @@ def measure(options: argparse.Namespace, report: Report) -> int | None:
                 if found is not None:
                     rounds.setdefault(name, []).append(found)
     names = list(rounds)
-    print(f"{'rays a CPU second':>18} " + " ".join(f"{name:>12}" for name in names) + "   fraction of the widest")
+    print(
+        f"{'rays a CPU second':>18} "
+        + " ".join(f"{name:>12}" for name in names)
+        + "   fraction of the widest"
+    )
     for row in ROWS:
         middle = {name: statistics.median(each[row] for each in rounds[name]) for name in names}
         fractions = {name: middle[name] / middle[names[-1]] for name in names}
@@ -100,7 +104,9 @@ def measure(options: argparse.Namespace, report: Report) -> int | None:
     return None
 
 
-BENCHMARK = Benchmark(__doc__, measure, arguments, short=["--seconds", "0.5", "--rounds", "1", "--side", "160"])
+BENCHMARK = Benchmark(
+    __doc__, measure, arguments, short=["--seconds", "0.5", "--rounds", "1", "--side", "160"]
+)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

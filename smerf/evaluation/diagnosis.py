@@ -87,7 +87,7 @@ class Evidence:
     used_size: tuple[int, int] | None = None
     """Width and height of the largest photo, as stored and as trained on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """``teacher.appearance``, ``teacher.exposure``, ``teacher.refine_cameras``, and ``has_exposure_tags``."""
+    """``teacher.appearance``, ``teacher.exposure``, ``teacher.refine_cameras``, ``has_exposure_tags``, ``is_evened``."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,9 @@ def _exposure(evidence: Evidence) -> Finding | None:
     if not jumps:
         return None
     settings = evidence.settings
-    if settings.get("has_exposure_tags") and settings.get("teacher.exposure") == "off":
+    if settings.get("is_evened"):
+        change = " Training evened the photos: compare colour-corrected figures."
+    elif settings.get("has_exposure_tags") and settings.get("teacher.exposure") in ("off", "auto"):
         change = " The photos are tagged with their exposure: --set teacher.exposure=learned uses it."
     elif not settings.get("teacher.appearance"):
         change = " For these photos, --set teacher.appearance=32 learns how each differs."

@@ -96,6 +96,7 @@ class RayBank:
         self._number = torch.tensor([number_of[f.camera.intrinsics] for f in frames])
         self._counts = [len(p) for p in pixels]
         self._chosen: Tensor | None = None
+        self._gains: Tensor | None = None
         self._near: Tensor | None = None
         self._device = torch.device(device)
         for name in ("_colours", "_pixels", "_owners", "_number", "_sizes", "centres", "rotations"):
@@ -124,6 +125,10 @@ class RayBank:
         kept = flat[starts[self._owners.cpu().numpy()] + self._pixels.cpu().numpy()]
         chosen = torch.from_numpy(np.flatnonzero(kept).astype(np.int32))
         self._chosen = None if len(chosen) == len(self._pixels) else chosen.to(self._device)
+
+    def even(self, gains: Tensor | None) -> None:
+        """Divide the photos' colours by ``gains`` (N, 3) from now on; None uses them as they are."""
+        self._gains = None if gains is None else gains.to(self._device)
 
     def _of_pixels(self, index: Tensor) -> Tensor:
         """Return where the drawn ones of all loaded pixels lie."""
@@ -201,4 +206,7 @@ class RayBank:
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         colours = self._colours[index].float() / 255.0
         alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones_like(colours[:, :1])
-        return RayBatch(self._rays(frames, pixels), colours[:, :3], alpha, frames)
+        colours = colours[:, :3]
+        if self._gains is not None:
+            colours = (colours / self._gains[frames]).clamp_max(1.0)
+        return RayBatch(self._rays(frames, pixels), colours, alpha, frames)

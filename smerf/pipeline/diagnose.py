@@ -245,6 +245,7 @@ def _settings(job: Job) -> dict[str, Any]:
         "teacher.exposure": teacher.exposure,
         "teacher.refine_cameras": teacher.refine_cameras,
         "has_exposure_tags": has_tags,
+        "is_evened": (job.run.folder("teacher") / "exposures.json").is_file(),
     }
 
 

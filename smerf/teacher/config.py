@@ -162,8 +162,11 @@ class TeacherConfig:
     """What is behind the rays while training; photos with transparency are composited over the same."""
     appearance: int = 0
     """Length of each photo's affine appearance vector; 0: none."""
-    exposure: Literal["off", "gain", "learned"] = "off"
-    """Rendered colours are multiplied by the photo's exposure, or by factors learnt for each exposure."""
+    exposure: Literal["auto", "off", "gain", "learned"] = "auto"
+    """``auto``: photos whose exposure or white balance drifts are evened, found by comparing what they show of the same
+    places; nothing is done where that explains little. ``gain``, ``learned``: rendered colours are multiplied by the
+    exposure that photos are tagged with, or by factors learnt for each such exposure.
+    """
     robust: Literal["auto", "off", "place"] = "auto"
     """Pixels that show what moved are left out, found by their residual against that of their place.
 
@@ -177,6 +180,11 @@ class TeacherConfig:
     """Encodings and networks: this package's, or tiny-cuda-nn's (CUDA)."""
     sampler: Literal["own", "nerfacc"] = "own"
     """Importance sampling: this package's, or nerfacc's (CUDA)."""
+
+    @property
+    def uses_exposure_tags(self) -> bool:
+        """Return whether the exposures that photos are tagged with are needed."""
+        return self.exposure in ("gain", "learned")
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():

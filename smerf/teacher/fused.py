@@ -57,7 +57,7 @@ def supports_training(field: GridField, config: TeacherConfig, spacing: Spacing)
     ladder = Spacing(spacing.near, spacing.far, False, config.distortion_power, config.distortion_scale)
     return (
         config.cache_resolution > 0
-        and config.exposure == "off"
+        and not config.uses_exposure_tags
         and not config.refine_cameras
         and supports_spacing(ladder)
         and supports(field, config, spacing)

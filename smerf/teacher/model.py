@@ -111,8 +111,8 @@ class FieldTeacher(nn.Module):
         self.appearance = None
         if config.appearance:
             self.appearance = AppearanceVectors(frames, config.appearance, config.field.geometry, generator)
-        self.exposure, self.exposures = None, tuple(exposures) if config.exposure != "off" else ()
-        if config.exposure != "off":
+        self.exposure, self.exposures = None, tuple(exposures) if config.uses_exposure_tags else ()
+        if config.uses_exposure_tags:
             self.exposure = ExposureScales(relative_exposures(self.exposures), config.exposure)
 
     @property

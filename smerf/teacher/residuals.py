@@ -20,7 +20,9 @@ from smerf.fields.rays import Rays
 from smerf.kernels.reference.contraction import contract
 from smerf.teacher.model import Teacher
 
-__all__ = ["PhotoScore", "ReducedPhoto", "reduce_photo", "reduction", "score_photos"]
+__all__ = [
+    "PhotoScore", "ReducedPhoto", "place_cells", "reduce_photo", "reduction", "score_photos", "view_photo",
+]  # fmt: skip
 
 _CHUNK = 8192
 _MIN_SIDE, _MAX_SIDE = 48, 160
@@ -105,20 +107,29 @@ def score_photos(
     """
     residuals, points, distances = [], [], []
     for index, photo in enumerate(photos):
-        shown, point, distance = _look(teacher, photo.camera, index, device, refine)
+        shown, point, distance = view_photo(teacher, photo.camera, index, device, refine)
         residuals.append(_residual(photo, shown))
         points.append(point)
         distances.append(distance)
+    used = [photo.used for photo in photos]
+    return _against_others(residuals, place_cells(teacher, photos, points, distances), used)
+
+
+def place_cells(
+    teacher: Teacher,
+    photos: Sequence[ReducedPhoto],
+    points: Sequence[np.ndarray],
+    distances: Sequence[np.ndarray],
+) -> list[np.ndarray]:
+    """Return the number of the place of each pixel (P,) of photos, from what ``view_photo`` found for them."""
     typical = float(np.median(np.concatenate(distances)))
     pixel = float(np.median([1.0 / photo.camera.intrinsics.fx for photo in photos]))
     edge = typical * max(1.0 / _PLACES, _PLACE_PIXELS * pixel)
-    cells = _cells(points, teacher.scene_scale, edge * teacher.scene_scale)
-    used = [photo.used for photo in photos]
-    return _against_others(residuals, cells, used)
+    return _cells(points, teacher.scene_scale, edge * teacher.scene_scale)
 
 
 @torch.no_grad()
-def _look(
+def view_photo(
     teacher: Teacher,
     camera: Camera,
     index: int,

@@ -15,6 +15,7 @@ from smerf.engine.loop import resume, run_steps
 from smerf.engine.pace import keep_pace
 from smerf.engine.signals import stop_requested
 from smerf.teacher.config import TeacherConfig
+from smerf.teacher.exposures import save_factors
 from smerf.teacher.model import FieldTeacher
 from smerf.teacher.plan import resolve_config
 from smerf.teacher.store import save_teacher
@@ -92,6 +93,7 @@ def train_teacher(
         if is_done and process.is_first:
             save_teacher(trainer.model, folder)
             _save_masks(trainer, capture, folder)
+            save_factors(folder, capture, trainer.evening.gains)
             if trainer.objective.cameras:
                 save_transforms(trainer.objective.cameras.refine(capture), folder / "transforms.json")
         distributed.barrier()

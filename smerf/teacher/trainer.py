@@ -18,6 +18,7 @@ from smerf.errors import InvalidDataError
 from smerf.fields.ray_bank import RayBank, RayBatch
 from smerf.fields.rays import Spacing
 from smerf.teacher.config import TeacherConfig
+from smerf.teacher.exposures import Evening
 from smerf.teacher.fused import FusedStep, supports_training
 from smerf.teacher.losses import Objective, StepSettings
 from smerf.teacher.model import FieldTeacher, require_table_memory
@@ -58,6 +59,7 @@ class TeacherTrainer:
         self.optimiser = TeacherOptimiser(self.model, self.objective, config)
         self.pixels = PixelSampler(len(self.bank), config.uniform_fraction)
         self.watch = Watch(config, frames, self.bank)
+        self.evening = Evening(config, frames, self.bank)
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.step = 0
         self.schedule = Schedule(config.steps)
@@ -115,6 +117,7 @@ class TeacherTrainer:
         if isinstance(self.model.sampler, CacheSampler):
             self.model.sampler.after_step(self.step, self.model.field.density_at, self.generator)
         self.pixels.after_step(self.step)
+        self.evening.after_step(self._fraction(), self.model, self.objective.refined)
         if self.watch.after_step(self._fraction(), self.model, self.objective.refined):
             self.pixels = PixelSampler(len(self.bank), self.config.uniform_fraction)
         figures = distributed.average_values({name: value.detach() for name, value in losses.items()})
@@ -135,6 +138,7 @@ class TeacherTrainer:
             **add_prefix("objective", self.objective.state_dict()),
             **add_prefix("sampler", self.pixels.tensors()),
             **add_prefix("watch", self.watch.tensors()),
+            **add_prefix("evening", self.evening.tensors()),
             **self.optimiser.tensors(),
             "generator": self.generator.get_state(),
         }
@@ -155,6 +159,7 @@ class TeacherTrainer:
             self.model.load_state_dict(upgraded_tensors(model, self.model))
             self.objective.load_state_dict(strip_prefix("objective", tensors))
             self.watch.restore(strip_prefix("watch", tensors))
+            self.evening.restore(strip_prefix("evening", tensors))
             self.pixels = PixelSampler(len(self.bank), self.config.uniform_fraction)
             self.pixels.restore(strip_prefix("sampler", tensors))
             self.optimiser.restore(tensors, state["updates"])

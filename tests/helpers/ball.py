@@ -29,9 +29,9 @@ def poses(count: int) -> np.ndarray:
     return np.stack(result)
 
 
-def picture(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a camera sees, (H, W, 3) in [0, 1], and where it sees the ball, (H, W)."""
-    column, row = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+def picture(pose: np.ndarray, fine: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a camera sees, (H, W, 3) in [0, 1], and where it sees the ball, (H, W); ``fine`` times as large."""
+    column, row = np.meshgrid((np.arange(fine * WIDTH) + 0.5) / fine, (np.arange(fine * HEIGHT) + 0.5) / fine)
     local = np.stack([(column - WIDTH / 2) / FOCAL, -(row - HEIGHT / 2) / FOCAL, -np.ones_like(row)], axis=-1)
     ray = local @ pose[:, :3].T
     ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
@@ -48,7 +48,7 @@ def picture(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(hits_ball[..., None], 0.5 + 0.45 * normal, colour), hits_ball
 
 
-def write_capture(root: Path, count: int = 16, alpha: bool = False) -> Path:
+def write_capture(root: Path, count: int = 16, alpha: bool = False, fine: int = 1) -> Path:
     """Write the capture in nerfstudio's layout.
 
     With ``alpha`` it is a bounded NeRF-synthetic set in which everything but the ball is transparent.
@@ -56,7 +56,7 @@ def write_capture(root: Path, count: int = 16, alpha: bool = False) -> Path:
     (root / "images").mkdir(parents=True)
     frames = []
     for index, pose in enumerate(poses(count)):
-        colour, is_ball = picture(pose)
+        colour, is_ball = picture(pose, fine)
         pixels = np.round(255.0 * colour).astype(np.uint8)
         if alpha:
             pixels = np.concatenate([pixels, np.uint8(255) * is_ball[..., None]], axis=-1)
@@ -69,6 +69,7 @@ def write_capture(root: Path, count: int = 16, alpha: bool = False) -> Path:
             (root / f"transforms_{split}.json").write_text(json.dumps({**bounds, "frames": chosen}))
         return root
     lens = {"w": WIDTH, "h": HEIGHT, "fl_x": FOCAL, "fl_y": FOCAL, "cx": WIDTH / 2, "cy": HEIGHT / 2}
+    lens = {name: fine * value for name, value in lens.items()}
     (root / "transforms.json").write_text(json.dumps({"camera_model": "PINHOLE", **lens, "frames": frames}))
     return root
 
