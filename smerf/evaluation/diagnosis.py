@@ -87,7 +87,7 @@ class Evidence:
     used_size: tuple[int, int] | None = None
     """Width and height of the largest photo, as stored and as trained on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """``teacher.appearance``, ``teacher.exposure``, ``teacher.refine_cameras``, ``has_exposure_tags``, ``is_evened``."""
+    """``teacher.appearance``, ``.exposure`` and ``.refine_cameras``, ``has_exposure_tags`` and ``is_evened``."""
 
 
 @dataclass(frozen=True)
