@@ -150,7 +150,7 @@ def _prepare(
     masks: Path | None,
     undistort: bool,
 ) -> Prepared:
-    folder, began = output / "prepare", time.monotonic()
+    folder, began, worked = output / "prepare", time.monotonic(), _cpu_seconds()
     gathered = gather(shop, inputs, key)
     kept = [photo for photo in gathered.photos if not photo.dropped]
     if len(kept) < 2:
@@ -165,7 +165,8 @@ def _prepare(
     verdict = decide(outcome)
     model = _finish(shop, folder, outcome) if outcome.chosen is not None else None
     placement = None if model is None else place(model, outcome.photos, shop.config.scale_from)
-    result = Result(gathered, outcome, verdict, model, placement, shop.config, time.monotonic() - began)
+    spent = (time.monotonic() - began, _cpu_seconds() - worked)
+    result = Result(gathered, outcome, verdict, model, placement, shop.config, *spent)
     record = describe(result)
     write_json(folder / "prepare.json", record)
     write_report(output, result, record)
@@ -179,6 +180,12 @@ def _prepare(
     # The last file: a folder that has it is complete.
     write_capture(output, model, outcome.photos, placement, verdict.total, masks=output / "masks")
     return Prepared(output, verdict)
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of the jobs that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _finished(output: Path, key: str, undistort: bool) -> Prepared | None:
