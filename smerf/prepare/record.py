@@ -26,7 +26,8 @@ _PACKAGES = ("pycolmap", "numpy", "pillow", "imageio-ffmpeg")
 @dataclass(frozen=True)
 class Result:
     """Everything that came of a preparation; ``seconds`` is the wall time of this call and
-    ``cpu_seconds`` the processor time, that of COLMAP's jobs included."""
+    ``cpu_seconds`` the processor time, that of COLMAP's jobs included.
+    """
 
     gathered: Gathered
     outcome: Outcome

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smerf.capture.readers.image_files import list_images
 from smerf.engine.files import write_json
 from smerf.engine.folder import stage_key
 from smerf.engine.lock import FolderLock
@@ -19,7 +20,7 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.prepare.colmap import call, require_pycolmap
 from smerf.prepare.config import PrepareConfig
 from smerf.prepare.features import Workshop, reset_if_changed
-from smerf.prepare.gather import add_frames, find_masks, gather
+from smerf.prepare.gather import add_frames, find_masks, gather, masks_beside
 from smerf.prepare.intake import find_inputs, input_digest
 from smerf.prepare.mapping import Outcome, map_photos
 from smerf.prepare.model import Model, load_model
@@ -66,7 +67,8 @@ def prepare(
         what: A folder of photos, a video, or several of either.
         output: Folder of the capture.
         config: Settings.
-        masks: Folder of masks, named like the photos; black is ignored.
+        masks: Folder of masks, named like the photos; black is ignored. ``masks`` in the folder of the photos if not
+            given.
         overwrite: Replace a capture of other photos.
         keep_database: Leave COLMAP's databases and all models in ``prepare/work``.
         undistort: Also write images without distortion and their COLMAP model to ``undistorted/``.
@@ -85,6 +87,7 @@ def prepare(
     config, output = config or PrepareConfig(), Path(output)
     paths = [Path(path) for path in ([what] if isinstance(what, (str, Path)) else what)]
     inputs = find_inputs(paths)
+    masks = masks or masks_beside(paths)
     key = _key(inputs, config, masks)
     _check_output(paths, output, key, overwrite)
     if _finished(output, key, undistort) is None:
@@ -113,7 +116,7 @@ def _progress(name: str, unit: str, total: float | None) -> Progress:
 
 
 def _key(inputs: Sequence[Sequence[Path]], config: PrepareConfig, masks: Path | None) -> str:
-    files = sorted(masks.iterdir()) if masks is not None and masks.is_dir() else []
+    files = list_images(masks) if masks is not None and masks.is_dir() else []
     if masks is not None and not files:
         raise UsageError(f"{masks}: is no folder with masks")
     return stage_key(
@@ -159,7 +162,8 @@ def _prepare(
         )
     shutil.rmtree(output / "masks", ignore_errors=True)
     if masks is not None:
-        find_masks(masks, kept, output / "masks")
+        count = find_masks(masks, kept, output / "masks")
+        _log.info("%s: masks of %d of %d photos; black is ignored", masks, count, len(kept))
         shop = replace(shop, masks=_colmap_masks(output / "masks", shop.folder))
     outcome = map_photos(shop, kept, lambda photos, joints: add_frames(shop, photos, joints))
     verdict = decide(outcome)
