@@ -14,6 +14,7 @@ from smerf.errors import InvalidDataError
 __all__ = [
     "IMAGE_SUFFIXES",
     "find_masks",
+    "has_photos",
     "image_folder",
     "list_images",
     "locate_photos",
@@ -178,13 +179,19 @@ def _spelt(folder: Path, root: Path) -> Path | None:
     return current
 
 
+def has_photos(folder: Path) -> bool:
+    """Tell whether a folder holds a folder that is called like one of photos."""
+    return any(image_folder(child.name) or child.name.lower() in _PHOTO_FOLDERS for child in _folders(folder))
+
+
 def _has_reduced_copies(path: Path) -> bool:
     """Tell whether a missing photo's folder has copies of other sizes, which serve in its place."""
     folder = next((parent for parent in path.parents if image_folder(parent.name)), None)
     if folder is None:
         return False
     base = (image_folder(folder.name) or ("", None))[0]
-    return any((image_folder(child.name) or ("",))[0] == base for child in _folders(folder.parent))
+    copies = [found for child in _folders(folder.parent) if (found := image_folder(child.name)) and found[1]]
+    return any(name == base for name, _ in copies)
 
 
 def _elsewhere(root: Path, expected: Sequence[Path], stated_in: Path, taken: set[Path]) -> list[Path]:
