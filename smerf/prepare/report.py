@@ -110,7 +110,7 @@ def _checks(outcome: Outcome) -> str:
         ("photos posed", "", lambda c: f"{len(c.model.names)} of {c.total}"),
         ("photos before cleaning", "", lambda c: str(c.raw)),
         ("photos with fewer than 30 points", "", lambda c: str(len(c.cleaned.weak))),
-        ("parts cut off", "", lambda c: ", ".join(str(len(part)) for part in c.cleaned.parts) or "none"),
+        ("parts cut off", "", _parts),
         ("contradicting photos", f"at most {100 * MAX_CONTRADICTION:.0f} %", _contradiction),
         ("largest step of the path", f"at most {MAX_STEP:.0f} normal steps", _step),
         ("angle between views", f"at least {MIN_ANGLE:.0f}°", lambda c: f"{c.checks.angle:.1f}°"),
@@ -128,6 +128,12 @@ def _checks(outcome: Outcome) -> str:
     return (
         f"<h2>Checks</h2><table><thead><tr><th></th>{head}<th scope=col>limit</th></tr></thead>{body}</table>"
     )
+
+
+def _parts(candidate: Candidate) -> str:
+    """Name what hung on the rest by too few points: how many photos, the first and the last."""
+    names = [[Path(name).stem for name in sorted(part)] for part in candidate.cleaned.parts]
+    return escape("; ".join(f"{len(part)} ({part[0]} to {part[-1]})" for part in names)) or "none"
 
 
 def _contradiction(candidate: Candidate) -> str:
