@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ _SAME = 2.0
 _QUALITY = 95
 _ADDED = 2
 _SLACK_PIXELS = 1.5
+_MAX_STEM = 60  # characters: at most 240 bytes, which leaves room for what is added
 
 
 class Gathered:
@@ -79,7 +81,7 @@ def _from_photos(
     last = None
     with shop.progress("photos", "photos", len(ordered)) as progress:
         for number, file in enumerate(ordered):
-            name = _free_name(prefix + "_".join(file.stem.split()), used)
+            name = _free_name(prefix + _plain(file.stem), used)
             photo, thumbnail = import_photo(file, folder, name, shop.config.max_side, sequence, number)
             if last is not None and np.abs(thumbnail - last).mean() < _SAME:
                 photo = replace(photo, dropped="duplicate")
@@ -92,6 +94,11 @@ def _from_photos(
     dropped = [photo for photo in photos if photo.dropped]
     note = {"kind": "photos", "count": len(files), "duplicates": len(dropped)}
     return [*kept, *dropped], note
+
+
+def _plain(stem: str) -> str:
+    """Return a name that COLMAP's lists of names and every file system take: no blanks, signs or raw bytes, short."""
+    return re.sub(r"[^\w.()+-]+", "_", stem).strip(".")[:_MAX_STEM] or "photo"
 
 
 def _free_name(stem: str, used: set[str]) -> str:

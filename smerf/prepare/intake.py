@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -306,6 +307,6 @@ def input_digest(inputs: Sequence[Sequence[Path]]) -> str:
     for files in inputs:
         for file in files:
             state = file.stat()
-            digest.update(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(file.resolve()) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()

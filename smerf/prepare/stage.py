@@ -17,7 +17,7 @@ from smerf.engine.lock import FolderLock
 from smerf.engine.progress import Progress
 from smerf.engine.settings import to_dict
 from smerf.errors import InvalidDataError, UsageError
-from smerf.prepare.colmap import call, require_pycolmap
+from smerf.prepare.colmap import call, database_folder, require_pycolmap
 from smerf.prepare.config import PrepareConfig
 from smerf.prepare.features import Workshop, reset_if_changed
 from smerf.prepare.gather import add_frames, find_masks, gather, masks_beside
@@ -101,9 +101,12 @@ def prepare(
         if done is None:
             (folder / "key").write_text(key)
             (output / "transforms.json").unlink(missing_ok=True)
-            reset_if_changed(folder / "work", {"key": key})
-            shop = Workshop(folder / "work", output / "images", config, None, progress or _progress)
+            work = database_folder(folder)
+            reset_if_changed(work, {"key": key})
+            shop = Workshop(work, output / "images", config, None, progress or _progress)
             done = _prepare(shop, inputs, output, key, masks, undistort)
+            if not keep_database:
+                shutil.rmtree(work, ignore_errors=True)
         if not keep_database:
             shutil.rmtree(folder / "work", ignore_errors=True)
         return done

@@ -12,6 +12,7 @@ from smerf.prepare import PrepareConfig
 from smerf.prepare.colmap import Pair
 from smerf.prepare.features import Workshop, weak_joints
 from smerf.prepare.gather import add_frames, find_masks, gather, masks_beside
+from smerf.prepare.intake import input_digest
 from tests.helpers.corner import encode, texture
 
 
@@ -130,3 +131,25 @@ def test_masks_of_photos_in_folders_are_told_apart(shop, tmp_path):
         Image.open(tmp_path / "masks" / f"{name}.png").getextrema() == (0, 0) for name in ("a", "a_2", "b")
     ]
     assert black == [True, False, False]
+
+
+def test_odd_names_become_plain_ones(shop, tmp_path):
+    names = [
+        "#1 a.jpg",
+        "2\n b.jpg",
+        "l" * 240 + ".jpg",
+        "\u00e9t\u00e9 \U0001f4f7.jpg",
+        "\udcff raw bytes.jpg",
+        "...jpg",
+    ]
+    files = []
+    for seed, name in enumerate(names):
+        files.append(tmp_path / name)
+        texture(seed, 200).save(tmp_path / "new.jpg")
+        (tmp_path / "new.jpg").rename(files[-1])
+    input_digest([files])
+    photos = gather(shop, [files], "key").photos
+    assert sorted(photo.name for photo in photos) == sorted(
+        ["_1_a.jpg", "2_b.jpg", "l" * 60 + ".jpg", "\u00e9t\u00e9_.jpg", "_raw_bytes.jpg", "photo.jpg"]
+    )
+    assert gather(shop, [], "key").photos == photos
