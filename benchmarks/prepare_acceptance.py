@@ -93,22 +93,18 @@ class Suite:
         return record
 
     def against(self, record: dict[str, Any], name: str, given: Path) -> dict[str, Any]:
-        """Compare found with given poses."""
-        found = {Path(f.name).stem: f for f in read_source(self.folder / f"{name}_found" / "capture").frames}
-        known = {Path(frame.image_path).stem: frame for frame in read_source(given).frames}
-        pairs = [(found[stem].world_from_cam, known[stem].world_from_cam) for stem in found]
-        one, two = (np.stack(side) for side in zip(*pairs))
-        degrees, distances = compare_poses(one, two)
-        up = (one[:, :, :3] @ two[:, :, :3].transpose(0, 2, 1)).mean(axis=0)[2]
+        """Compare found with given poses and focal length."""
+        known = {frame.image_path.stem: frame for frame in read_source(given).frames}
+        values = against_poses(
+            self.folder / f"{name}_found" / "capture",
+            {stem: frame.world_from_cam for stem, frame in known.items()},
+        )
         lens = next(iter(known.values())).intrinsics
-        return figures(record) | {
-            "rotation_median": float(np.median(degrees)),
-            "rotation_max": float(degrees.max()),
-            "centre_median": float(np.median(distances)),
-            "centre_max": float(distances.max()),
-            "up_degrees": float(np.degrees(np.arccos(np.clip(up[2] / np.linalg.norm(up), -1, 1)))),
-            "focal_error": abs(record["model"]["intrinsics"][0]["fx"] / lens.fx - 1),
-        }
+        return (
+            figures(record)
+            | values
+            | {"focal_error": abs(record["model"]["intrinsics"][0]["fx"] / lens.fx - 1)}
+        )
 
     def all_views(self) -> dict[str, Any]:
         data = self.tabletop()
@@ -266,6 +262,21 @@ def figures(record: dict[str, Any]) -> dict[str, Any]:
         "focal": record["model"]["intrinsics"][0]["fx"],
         "mapper": "/".join(record["chosen"]),
         "cpu_seconds": record["cpu_seconds"],
+    }
+
+
+def against_poses(capture: Path, known: dict[str, np.ndarray]) -> dict[str, float]:
+    """Compare the poses of a capture with known ones (3, 4), OpenGL axes, by the stems of the photos."""
+    found = {frame.image_path.stem: frame.world_from_cam for frame in read_source(capture).frames}
+    one, two = (np.stack(side) for side in zip(*((pose, known[stem]) for stem, pose in found.items())))
+    degrees, distances = compare_poses(one, two)
+    up = (one[:, :, :3] @ two[:, :, :3].transpose(0, 2, 1)).mean(axis=0)[2]
+    return {
+        "rotation_median": float(np.median(degrees)),
+        "rotation_max": float(degrees.max()),
+        "centre_median": float(np.median(distances)),
+        "centre_max": float(distances.max()),
+        "up_degrees": float(np.degrees(np.arccos(np.clip(up[2] / np.linalg.norm(up), -1, 1)))),
     }
 
 

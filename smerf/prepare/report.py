@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from smerf.engine.files import write_text
+from smerf.engine.folder import RunFolder
 from smerf.engine.progress import format_seconds
 from smerf.prepare.checks import MAX_CONTRADICTION, MAX_ERROR, MAX_STEP, MIN_ANGLE
 from smerf.prepare.contact import write_contact_sheet
@@ -28,6 +29,11 @@ _TITLES = {
     "good": "This capture works",
     "usable": "This capture works, with gaps",
     "failed": "This capture does not work",
+}
+_LEGENDS = {
+    "map": "Where the photos were taken, from the first (blue) to the last (red), and where they look; grey: points of "
+    "the scene. A jump, or walls that do not meet, is a fault.",
+    "residuals": "How well the photos fit together: few pixels of error and many points are good.",
 }
 
 
@@ -56,12 +62,17 @@ def write_report(
     sections = [
         _verdict(result.verdict),
         f"<h2>Photos</h2><p>{_reasons(reasons)}</p><img alt='contact sheet' src='{_inline(folder / 'contact.jpg')}'>",
-        *(f"<h2>{name.capitalize()}</h2>{drawing}" for name, drawing in drawings.items()),
+        *(
+            f"<h2>{name.capitalize()}</h2><p class=quiet>{_LEGENDS[name]}</p>{svg}"
+            for name, svg in drawings.items()
+        ),
         _checks(outcome),
         _facts(record),
     ]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    title = escape(f"{output.resolve().name}: preparation")
+    place = output.resolve()
+    name = place.parent.name if RunFolder(place.parent).exists() else place.name
+    title = escape(f"{name}: from photos to poses")
     write_text(
         folder / "report.html",
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

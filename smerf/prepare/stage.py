@@ -160,8 +160,11 @@ def _prepare(
     gathered = gather(shop, inputs, key)
     kept = [photo for photo in gathered.photos if not photo.dropped]
     if len(kept) < 2:
+        repeated = len(gathered.photos) - len(kept)
         raise InvalidDataError(
-            f"{inputs[0][0]}: there is only {len(kept)} usable photo; at least 8 are needed"
+            f"{inputs[0][0]}: there is only {len(kept)} usable photo"
+            + (f" ({repeated} others repeat it)" if repeated else "")
+            + "; give a folder of at least 8, better 30 to 100, or a video"
         )
     shutil.rmtree(output / "masks", ignore_errors=True)
     if masks is not None:

@@ -19,6 +19,7 @@ _MIN_DEPTH_ANGLE = 1.0  # degrees
 _PIECE = 0.1
 _FOLDED_PART = 5
 _FEW = 20
+_MIN_SIDE = 240  # pixels
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,11 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
     evidence, total = outcome.evidence, len(outcome.photos)
     findings = []
     if total < MIN_PHOTOS:
-        findings.append(_too_few(total))
-    if _is_blurred(outcome):
+        findings.append(_too_few(outcome))
+    sides = sorted(max(photo.size) for photo in outcome.photos)
+    if _is_blurred(outcome) and sides[len(sides) // 2] < _MIN_SIDE:
+        findings.append(_too_small(outcome))
+    elif _is_blurred(outcome):
         findings.append(
             Finding(
                 "blur",
@@ -133,7 +137,26 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _too_few(total: int) -> Finding:
+def _too_small(outcome: Outcome) -> Finding:
+    width, height = outcome.photos[0].size
+    return Finding(
+        "size",
+        f"The photos are too small ({width}x{height} pixels), and hold only {outcome.evidence.keypoints:.0f} details "
+        "each.",
+        f"At least {_MIN_SIDE} pixels are needed, 1,000 or more work well.",
+        "Give the originals, not thumbnails or previews.",
+    )
+
+
+def _too_few(outcome: Outcome) -> Finding:
+    total = len(outcome.photos)
+    if all(photo.is_video for photo in outcome.photos):
+        return Finding(
+            "count",
+            f"The video gives only {total} different views.",
+            f"At least {MIN_PHOTOS} are needed; 60 to 300 work well.",
+            "Film half a minute or longer while you walk around the subject.",
+        )
     return Finding(
         "count",
         f"There are only {total} photos.",

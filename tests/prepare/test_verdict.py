@@ -109,6 +109,16 @@ def test_failures_name_their_cause_and_the_next_step(count, inliers, keypoints, 
     assert all(finding.advice for finding in verdict.findings)
 
 
+def test_thumbnails_and_clips_of_a_moment_are_told_from_blur_and_too_few_photos():
+    names = [f"{index:03d}.jpg" for index in range(30)]
+    small = [replace(photo, size=(160, 120)) for photo in photos_of(names)]
+    (finding, *_) = decide(outcome_of(small, (), pairs_of(names, 3), 90)).findings
+    assert finding.kind == "size" and "160x120" in finding.cause and "originals" in finding.advice
+    clip = [replace(photo, is_video=True) for photo in photos_of(names[:3])]
+    (finding, *_) = decide(outcome_of(clip, (), pairs_of(names[:3], 3), 900)).findings
+    assert "video gives only 3" in finding.cause and "Film half a minute" in finding.advice
+
+
 def test_a_torn_video_is_cut_and_the_longest_part_kept():
     model = ring_model()
     poses = model.poses.copy()
