@@ -278,9 +278,12 @@ def _listing(sizes: Sequence[int]) -> str:
 
 
 def _folded_part(outcome: Outcome, chosen: Candidate) -> tuple[Candidate, int | None] | None:
-    """Return a candidate that was folded: by contradiction, or by a cut part whose photos lie inside the sequence."""
+    """Return a candidate that was folded: by contradiction, or by a cut part whose photos lie inside the sequence.
+
+    What another mapper folded is no fault of photos that the chosen one posed.
+    """
     for candidate in outcome.candidates:
-        if candidate.rejected == "folded":
+        if candidate.rejected == "folded" and chosen.fraction < GOOD_FRACTION:
             return candidate, None
     if not outcome.evidence.is_sequence:
         return None

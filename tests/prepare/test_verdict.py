@@ -80,6 +80,15 @@ def test_a_fold_that_hangs_together_is_rejected_with_its_reason():
     assert "look alike" in text and "in small steps" in text
 
 
+def test_what_only_the_other_mapper_folded_is_no_fault_of_the_photos():
+    right, folded = ring_model(), ring_model(fold=True)
+    outcome = outcome_of(photos_of(right.names), [right])
+    candidates = judge([(Path(), folded)], outcome.photos, "global", "first", 0) + outcome.candidates
+    assert [candidate.rejected for candidate in candidates] == ["folded", ""]
+    verdict = decide(replace(outcome, candidates=candidates, chosen=candidates[1]))
+    assert (verdict.state, kinds(verdict)) == ("good", [])
+
+
 def test_rotation_without_parallax_fails_even_with_a_model_and_a_plane_does_not():
     model = ring_model()
     photos = photos_of(model.names)
