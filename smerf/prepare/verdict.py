@@ -20,6 +20,7 @@ _PIECE = 0.1
 _FOLDED_PART = 5
 _FEW = 20
 _MIN_SIDE = 240  # pixels
+_MIN_COMMON = 150  # every 8th photo of a phone's arc: 93; all of them: 600
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,11 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
                 "and don't pan in place.",
             )
         )
-    elif evidence.pairs_ok < MIN_PAIRS_OK:
+    elif (numbers := _little_overlap(outcome)) is not None:
         findings.append(
             Finding(
                 "overlap",
-                f"Neighbouring photos share too little ({evidence.matching} of {evidence.tested} match).",
+                f"Neighbouring photos share too little ({numbers}).",
                 "",
                 "Take three times as many, each showing two thirds of the one before.",
             )
@@ -135,6 +136,18 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
+
+
+def _little_overlap(outcome: Outcome) -> str | None:
+    """Return the numbers of an overlap that is too small: pairs that match, or common points of few photos."""
+    evidence = outcome.evidence
+    if evidence.pairs_ok < MIN_PAIRS_OK:
+        return f"{evidence.matching} of {evidence.tested} match"
+    best = max(outcome.candidates, key=lambda c: len(c.model.names), default=None)
+    if best is None or len(outcome.photos) >= MIN_PHOTOS or not best.model.names:
+        return None
+    points = len(best.model.seen_point) / len(best.model.names)
+    return f"{points:.0f} common points a photo, 300 or more are good" if points < _MIN_COMMON else None
 
 
 def _too_small(outcome: Outcome) -> Finding:

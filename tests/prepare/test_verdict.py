@@ -128,6 +128,15 @@ def test_thumbnails_and_clips_of_a_moment_are_told_from_blur_and_too_few_photos(
     assert "video gives only 3" in finding.cause and "Film half a minute" in finding.advice
 
 
+def test_few_photos_that_hang_on_few_points_are_told_to_overlap_more():
+    model = ring_model(count=7, points=200)
+    verdict = decide(outcome_of(photos_of(model.names), [model]))
+    assert verdict.state == "failed" and kinds(verdict) == ["count", "overlap"]
+    assert "share too little" in verdict.findings[1].cause
+    rich = ring_model(count=7, points=2000)
+    assert kinds(decide(outcome_of(photos_of(rich.names), [rich]))) == ["count"]
+
+
 def test_a_torn_video_is_cut_and_the_longest_part_kept():
     model = ring_model()
     poses = model.poses.copy()
