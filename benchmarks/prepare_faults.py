@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import ROOT
+from smerf.prepare.frame_of_scene import choose_up
+from smerf.prepare.model import Model
 
-__all__ = ["behaviour", "crops_of", "interrupted", "refusal", "reordered"]
+__all__ = ["behaviour", "crops_of", "folded", "interrupted", "refusal", "reordered"]
 
 STEPS = ("photos", "features", "pairs", "matches", "incremental mapper", "global mapper", "refine")
 CROPS = 14
@@ -43,6 +46,30 @@ def crops_of(photo: Path, folder: Path) -> Path:
         crop = image.transform((320, 240), Image.Transform.PERSPECTIVE, data, Image.Resampling.BICUBIC)
         crop.save(folder / f"view{index:02d}.jpg", quality=95)
     return folder
+
+
+def folded(model: Model, count: int = 24) -> Model:
+    """Lay the last photos of a round, and what they see, over the other side: half a turn about the middle.
+
+    That is how mappers fold a building whose sides look alike: 24 of 100 photos of one, by 176 degrees.
+    """
+    up = choose_up(model.poses)[0]
+    turn = 2 * np.outer(up, up) - np.eye(3)
+    middle = model.centres.mean(axis=0)
+    is_moved = np.arange(len(model.names)) >= len(model.names) - count
+    poses = model.poses.copy()
+    poses[is_moved, :, :3] = turn @ poses[is_moved, :, :3]
+    poses[is_moved, :, 3] = (poses[is_moved, :, 3] - middle) @ turn.T + middle
+    copied = np.unique(model.seen_point[is_moved[model.seen_image]])
+    number = np.full(len(model.points), -1)
+    number[copied] = len(model.points) + np.arange(len(copied))
+    return replace(
+        model,
+        poses=poses,
+        points=np.concatenate([model.points, (model.points[copied] - middle) @ turn.T + middle]),
+        errors=np.concatenate([model.errors, model.errors[copied]]),
+        seen_point=np.where(is_moved[model.seen_image], number[model.seen_point], model.seen_point),
+    )
 
 
 def reordered(photos: Path, data: Path, folder: Path) -> tuple[Path, Path]:
