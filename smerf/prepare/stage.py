@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smerf.capture.readers import has_poses
 from smerf.capture.readers.image_files import list_images
 from smerf.engine.files import write_json
 from smerf.engine.folder import stage_key
@@ -87,6 +88,8 @@ def prepare(
     config, output = config or PrepareConfig(), Path(output)
     paths = [Path(path) for path in ([what] if isinstance(what, (str, Path)) else what)]
     inputs = find_inputs(paths)
+    for posed in [path for path in paths if path.is_dir() and has_poses(path)]:
+        _log.warning("%s: has poses, which are not used; smerf run takes it as it is", posed)
     masks = masks or masks_beside(paths)
     key = _key(inputs, config, masks)
     _check_output(paths, output, key, overwrite)

@@ -348,7 +348,8 @@ def test_folders_of_a_model_that_the_disk_lacks_or_has_more_of(tmp_path, in_mode
 
 
 @pytest.mark.parametrize(
-    ("written", "folder"), [("file:///captures/flat/{}", "images"), (" {} ", "images"), ("my%20{}", "my images")]
+    ("written", "folder"),
+    [("file:///captures/flat/{}", "images"), (" {} ", "images"), ("my%20{}", "my images")],
 )
 def test_addresses_and_blanks_in_paths(tmp_path, written, folder):
     (tmp_path / "transforms.json").write_text(json.dumps(renamed(transforms(), written.format)))

@@ -12,7 +12,7 @@ from smerf.capture import load_capture
 from smerf.cli.main import main
 from smerf.engine.progress import Progress
 from smerf.engine.signals import Interrupted
-from smerf.errors import SmerfError
+from smerf.errors import InvalidDataError, SmerfError
 from smerf.prepare import PrepareConfig, prepare
 from smerf.prepare.checks import compare_poses
 from smerf.prepare.colmap import call, database_folder
@@ -148,6 +148,16 @@ def test_without_pycolmap_the_line_that_installs_it_is_said(photos, tmp_path, ca
 
 
 @slow
+def test_poses_that_are_there_are_said_not_to_be_used(tmp_path, caplog):
+    (tmp_path / "capture").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        texture(0, 64).save(tmp_path / "capture" / name)
+    (tmp_path / "capture" / "transforms.json").write_text("{}")
+    with pytest.raises(InvalidDataError, match="only 1 usable photo \\(1 others repeat it"):
+        prepare(tmp_path / "capture", tmp_path / "out", progress=quiet)
+    assert "has poses, which are not used" in caplog.text
+
+
 def test_folders_that_hold_something_else_are_left_alone(photos, prepared, tmp_path, capsys):
     assert main(["prepare", str(photos), "-o", str(photos)]) == 2
     assert main(["prepare", str(photos), "-o", str(photos / "inside")]) == 2
