@@ -50,6 +50,13 @@ _DISK = {
 }
 
 
+_NO_MEMORY = (
+    "out of memory",
+    "t allocate memory",
+    "not allocate memory",
+    "failed to map segment",
+    "bad_alloc",
+)
 _SMALLER = {
     "run": ", or give --preset preview or --set max_side=400",
     "train": ", or give --preset preview or --set max_side=400",
@@ -120,9 +127,12 @@ def describe_error(error: BaseException, command: str = "run") -> tuple[str, int
 
 
 def _is_out_of_memory(error: BaseException, text: str) -> bool:
-    # PyTorch's allocator on the CPU raises a plain RuntimeError.
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    # Allocators, readers of mapped files and the loader of libraries each raise an error of their own.
+    is_told = any(words in text.lower() for words in _NO_MEMORY)
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or (is_told and isinstance(error, (RuntimeError, ImportError, OSError, ValueError)))
     )
 
 

@@ -1,5 +1,6 @@
 """The frame of the command line: help, version, unknown words, errors and exit codes."""
 
+import errno
 import json
 import os
 import subprocess
@@ -92,6 +93,14 @@ def test_flags_may_be_spelt_with_underscores(smerf, data):
         (OSError(28, "No space left on device", "runs/a"), 1, "runs/a: No space left on device"),
         (MemoryError(), 1, "--set max_side"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out of memory"),
+        (
+            RuntimeError("unable to mmap 99 bytes from file <t>: Cannot allocate memory (12)"),
+            1,
+            "out of memory",
+        ),
+        (ImportError("a.so: failed to map segment from shared object"), 1, "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "out of memory"),
+        (RuntimeError("the tensor has 3 dimensions"), 1, "unexpected RuntimeError"),
         (ValueError("odd"), 1, "unexpected ValueError: odd"),
     ],
 )
