@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smerf.prepare.checks import MAX_ERROR, MIN_AGREEMENT, MIN_ANGLE
 from smerf.prepare.cleaning import MIN_POINTS
@@ -18,6 +18,7 @@ _MIN_POINTS_PER_PHOTO = 20  # a clip blurred beyond use had 3, at 80 details per
 _MIN_DEPTH_ANGLE = 1.0  # degrees
 _PIECE = 0.1
 _FOLDED_PART = 5
+_MIN_SETTLED = 0.5
 _FEW = 20
 _MIN_SIDE = 240  # pixels
 _MIN_COMMON = 150  # every 8th photo of a phone's arc: 93; all of them: 600
@@ -59,7 +60,8 @@ def decide(outcome: Outcome) -> Verdict:
     chosen = outcome.chosen
     count = len(chosen.model.names) if chosen else 0
     is_too_small = count < MIN_PHOTOS or count < MIN_FRACTION * total
-    if chosen is None or is_too_small or _is_rotation(outcome) or _is_blurred(outcome):
+    is_wrong = _is_rotation(outcome) or _is_blurred(outcome) or _is_unsettled(outcome)
+    if chosen is None or is_too_small or is_wrong:
         return Verdict("failed", count, total, _why_failed(outcome))
     warnings = _warnings(outcome, chosen)
     state = "good" if count >= GOOD_FRACTION * total else "usable"
@@ -71,6 +73,17 @@ def _is_rotation(outcome: Outcome) -> bool:
     evidence, chosen = outcome.evidence, outcome.chosen
     has_depth = chosen is not None and chosen.checks.angle >= _MIN_DEPTH_ANGLE
     return evidence.is_rotation or (evidence.is_flat and not has_depth)
+
+
+def _is_unsettled(outcome: Outcome) -> bool:
+    """Return whether the path jumps and the other mapper disagrees on most photos: sides that look exactly alike.
+
+    Then every photo sees what it should, and nothing contradicts; right models agree on nearly all photos, and those
+    with a part folded on three quarters.
+    """
+    chosen, agreement = outcome.chosen, outcome.agreement
+    is_torn = chosen is not None and chosen.checks.is_torn and outcome.evidence.is_sequence
+    return is_torn and agreement is not None and agreement[0] < _MIN_SETTLED
 
 
 def _is_blurred(outcome: Outcome) -> bool:
@@ -118,7 +131,14 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
             )
         )
     rejected = next((c for c in outcome.candidates if c.rejected == "folded"), None)
-    if rejected is not None:
+    if outcome.chosen is not None and outcome.agreement is not None and _is_unsettled(outcome):
+        first, second = outcome.chosen.checks.step_between or ("", "")
+        numbers = (
+            f"The path jumps between {first} and {second}, and two methods agree on "
+            f"{100 * outcome.agreement[0]:.0f} % of the photos."
+        )
+        findings.append(replace(_folded(outcome.chosen, None), numbers=numbers))
+    elif rejected is not None:
         findings.append(_folded(rejected, None))
     torn = next((c for c in outcome.candidates if c.rejected == "torn"), None)
     if torn is not None:

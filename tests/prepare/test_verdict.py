@@ -128,6 +128,20 @@ def test_thumbnails_and_clips_of_a_moment_are_told_from_blur_and_too_few_photos(
     assert "video gives only 3" in finding.cause and "Film half a minute" in finding.advice
 
 
+def test_a_jump_on_which_the_mappers_disagree_is_a_fold_that_nothing_contradicts():
+    model = ring_model()
+    folded = model.poses.copy()
+    folded[24:, :, 3] = folded[:24, :, 3] + 0.05  # the second half of the round lies over the first one
+    outcome = outcome_of(photos_of(model.names), [replace(model, poses=folded)])
+    outcome.chosen = replace(
+        outcome.chosen, checks=replace(outcome.chosen.checks, step=12.0, contradiction=0.0)
+    )
+    assert decide(replace(outcome, agreement=(0.9, 1.0, 0.01))).state == "good"
+    verdict = decide(replace(outcome, agreement=(0.0, 1.0, 0.6)))
+    assert verdict.state == "failed" and kinds(verdict)[0] == "folded"
+    assert "look alike" in verdict.findings[0].cause and "0 % of the photos" in verdict.findings[0].numbers
+
+
 def test_few_photos_that_hang_on_few_points_are_told_to_overlap_more():
     model = ring_model(count=7, points=200)
     verdict = decide(outcome_of(photos_of(model.names), [model]))
