@@ -4,7 +4,7 @@
                                      [--keep FOLDER] [--json FILE]
 
 The built-in tabletop is photographed in every kind: HEIC; two cameras with their own tags, one of them zoomed; 12
-megapixels; a patch that moves over a fifth of each photo, without and with masks. ``many`` prepares a folder of the
+megapixels; a patch that moves over a tenth of each photo, without and with masks. ``many`` prepares a folder of the
 command line, of which nothing is known. Errors are as in ``benchmarks.prepare_acceptance``; CPU seconds and the largest
 resident size are those of the whole command, with COLMAP's.
 """
@@ -30,7 +30,7 @@ from benchmarks.prepare_acceptance import against_poses, figures
 
 LARGE = (4000, 3000)
 ZOOM = 1.4
-PATCH = (0.4, 0.5)  # of the width and the height
+PATCH = (0.3, 0.35)  # of the width and the height
 
 
 def _tags(model: str, focal: int) -> Image.Exif:
