@@ -17,6 +17,7 @@ from smerf.capture.downscale import Photo, choose_photos
 from smerf.capture.normalise import METHODS, apply_similarity, choose_similarity, find_outliers
 from smerf.capture.pixels import read_pixels
 from smerf.capture.readers import Source, SourceFrame, read_source
+from smerf.capture.readers.image_files import list_images, may_be_photo
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.errors import InvalidDataError, UsageError
 
@@ -195,9 +196,11 @@ def _with_photos(source: Source, photos: dict[str, Photo]) -> list[SourceFrame]:
     missing = [frame.name for frame in source.frames if frame.name not in photos]
     if len(missing) == len(source.frames):
         expected = source.frames[0].image_path
+        there = [path for path in list_images(source.root) if may_be_photo(path.relative_to(source.root))]
+        other = f" ({len(there)} images lie there under other names, the first {there[0]})" if there else ""
         raise InvalidDataError(
             f"{source.stated_in}: none of its {len(missing)} images exists (the first should be {expected}), and "
-            f"none of these names lies elsewhere below {source.root}; put the photos there"
+            f"none of these names lies elsewhere below {source.root}{other}; put the photos there"
         )
     if missing:
         _LOG.warning(

@@ -18,7 +18,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from smerf.errors import InvalidDataError, MissingPartError, SmerfError
 
 __all__ = [
+    "RAW_SUFFIXES",
     "Header",
+    "is_panorama",
     "open_image",
     "read_array",
     "read_header",
@@ -31,8 +33,8 @@ __all__ = [
 # Pillow refuses twice as much; phones have 200 megapixels, and reading a photo reduces it.
 Image.MAX_IMAGE_PIXELS = 256_000_000
 
+RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".srw", ".pef", ".x3f")
 _ORIENTATION, _EXIF_IFD, _EXPOSURE_TIME, _ISO, _BITS = 0x0112, 0x8769, 33434, 34855, 258
-_RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _FOREIGN = {
     b"\x76\x2f\x31\x01": "an OpenEXR file",
@@ -43,6 +45,7 @@ _FOREIGN = {
 }
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _FLOAT_SLACK = 1e-3
+_MIN_PANORAMA = 2000  # pixels; smaller images of twice their height are crops as well
 _LOSSY = ("JPEG", "MPO", "HEIF", "AVIF")
 
 
@@ -181,6 +184,14 @@ def read_used(path: Path) -> np.ndarray:
         return rotate(values > floor, orientation)
 
 
+def is_panorama(image: Image.Image) -> bool:
+    """Tell whether an opened image is a 360-degree photo: by its tags, or large and twice as wide as high."""
+    said = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    tags = said if isinstance(said, bytes) else str(said).encode()
+    is_tagged = b"ProjectionType" in tags and b"equirectangular" in tags.lower()
+    return is_tagged or (image.width == 2 * image.height and image.width >= _MIN_PANORAMA)
+
+
 def rotate(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Rotate and mirror stored pixels (H, W, ...) as an EXIF orientation of 1 to 8 says."""
     if orientation >= 5:
@@ -193,7 +204,7 @@ def rotate(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _refuse_foreign(path: Path, start: bytes) -> None:
     """Refuse kinds of files that Pillow does not read, or of which it reads a thumbnail."""
     kind = next((name for magic, name in _FOREIGN.items() if start.startswith(magic)), None)
-    if path.suffix.lower() in _RAW_SUFFIXES:
+    if path.suffix.lower() in RAW_SUFFIXES:
         kind = "a raw photo, which needs developing"
     if not start:
         raise InvalidDataError(f"{path}: the file is empty; restore it")
@@ -212,7 +223,8 @@ def _register_heic(path: Path) -> None:
         from pillow_heif import register_heif_opener
     except ImportError:
         raise MissingPartError(
-            f"{path}: HEIC photos need the heic extra: pip install 'smerf[heic]', or convert them to JPEG"
+            f"{path}: HEIC photos need the heic extra: pip install 'smerf[heic]', or convert them to JPEG "
+            "(a phone set to 'Most compatible' takes JPEG)"
         ) from None
     register_heif_opener()
 

@@ -50,6 +50,21 @@ _DISK = {
 }
 
 
+_NO_MEMORY = (
+    "out of memory",
+    "t allocate memory",
+    "not allocate memory",
+    "failed to map segment",
+    "bad_alloc",
+)
+_SMALLER = {
+    "run": ", or give --preset preview or --set max_side=400",
+    "train": ", or give --preset preview or --set max_side=400",
+    "prepare": ", or give --max-side 800",
+}
+"""What needs less memory, by command."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -87,13 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if is_verbose:
             traceback.print_exc()
-        message, code = describe_error(error)
+        message, code = describe_error(error, command)
         print(f"smerf {command}: {message}", file=sys.stderr)
         return code
 
 
-def describe_error(error: BaseException) -> tuple[str, int]:
-    """Return the one-line message of an error and its exit code."""
+def describe_error(error: BaseException, command: str = "run") -> tuple[str, int]:
+    """Return the one-line message of an error of a command and its exit code."""
     if isinstance(error, SmerfError):
         return " ".join(str(error).split()), error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -105,16 +120,19 @@ def describe_error(error: BaseException) -> tuple[str, int]:
         return f"the module {error.name} is missing: {fix}", 3
     text = " ".join(str(error).split())
     if _is_out_of_memory(error, text):
-        return "out of memory: close other programs, or give --preset preview or --set max_side=400", 1
+        return f"out of memory: close other programs{_SMALLER.get(command, '')}", 1
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.filename or 'a file'}: {error.strerror}{_DISK.get(error.errno or 0, '')}", 1
     return f"unexpected {type(error).__name__}: {text} (--verbose shows where)", 1
 
 
 def _is_out_of_memory(error: BaseException, text: str) -> bool:
-    # PyTorch's allocator on the CPU raises a plain RuntimeError.
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    # Allocators, readers of mapped files and the loader of libraries each raise an error of their own.
+    is_told = any(words in text.lower() for words in _NO_MEMORY)
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or (is_told and isinstance(error, (RuntimeError, ImportError, OSError, ValueError)))
     )
 
 

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from smerf.capture.readers import has_poses
+from smerf.capture.readers.image_files import IMAGE_SUFFIXES, list_images
+from smerf.capture.readers.ply import read_ply_points
 from smerf.engine.checkpoint import latest_step
 from smerf.engine.files import read_json
 from smerf.engine.folder import STAGES, RunFolder
@@ -14,6 +17,15 @@ from smerf.engine.tensors import read_format
 from smerf.errors import InvalidDataError, UsageError
 from smerf.pipeline.asset import describe_asset
 from smerf.pipeline.config import load_config
+from smerf.pipeline.describe_photos import (
+    describe_masks,
+    describe_part,
+    describe_photo,
+    describe_photos,
+    describe_preparation,
+    describe_video,
+    preparation_of,
+)
 from smerf.pipeline.metrics import current_metrics
 from smerf.pipeline.stages import COMMAND_OF
 from smerf.pipeline.summary import folder_bytes
@@ -52,10 +64,43 @@ def describe(path: Path) -> dict[str, Any]:
         return _unfinished(path)
     if (path / "set.json").is_file():
         return _object_scenes(path)
-    return _capture(path)
+    return _photos(path)
+
+
+def _photos(path: Path) -> dict[str, Any]:
+    """Describe a folder of photos, with or without poses, or what belongs to one."""
+    from smerf.prepare import holds_photos
+
+    preparation = preparation_of(path.absolute())
+    if preparation is not None and not (path / "transforms.json").is_file():
+        return describe_preparation(preparation)
+    if has_poses(path):
+        return _capture(path)
+    if path.name.lower() in ("masks", "mask") and list_images(path):
+        return describe_masks(path)
+    if not any(path.iterdir()):
+        raise InvalidDataError(f"{path}: is empty; put 30 to 100 photos of a place or a video of it there")
+    return describe_photos(path) if holds_photos(path) else _capture(path)
 
 
 def _file(path: Path) -> dict[str, Any]:
+    from smerf.prepare.intake import VIDEO_SUFFIXES
+
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return describe_video(path)
+    if suffix in IMAGE_SUFFIXES:
+        return describe_photo(path)
+    if (preparation := preparation_of(path.absolute())) is not None:
+        return describe_preparation(preparation)
+    if (part := describe_part(path)) is not None:
+        return part
+    if path.suffix != ".safetensors" and has_poses(path):
+        return _capture(path)
+    if path.name == "sparse_pc.ply":
+        points = read_ply_points(path)
+        return {"what": "points of a capture", "path": str(path), "points": len(points),
+                "next": f"smerf info {path.parent}"}  # fmt: skip
     if path.suffix == ".safetensors":
         return _tensors(path)
     if path.suffix == ".html" and _is_page(path):
@@ -66,8 +111,8 @@ def _file(path: Path) -> dict[str, Any]:
     if is_asset(path):
         return describe_asset(path)
     raise InvalidDataError(
-        f"{path}: is neither splats nor a file that smerf writes; expected a page (.html), slots, a model or a teacher "
-        "(.safetensors)"
+        f"{path}: is neither a photo, a video, a capture, splats nor a file that smerf writes; give a folder of "
+        "photos, a run, a page (.html), slots, a model or a teacher (.safetensors)"
     )
 
 
@@ -75,7 +120,8 @@ def _run(run: RunFolder) -> dict[str, Any]:
     facts: dict[str, Any] = {"what": "run", "path": str(run.path)}
     if run.capture.is_file():
         capture = read_json(run.capture)
-        facts["capture"] = {key: capture[key] for key in ("path", "kind", "frames") if key in capture}
+        facts["capture"] = {key: capture[key] for key in ("path", "kind") if key in capture}
+        facts["capture"]["photos"] = _photo_counts(capture.get("frames", {}))
     facts["stages"] = {name: _stage(run, name) for name in STAGES}
     measured = current_metrics(run)
     if measured:
@@ -240,7 +286,7 @@ def _capture(path: Path) -> dict[str, Any]:
         "what": "capture",
         "path": str(path),
         "kind": capture.kind,
-        "frames": {name: len(capture.split(name)) for name in ("train", "test")},
+        "photos": _photo_counts({name: len(capture.split(name)) for name in ("train", "test")}),
         "sizes": sorted(f"{width}x{height}" for width, height in sizes),
         "camera models": sorted({frame.camera.intrinsics.model for frame in capture.frames}),
         "masks": sum(frame.mask_path is not None for frame in capture.frames),
@@ -254,6 +300,10 @@ def _capture(path: Path) -> dict[str, Any]:
         **({"prepared": _prepared(prepared)} if prepared.is_file() else {}),
         "next": f"smerf run {path}",
     }
+
+
+def _photo_counts(counts: dict[str, int]) -> dict[str, int]:
+    return {"to learn from": counts.get("train", 0), "held out": counts.get("test", 0)}
 
 
 def _prepared(path: Path) -> dict[str, Any]:

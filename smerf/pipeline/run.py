@@ -101,7 +101,8 @@ def run(
     folder = RunFolder(Path(output) if output is not None else default_output(what))
     opened, is_new, start = _open_source(what, source), not folder.exists(), Start.now()
     if not quiet:
-        names = ", ".join(["capture"] * (opened is not None) + list(_WEIGHTS))
+        first = ["capture"] if opened is not None else ["prepare"] if _lacks_poses(what) else []
+        names = ", ".join([*first, *_WEIGHTS])
         print(f"run: {what} -> {folder.path}: {names}", file=sys.stderr, flush=True)
     from smerf.engine.device import resolve_device
 
@@ -202,16 +203,25 @@ def default_output(what: Path) -> Path:
 
 def posed(what: Path, folder: RunFolder, *, overwrite: bool = False, quiet: bool = False) -> Path:
     """Return a posed capture of ``what``: itself, or what ``smerf prepare`` makes of its photos."""
-    from smerf.capture.readers import has_poses
-    from smerf.prepare import holds_photos, prepare
+    from smerf.prepare import prepare
 
-    if has_poses(what) or not holds_photos(what):
+    if not _lacks_poses(what):
         return what
 
     def progress(step: str, unit: str, total: float | None) -> Progress:
         return Progress(f"prepare: {step}", total, unit, folder, stops=True, quiet=quiet)
 
-    return prepare(what, folder.path / "capture", overwrite=overwrite, progress=progress).folder
+    prepared = prepare(what, folder.path / "capture", overwrite=overwrite, progress=progress)
+    if not quiet:
+        print(f"prepare: {prepared.verdict.summary}; {prepared.report}", file=sys.stderr, flush=True)
+    return prepared.folder
+
+
+def _lacks_poses(what: Path) -> bool:
+    from smerf.capture.readers import has_poses
+    from smerf.prepare import holds_photos
+
+    return not has_poses(what) and holds_photos(what)
 
 
 def _run_stages(job: Job) -> RunResult:

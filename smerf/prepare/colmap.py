@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import importlib.util
 import json
+import logging
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +28,18 @@ __all__ = [
     "Pair",
     "call",
     "count_rows",
+    "database_folder",
     "read_descriptors",
     "read_keypoint_counts",
     "read_pairs",
     "require_pycolmap",
 ]
 
+_log = logging.getLogger("smerf")
 _POLL_SECONDS = 0.25
 _PAIR_BASE = 2147483647  # COLMAP: pair_id = smaller image id * base + larger image id
 _LOG_LINES = 3
+_OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "failed to map segment")
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def call(
     ``poll`` is called four times a second; if it raises, the job is killed. Native output goes to ``log``.
 
     Raises:
-        SmerfError: If the job fails.
+        MemoryError, OSError, SmerfError: If memory or the disk ends, or the job fails otherwise.
     """
     root = str(Path(smerf.__file__).resolve().parent.parent)
     environment = os.environ | {
@@ -78,6 +86,7 @@ def call(
     }
     if threads > 0:
         environment |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    began = log.stat().st_size if log.is_file() else 0
     with log.open("ab") as output:
         # In a session of its own it does not see the terminal's Ctrl-C, which is for this process to handle.
         process = subprocess.Popen(
@@ -86,8 +95,9 @@ def call(
         )  # fmt: skip
         try:
             assert process.stdin is not None
-            process.stdin.write(json.dumps({"call": name} | arguments).encode() + b"\n")
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # it ended at once, and the log says why
+                process.stdin.write(json.dumps({"call": name} | arguments).encode() + b"\n")
+                process.stdin.flush()
             while True:
                 try:
                     process.wait(_POLL_SECONDS)
@@ -98,10 +108,43 @@ def call(
             process.kill()
             process.wait()
             if process.stdin is not None:
-                process.stdin.close()
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
     if process.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_LOG_LINES:]
-        raise SmerfError(f"COLMAP failed ({name}, exit {process.returncode}): {' | '.join(lines)}; see {log}")
+        raise _failure(name, process.returncode, log, began)
+
+
+def _failure(name: str, code: int, log: Path, began: int) -> Exception:
+    """Return what went wrong in a job, from its part of the log."""
+    said = log.read_bytes()[began:].decode("utf-8", errors="replace")
+    if "disk is full" in said or "No space left" in said:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(log.parent))
+    if code == -signal.SIGKILL or any(word in said for word in _OUT_OF_MEMORY):
+        return MemoryError(f"COLMAP ({name})")
+    lines = [line for line in said.strip().splitlines() if not line.lstrip().startswith(("@", "***"))]
+    return SmerfError(f"COLMAP failed ({name}, exit {code}): {' | '.join(lines[-_LOG_LINES:])}; see {log}")
+
+
+def database_folder(folder: Path) -> Path:
+    """Return where databases can be: ``work`` in a folder, or a place on the local disk where files cannot be locked.
+
+    Network disks without locks hold no SQLite database; the same folder always gets the same place.
+    """
+    probe = folder / "probe.db"
+    try:
+        with closing(sqlite3.connect(probe)) as connection, connection:
+            connection.execute("CREATE TABLE probe (value)")
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(probe)) from error
+        digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+        local = Path(tempfile.gettempdir()) / f"smerf-prepare-{digest}"
+        _log.warning("%s: this file system cannot hold a database (%s); unfinished work is kept in %s",
+                     folder, error, local)  # fmt: skip
+        return local
+    finally:
+        probe.unlink(missing_ok=True)
+    return folder / "work"
 
 
 def count_rows(database: Path, table: str) -> int:

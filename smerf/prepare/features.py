@@ -69,7 +69,7 @@ class Workshop:
     @property
     def log(self) -> Path:
         """What COLMAP prints."""
-        return self.folder.parent / "colmap.log"
+        return self.images.parent / "prepare" / "colmap.log"
 
 
 def choose_level(photos: Sequence[Photo]) -> Level:

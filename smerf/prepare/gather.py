@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from smerf.capture.pixels import read_header, read_used, rotate
+from smerf.capture.readers.image_files import image_folder, mask_folder, match_masks
 from smerf.engine.files import read_json, write_json
 from smerf.engine.replace import replace_folder
 from smerf.errors import InvalidDataError
@@ -19,12 +23,14 @@ from smerf.prepare.frames import choose_frames, sharpness
 from smerf.prepare.intake import VIDEO_SUFFIXES, Photo, import_photo, measure, sort_photos
 from smerf.prepare.video import Video, extract_frames, probe, read_grey
 
-__all__ = ["Gathered", "add_frames", "gather"]
+__all__ = ["Gathered", "add_frames", "find_masks", "gather", "masks_beside"]
 
 _SAME = 2.0
 """Thumbnails that differ by less than this (mean grey level of 255) show the same photo twice."""
 _QUALITY = 95
 _ADDED = 2
+_SLACK_PIXELS = 1.5
+_MAX_STEM = 60  # characters: at most 240 bytes, which leaves room for what is added
 
 
 class Gathered:
@@ -75,7 +81,7 @@ def _from_photos(
     last = None
     with shop.progress("photos", "photos", len(ordered)) as progress:
         for number, file in enumerate(ordered):
-            name = _free_name(prefix + "_".join(file.stem.split()), used)
+            name = _free_name(prefix + _plain(file.stem), used)
             photo, thumbnail = import_photo(file, folder, name, shop.config.max_side, sequence, number)
             if last is not None and np.abs(thumbnail - last).mean() < _SAME:
                 photo = replace(photo, dropped="duplicate")
@@ -88,6 +94,11 @@ def _from_photos(
     dropped = [photo for photo in photos if photo.dropped]
     note = {"kind": "photos", "count": len(files), "duplicates": len(dropped)}
     return [*kept, *dropped], note
+
+
+def _plain(stem: str) -> str:
+    """Return a name that COLMAP's lists of names and every file system take: no blanks, signs or raw bytes, short."""
+    return re.sub(r"[^\w.()+-]+", "_", stem).strip(".")[:_MAX_STEM] or "photo"
 
 
 def _free_name(stem: str, used: set[str]) -> str:
@@ -170,29 +181,66 @@ def add_frames(shop: Workshop, photos: list[Photo], joints: list[tuple[Photo, Ph
     return renumber([*photos, *added])
 
 
-def find_masks(folder: Path, photos: Sequence[Photo], output: Path) -> int:
-    """Write the masks of photos as ``STEM.png`` in ``output``, and as COLMAP names them in ``output/colmap``.
+def masks_beside(paths: Sequence[Path]) -> Path | None:
+    """Return the folder of masks in the first given folder of photos, or beside one that is called ``images``."""
+    for path in paths:
+        if path.is_dir():
+            own = mask_folder(path)
+            return own or (mask_folder(path.resolve().parent) if image_folder(path.resolve().name) else None)
+    return None
 
-    A mask is found by the photo's own name or stem; it is rotated and reduced as its photo was.
+
+def find_masks(folder: Path, photos: Sequence[Photo], output: Path) -> int:
+    """Write the masks of photos as ``STEM.png`` in ``output`` and return how many there are.
+
+    A mask is found by the photo's own path, name or stem, and by the name of its image. Masks of stored pixels are
+    rotated as their photos were, masks of upright ones are not; all are reduced as their photos were.
 
     Raises:
-        InvalidDataError: If no photo has a mask in the folder.
+        InvalidDataError: If no photo has a mask in the folder, or one is damaged or of another shape.
     """
-    found = 0
+    sources = [Path(photo.name if photo.is_video else photo.source) for photo in photos]
+    root = Path(os.path.commonpath([source.parent for source in sources])) if photos else folder
+    names = [source.relative_to(root).as_posix() for source in sources]
+    masks = match_masks(folder, names, sources)
+    if not any(masks):  # made for the images that were written
+        written = [photo.name for photo in photos]
+        masks = match_masks(folder, written, [Path(name) for name in written])
     with replace_folder(output) as new:
-        for photo in photos:
-            stem = Path(photo.source).stem if not photo.is_video else Path(photo.name).stem
-            names = (f"{stem}.png", f"{Path(photo.source).name}.png", f"{Path(photo.name).stem}.png")
-            file = next((folder / name for name in names if (folder / name).is_file()), None)
-            if file is None:
-                continue
-            try:
-                with Image.open(file) as mask:
-                    grey = mask.convert("L").resize(photo.size, Image.Resampling.NEAREST)
-            except (OSError, ValueError, SyntaxError) as error:
-                raise InvalidDataError(f"{file}: not a readable image ({error}); restore it") from error
-            grey.point(lambda value: 255 if value > 127 else 0).save(new / f"{Path(photo.name).stem}.png")
-            found += 1
+        for photo, mask in zip(photos, masks):
+            if mask is not None:
+                used = _upright_mask(mask, photo)
+                grey = Image.fromarray(np.where(used, 255, 0).astype(np.uint8))
+                grey = grey.resize(photo.size, Image.Resampling.BOX)
+                # A reduced pixel counts only if everything that it covers does.
+                grey.point(lambda value: 255 if value == 255 else 0).save(
+                    new / f"{Path(photo.name).stem}.png"
+                )
+    found = len(masks) - masks.count(None)
     if not found:
-        raise InvalidDataError(f"{folder}: holds no mask of any photo; name them like the photos, NAME.png")
+        raise InvalidDataError(
+            f"{folder}: holds no mask of any photo; name them like the photos (NAME.png), or move the folder away"
+        )
     return found
+
+
+def _upright_mask(mask: Path, photo: Photo) -> np.ndarray:
+    """Return where a photo is used, bool (H, W), upright."""
+    used = read_used(mask)
+    if _has_shape(used, photo.size):
+        return used
+    if not photo.is_video:
+        turned = rotate(used, read_header(Path(photo.source)).orientation)
+        if _has_shape(turned, photo.size):
+            return turned
+    raise InvalidDataError(
+        f"{mask}: is {used.shape[1]}x{used.shape[0]}, another shape than its photo's {photo.size[0]}x{photo.size[1]}; "
+        "make it the size of the photo"
+    )
+
+
+def _has_shape(used: np.ndarray, size: tuple[int, int]) -> bool:
+    """Tell whether a mask has the aspect of a size, within what rounding a smaller one to pixels changes."""
+    height, width = used.shape
+    slack = _SLACK_PIXELS * (1 / min(width, height) + 1 / min(size))
+    return bool(abs(width / height * size[1] / size[0] - 1) < slack)

@@ -6,7 +6,9 @@ Pixels are rotated once, here, and written without tags. What the tags said stay
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from smerf.capture.readers.image_files import IMAGE_SUFFIXES
-from smerf.errors import InvalidDataError, MissingPartError, UsageError
+from smerf.capture.pixels import RAW_SUFFIXES, is_panorama, open_image, read_header, read_pixels
+from smerf.capture.readers.image_files import IMAGE_SUFFIXES, may_be_photo
+from smerf.errors import InvalidDataError, UsageError
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -32,10 +35,22 @@ __all__ = [
     "sort_photos",
 ]
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".3gp")
-_HEIC_SUFFIXES = (".heic", ".heif")
-_RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
-_PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".mpo", *_HEIC_SUFFIXES)
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mov",
+    ".m4v",
+    ".mkv",
+    ".avi",
+    ".webm",
+    ".mts",
+    ".m2ts",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".3gp",
+)
+_PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".mpo")
+_log = logging.getLogger("smerf")
 _FULL_FRAME_DIAGONAL = 43.27  # millimetres
 _THUMBNAIL = 16
 _QUALITY = 95
@@ -80,11 +95,11 @@ class Tags:
 def find_inputs(paths: Sequence[Path]) -> list[list[Path]]:
     """Return one list of files an input: the photos below a folder, or one video.
 
-    A folder that holds videos and no photos gives one list a video.
+    A folder that holds videos and no photos gives one list a video. Masks, depth, thumbnails and reduced copies
+    (``images_2``) are no photos.
 
     Raises:
         UsageError: If there is nothing at a path, or nothing that is a photo or a video.
-        MissingPartError: If there are HEIC photos and nothing to read them with.
     """
     inputs: list[list[Path]] = []
     if not paths:
@@ -94,46 +109,55 @@ def find_inputs(paths: Sequence[Path]) -> list[list[Path]]:
         if not path.exists():
             raise UsageError(f"{given}: does not exist; give a folder of photos or a video")
         if path.is_file():
-            inputs.append([_require_readable(path)])
+            inputs.append([_require_known(path)])
             continue
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        files = [file for file in files if "masks" not in file.relative_to(path).parts[:-1]]
-        photos = [file for file in files if file.suffix.lower() in _PHOTO_SUFFIXES]
-        videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-        raw = [file for file in files if file.suffix.lower() in _RAW_SUFFIXES]
+        photos, videos, raw = (_files(path, kind) for kind in (_PHOTO_SUFFIXES, VIDEO_SUFFIXES, RAW_SUFFIXES))
         if raw and not photos:
-            _require_readable(raw[0])
+            _require_known(raw[0])
         if not photos and not videos:
             raise UsageError(f"{path}: holds no photos and no video; give a folder of photos or a video")
-        heic = next((file for file in photos if file.suffix.lower() in _HEIC_SUFFIXES), None)
-        if heic is not None:
-            _require_readable(heic)
+        if photos:
+            _say_what_is_left(path, photos, videos, raw)
         inputs += [photos] if photos else [[video] for video in videos]
     return inputs
 
 
+def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes
+        and not file.name.startswith(".")
+        and may_be_photo(file.relative_to(folder))
+        and file.is_file()
+    )
+
+
+def _say_what_is_left(
+    folder: Path, photos: Sequence[Path], videos: Sequence[Path], raw: Sequence[Path]
+) -> None:
+    """Warn of videos and raw photos that are no companions of photos (live photos, raw with JPEG)."""
+    known = {photo.with_suffix("") for photo in photos}
+    for files, what in ((videos, "videos"), (raw, "raw photos")):
+        alone = [file for file in files if file.with_suffix("") not in known]
+        if alone:
+            _log.warning("%s: %d %s beside the photos are not used (the first: %s); give them too, or apart",
+                         folder, len(alone), what, alone[0].name)  # fmt: skip
+
+
 def holds_photos(path: Path) -> bool:
     """Return whether a path is a photo or a video, or a folder that holds some."""
-    suffixes = (*_PHOTO_SUFFIXES, *VIDEO_SUFFIXES, *_RAW_SUFFIXES)
+    suffixes = (*_PHOTO_SUFFIXES, *VIDEO_SUFFIXES, *RAW_SUFFIXES)
     files = path.rglob("*") if path.is_dir() else [path]
     return any(file.suffix.lower() in suffixes and not file.name.startswith(".") for file in files)
 
 
-def _require_readable(path: Path) -> Path:
+def _require_known(path: Path) -> Path:
     suffix = path.suffix.lower()
-    if suffix in _RAW_SUFFIXES:
+    if suffix in RAW_SUFFIXES:
         raise UsageError(f"{path}: raw photos are not read; export them as JPEG, all with the same settings")
     if suffix not in (*_PHOTO_SUFFIXES, *VIDEO_SUFFIXES):
         raise UsageError(f"{path}: is neither a photo nor a video; give a folder of photos or a video")
-    if suffix in _HEIC_SUFFIXES:
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError:
-            raise MissingPartError(
-                f"{path.name}: HEIC photos need the heic extra: pip install 'smerf[heic]', or set the phone to "
-                "'Most compatible'"
-            ) from None
-        register_heif_opener()
     return path
 
 
@@ -194,14 +218,16 @@ def _text(value: Any) -> str:
 
 
 def sort_photos(files: Sequence[Path]) -> list[Path]:
-    """Sort photos by the time they were taken where all say it, else by name with numbers as numbers."""
+    """Sort photos by the time they were taken where all say it, else by name with numbers as numbers.
+
+    Raises:
+        InvalidDataError: If a file is damaged.
+        MissingPartError: If one is HEIC and nothing that reads it is installed.
+    """
     taken = {}
     for file in files:
-        try:
-            with Image.open(file) as image:
-                taken[file] = read_tags(image).taken
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InvalidDataError(f"{file}: not a readable image ({error}); restore or remove it") from error
+        with open_image(file) as image:
+            taken[file] = read_tags(image).taken
     if all(taken.values()):
         return sorted(files, key=lambda file: (taken[file], _natural(file)))
     return sorted(files, key=_natural)
@@ -220,15 +246,14 @@ def import_photo(
     Raises:
         InvalidDataError: If the file is damaged, or a 360-degree photo.
     """
-    try:
-        with Image.open(file) as stored:
-            tags = read_tags(stored)
-            image = ImageOps.exif_transpose(stored)
-            image = _without_alpha(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidDataError(f"{file}: not a readable image ({error}); restore or remove it") from error
-    if image.width == 2 * image.height and image.width >= 2000:
-        raise InvalidDataError(f"{file}: 360-degree photos are not supported yet; export flat views")
+    header = read_header(file)
+    with open_image(file) as stored:
+        tags = read_tags(stored)
+        if is_panorama(stored):
+            raise InvalidDataError(f"{file}: 360-degree photos are not supported yet; export flat views")
+    # A JPEG of a hundred megapixels is reduced while it is decoded.
+    pixels = read_pixels(file, header.orientation, at_least=(2 * max_side, 2 * max_side))
+    image = _over_white(Image.fromarray(pixels))
     factor = min(1.0, max_side / max(image.size))
     if factor < 1:
         size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
@@ -243,13 +268,10 @@ def import_photo(
     return photo, thumbnail
 
 
-def _without_alpha(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def measure(image: Image.Image) -> tuple[np.ndarray, float]:
@@ -285,6 +307,6 @@ def input_digest(inputs: Sequence[Sequence[Path]]) -> str:
     for files in inputs:
         for file in files:
             state = file.stat()
-            digest.update(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(file.resolve()) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()

@@ -25,7 +25,9 @@ _PACKAGES = ("pycolmap", "numpy", "pillow", "imageio-ffmpeg")
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that came of a preparation; ``seconds`` is the wall time of this call."""
+    """Everything that came of a preparation; ``seconds`` is the wall time of this call and
+    ``cpu_seconds`` the processor time, that of COLMAP's jobs included.
+    """
 
     gathered: Gathered
     outcome: Outcome
@@ -34,6 +36,7 @@ class Result:
     placement: Placement | None
     config: PrepareConfig
     seconds: float
+    cpu_seconds: float
 
 
 def describe(result: Result) -> dict[str, Any]:
@@ -51,6 +54,7 @@ def describe(result: Result) -> dict[str, Any]:
         "chosen": chosen and [chosen.mapper, chosen.attempt],
         "agreement": outcome.agreement,
         "seconds": round(result.seconds, 1),
+        "cpu_seconds": round(result.cpu_seconds, 1),
         "frames": _frames(result),
     }
     if result.model is not None and result.placement is not None:

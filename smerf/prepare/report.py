@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from smerf.engine.files import write_text
+from smerf.engine.folder import RunFolder
 from smerf.engine.progress import format_seconds
 from smerf.prepare.checks import MAX_CONTRADICTION, MAX_ERROR, MAX_STEP, MIN_ANGLE
 from smerf.prepare.contact import write_contact_sheet
@@ -28,6 +29,11 @@ _TITLES = {
     "good": "This capture works",
     "usable": "This capture works, with gaps",
     "failed": "This capture does not work",
+}
+_LEGENDS = {
+    "map": "Where the photos were taken, from the first (blue) to the last (red), and where they look; grey: points of "
+    "the scene. A jump, or walls that do not meet, is a fault.",
+    "residuals": "How well the photos fit together: few pixels of error and many points are good.",
 }
 
 
@@ -56,12 +62,17 @@ def write_report(
     sections = [
         _verdict(result.verdict),
         f"<h2>Photos</h2><p>{_reasons(reasons)}</p><img alt='contact sheet' src='{_inline(folder / 'contact.jpg')}'>",
-        *(f"<h2>{name.capitalize()}</h2>{drawing}" for name, drawing in drawings.items()),
+        *(
+            f"<h2>{name.capitalize()}</h2><p class=quiet>{_LEGENDS[name]}</p>{svg}"
+            for name, svg in drawings.items()
+        ),
         _checks(outcome),
         _facts(record),
     ]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    title = escape(f"{output.resolve().name}: preparation")
+    place = output.resolve()
+    name = place.parent.name if RunFolder(place.parent).exists() else place.name
+    title = escape(f"{name}: from photos to poses")
     write_text(
         folder / "report.html",
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -110,7 +121,7 @@ def _checks(outcome: Outcome) -> str:
         ("photos posed", "", lambda c: f"{len(c.model.names)} of {c.total}"),
         ("photos before cleaning", "", lambda c: str(c.raw)),
         ("photos with fewer than 30 points", "", lambda c: str(len(c.cleaned.weak))),
-        ("parts cut off", "", lambda c: ", ".join(str(len(part)) for part in c.cleaned.parts) or "none"),
+        ("parts cut off", "", _parts),
         ("contradicting photos", f"at most {100 * MAX_CONTRADICTION:.0f} %", _contradiction),
         ("largest step of the path", f"at most {MAX_STEP:.0f} normal steps", _step),
         ("angle between views", f"at least {MIN_ANGLE:.0f}°", lambda c: f"{c.checks.angle:.1f}°"),
@@ -128,6 +139,12 @@ def _checks(outcome: Outcome) -> str:
     return (
         f"<h2>Checks</h2><table><thead><tr><th></th>{head}<th scope=col>limit</th></tr></thead>{body}</table>"
     )
+
+
+def _parts(candidate: Candidate) -> str:
+    """Name what hung on the rest by too few points: how many photos, the first and the last."""
+    names = [[Path(name).stem for name in sorted(part)] for part in candidate.cleaned.parts]
+    return escape("; ".join(f"{len(part)} ({part[0]} to {part[-1]})" for part in names)) or "none"
 
 
 def _contradiction(candidate: Candidate) -> str:

@@ -10,16 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smerf.capture.readers import has_poses
+from smerf.capture.readers.image_files import list_images
 from smerf.engine.files import write_json
 from smerf.engine.folder import stage_key
 from smerf.engine.lock import FolderLock
 from smerf.engine.progress import Progress
 from smerf.engine.settings import to_dict
 from smerf.errors import InvalidDataError, UsageError
-from smerf.prepare.colmap import call, require_pycolmap
+from smerf.prepare.colmap import call, database_folder, require_pycolmap
 from smerf.prepare.config import PrepareConfig
 from smerf.prepare.features import Workshop, reset_if_changed
-from smerf.prepare.gather import add_frames, find_masks, gather
+from smerf.prepare.gather import add_frames, find_masks, gather, masks_beside
 from smerf.prepare.intake import find_inputs, input_digest
 from smerf.prepare.mapping import Outcome, map_photos
 from smerf.prepare.model import Model, load_model
@@ -66,7 +68,8 @@ def prepare(
         what: A folder of photos, a video, or several of either.
         output: Folder of the capture.
         config: Settings.
-        masks: Folder of masks, named like the photos; black is ignored.
+        masks: Folder of masks, named like the photos; black is ignored. ``masks`` in the folder of the photos if not
+            given.
         overwrite: Replace a capture of other photos.
         keep_database: Leave COLMAP's databases and all models in ``prepare/work``.
         undistort: Also write images without distortion and their COLMAP model to ``undistorted/``.
@@ -85,6 +88,9 @@ def prepare(
     config, output = config or PrepareConfig(), Path(output)
     paths = [Path(path) for path in ([what] if isinstance(what, (str, Path)) else what)]
     inputs = find_inputs(paths)
+    for posed in [path for path in paths if path.is_dir() and has_poses(path)]:
+        _log.warning("%s: has poses, which are not used; smerf run takes it as it is", posed)
+    masks = masks or masks_beside(paths)
     key = _key(inputs, config, masks)
     _check_output(paths, output, key, overwrite)
     if _finished(output, key, undistort) is None:
@@ -98,9 +104,12 @@ def prepare(
         if done is None:
             (folder / "key").write_text(key)
             (output / "transforms.json").unlink(missing_ok=True)
-            reset_if_changed(folder / "work", {"key": key})
-            shop = Workshop(folder / "work", output / "images", config, None, progress or _progress)
+            work = database_folder(folder)
+            reset_if_changed(work, {"key": key})
+            shop = Workshop(work, output / "images", config, None, progress or _progress)
             done = _prepare(shop, inputs, output, key, masks, undistort)
+            if not keep_database:
+                shutil.rmtree(work, ignore_errors=True)
         if not keep_database:
             shutil.rmtree(folder / "work", ignore_errors=True)
         return done
@@ -113,7 +122,7 @@ def _progress(name: str, unit: str, total: float | None) -> Progress:
 
 
 def _key(inputs: Sequence[Sequence[Path]], config: PrepareConfig, masks: Path | None) -> str:
-    files = sorted(masks.iterdir()) if masks is not None and masks.is_dir() else []
+    files = list_images(masks) if masks is not None and masks.is_dir() else []
     if masks is not None and not files:
         raise UsageError(f"{masks}: is no folder with masks")
     return stage_key(
@@ -150,22 +159,27 @@ def _prepare(
     masks: Path | None,
     undistort: bool,
 ) -> Prepared:
-    folder, began = output / "prepare", time.monotonic()
+    folder, began, worked = output / "prepare", time.monotonic(), _cpu_seconds()
     gathered = gather(shop, inputs, key)
     kept = [photo for photo in gathered.photos if not photo.dropped]
     if len(kept) < 2:
+        repeated = len(gathered.photos) - len(kept)
         raise InvalidDataError(
-            f"{inputs[0][0]}: there is only {len(kept)} usable photo; at least 8 are needed"
+            f"{inputs[0][0]}: there is only {len(kept)} usable photo"
+            + (f" ({repeated} others repeat it)" if repeated else "")
+            + "; give a folder of at least 8, better 30 to 100, or a video"
         )
     shutil.rmtree(output / "masks", ignore_errors=True)
     if masks is not None:
-        find_masks(masks, kept, output / "masks")
+        count = find_masks(masks, kept, output / "masks")
+        _log.info("%s: masks of %d of %d photos; black is ignored", masks, count, len(kept))
         shop = replace(shop, masks=_colmap_masks(output / "masks", shop.folder))
     outcome = map_photos(shop, kept, lambda photos, joints: add_frames(shop, photos, joints))
     verdict = decide(outcome)
     model = _finish(shop, folder, outcome) if outcome.chosen is not None else None
     placement = None if model is None else place(model, outcome.photos, shop.config.scale_from)
-    result = Result(gathered, outcome, verdict, model, placement, shop.config, time.monotonic() - began)
+    spent = (time.monotonic() - began, _cpu_seconds() - worked)
+    result = Result(gathered, outcome, verdict, model, placement, shop.config, *spent)
     record = describe(result)
     write_json(folder / "prepare.json", record)
     write_report(output, result, record)
@@ -179,6 +193,12 @@ def _prepare(
     # The last file: a folder that has it is complete.
     write_capture(output, model, outcome.photos, placement, verdict.total, masks=output / "masks")
     return Prepared(output, verdict)
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of the jobs that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _finished(output: Path, key: str, undistort: bool) -> Prepared | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smerf.prepare.checks import MAX_ERROR, MIN_AGREEMENT, MIN_ANGLE
 from smerf.prepare.cleaning import MIN_POINTS
@@ -18,7 +18,10 @@ _MIN_POINTS_PER_PHOTO = 20  # a clip blurred beyond use had 3, at 80 details per
 _MIN_DEPTH_ANGLE = 1.0  # degrees
 _PIECE = 0.1
 _FOLDED_PART = 5
+_MIN_SETTLED = 0.5
 _FEW = 20
+_MIN_SIDE = 240  # pixels
+_MIN_COMMON = 150  # every 8th photo of a phone's arc: 93; all of them: 600
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def decide(outcome: Outcome) -> Verdict:
     chosen = outcome.chosen
     count = len(chosen.model.names) if chosen else 0
     is_too_small = count < MIN_PHOTOS or count < MIN_FRACTION * total
-    if chosen is None or is_too_small or _is_rotation(outcome) or _is_blurred(outcome):
+    is_wrong = _is_rotation(outcome) or _is_blurred(outcome) or _is_unsettled(outcome)
+    if chosen is None or is_too_small or is_wrong:
         return Verdict("failed", count, total, _why_failed(outcome))
     warnings = _warnings(outcome, chosen)
     state = "good" if count >= GOOD_FRACTION * total else "usable"
@@ -71,6 +75,17 @@ def _is_rotation(outcome: Outcome) -> bool:
     return evidence.is_rotation or (evidence.is_flat and not has_depth)
 
 
+def _is_unsettled(outcome: Outcome) -> bool:
+    """Return whether the path jumps and the other mapper disagrees on most photos: sides that look exactly alike.
+
+    Then every photo sees what it should, and nothing contradicts; right models agree on nearly all photos, and those
+    with a part folded on three quarters.
+    """
+    chosen, agreement = outcome.chosen, outcome.agreement
+    is_torn = chosen is not None and chosen.checks.is_torn and outcome.evidence.is_sequence
+    return is_torn and agreement is not None and agreement[0] < _MIN_SETTLED
+
+
 def _is_blurred(outcome: Outcome) -> bool:
     """Return whether the photos hold so few details that poses, if there are any, rest on next to nothing."""
     points = len(outcome.chosen.model.points) if outcome.chosen else 0
@@ -82,8 +97,11 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
     evidence, total = outcome.evidence, len(outcome.photos)
     findings = []
     if total < MIN_PHOTOS:
-        findings.append(_too_few(total))
-    if _is_blurred(outcome):
+        findings.append(_too_few(outcome))
+    sides = sorted(max(photo.size) for photo in outcome.photos)
+    if _is_blurred(outcome) and sides[len(sides) // 2] < _MIN_SIDE:
+        findings.append(_too_small(outcome))
+    elif _is_blurred(outcome):
         findings.append(
             Finding(
                 "blur",
@@ -103,17 +121,24 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
                 "and don't pan in place.",
             )
         )
-    elif evidence.pairs_ok < MIN_PAIRS_OK:
+    elif (numbers := _little_overlap(outcome)) is not None:
         findings.append(
             Finding(
                 "overlap",
-                f"Neighbouring photos share too little ({evidence.matching} of {evidence.tested} match).",
+                f"Neighbouring photos share too little ({numbers}).",
                 "",
                 "Take three times as many, each showing two thirds of the one before.",
             )
         )
     rejected = next((c for c in outcome.candidates if c.rejected == "folded"), None)
-    if rejected is not None:
+    if outcome.chosen is not None and outcome.agreement is not None and _is_unsettled(outcome):
+        first, second = outcome.chosen.checks.step_between or ("", "")
+        numbers = (
+            f"The path jumps between {first} and {second}, and two methods agree on "
+            f"{100 * outcome.agreement[0]:.0f} % of the photos."
+        )
+        findings.append(replace(_folded(outcome.chosen, None), numbers=numbers))
+    elif rejected is not None:
         findings.append(_folded(rejected, None))
     torn = next((c for c in outcome.candidates if c.rejected == "torn"), None)
     if torn is not None:
@@ -133,7 +158,38 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _too_few(total: int) -> Finding:
+def _little_overlap(outcome: Outcome) -> str | None:
+    """Return the numbers of an overlap that is too small: pairs that match, or common points of few photos."""
+    evidence = outcome.evidence
+    if evidence.pairs_ok < MIN_PAIRS_OK:
+        return f"{evidence.matching} of {evidence.tested} match"
+    best = max(outcome.candidates, key=lambda c: len(c.model.names), default=None)
+    if best is None or len(outcome.photos) >= MIN_PHOTOS or not best.model.names:
+        return None
+    points = len(best.model.seen_point) / len(best.model.names)
+    return f"{points:.0f} common points a photo, 300 or more are good" if points < _MIN_COMMON else None
+
+
+def _too_small(outcome: Outcome) -> Finding:
+    width, height = outcome.photos[0].size
+    return Finding(
+        "size",
+        f"The photos are too small ({width}x{height} pixels), and hold only {outcome.evidence.keypoints:.0f} details "
+        "each.",
+        f"At least {_MIN_SIDE} pixels are needed, 1,000 or more work well.",
+        "Give the originals, not thumbnails or previews.",
+    )
+
+
+def _too_few(outcome: Outcome) -> Finding:
+    total = len(outcome.photos)
+    if all(photo.is_video for photo in outcome.photos):
+        return Finding(
+            "count",
+            f"The video gives only {total} different views.",
+            f"At least {MIN_PHOTOS} are needed; 60 to 300 work well.",
+            "Film half a minute or longer while you walk around the subject.",
+        )
     return Finding(
         "count",
         f"There are only {total} photos.",
@@ -255,9 +311,12 @@ def _listing(sizes: Sequence[int]) -> str:
 
 
 def _folded_part(outcome: Outcome, chosen: Candidate) -> tuple[Candidate, int | None] | None:
-    """Return a candidate that was folded: by contradiction, or by a cut part whose photos lie inside the sequence."""
+    """Return a candidate that was folded: by contradiction, or by a cut part whose photos lie inside the sequence.
+
+    What another mapper folded is no fault of photos that the chosen one posed.
+    """
     for candidate in outcome.candidates:
-        if candidate.rejected == "folded":
+        if candidate.rejected == "folded" and chosen.fraction < GOOD_FRACTION:
             return candidate, None
     if not outcome.evidence.is_sequence:
         return None

@@ -23,6 +23,7 @@ __all__ = ["Video", "extract_frames", "probe", "read_grey"]
 
 _GREY_SIDE = 320
 _MAX_RATE = 30.0
+_MAX_CANDIDATES = 18_000  # ten minutes; they take a gigabyte of disk for a while
 _MAX_TERMS = 1000
 _TONE_MAP = (
     "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
@@ -44,8 +45,9 @@ class Video:
 
     @property
     def stride(self) -> int:
-        """Every how many source frames there is a candidate: at most 30 a second."""
-        return max(1, int(np.ceil(self.rate / _MAX_RATE - 1e-3)))
+        """Every how many source frames there is a candidate: at most 30 a second, and 18,000 in all."""
+        by_count = self.rate * self.seconds / _MAX_CANDIDATES
+        return max(1, int(np.ceil(self.rate / _MAX_RATE - 1e-3)), int(np.ceil(by_count)))
 
 
 def probe(path: Path) -> Video:

@@ -140,6 +140,14 @@ def test_a_principal_point_outside_the_image_of_a_model_is_refused(tmp_path):
     refused(write_colmap(tmp_path, model="PINHOLE", params=(FOCAL, FOCAL, 30, 8)), "cameras.bin", "(30, 8)")
 
 
+@pytest.mark.parametrize("focal", [FOCAL / WIDTH, 1.0, 3.0])
+def test_a_focal_length_in_other_units_is_refused(tmp_path, focal):
+    content = transforms(PLAIN) | {"fl_x": focal, "fl_y": focal}
+    refused(write_nerfstudio(tmp_path / "a", content), "transforms.json", "degrees", "millimetres")
+    root = write_colmap(tmp_path / "b", model="PINHOLE", params=(focal, focal, WIDTH / 2, HEIGHT / 2))
+    refused(root, "cameras.bin", "degrees")
+
+
 @pytest.mark.parametrize("value", [0, 0.0, -2, -0.5, 1e9])
 def test_impossible_exposures_are_refused_by_the_frame(tmp_path, value):
     content = transforms()

@@ -295,3 +295,101 @@ def test_a_run_folder_is_not_searched_for_photos(tmp_path):
     (root / "images").rename(root / "photos")
     with pytest.raises(InvalidDataError, match="none of its 10 images"):
         load_capture(root / "capture.json")
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("sparse/0/0", "."),
+        ("dense/0/sparse", "."),
+        ("undistorted/sparse", "."),
+        ("colmap_text", "."),
+        ("colmap_output/sparse/0", "."),
+        ("sparse/0", "sparse"),
+        ("sparse/0", "sparse/0"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_model_is_found_wherever_tools_put_it(tmp_path, model, given, beside, caplog):
+    root = write_colmap(tmp_path)
+    made = root / "sparse" / "0"
+    target = root / model
+    made.rename(root / "made")
+    (root / "sparse").rmdir()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (root / "made").rename(target)
+    if beside and "sparse" in target.parts:  # COLMAP's own undistorted photos lie beside their model
+        above = root.joinpath(
+            *target.relative_to(root).parts[: target.relative_to(root).parts.index("sparse")]
+        )
+        (root / "images").rename(above / "images")
+    assert is_complete(load_capture(root / given))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_of_captures_below_a_folder_the_largest_is_read_and_the_others_named(tmp_path, caplog):
+    write_colmap(tmp_path / "monday")
+    capture = load_capture(tmp_path)
+    assert is_complete(capture) and not caplog.records
+    shutil.copytree(tmp_path / "monday", tmp_path / "tuesday")
+    load_capture(tmp_path)
+    assert "monday/sparse/0: 10 images" in caplog.text and "tuesday/sparse/0" in caplog.text
+
+
+@pytest.mark.parametrize(("in_model", "on_disk"), [("left/", ""), ("", "left/"), ("left/", "right/")])
+def test_folders_of_a_model_that_the_disk_lacks_or_has_more_of(tmp_path, in_model, on_disk):
+    root = write_colmap(tmp_path, binary=False)
+    path = root / "sparse/0/images.txt"
+    path.write_text("\ufeff" + path.read_text().replace(" IMG_", f" {in_model}IMG_"))
+    (root / "images").rename(root / "moved")
+    (root / "images" / on_disk).parent.mkdir(parents=True, exist_ok=True)
+    (root / "moved").rename(root / "images" / on_disk)
+    assert is_complete(load_capture(root))
+
+
+@pytest.mark.parametrize(
+    ("written", "folder"),
+    [("file:///captures/flat/{}", "images"), (" {} ", "images"), ("my%20{}", "my images")],
+)
+def test_addresses_and_blanks_in_paths(tmp_path, written, folder):
+    (tmp_path / "transforms.json").write_text(json.dumps(renamed(transforms(), written.format)))
+    write_images(tmp_path / folder)
+    assert is_complete(load_capture(tmp_path))
+
+
+def test_a_name_that_only_looks_like_an_address_is_taken_as_it_is(tmp_path):
+    write_images(tmp_path / "images", names=[f"{name}%20" for name in NAMES])
+    content = renamed(transforms(), lambda name: name.replace(".png", "%20.png"))
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    assert is_complete(load_capture(tmp_path))
+
+
+def test_names_that_lie_nowhere_come_with_what_lies_there(tmp_path):
+    root = write_nerfstudio(tmp_path)
+    rename_images(root / "images", lambda name: name.replace("IMG_0", "frame_1"))
+    with pytest.raises(InvalidDataError, match=r"10 images lie there under other names, the first .*frame_1"):
+        load_capture(root)
+
+
+@pytest.mark.parametrize(
+    "stated", ["masks/IMG_{:02d}.PNG", "C:\\me\\masks\\IMG_{:02d}.png", "Masks/img_{:02d}.png"]
+)
+def test_stated_masks_in_another_spelling(tmp_path, stated):
+    content = transforms()
+    for index, frame in enumerate(content["frames"]):
+        frame["mask_path"] = stated.format(index)
+    root = write_nerfstudio(tmp_path, content)
+    write_images(root / "masks")
+    assert all(frame.mask_path is not None for frame in load_capture(root).frames)
+
+
+def test_copies_of_training_photos_in_a_folder_of_their_own_are_no_test(tmp_path, caplog):
+    root = write_synthetic(tmp_path)
+    shutil.rmtree(root / "test")
+    shutil.copytree(root / "train", root / "test")
+    content = (root / "transforms_train.json").read_text().replace("train/", "test/")
+    (root / "transforms_test.json").write_text(content)
+    capture = load_capture(root)
+    names = {split: {frame.image_path.name for frame in capture.split(split)} for split in ("train", "test")}
+    assert names["test"] and not names["train"] & names["test"]
+    assert "are training photos" in caplog.text

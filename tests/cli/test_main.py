@@ -1,5 +1,6 @@
 """The frame of the command line: help, version, unknown words, errors and exit codes."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 import smerf as package
 from smerf import errors
-from smerf.cli.main import COMMANDS, describe_error
+from smerf.cli.main import COMMANDS, describe_error, main
 from smerf.pipeline.summary import format_bytes, format_table
 
 ROOT = Path(__file__).parents[2]
@@ -92,12 +93,30 @@ def test_flags_may_be_spelt_with_underscores(smerf, data):
         (OSError(28, "No space left on device", "runs/a"), 1, "runs/a: No space left on device"),
         (MemoryError(), 1, "--set max_side"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out of memory"),
+        (
+            RuntimeError("unable to mmap 99 bytes from file <t>: Cannot allocate memory (12)"),
+            1,
+            "out of memory",
+        ),
+        (ImportError("a.so: failed to map segment from shared object"), 1, "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "out of memory"),
+        (RuntimeError("the tensor has 3 dimensions"), 1, "unexpected RuntimeError"),
         (ValueError("odd"), 1, "unexpected ValueError: odd"),
     ],
 )
 def test_errors_become_one_line_and_an_exit_code(error, code, words):
     message, number = describe_error(error)
     assert number == code and words in message and "\n" not in message
+
+
+@pytest.mark.parametrize("command", ["run", "train", "prepare", "bake", "info"])
+def test_advice_on_memory_names_options_that_the_command_has(command, capsys):
+    message, _ = describe_error(MemoryError(), command)
+    main([command, "--help"])
+    options = capsys.readouterr().out
+    assert message.startswith("out of memory: close other programs")
+    for word in ("--preset", "--max-side", "--set"):
+        assert word not in message or word in options
 
 
 def test_a_device_that_is_not_there(smerf, data, monkeypatch):

@@ -174,8 +174,9 @@ def test_info_knows_what_smerf_writes_and_what_to_do_next(smerf, data, tmp_path)
         assert code == 0 and what in out.splitlines()[0] and "next: smerf" in out
     code, out, _ = smerf("info", run / "site" / "index.html")
     assert code == 0 and "page" in out and "room" in out
-    code, _, err = smerf("info", run / "log.txt")
-    assert code == 4 and "log.txt" in err
+    (tmp_path / "calls.txt").touch()
+    code, _, err = smerf("info", tmp_path / "calls.txt")
+    assert code == 4 and "calls.txt" in err
 
 
 def test_an_address_is_refused_with_both_slashes(smerf):
@@ -342,7 +343,11 @@ def test_info_on_a_run_a_capture_and_a_scene(smerf, data, tmp_path):
     assert "psnr" in smerf("info", run)[1]
     assert json.loads(smerf("info", run / "baked", "--json")[1])["submodels"] == 1
     facts = json.loads(smerf("info", data, "--json")[1])
-    assert facts["frames"] == {"train": 3, "test": 1} and facts["sizes"] == ["24x16"] and facts["far"] is None
+    assert (
+        facts["photos"] == {"to learn from": 3, "held out": 1}
+        and facts["sizes"] == ["24x16"]
+        and facts["far"] is None
+    )
     assert smerf("info", tmp_path / "nothing")[0] == 2
 
 

@@ -32,12 +32,13 @@ def asked(monkeypatch):
     return calls
 
 
-def test_photos_and_videos_are_prepared_into_the_run(photos, asked, tmp_path):
+def test_photos_and_videos_are_prepared_into_the_run(photos, asked, tmp_path, capsys):
     run = RunFolder(tmp_path / "run")
     (tmp_path / "walk.mp4").touch()
     for what in (photos, tmp_path / "walk.mp4"):
         assert pipeline.posed(what, run) == tmp_path / "run" / "capture"
     assert asked == [(photos, run.path / "capture"), (tmp_path / "walk.mp4", run.path / "capture")]
+    assert "prepare: 1 of 1 photos posed" in capsys.readouterr().err
 
 
 def test_a_capture_and_a_folder_without_photos_are_left_as_they_are(photos, asked, tmp_path):

@@ -95,8 +95,9 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path, monkeypatch):
     (tmp_path / "text.txt").touch()
     with pytest.raises(UsageError, match="neither a photo nor a video"):
         find_inputs([tmp_path / "text.txt"])
-    (tmp_path / "phone").mkdir()
-    (tmp_path / "phone" / "IMG_1.HEIC").touch()
+    photo = tmp_path / "phone" / "IMG_1.JPG"  # the content counts, whatever the name
+    photo.parent.mkdir()
+    photo.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     real = builtins.__import__
 
     def refuse(name, *rest):
@@ -106,10 +107,70 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingPartError, match=r"pip install 'smerf\[heic\]'"):
-        find_inputs([tmp_path / "phone"])
+        sort_photos(*find_inputs([tmp_path / "phone"]))
 
 
-def test_a_damaged_photo_is_named(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"not an image")
-    with pytest.raises(InvalidDataError, match=r"a\.jpg"):
-        import_photo(tmp_path / "a.jpg", tmp_path, "out.jpg", 1600, 0, 0)
+def grey_levels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"), float).mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "white"),
+    [("a.png", np.uint16, 65535), ("a.tif", np.float32, 1.0), ("a.tiff", np.uint16, 65535)],
+)
+def test_photos_of_more_than_8_bits_keep_their_brightness(tmp_path, name, dtype, white):
+    ramp = np.tile(np.linspace(0, white, 256), (64, 1)).astype(dtype)
+    Image.fromarray(ramp).save(tmp_path / name)
+    import_photo(tmp_path / name, tmp_path, "out.jpg", 1600, 0, 0)
+    assert np.abs(grey_levels(tmp_path / "out.jpg") - np.arange(256)).max() < 6
+
+
+def test_a_photo_of_200_megapixels_is_reduced_and_a_panorama_refused(tmp_path):
+    huge = Image.new("1", (20000, 10100))
+    huge.paste(1, (0, 0, 10000, 10100))
+    huge.save(tmp_path / "huge.png")
+    photo, _ = import_photo(tmp_path / "huge.png", tmp_path, "out.jpg", 400, 0, 0)
+    assert photo.size == (400, 202) and grey_levels(tmp_path / "out.jpg")[[20, 380]].round().tolist() == [
+        255,
+        0,
+    ]
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "ball.png")
+    small = b"<x GPano:ProjectionType='equirectangular'/>"
+    Image.new("RGB", (200, 100)).save(tmp_path / "small.jpg", xmp=small)
+    for name in ("ball.png", "small.jpg"):
+        with pytest.raises(InvalidDataError, match=f"{name}: 360-degree"):
+            import_photo(tmp_path / name, tmp_path, "out.jpg", 1600, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"", "empty"),
+        (b"\xff\x0a" + bytes(60), "JPEG XL"),
+        (b"not an image", "not a readable image"),
+    ],
+)
+def test_files_that_are_no_photos_are_named_with_the_way_out(tmp_path, content, words):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InvalidDataError, match=r"a\.jpg") as caught:
+        sort_photos([tmp_path / "a.jpg"])
+    assert words in str(caught.value)
+
+
+def test_only_photos_are_taken_from_a_folder_and_what_is_left_is_said(tmp_path, caplog):
+    taken = ["IMG_1.JPG", "Segovia/IMG_2.jpeg", "b.jfif", "IMG_3.HEIC"]
+    left = ["masks/IMG_1.png", "Depth/a.png", "images_4/IMG_1.jpg", ".hidden.jpg", "@eaDir/IMG_1.jpg", "__MACOSX/a.jpg",
+            ".thumbnails/a.jpg", "IMG_3.MOV", "notes.txt", "a.jpg/"]  # fmt: skip
+    for name in [*taken, *left]:
+        path = tmp_path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    found = [path.relative_to(tmp_path.resolve()).as_posix() for path in find_inputs([tmp_path])[0]]
+    assert sorted(found) == sorted(taken)
+    assert not caplog.records  # the video of a live photo is no other recording
+    (tmp_path / "walk.mp4").touch()
+    find_inputs([tmp_path])
+    assert "1 videos beside the photos are not used (the first: walk.mp4)" in caplog.text

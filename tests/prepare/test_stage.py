@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from smerf.capture import load_capture
 from smerf.cli.main import main
 from smerf.engine.progress import Progress
 from smerf.engine.signals import Interrupted
+from smerf.errors import InvalidDataError, SmerfError
 from smerf.prepare import PrepareConfig, prepare
 from smerf.prepare.checks import compare_poses
-from smerf.prepare.colmap import call
+from smerf.prepare.colmap import call, database_folder
 from tests.helpers.corner import FOCAL, corner_poses, texture, write_corner, write_rotation
 
 VIEWS = 8
@@ -146,6 +148,16 @@ def test_without_pycolmap_the_line_that_installs_it_is_said(photos, tmp_path, ca
 
 
 @slow
+def test_poses_that_are_there_are_said_not_to_be_used(tmp_path, caplog):
+    (tmp_path / "capture").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        texture(0, 64).save(tmp_path / "capture" / name)
+    (tmp_path / "capture" / "transforms.json").write_text("{}")
+    with pytest.raises(InvalidDataError, match="only 1 usable photo \\(1 others repeat it"):
+        prepare(tmp_path / "capture", tmp_path / "out", progress=quiet)
+    assert "has poses, which are not used" in caplog.text
+
+
 def test_folders_that_hold_something_else_are_left_alone(photos, prepared, tmp_path, capsys):
     assert main(["prepare", str(photos), "-o", str(photos)]) == 2
     assert main(["prepare", str(photos), "-o", str(photos / "inside")]) == 2
@@ -161,6 +173,42 @@ def test_folders_that_hold_something_else_are_left_alone(photos, prepared, tmp_p
 
 
 @slow
+def worker_that(monkeypatch, tmp_path, text, code):
+    """Let the job's interpreter be a script that says something and fails."""
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho '{text}' >&2\nexit {code}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("SQLite error: database or disk is full", OSError, "No space left"),
+        ("what(): std::bad_alloc", MemoryError, "extract"),
+        ("Check failed: of something\n    @ 0x7f unknown", SmerfError, "Check failed: of something; see"),
+    ],
+)
+def test_a_full_disk_and_no_memory_in_colmap_are_told_apart(tmp_path, monkeypatch, text, kind, words):
+    (tmp_path / "log").write_text("std::bad_alloc of an earlier job\n")
+    worker_that(monkeypatch, tmp_path, text, 1)
+    with pytest.raises(kind, match=words) as caught:
+        call("extract", {}, tmp_path / "log", 1)
+    assert type(caught.value) is kind
+
+
+def test_where_files_cannot_be_locked_databases_lie_elsewhere(tmp_path, monkeypatch, caplog):
+    assert database_folder(tmp_path) == tmp_path / "work" and not list(tmp_path.iterdir())
+
+    def refuse(path, *rest, **more):
+        raise sqlite3.OperationalError("locking protocol")
+
+    monkeypatch.setattr("sqlite3.connect", refuse)
+    folder = database_folder(tmp_path)
+    assert tmp_path not in folder.parents and folder == database_folder(tmp_path)
+    assert str(folder) in caplog.text
+
+
 def test_what_colmap_says_when_it_fails_is_passed_on(tmp_path):
     pytest.importorskip("pycolmap")
     with pytest.raises(Exception, match=r"COLMAP failed \(undistort"):

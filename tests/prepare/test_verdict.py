@@ -80,6 +80,15 @@ def test_a_fold_that_hangs_together_is_rejected_with_its_reason():
     assert "look alike" in text and "in small steps" in text
 
 
+def test_what_only_the_other_mapper_folded_is_no_fault_of_the_photos():
+    right, folded = ring_model(), ring_model(fold=True)
+    outcome = outcome_of(photos_of(right.names), [right])
+    candidates = judge([(Path(), folded)], outcome.photos, "global", "first", 0) + outcome.candidates
+    assert [candidate.rejected for candidate in candidates] == ["folded", ""]
+    verdict = decide(replace(outcome, candidates=candidates, chosen=candidates[1]))
+    assert (verdict.state, kinds(verdict)) == ("good", [])
+
+
 def test_rotation_without_parallax_fails_even_with_a_model_and_a_plane_does_not():
     model = ring_model()
     photos = photos_of(model.names)
@@ -107,6 +116,39 @@ def test_failures_name_their_cause_and_the_next_step(count, inliers, keypoints, 
     assert verdict.state == "failed" and kind in kinds(verdict)
     assert words in " ".join(finding.text for finding in verdict.findings)
     assert all(finding.advice for finding in verdict.findings)
+
+
+def test_thumbnails_and_clips_of_a_moment_are_told_from_blur_and_too_few_photos():
+    names = [f"{index:03d}.jpg" for index in range(30)]
+    small = [replace(photo, size=(160, 120)) for photo in photos_of(names)]
+    (finding, *_) = decide(outcome_of(small, (), pairs_of(names, 3), 90)).findings
+    assert finding.kind == "size" and "160x120" in finding.cause and "originals" in finding.advice
+    clip = [replace(photo, is_video=True) for photo in photos_of(names[:3])]
+    (finding, *_) = decide(outcome_of(clip, (), pairs_of(names[:3], 3), 900)).findings
+    assert "video gives only 3" in finding.cause and "Film half a minute" in finding.advice
+
+
+def test_a_jump_on_which_the_mappers_disagree_is_a_fold_that_nothing_contradicts():
+    model = ring_model()
+    folded = model.poses.copy()
+    folded[24:, :, 3] = folded[:24, :, 3] + 0.05  # the second half of the round lies over the first one
+    outcome = outcome_of(photos_of(model.names), [replace(model, poses=folded)])
+    outcome.chosen = replace(
+        outcome.chosen, checks=replace(outcome.chosen.checks, step=12.0, contradiction=0.0)
+    )
+    assert decide(replace(outcome, agreement=(0.9, 1.0, 0.01))).state == "good"
+    verdict = decide(replace(outcome, agreement=(0.0, 1.0, 0.6)))
+    assert verdict.state == "failed" and kinds(verdict)[0] == "folded"
+    assert "look alike" in verdict.findings[0].cause and "0 % of the photos" in verdict.findings[0].numbers
+
+
+def test_few_photos_that_hang_on_few_points_are_told_to_overlap_more():
+    model = ring_model(count=7, points=200)
+    verdict = decide(outcome_of(photos_of(model.names), [model]))
+    assert verdict.state == "failed" and kinds(verdict) == ["count", "overlap"]
+    assert "share too little" in verdict.findings[1].cause
+    rich = ring_model(count=7, points=2000)
+    assert kinds(decide(outcome_of(photos_of(rich.names), [rich]))) == ["count"]
 
 
 def test_a_torn_video_is_cut_and_the_longest_part_kept():

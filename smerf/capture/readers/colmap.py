@@ -9,6 +9,7 @@ Source: the file formats documented by COLMAP (colmap.github.io/format.html).
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from smerf.capture.readers.exports import opengl_pose, rotation_from_quaternion
-from smerf.capture.readers.image_files import find_masks, image_folder, locate_photos
+from smerf.capture.readers.image_files import find_masks, has_photos, image_folder, list_images, locate_photos
 from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.capture.types import Intrinsics
 from smerf.errors import InvalidDataError
@@ -44,6 +45,8 @@ _MODELS = [
 ]  # fmt: skip
 _SUPPORTED = [name for name, _ in _MODELS[:7]]
 _FOLDERS = ("sparse", "colmap/sparse", "distorted/sparse", ".")
+_MAX_DEPTH = 3  # folders between a capture's own and a model, such as dense/0/sparse
+_NOT_SEARCHED = re.compile(r"^(\..*|prepare|images?.*|masks?|depths?.*)$")
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,38 @@ def find_model(root: Path) -> Path | None:
     for folder in _FOLDERS:
         numbered = sorted((root / folder).iterdir()) if folder != "." and (root / folder).is_dir() else []
         models = [model for model in [root / folder, *numbered] if is_model(model)]
-        if len(models) == 1:
-            return models[0]
         if models:
-            counts = {model: len(read_images(model)) for model in models}
-            best = max(models, key=lambda model: counts[model])
-            _LOG.warning(
-                "%s: holds several models (%s); %s is read, the largest. To read another one, give its folder",
-                root / folder, ", ".join(f"{model.name}: {counts[model]} images" for model in models), best,
-            )  # fmt: skip
-            return best
-    return None
+            return _largest(models, root / folder)
+    models = [model for model in _folders_below(root, _MAX_DEPTH) if is_model(model) and _has_cameras(model)]
+    return _largest(models, root) if models else None
+
+
+def _largest(models: list[Path], folder: Path) -> Path:
+    if len(models) == 1:
+        return models[0]
+    counts = {model: len(read_images(model)) for model in models}
+    best = max(models, key=lambda model: counts[model])
+    names = (f"{model.relative_to(folder).as_posix()}: {counts[model]} images" for model in models)
+    _LOG.warning(
+        "%s: holds several models (%s); %s is read, the largest. To read another one, give its folder",
+        folder, ", ".join(names), best,
+    )  # fmt: skip
+    return best
+
+
+def _folders_below(root: Path, depth: int) -> list[Path]:
+    """Return the folders below a root that may hold a model, nearest first, without those of photos and results."""
+    found: list[Path] = []
+    layer = [root] if root.is_dir() else []
+    for _ in range(depth):
+        layer = [
+            child
+            for folder in layer
+            for child in sorted(folder.iterdir())
+            if child.is_dir() and not _NOT_SEARCHED.match(child.name.lower())
+        ]
+        found += layer
+    return found
 
 
 def is_model(folder: Path) -> bool:
@@ -77,12 +101,23 @@ def is_model(folder: Path) -> bool:
     return any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt"))
 
 
+def _has_cameras(folder: Path) -> bool:
+    return any((folder / f"cameras{suffix}").is_file() for suffix in (".bin", ".txt"))
+
+
 def model_root(model: Path) -> Path:
-    """Return the folder of the capture that a sparse model belongs to: above ``sparse`` and what that lies in."""
-    for folder in (model, model.parent):
+    """Return the folder of the capture that a sparse model belongs to.
+
+    That is the one above ``sparse`` and what that lies in; where no image lies below it, the nearest above that holds a
+    folder of photos.
+    """
+    own = model
+    for folder in (model.parent.parent, model.parent, model):
         if folder.name == "sparse":
-            return folder.parent.parent if folder.parent.name in ("colmap", "distorted") else folder.parent
-    return model
+            own = folder.parent.parent if folder.parent.name in ("colmap", "distorted") else folder.parent
+    if list_images(own):
+        return own
+    return next((folder for folder in list(own.parents)[:_MAX_DEPTH] if has_photos(folder)), own)
 
 
 def read_colmap(root: Path, model: Path) -> Source:
@@ -273,7 +308,7 @@ def _file(model: Path, stem: str) -> Path:
 
 
 def _lines(path: Path, keep_empty: bool = False) -> Iterator[str]:
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     return (line for line in text.splitlines() if not line.startswith("#") and (keep_empty or line.strip()))
 
 

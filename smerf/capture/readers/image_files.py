@@ -11,16 +11,30 @@ from pathlib import Path
 
 from smerf.errors import InvalidDataError
 
-__all__ = ["IMAGE_SUFFIXES", "find_masks", "image_folder", "list_images", "locate_photos"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "find_masks",
+    "has_photos",
+    "image_folder",
+    "list_images",
+    "locate_photos",
+    "mask_folder",
+    "match_masks",
+    "may_be_photo",
+]
 
 _LOG = logging.getLogger("smerf")
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif",
+    ".jfif", ".jpe", ".jp2", ".ppm",
+)  # fmt: skip
 _IMAGE_FOLDER = re.compile(r"^(images|image|rgb)(?:_(\d+))?$")
 _PHOTO_FOLDERS = ("images", "image", "rgb", "input", "photos", "color", "frames")
 """Of folders that hold files of the right names, the first of these is taken."""
 _OTHER_FOLDER = re.compile(
-    r"^(masks?|depths?|normals?|semantics?|seg.*|labels?|confidence|thumb.*|sparse|distorted|colmap|\..*|__macosx)$"
+    r"^(masks?|depths?|normals?|semantics?|seg(s|ment(s|ed|ation.*)?)?|labels?|confidence|thumb.*|sparse|distorted|"
+    r"colmap|\..*|__macosx|@eadir|#recycle|\$recycle\.bin)$"
 )
 
 
@@ -81,23 +95,37 @@ def locate_photos(
 def find_masks(root: Path, names: Sequence[str], paths: Sequence[Path]) -> list[Path | None]:
     """Find the masks of photos in ``masks/``, or instant-ngp's ``dynamic_mask_STEM.png`` beside them.
 
-    ``masks/`` names a mask ``NAME.png``, ``STEM.png`` or ``NAME``, in any case, with any suffix of an image. Masks that
-    belong to no photo at all are worth a warning: they would be ignored.
+    Masks that belong to no photo at all are worth a warning: they would be ignored.
+    """
+    folder = mask_folder(root)
+    found = match_masks(folder, names, paths) if folder else [None] * len(names)
+    if folder and not any(found) and (files := list_images(folder)):
+        _LOG.warning("%s: its masks belong to no photo and are ignored; name them like the photos (%s, not %s)",
+                     folder, f"{Path(names[0]).stem}.png" if names else "STEM.png", files[0].name)  # fmt: skip
+    beside = [path.parent / f"dynamic_mask_{path.stem}.png" for path in paths]
+    return [mask or (other if other.is_file() else None) for mask, other in zip(found, beside)]
+
+
+def mask_folder(root: Path) -> Path | None:
+    """Return the folder of masks in ``root``: ``masks`` or ``mask``, in any case."""
+    return next((child for child in _folders(root) if child.name.lower() in ("masks", "mask")), None)
+
+
+def match_masks(folder: Path, names: Sequence[str], paths: Sequence[Path]) -> list[Path | None]:
+    """Find the masks of photos in a folder, where one is called ``NAME.png``, ``STEM.png`` or ``NAME``.
+
+    Case and suffix do not count, and folders do not where the rest of a name fits one photo only.
     """
     index: dict[str, list[Path]] = defaultdict(list)
-    folder = next((child for child in _folders(root) if child.name.lower() in ("masks", "mask")), None)
-    for path in list_images(folder) if folder else []:
-        index[_spelling(path.relative_to(folder or root).as_posix())].append(path)
+    for path in list_images(folder):
+        index[_spelling(path.relative_to(folder).as_posix())].append(path)
+    shared = Counter(_spelling(path.name) for path in paths)
     masks = []
     for name, path in zip(names, paths):
-        keys = (_spelling(f"{name}.png"), _spelling(name), _spelling(path.name))
-        found = next((_preferred(index[key], path) for key in keys if key in index), None)
-        beside = path.parent / f"dynamic_mask_{path.stem}.png"
-        masks.append(found or (beside if beside.is_file() else None))
-    if index and not any(masks):
-        example = next(iter(index.values()))[0]
-        _LOG.warning("%s: its masks belong to no photo and are ignored; name them like the photos (%s, not %s)",
-                     folder, f"{Path(names[0]).stem}.png" if names else "STEM.png", example.name)  # fmt: skip
+        keys = [_spelling(f"{name}.png"), _spelling(name)]
+        if shared[_spelling(path.name)] == 1:
+            keys += [_spelling(f"{path.name}.png"), _spelling(path.name)]
+        masks.append(next((_preferred(index[key], path) for key in keys if key in index), None))
     return masks
 
 
@@ -151,20 +179,24 @@ def _spelt(folder: Path, root: Path) -> Path | None:
     return current
 
 
+def has_photos(folder: Path) -> bool:
+    """Tell whether a folder holds a folder that is called like one of photos."""
+    return any(image_folder(child.name) or child.name.lower() in _PHOTO_FOLDERS for child in _folders(folder))
+
+
 def _has_reduced_copies(path: Path) -> bool:
     """Tell whether a missing photo's folder has copies of other sizes, which serve in its place."""
     folder = next((parent for parent in path.parents if image_folder(parent.name)), None)
     if folder is None:
         return False
     base = (image_folder(folder.name) or ("", None))[0]
-    return any((image_folder(child.name) or ("",))[0] == base for child in _folders(folder.parent))
+    copies = [found for child in _folders(folder.parent) if (found := image_folder(child.name)) and found[1]]
+    return any(name == base for name, _ in copies)
 
 
 def _elsewhere(root: Path, expected: Sequence[Path], stated_in: Path, taken: set[Path]) -> list[Path]:
     """Return the files of the folder below the root that holds most of the names, by the longest common path."""
-    files = [
-        path for path in list_images(root) if path not in taken and _may_be_photo(path.relative_to(root))
-    ]
+    files = [path for path in list_images(root) if path not in taken and may_be_photo(path.relative_to(root))]
     best: tuple[int, int] = (0, 0)
     chosen: dict[Path, dict[str, list[Path]]] = {}
     for length in range(1, max((len(file.relative_to(root).parts) for file in files), default=0) + 1):
@@ -190,7 +222,7 @@ def _elsewhere(root: Path, expected: Sequence[Path], stated_in: Path, taken: set
     ]
 
 
-def _may_be_photo(path: Path) -> bool:
+def may_be_photo(path: Path) -> bool:
     """Tell whether a relative path can be a photo's: not in a folder of masks, depth or reduced copies."""
     folders = path.parts[:-1]
     is_other = any(_OTHER_FOLDER.match(part.lower()) for part in folders) or path.name.startswith(

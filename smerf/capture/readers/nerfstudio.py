@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, overload
+from urllib.parse import unquote
 
 from smerf.capture.pixels import read_header
 from smerf.capture.readers.image_files import IMAGE_SUFFIXES, find_masks, image_folder, locate_photos
@@ -133,7 +134,7 @@ def parse_frames(
     depth_unit = read_number(content, "depth_unit_scale_factor", path)
     if depth_unit is None:
         depth_unit = read_number(content, "integer_depth_scale", path, 1.0e-3)
-    stated = [str(entry["file_path"]).replace("\\", "/") for entry in entries]
+    stated = [_stated(str(entry["file_path"]), path.parent) for entry in entries]
     expected = [_with_suffix(path.parent / one) for one in stated]
     is_listed = path.name.startswith("transforms")  # other files, as of runs, say exactly what they used
     images = locate_photos(path.parent, expected, path, taken) if is_listed else expected
@@ -148,7 +149,7 @@ def parse_frames(
                 image_path=image_path,
                 world_from_cam=check_pose(entry["transform_matrix"], path, name),
                 split=split_of(one),
-                mask_path=_optional(path, entry, "mask_path") or mask,
+                mask_path=_mask(path, entry, mask),
                 depth_path=_optional(path, entry, "depth_file_path") or _optional(path, entry, "depth_path"),
                 depth_unit=depth_unit,
                 exposure=_exposure(entry, path, name),
@@ -156,6 +157,14 @@ def parse_frames(
             )
         )
     return _with_depth(frames, path)
+
+
+def _stated(file_path: str, root: Path) -> str:
+    """Return a path as it was meant: with slashes, without blanks around it or an address's escapes."""
+    plain = file_path.replace("\\", "/")
+    if (root / plain).is_file():
+        return plain
+    return unquote(plain.strip().removeprefix("file://"))
 
 
 def _entries(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -282,12 +291,20 @@ def _with_suffix(path: Path) -> Path:
 def _optional(path: Path, entry: dict[str, Any], key: str) -> Path | None:
     if not entry.get(key):
         return None
-    file = path.parent / str(entry[key]).replace("\\", "/")
-    if key == "mask_path" and not file.is_file():
-        raise InvalidDataError(
-            f"{path}: {key} of {entry['file_path']} names {file}, which does not exist; restore it"
-        )
-    return file
+    return path.parent / str(entry[key]).replace("\\", "/")
+
+
+def _mask(path: Path, entry: dict[str, Any], found: Path | None) -> Path | None:
+    """Return a frame's mask: the stated one, else the one that was found by the photo's name."""
+    stated = _optional(path, entry, "mask_path")
+    if stated is None or stated.is_file():
+        return stated or found
+    (located,) = [found] if found is not None else locate_photos(path.parent, [stated], path)
+    if located.is_file():
+        return located
+    raise InvalidDataError(
+        f"{path}: mask_path of {entry['file_path']} names {stated}, which does not exist; restore it"
+    )
 
 
 def _intrinsics(keys: dict[str, Any], image_path: Path, path: Path, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from smerf.errors import InvalidDataError
 __all__ = ["Source", "SourceFrame", "check_pose", "make_intrinsics"]
 
 _ORTHONORMAL_TOLERANCE = 1e-2  # text files with few digits stay well below; a shear or a scale does not
+_MAX_FOV = 150.0  # degrees; lenses without fisheye projection stay below 130
 _MAX_COORDINATE = 1e12  # metres from the centre of the Earth stay far below; sums of squares stay finite
 
 
@@ -106,5 +107,11 @@ def make_intrinsics(
             f"{path}: the principal point ({intrinsics.cx:g}, {intrinsics.cy:g}) lies outside the "
             f"{intrinsics.width}x{intrinsics.height} image. Are cx and cy swapped, or focal length and centre those of "
             "photos of another size? State w and h of the photos that they were calibrated for"
+        )
+    fov = np.degrees(2 * np.arctan(max(size[0] / 2 / intrinsics.fx, size[1] / 2 / intrinsics.fy)))
+    if model != "OPENCV_FISHEYE" and fov > _MAX_FOV:
+        raise InvalidDataError(
+            f"{path}: a focal length of {intrinsics.fx:g} pixels in {intrinsics.width}x{intrinsics.height} is a field "
+            f"of view of {fov:.0f} degrees. Is it in millimetres, or a fraction of the width? State it in pixels"
         )
     return intrinsics

@@ -10,6 +10,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from smerf.capture.readers.nerfstudio import parse_frames, read_json, read_number
 from smerf.capture.readers.source import Source, SourceFrame
 from smerf.errors import InvalidDataError
@@ -30,7 +32,8 @@ def _held_out(frames: list[SourceFrame], path: Path) -> list[SourceFrame]:
     """Read the frames that are no training photos; many tools are given a copy of the training file."""
     training = {frame.image_path for frame in frames}
     tests = parse_frames(read_json(path), path, lambda _: "test", taken=training)
-    own = [frame for frame in tests if frame.image_path not in training]
+    poses = {_key(frame) for frame in frames}
+    own = [frame for frame in tests if frame.image_path not in training and _key(frame) not in poses]
     if len(own) < len(tests):
         _LOG.warning(
             "%s: %d of its %d photos are training photos, and are not used for testing%s",
@@ -38,6 +41,12 @@ def _held_out(frames: list[SourceFrame], path: Path) -> list[SourceFrame]:
             "" if own else "; every 8th photo is held out instead",
         )  # fmt: skip
     return own
+
+
+def _key(frame: SourceFrame) -> tuple[bytes, int | None]:
+    """Return what copies of a photo share: the pose, and the size of the file."""
+    size = frame.image_path.stat().st_size if frame.image_path.is_file() else None
+    return np.round(frame.world_from_cam, 6).tobytes(), size
 
 
 def read_synthetic(root: Path) -> Source:
