@@ -1,7 +1,7 @@
 """Splat and mesh files as teachers: their rays and pictures, and with --run the page that they become.
 
     python -m benchmarks.splats FILE ... [--size 512] [--rays 20000] [--repeats 3] [--run] [--preset preview]
-                                [--set KEY=VALUE] [--json FILE]
+                                [--set KEY=VALUE] [--keep FOLDER] [--json FILE]
 
 Rays go from outside through random points of the content; pictures are those of a camera that is chosen for the
 file. For splats both are compared with the PyTorch reference, which answers some of the rays at its own pace. Times
@@ -154,7 +154,7 @@ def measure_page(path: Path, options: argparse.Namespace, report: Report) -> Non
     """Run the whole pipeline on a file."""
     settings = [f"--set={setting}" for setting in options.set]
     with tempfile.TemporaryDirectory(prefix="smerf_splats_") as folder:
-        run = Path(folder) / "run"
+        run = (options.keep or Path(folder)) / path.name.replace(".", "_")
         records = measure_run(path, run, ["--preset", options.preset, "--device", "cpu", *settings])
         own = object_psnr(run)
     for record in records:
@@ -177,6 +177,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", action="store_true", help="make the page as well")
     parser.add_argument("--preset", default="preview")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the runs there")
 
 
 def measure(options: argparse.Namespace, report: Report) -> int:
