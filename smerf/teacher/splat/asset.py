@@ -26,6 +26,8 @@ _FOCAL = 1200.0
 _NEAR = 0.02
 _MAX_LOSS = 0.05
 _FLAT, _OPAQUE = 0.35, 0.3
+_REACH = 2.0
+"""Deviations that a splat reaches to either side."""
 _VEIL_SIZE, _VEIL_OPACITY = 0.5, 0.2
 _FLOATER_OPACITY, _FLOATER_GAP = 0.5, 6.0
 _log = logging.getLogger(__name__)
@@ -62,11 +64,10 @@ class SplatAsset:
 
     @cached_property
     def _content(self) -> Content:
-        if self.options.up is not None:
-            return content_of(self.cloud.means, self.cloud.opacities, np.array(self.options.up))
-        return content_of(
-            self.cloud.means, self.cloud.opacities, np.array(self.cloud.up), _flat_normals(self.cloud)
-        )
+        cloud, up = self.cloud, self.options.up
+        normals = _flat_normals(cloud) if up is None else None
+        sizes = _REACH * np.sqrt(np.sort(cloud.scales, 1)[:, 1:].prod(1))
+        return content_of(cloud.means, cloud.opacities, np.array(up or cloud.up), normals, sizes)
 
     def near(self) -> float:
         """Return the distance in front of an eye within which nothing counts."""
