@@ -155,8 +155,12 @@ def measure_page(path: Path, options: argparse.Namespace, report: Report) -> Non
     settings = [f"--set={setting}" for setting in options.set]
     with tempfile.TemporaryDirectory(prefix="smerf_splats_") as folder:
         run = (options.keep or Path(folder)) / path.name.replace(".", "_")
+        is_continued = run.exists()
         records = measure_run(path, run, ["--preset", options.preset, "--device", "cpu", *settings])
         own = object_psnr(run)
+    if is_continued:
+        # What was done before is not in the times of the whole.
+        records[-1] |= {"median_ms": sum(record["median_ms"] for record in records[:-1]), "cpu_seconds": None}
     for record in records:
         values = {key: value for key, value in record.items() if key != "name"}
         report.add(f"splats/{path.name}/{record['name']}", **values, preset=options.preset)
@@ -165,7 +169,8 @@ def measure_page(path: Path, options: argparse.Namespace, report: Report) -> Non
     scores = [record["psnr"] for record in records if "psnr" in record]
     quality = f"{scores[-1]:.2f} dB baked" if scores else "not measured"
     alone = "" if own is None else f", {own:.2f} over the object"
-    print(f"  page: {quality}{alone}; {whole['median_ms'] / 1e3:.0f} s, {whole['cpu_seconds']:.0f} CPU s, "
+    cpu = "" if whole["cpu_seconds"] is None else f", {whole['cpu_seconds']:.0f} CPU s"
+    print(f"  page: {quality}{alone}; {whole['median_ms'] / 1e3:.0f} s{cpu}, "
           f"{whole['bytes'] / 1e6:.1f} MB, peak {whole['peak_memory_mb']:.0f} MB")  # fmt: skip
 
 
