@@ -34,10 +34,11 @@ from smerf.evaluation.metrics import psnr
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
 from smerf.kernels.reference import splats as reference
-from smerf.scene import load_scene
+from smerf.render.scene import load_scene
 from smerf.teacher.asset import Asset, open_asset
 from smerf.teacher.asset_capture import plan_cameras
 from smerf.teacher.asset_options import AssetOptions
+from smerf.teacher.placed import Placement
 from smerf.teacher.splat.teacher import SplatTeacher
 
 PEER_PAIRS = 4_000_000
@@ -86,7 +87,7 @@ def measure_teacher(path: Path, options: argparse.Namespace, report: Report) -> 
     asset = open_asset(path)
     content = asset.content()
     spacing = Spacing(asset.near(), 6.0 * content.radius, linear=True)
-    teacher = asset.teacher(Similarity(), spacing, 1.0 / content.radius, 1.0)
+    teacher = asset.teacher(Placement(Similarity(), spacing, 1.0 / content.radius, 1.0))
     opened, memory = time.perf_counter() - began, peak_mb() - before
     rays = rays_through(asset, options.rays)
     ray_ms = cpu_ms(lambda: teacher.query(rays), options.repeats)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from smerf.capture.types import Camera, Similarity
+from smerf.capture.types import Camera
 from smerf.fields.rays import Spacing
 from smerf.kernels.splat_tree import SplatTree
 from smerf.kernels.splats import splat_rays
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.found_cameras import found_focal
+from smerf.teacher.placed import Placement
 from smerf.teacher.splat.cameras import Content, Probe, content_of
 from smerf.teacher.splat.cloud import SplatCloud, rotations_of
 from smerf.teacher.splat.teacher import SplatLook, SplatTeacher, render_splats, splat_tree
@@ -101,18 +102,9 @@ class SplatAsset:
         image[..., 3] = 1.0 - image[..., 3]
         return image.numpy()
 
-    def teacher(
-        self, training_from_source: Similarity, spacing: Spacing, scene_scale: float, background: float
-    ) -> SplatTeacher:
+    def teacher(self, placement: Placement) -> SplatTeacher:
         """Return the teacher in training space."""
-        return SplatTeacher(
-            self.cloud,
-            self.look,
-            training_from_source,
-            spacing=spacing,
-            scene_scale=scene_scale,
-            background=background,
-        )
+        return SplatTeacher(self.cloud, self.look, placement)
 
 
 def _flat_normals(cloud: SplatCloud) -> tuple[np.ndarray, np.ndarray] | None:
