@@ -79,11 +79,16 @@ DRAG = """async ([pixels, seconds, settledMs]) => {
   const found = [];
   let isFinished = false;
   let changed = ended;
+  let still = 0;
   const finished = globalThis.smerf ? smerf.ready.then(() => (isFinished = true)) : null;
-  while (finished ? !isFinished : performance.now() - changed < settledMs) {
+  // A slow device may need seconds for the first picture.
+  const isMoving = () => performance.now() - changed < (found.length ? settledMs : 10 * settledMs) || still < 10;
+  while (finished ? !isFinished : isMoving()) {
     await frame();
     const now = read();
+    still++;
     if (now.every((value, i) => value === last[i])) continue;
+    still = 0;
     changed = performance.now();
     found.push({ ms: changed - ended, pixels: now });
     last = now;
@@ -198,7 +203,7 @@ class Pages:
         page.evaluate(
             "([matrix, fov]) => viewer.setCamera(matrix, fov)", [start.ravel().tolist(), first["fovDegrees"]]
         )
-        page.wait_for_timeout(SETTLED_MS)
+        page.wait_for_timeout(2 * SETTLED_MS)
         page.evaluate("viewer.setMotion", motion_between(start, matrix_of(last), pixels))
         settling = dragged(page, pixels, self.options.seconds)
         page.context.close()

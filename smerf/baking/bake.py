@@ -138,7 +138,7 @@ class _Baker:
             mode=choose_mode(np.stack([frame.camera.world_from_cam for frame in frames]), eye),
             eye=eye,
             reach=standing_reach(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])),
-            starts=choose_starts(looks),
+            starts=choose_starts(looks, is_alone=capture.background == "white"),
         )
         self.manifest = replace(self.manifest, region=region)
 

@@ -34,6 +34,9 @@ _OFF_TARGET = 0.5
 """What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
 _OUTLIER = 0.04
 """What an unusual photo may gain over the most typical one, as half extent, before it is taken."""
+_MARGIN = 1.2
+"""Around a lone object; shapes of canvases between the stored ones cut some of it off."""
+_TINY = 0.05
 _FAR = 1e4
 _TOGETHER = 0.9
 """Mean cosine between the cameras' axes and the way to the point that they look at together."""
@@ -44,13 +47,14 @@ _BORDER_PHOTOS = 12
 class Look:
     """What a wide square view from a photo's place shows.
 
-    ``is_known`` (P, P) bool: pixels that enough photos see; ``distance`` to what the photos look at, and how far
-    ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the photo's own width and height;
-    ``height`` above what lies below the camera, 0 where nothing does.
+    ``is_known`` (P, P) bool: pixels that enough photos see; ``is_solid``: pixels that show something; ``distance`` to
+    what the photos look at, and how far ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the
+    photo's own width and height; ``height`` above what lies below the camera, 0 where nothing does.
     """
 
     pose: np.ndarray
     is_known: np.ndarray
+    is_solid: np.ndarray
     distance: float
     aside: float
     frame: tuple[float, float]
@@ -85,7 +89,8 @@ def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.n
     pose, lens = photo.world_from_cam, photo.intrinsics
     camera = _square(pose, _WIDE, _PIXELS)
     k = scene.params.choose_submodel(pose[:, 3])
-    points, view = _contracted(scene.params, k, camera, render_depth(scene, camera))
+    depth = render_depth(scene, camera)
+    points, view = _contracted(scene.params, k, camera, depth)
     counts = cells.counts(k)
     cell = ((points + 2.0) * (0.25 * len(counts))).astype(np.int64).clip(0, len(counts) - 1)
     enough = counts[tuple(cell.T)] >= min(_PHOTOS, len(cells.photos))
@@ -96,7 +101,9 @@ def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.n
         distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
     frame = (0.5 * lens.width / lens.fx, 0.5 * lens.height / lens.fy)
     is_seen = is_known.reshape(_PIXELS, _PIXELS)
-    return Look(pose, is_seen, distance, aside, frame, _height(scene, pose))
+    return Look(
+        pose, is_seen, depth.reshape(_PIXELS, _PIXELS) > 0.0, distance, aside, frame, _height(scene, pose)
+    )
 
 
 def _share(wide: Look, half_height: float, half_width: float) -> float:
@@ -127,9 +134,32 @@ def look_around(
     return [looks[i] for i in range(len(photos))]
 
 
-def choose_starts(looks: Sequence[Look]) -> tuple[RegionStart, ...]:
-    """Choose a photo and a lens for each shape of canvas: as wide as photos support, cover rather than contain."""
-    return tuple(_best(looks, aspect) for aspect in _ASPECTS) if looks else ()
+def choose_starts(looks: Sequence[Look], is_alone: bool = False) -> tuple[RegionStart, ...]:
+    """Choose a photo and a lens for each shape of canvas.
+
+    They are as wide as photos support, and cover rather than contain; a lone object is shown whole.
+    """
+    if not looks:
+        return ()
+    whole = next((look for look in looks if _is_whole(look)), None) if is_alone else None
+    if whole is not None:
+        return tuple(_containing(whole, aspect) for aspect in _ASPECTS)
+    return tuple(_best(looks, aspect) for aspect in _ASPECTS)
+
+
+def _is_whole(look: Look) -> bool:
+    """Return whether something is in a wide view and does not reach its edges."""
+    solid = look.is_solid
+    edge = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
+    return bool(solid.any() and not edge.any())
+
+
+def _containing(look: Look, aspect: float) -> RegionStart:
+    """Return the view that an object just fits into."""
+    rows, columns = (np.abs(np.nonzero(look.is_solid)[axis] + 0.5 - _PIXELS / 2).max() for axis in (0, 1))
+    half = max(_TINY, _MARGIN * 2.0 * _WIDE / _PIXELS * max(rows, columns / aspect))
+    known = float(look.is_known[look.is_solid].mean())
+    return RegionStart(aspect, look.pose, 2.0 * float(np.degrees(np.arctan(half))), round(known, 3))
 
 
 def _best(looks: Sequence[Look], aspect: float) -> RegionStart:
