@@ -48,8 +48,9 @@ class Look:
     """What a wide square view from a photo's place shows.
 
     ``is_known`` (P, P) bool: pixels that enough photos see; ``is_solid``: pixels that show something; ``distance`` to
-    what the photos look at, and how far ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the
-    photo's own width and height; ``height`` above what lies below the camera, 0 where nothing does.
+    what the photos look at together, else to what the middle shows, and how far ``aside`` of the view's axis that
+    lies, as a tangent; ``frame`` is half the photo's own width and height; ``height`` above what lies below the
+    camera, 0 where nothing does.
     """
 
     pose: np.ndarray
@@ -95,7 +96,10 @@ def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.n
     cell = ((points + 2.0) * (0.25 * len(counts))).astype(np.int64).clip(0, len(counts) - 1)
     enough = counts[tuple(cell.T)] >= min(_PHOTOS, len(cells.photos))
     is_known = enough & (support(cells.known(k), points, view) > 0.5)
-    distance, aside = 1.0, 0.0
+    # Inside a place, a view into its depth says more than one of the nearest wall.
+    quarter = _PIXELS // 4
+    middle = depth.reshape(_PIXELS, _PIXELS)[quarter:-quarter, quarter:-quarter]
+    distance, aside = float(np.median(middle[middle > 0.0])) if (middle > 0.0).any() else 1.0, 0.0
     if target is not None:
         right, up, back = (target - pose[:, 3]) @ pose[:, :3]
         distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
