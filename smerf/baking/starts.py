@@ -86,7 +86,9 @@ def known_share(scene: BakedScene, camera: Camera) -> np.ndarray:
     return support(known, *_contracted(scene.params, k, camera, depth)).reshape(depth.shape)
 
 
-def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None) -> Look:
+def _look_from(
+    scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None, far: float
+) -> Look:
     pose, lens = photo.world_from_cam, photo.intrinsics
     camera = _square(pose, _WIDE, _PIXELS)
     k = scene.params.choose_submodel(pose[:, 3])
@@ -119,7 +121,7 @@ def _share(wide: Look, half_height: float, half_width: float) -> float:
 
 
 def look_around(
-    scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray
+    scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray, far: float = np.inf
 ) -> list[Look]:
     """Look about from the places of typical photos; the most typical comes first.
 
@@ -128,13 +130,14 @@ def look_around(
         cells: Its known region.
         frames: Training photos.
         order: Their indices, the most typical first.
+        far: Distance within which all content lies.
     """
     target = common_target(np.stack([frame.camera.world_from_cam for frame in frames]))
     photos = [frames[i].camera for i in order[:_CANDIDATES]]
     # Submodel by submodel: only one of them needs to be in memory.
     home = [scene.params.choose_submodel(photo.world_from_cam[:, 3]) for photo in photos]
     by_home = sorted(range(len(photos)), key=home.__getitem__)
-    looks = {i: _look_from(scene, cells, photos[i], target) for i in by_home}
+    looks = {i: _look_from(scene, cells, photos[i], target, far) for i in by_home}
     return [looks[i] for i in range(len(photos))]
 
 
