@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Benchmark
 
-HELPERS = {"__init__", "__main__", "common", "browser", "figures", "other_pages"}
+HELPERS = {"__init__", "__main__", "common", "browser", "figures", "other_pages", "splat_viewer"}
 
 
 def benchmarks() -> dict[str, Benchmark]:
