@@ -80,7 +80,13 @@ DRAG = """async ([pixels, seconds, settledMs]) => {
   let isFinished = false;
   let changed = ended;
   let still = 0;
-  const finished = globalThis.smerf ? smerf.ready.then(() => (isFinished = true)) : null;
+  // Before its next frame the page does not know of the motion.
+  const ready = async () => {
+    for (let i = 0; i < 3; i++) await frame();
+    await smerf.ready;
+    isFinished = true;
+  };
+  const finished = globalThis.smerf ? ready() : null;
   // A slow device may need seconds for the first picture.
   const isMoving = () => performance.now() - changed < (found.length ? settledMs : 10 * settledMs) || still < 10;
   while (finished ? !isFinished : isMoving()) {
