@@ -25,6 +25,7 @@ _BAND = 0.16
 """Of the height: one step of the grid of candidates up and down."""
 _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
 _OUTER, _MANY = 0.01, 0.05
+_SAMPLES = 5_000
 _MIN_SURROUNDINGS = 5.0
 """What is so many times larger than the finely drawn part surrounds it: sky, hills, a lawn."""
 _SKY = 4.0
@@ -94,6 +95,19 @@ def content_of(
     if normals is not None:
         up = _refined_up(up, *normals)
     rotation = _upright(up / np.linalg.norm(up))
+    content = _extent(rotation, points, weights, sizes)
+    near = points.astype(np.float64) @ rotation.T
+    inside = ((near >= content.low) & (near <= content.high)).all(1)
+    if not inside.any():
+        return content
+    turn = _aligned(near[inside, :2], weights[inside])
+    return _extent(turn @ rotation, points, weights, sizes)
+
+
+def _extent(
+    rotation: np.ndarray, points: np.ndarray, weights: np.ndarray, sizes: np.ndarray | None
+) -> Content:
+    """Return the box of what is drawn finely, in the axes that a rotation leads to."""
     turned = points.astype(np.float64) @ rotation.T
     if sizes is None:
         return Content(rotation, *_box(turned, weights, np.zeros(len(points)), _OUTER))
@@ -107,8 +121,41 @@ def content_of(
     return content
 
 
+def _aligned(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the turn about z (3, 3) that takes the sides of the smallest box around points (N, 2) to the axes.
+
+    Its longer side becomes x, and the heavier end of it lies at low x: turned copies of a file get the same cameras,
+    and walls lie along the axes.
+    """
+    step = -(-len(points) // _SAMPLES)
+    points, weights = points[::step], weights[::step]
+
+    def sides(angle: float) -> np.ndarray:
+        turned = points @ _turned_by(angle)[:2, :2].T
+        low, _, high = _box(turned, weights, np.zeros(len(points)), _OUTER)
+        return high - low
+
+    def area(angle: float) -> float:
+        length = sides(angle)
+        return float(np.prod(length + 1e-3 * length.max()))
+
+    best = min(np.radians(np.arange(0.0, 90.0, 2.0)), key=area)
+    best = min(best + np.radians(np.arange(-2.0, 2.01, 0.25)), key=area)
+    along = sides(best)
+    best += 0.5 * np.pi * (along[1] > along[0])
+    x = points @ _turned_by(best)[0, :2]
+    x = x - np.average(x, weights=weights)
+    return _turned_by(best + np.pi * (np.average(x**3, weights=weights) < 0.0))
+
+
+def _turned_by(angle: float) -> np.ndarray:
+    """Return the rotation about z that takes the direction at an angle to x."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
 def _box(points: np.ndarray, weights: np.ndarray, sizes: np.ndarray, outer: float) -> np.ndarray:
-    """Return low, middle and high ends (3, 3) of points (N, 3) that reach ``sizes`` (N,) around themselves.
+    """Return low, middle and high ends (3, D) of points (N, D) that reach ``sizes`` (N,) around themselves.
 
     ``outer`` is the part of the weight that is left out at either end of an axis.
     """

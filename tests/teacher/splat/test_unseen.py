@@ -72,6 +72,27 @@ def test_size_and_place_change_nothing(tmp_path, make, scale, shift):
     assert mean_colour(other, again) == pytest.approx(mean_colour(asset, plan), abs=0.01)
 
 
+@pytest.mark.parametrize("make", [ball, room])
+def test_a_copy_that_is_turned_about_up_gets_the_same_cameras(tmp_path, make):
+    first = make()
+    if make is ball:
+        # Longer than wide, and heavier at one end.
+        first.means *= np.array([2.0, 1.0, 1.0], np.float32)
+        first.means[:, 0] += (first.means[:, 0] ** 2).astype(np.float32)
+    c, s = np.cos(0.6), np.sin(0.6)
+    turn = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+    moved = dataclasses.replace(first, means=(first.means @ turn.T).astype(np.float32))
+    w, x, y, z = first.quaternions.T
+    a, b = np.cos(0.3), np.sin(0.3)
+    moved.quaternions = np.stack([a * w - b * y, a * x + b * z, a * y + b * w, a * z - b * x], 1)
+    asset, plan, eyes = planned(tmp_path, first)
+    other, again, far = planned(tmp_path / "turned", moved)
+    assert plan.said.split()[2] == again.said.split()[2] in ("orbit", "walk")
+    np.testing.assert_allclose(far, eyes @ turn.T, atol=0.04 * asset.content().radius)
+    size = other.content().high - other.content().low
+    np.testing.assert_allclose(size, asset.content().high - asset.content().low, rtol=0.03)
+
+
 def test_far_floaters_do_not_move_the_cameras(tmp_path):
     few = files.random_splats(40, 0, 5)
     few.means *= 300.0
