@@ -18,7 +18,7 @@ from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.found_cameras import found_focal
 from smerf.teacher.placed import Placement
 from smerf.teacher.splat.cameras import Content, Probe, content_of
-from smerf.teacher.splat.cloud import SplatCloud, rotations_of
+from smerf.teacher.splat.cloud import SplatCloud, rotations_of, with_halves
 from smerf.teacher.splat.teacher import SplatLook, SplatTeacher, render_splats, splat_tree
 
 __all__ = ["SplatAsset", "cleaned"]
@@ -39,9 +39,11 @@ class SplatAsset:
 
     def __init__(self, path: Path, cloud: SplatCloud, options: AssetOptions) -> None:
         """Take a cloud as read from ``path``, with what the user says about it."""
-        self.path, self.kind, self.options, self._read = path, cloud.kind, options, cloud
+        self.path, self.kind, self.options = path, cloud.kind, options
+        self._splats, self._damaged = len(cloud), cloud.removed
         self.focal = options.focal or found_focal(path) or _FOCAL
         self.mode = options.mode or ("antialiased" if cloud.antialiased else "default")
+        cloud = with_halves(cloud)
         self.cloud, self.left_out = (cloud, {}) if options.keep_all else cleaned(cloud)
 
     def facts(self) -> dict[str, Any]:
@@ -49,13 +51,13 @@ class SplatAsset:
         content = self.content()
         return {
             "kind": self.kind,
-            "splats": len(self._read),
+            "splats": self._splats,
             "sh_degree": self.cloud.degree,
             "mode": self.mode,
             "focal": self.focal,
             "up": [round(float(x), 4) for x in content.rotation[2]],
             "radius": content.radius,
-            "left_out": {"damaged": self._read.removed} | self.left_out,
+            "left_out": {"damaged": self._damaged} | self.left_out,
             "comments": list(self.cloud.comments),
         }
 

@@ -17,13 +17,12 @@ from smerf.kernels.splat_tree import SplatCamera, SplatTree, build_splat_tree
 from smerf.kernels.splats import splat_image, splat_rays
 from smerf.teacher.model import TeacherAnswer
 from smerf.teacher.placed import PlacedTeacher, Placement
-from smerf.teacher.splat.cloud import SplatCloud, covariances_of
+from smerf.teacher.splat.cloud import SplatCloud, covariances_of, with_halves
 
 __all__ = ["SplatLook", "SplatTeacher", "render_splats", "splat_tree"]
 
 _MIN_HALF = 1.0 / 1024.0
 _CHUNK = 16384
-_MAX_SH = 6e4
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ def splat_tree(
         torch.from_numpy(means.astype(np.float32)),
         torch.from_numpy(covariances_of(cloud, rotation, scale)),
         torch.from_numpy(cloud.opacities),
-        # Half floats: their error is far below one level of 255.
-        torch.from_numpy(np.clip(cloud.sh, -_MAX_SH, _MAX_SH).astype(np.float16)),
+        torch.from_numpy(with_halves(cloud).sh),
     )
     return replace(
         tree,
