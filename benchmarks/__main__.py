@@ -17,7 +17,9 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Benchmark
 
-HELPERS = {"__init__", "__main__", "common", "browser", "figures", "other_pages", "prepare_faults"}
+HELPERS = {
+    "__init__", "__main__", "common", "browser", "figures", "other_pages", "prepare_faults", "splat_viewer",
+}  # fmt: skip
 
 
 def benchmarks() -> dict[str, Benchmark]:

@@ -1,7 +1,7 @@
 """Splat and mesh files as teachers: their rays and pictures, and with --run the page that they become.
 
     python -m benchmarks.splats FILE ... [--size 512] [--rays 20000] [--repeats 3] [--run] [--preset preview]
-                                [--set KEY=VALUE] [--json FILE]
+                                [--set KEY=VALUE] [--keep FOLDER] [--json FILE]
 
 Rays go from outside through random points of the content; pictures are those of a camera that is chosen for the
 file. For splats both are compared with the PyTorch reference, which answers some of the rays at its own pace. Times
@@ -34,10 +34,11 @@ from smerf.evaluation.metrics import psnr
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
 from smerf.kernels.reference import splats as reference
-from smerf.scene import load_scene
+from smerf.render.scene import load_scene
 from smerf.teacher.asset import Asset, open_asset
 from smerf.teacher.asset_capture import plan_cameras
 from smerf.teacher.asset_options import AssetOptions
+from smerf.teacher.placed import Placement
 from smerf.teacher.splat.teacher import SplatTeacher
 
 PEER_PAIRS = 4_000_000
@@ -86,7 +87,7 @@ def measure_teacher(path: Path, options: argparse.Namespace, report: Report) -> 
     asset = open_asset(path)
     content = asset.content()
     spacing = Spacing(asset.near(), 6.0 * content.radius, linear=True)
-    teacher = asset.teacher(Similarity(), spacing, 1.0 / content.radius, 1.0)
+    teacher = asset.teacher(Placement(Similarity(), spacing, 1.0 / content.radius, 1.0))
     opened, memory = time.perf_counter() - began, peak_mb() - before
     rays = rays_through(asset, options.rays)
     ray_ms = cpu_ms(lambda: teacher.query(rays), options.repeats)
@@ -154,9 +155,13 @@ def measure_page(path: Path, options: argparse.Namespace, report: Report) -> Non
     """Run the whole pipeline on a file."""
     settings = [f"--set={setting}" for setting in options.set]
     with tempfile.TemporaryDirectory(prefix="smerf_splats_") as folder:
-        run = Path(folder) / "run"
+        run = (options.keep or Path(folder)) / path.name.replace(".", "_")
+        is_continued = run.exists()
         records = measure_run(path, run, ["--preset", options.preset, "--device", "cpu", *settings])
         own = object_psnr(run)
+    if is_continued:
+        # What was done before is not in the times of the whole.
+        records[-1] |= {"median_ms": sum(record["median_ms"] for record in records[:-1]), "cpu_seconds": None}
     for record in records:
         values = {key: value for key, value in record.items() if key != "name"}
         report.add(f"splats/{path.name}/{record['name']}", **values, preset=options.preset)
@@ -165,7 +170,8 @@ def measure_page(path: Path, options: argparse.Namespace, report: Report) -> Non
     scores = [record["psnr"] for record in records if "psnr" in record]
     quality = f"{scores[-1]:.2f} dB baked" if scores else "not measured"
     alone = "" if own is None else f", {own:.2f} over the object"
-    print(f"  page: {quality}{alone}; {whole['median_ms'] / 1e3:.0f} s, {whole['cpu_seconds']:.0f} CPU s, "
+    cpu = "" if whole["cpu_seconds"] is None else f", {whole['cpu_seconds']:.0f} CPU s"
+    print(f"  page: {quality}{alone}; {whole['median_ms'] / 1e3:.0f} s{cpu}, "
           f"{whole['bytes'] / 1e6:.1f} MB, peak {whole['peak_memory_mb']:.0f} MB")  # fmt: skip
 
 
@@ -177,6 +183,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", action="store_true", help="make the page as well")
     parser.add_argument("--preset", default="preview")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the runs there")
 
 
 def measure(options: argparse.Namespace, report: Report) -> int:

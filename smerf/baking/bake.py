@@ -38,6 +38,8 @@ _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
 _LEVEL_WEIGHT = 4.0
 """What a camera that is rolled by a right angle loses, against one at the median distance from the others."""
+_ABOVE = 0.3
+"""Sine of the angle from above at which lone objects are first seen."""
 
 
 def scene_params(student: Student) -> SceneParams:
@@ -61,6 +63,12 @@ def _by_typicality(frames: Sequence[Frame]) -> np.ndarray:
     poses = np.stack([frame.camera.world_from_cam for frame in frames])
     unlike = sum(_unlikeness(poses[:, :, column]) for column in (2, 3))
     return np.asarray(np.argsort(unlike + _LEVEL_WEIGHT * np.abs(poses[:, 2, 0]), kind="stable"))
+
+
+def _from_slightly_above(frames: Sequence[Frame]) -> np.ndarray:
+    """Return the photos' indices, those first that look down on things as people do on what stands before them."""
+    back = np.stack([frame.camera.world_from_cam[2, 2] for frame in frames])
+    return np.asarray(np.argsort(np.abs(back - _ABOVE), kind="stable"))
 
 
 def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
@@ -130,7 +138,10 @@ class _Baker:
             return
         self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
-        looks = look_around(self.scene(0.0), self.known, frames, _by_typicality(frames))
+        is_alone = capture.background == "white"
+        order = _from_slightly_above(frames) if is_alone else _by_typicality(frames)
+        far = capture.far if capture.bounded else math.inf
+        looks = look_around(self.scene(0.0), self.known, frames, order, far)
         eye = eye_height(looks)
         region = Region(
             cells=region_cells(self.params),
@@ -138,7 +149,7 @@ class _Baker:
             mode=choose_mode(np.stack([frame.camera.world_from_cam for frame in frames]), eye),
             eye=eye,
             reach=standing_reach(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])),
-            starts=choose_starts(looks),
+            starts=choose_starts(looks, is_alone),
         )
         self.manifest = replace(self.manifest, region=region)
 

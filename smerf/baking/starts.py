@@ -34,6 +34,9 @@ _OFF_TARGET = 0.5
 """What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
 _OUTLIER = 0.04
 """What an unusual photo may gain over the most typical one, as half extent, before it is taken."""
+_MARGIN = 1.2
+"""Around a lone object; shapes of canvases between the stored ones cut some of it off."""
+_TINY = 0.05
 _FAR = 1e4
 _TOGETHER = 0.9
 """Mean cosine between the cameras' axes and the way to the point that they look at together."""
@@ -44,13 +47,15 @@ _BORDER_PHOTOS = 12
 class Look:
     """What a wide square view from a photo's place shows.
 
-    ``is_known`` (P, P) bool: pixels that enough photos see; ``distance`` to what the photos look at, and how far
-    ``aside`` of the view's axis that lies, as a tangent; ``frame`` is half the photo's own width and height;
-    ``height`` above what lies below the camera, 0 where nothing does.
+    ``is_known`` (P, P) bool: pixels that enough photos see; ``is_solid``: pixels that show something; ``distance`` to
+    what the photos look at together, else to what the middle shows, and how far ``aside`` of the view's axis that
+    lies, as a tangent; ``frame`` is half the photo's own width and height; ``height`` above what lies below the
+    camera, 0 where nothing does.
     """
 
     pose: np.ndarray
     is_known: np.ndarray
+    is_solid: np.ndarray
     distance: float
     aside: float
     frame: tuple[float, float]
@@ -81,22 +86,30 @@ def known_share(scene: BakedScene, camera: Camera) -> np.ndarray:
     return support(known, *_contracted(scene.params, k, camera, depth)).reshape(depth.shape)
 
 
-def _look_from(scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None) -> Look:
+def _look_from(
+    scene: BakedScene, cells: KnownCells, photo: Camera, target: np.ndarray | None, far: float
+) -> Look:
     pose, lens = photo.world_from_cam, photo.intrinsics
     camera = _square(pose, _WIDE, _PIXELS)
     k = scene.params.choose_submodel(pose[:, 3])
-    points, view = _contracted(scene.params, k, camera, render_depth(scene, camera))
+    depth = render_depth(scene, camera)
+    points, view = _contracted(scene.params, k, camera, depth)
     counts = cells.counts(k)
     cell = ((points + 2.0) * (0.25 * len(counts))).astype(np.int64).clip(0, len(counts) - 1)
     enough = counts[tuple(cell.T)] >= min(_PHOTOS, len(cells.photos))
     is_known = enough & (support(cells.known(k), points, view) > 0.5)
-    distance, aside = 1.0, 0.0
+    # Inside a place, a view into its depth says more than one of the nearest wall.
+    quarter = _PIXELS // 4
+    middle = depth.reshape(_PIXELS, _PIXELS)[quarter:-quarter, quarter:-quarter]
+    distance, aside = float(np.median(middle[middle > 0.0])) if (middle > 0.0).any() else 1.0, 0.0
     if target is not None:
         right, up, back = (target - pose[:, 3]) @ pose[:, :3]
         distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
     frame = (0.5 * lens.width / lens.fx, 0.5 * lens.height / lens.fy)
     is_seen = is_known.reshape(_PIXELS, _PIXELS)
-    return Look(pose, is_seen, distance, aside, frame, _height(scene, pose))
+    return Look(
+        pose, is_seen, depth.reshape(_PIXELS, _PIXELS) > 0.0, distance, aside, frame, _height(scene, pose)
+    )
 
 
 def _share(wide: Look, half_height: float, half_width: float) -> float:
@@ -108,7 +121,7 @@ def _share(wide: Look, half_height: float, half_width: float) -> float:
 
 
 def look_around(
-    scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray
+    scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray, far: float = np.inf
 ) -> list[Look]:
     """Look about from the places of typical photos; the most typical comes first.
 
@@ -117,19 +130,43 @@ def look_around(
         cells: Its known region.
         frames: Training photos.
         order: Their indices, the most typical first.
+        far: Distance within which all content lies.
     """
     target = common_target(np.stack([frame.camera.world_from_cam for frame in frames]))
     photos = [frames[i].camera for i in order[:_CANDIDATES]]
     # Submodel by submodel: only one of them needs to be in memory.
     home = [scene.params.choose_submodel(photo.world_from_cam[:, 3]) for photo in photos]
     by_home = sorted(range(len(photos)), key=home.__getitem__)
-    looks = {i: _look_from(scene, cells, photos[i], target) for i in by_home}
+    looks = {i: _look_from(scene, cells, photos[i], target, far) for i in by_home}
     return [looks[i] for i in range(len(photos))]
 
 
-def choose_starts(looks: Sequence[Look]) -> tuple[RegionStart, ...]:
-    """Choose a photo and a lens for each shape of canvas: as wide as photos support, cover rather than contain."""
-    return tuple(_best(looks, aspect) for aspect in _ASPECTS) if looks else ()
+def choose_starts(looks: Sequence[Look], is_alone: bool = False) -> tuple[RegionStart, ...]:
+    """Choose a photo and a lens for each shape of canvas.
+
+    They are as wide as photos support, and cover rather than contain; a lone object is shown whole.
+    """
+    if not looks:
+        return ()
+    whole = next((look for look in looks if _is_whole(look)), None) if is_alone else None
+    if whole is not None:
+        return tuple(_containing(whole, aspect) for aspect in _ASPECTS)
+    return tuple(_best(looks, aspect) for aspect in _ASPECTS)
+
+
+def _is_whole(look: Look) -> bool:
+    """Return whether something is in a wide view and does not reach its edges."""
+    solid = look.is_solid
+    edge = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
+    return bool(solid.any() and not edge.any())
+
+
+def _containing(look: Look, aspect: float) -> RegionStart:
+    """Return the view that an object just fits into."""
+    rows, columns = (np.abs(np.nonzero(look.is_solid)[axis] + 0.5 - _PIXELS / 2).max() for axis in (0, 1))
+    half = max(_TINY, _MARGIN * 2.0 * _WIDE / _PIXELS * max(rows, columns / aspect))
+    known = float(look.is_known[look.is_solid].mean())
+    return RegionStart(aspect, look.pose, 2.0 * float(np.degrees(np.arctan(half))), round(known, 3))
 
 
 def _best(looks: Sequence[Look], aspect: float) -> RegionStart:

@@ -98,8 +98,11 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
     rows = torch.cat([means[keep], covariances[keep], opacities[keep, None], cut[:, None]], 1).numpy()
     half = np.sqrt(np.maximum(rows[:, 10:], 0.0) * rows[:, [3, 6, 8]])
     order, sizes = _sorted(rows[:, :3], half.max(1))
-    sh_rows = sh[keep].numpy()
-    leaves, nodes, levels, coefficients = [], [], [], []
+    kept = np.flatnonzero(keep.numpy())
+    coefficients = np.zeros((sum(size + -size % _LEAF for size in sizes), *sh.shape[1:]), sh.numpy().dtype)
+    leaves: list[np.ndarray] = []
+    nodes: list[np.ndarray] = []
+    levels: list[list[int]] = []
     first_leaf = first_node = start = 0
     for size in sizes:
         part = order[start : start + size]
@@ -108,7 +111,8 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
         block = np.pad(rows[part], ((0, padding), (0, 0)))
         block[size:, 10] = -1.0
         leaves.append(block.reshape(-1, _LEAF, block.shape[1]).transpose(0, 2, 1))
-        coefficients.append(np.pad(sh_rows[part], ((0, padding), (0, 0), (0, 0))))
+        begin = _LEAF * first_leaf
+        np.take(sh.numpy(), kept[part], axis=0, out=coefficients[begin : begin + size])
         low, high = rows[part, :3] - half[part], rows[part, :3] + half[part]
         own, offsets = _nodes(
             *(_merge(_padded(each, sign), sign)[0] for each, sign in ((low, 1), (high, -1)))
@@ -127,7 +131,7 @@ def build_splat_tree(means: Tensor, covariances: Tensor, opacities: Tensor, sh: 
         torch.from_numpy(packed_leaves),
         torch.from_numpy(packed_nodes),
         torch.from_numpy(table),
-        torch.from_numpy(np.concatenate(coefficients)),
+        torch.from_numpy(coefficients),
     )
 
 

@@ -145,9 +145,12 @@ def plan(
     """
     from smerf.capture.readers import has_poses
     from smerf.engine.device import resolve_device
+    from smerf.teacher.asset import is_asset
 
     what, start = Path(what), Start.now()
     require_capture(what)
+    if is_asset(what):
+        raise UsageError(f"{what}: --dry-run plans for photos; a file's own cameras are known once it runs")
     if not has_poses(what):
         raise UsageError(f"{what}: has no poses to plan with; smerf prepare {what} -o CAPTURE finds them")
     minutes = choose_minutes(minutes, preset, (), is_new=True, device="cpu")

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from smerf.capture.types import Camera, Similarity
+from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError, UsageError
-from smerf.fields.rays import Spacing
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.mesh.asset import MeshAsset
 from smerf.teacher.mesh.formats import KNOWN_MESHES, mesh_kind, read_mesh
 from smerf.teacher.model import Teacher
+from smerf.teacher.placed import Placement
 from smerf.teacher.splat.asset import SplatAsset
 from smerf.teacher.splat.cameras import Content, Probe
 from smerf.teacher.splat.formats import KNOWN_SPLATS, read_splats, splat_kind
@@ -46,9 +46,7 @@ class Asset(Protocol):
     def render(self, camera: Camera) -> np.ndarray:
         """Render a camera in the file's space: (H, W, 4) float32, colour over black and opacity."""
 
-    def teacher(
-        self, training_from_source: Similarity, spacing: Spacing, scene_scale: float, background: float
-    ) -> Teacher:
+    def teacher(self, placement: Placement) -> Teacher:
         """Return the teacher in training space."""
 
 

@@ -82,7 +82,7 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
             rig.kind,
             f"{count} cameras, {rig.kind} ({rig.why}), up {up}; --cameras and --up overrule it",
         )
-    is_alone = _check(asset, cameras) and kind != "walk"
+    is_alone = _check(asset, cameras, is_found=kind == "found") and kind != "walk"
     near, far = asset.near(), float("inf")
     if is_alone:
         near, far = _object_bounds(asset, cameras)
@@ -106,18 +106,23 @@ def _reduced(camera: Camera, size: int) -> Camera:
     return replace(camera, intrinsics=intrinsics)
 
 
-def _check(asset: Asset, cameras: list[Camera]) -> bool:
+def _check(asset: Asset, cameras: list[Camera], is_found: bool) -> bool:
     """Return whether a few small renders show a lone object.
 
     Raises:
-        InvalidDataError: If fewer than half of them show anything.
+        InvalidDataError: If fewer than half of them show anything; cameras that were not found know where it is,
+            and may show little.
     """
     chosen = cameras[:: max(1, len(cameras) // _CHECKS)][:_CHECKS]
     small = [asset.render(_reduced(camera, _CHECK_SIZE))[..., 3] for camera in chosen]
-    if sum(float(opacity.mean()) > _SEEN for opacity in small) < 0.5 * len(small):
-        raise InvalidDataError(
-            f"{asset.path}: most cameras see nothing of it; they belong to another scene or space: see --cameras, --up"
+    shares = [float(opacity.mean() if is_found else opacity.max()) for opacity in small]
+    if sum(share > _SEEN for share in shares) < 0.5 * len(small):
+        why = (
+            "they belong to another scene or space: see --cameras"
+            if is_found
+            else "it is too faint or too thin"
         )
+        raise InvalidDataError(f"{asset.path}: most cameras see nothing of it; {why}")
     empty = [opacity < 1.0 - _EMPTY for opacity in small]
     border = [np.concatenate([e[0], e[-1], e[:, 0], e[:, -1]]) for e in empty]
     everywhere = np.concatenate([e.ravel() for e in empty])
@@ -135,7 +140,7 @@ def require_visible(asset: Asset, capture: Capture) -> None:
         replace(frame.camera, world_from_cam=invert_pose(similarity, frame.camera.world_from_cam))
         for frame in capture.split("train")
     ]
-    _check(asset, cameras)
+    _check(asset, cameras, is_found=True)
 
 
 def _object_bounds(asset: Asset, cameras: list[Camera]) -> tuple[float, float]:

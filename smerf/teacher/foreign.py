@@ -18,6 +18,7 @@ from smerf.fields.rays import Spacing
 from smerf.teacher.asset import Asset, file_digest, open_asset
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.model import Teacher
+from smerf.teacher.placed import Placement
 
 __all__ = [
     "copy_record",
@@ -93,7 +94,7 @@ def load_foreign(folder: Path) -> Teacher:
         far = float("inf") if record["far"] is None else record["far"]
         spacing = Spacing(record["near"], far, record["linear"])
         asset = open_asset(path, AssetOptions.of(record["options"]))
-        return asset.teacher(similarity, spacing, record["scene_scale"], record["background"])
+        return asset.teacher(Placement(similarity, spacing, record["scene_scale"], record["background"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidDataError(f"{folder / _FILE}: is damaged ({error}); make the run again") from error
 

@@ -10,12 +10,12 @@ import pytest
 
 from smerf.baking import BakeConfig, bake
 from smerf.baking.known import Sightings, known_grid
-from smerf.baking.starts import choose_mode, known_share
+from smerf.baking.starts import Look, choose_mode, choose_starts, known_share
 from smerf.capture.types import Camera, Intrinsics
 from smerf.fields.ray_bank import camera_rays
 from smerf.render.march import render_camera, render_depth
 from smerf.scene import load_scene
-from smerf.scene.region import choose_start, contract, support
+from smerf.scene.region import Region, choose_start, contract, support
 from smerf.scene.types import VIEWER_FROM_TRAINING
 from tests.baking.test_bake import mark
 from tests.helpers.imports import ROOT
@@ -122,6 +122,25 @@ def test_first_views_are_covered_for_every_shape_of_canvas(toy):
         camera = Camera(Intrinsics("PINHOLE", width, height, focal, focal, width / 2, height / 2), pose)
         assert (known_share(scene, camera) > 0.5).mean() > 0.95
         assert fov > 25
+
+
+@pytest.mark.parametrize("aspect", [0.46, 1.0, 2.2])
+def test_a_lone_object_is_seen_whole_at_first(aspect):
+    # A tall thing, a little aside of the axis: 0.1 to 0.3 across, 0.8 up and down.
+    line = (np.arange(64) + 0.5 - 32) / 32 * 1.3
+    across, up = np.meshgrid(line, line)
+    solid = (np.abs(across - 0.2) < 0.1) & (np.abs(up) < 0.8)
+    cut = np.abs(across) < 0.1
+    looks = [
+        Look(np.eye(4)[:3] + i, mask, mask, 1.0, 0.0, (0.4, 0.4), 0.0) for i, mask in enumerate((cut, solid))
+    ]
+    starts = choose_starts(looks, is_alone=True)
+    region = Region(32, (1.0, 1.0, 1.0), "orbit", None, 0.0, starts)
+    pose, fov = choose_start(region, aspect)
+    half = np.tan(np.radians(0.5 * fov))
+    # The view that cuts it off is not taken.
+    assert pose[0, 3] == 1.0
+    assert half > 0.8 and half * aspect > 0.3 and min(half / 0.8, half * aspect / 0.3) < 1.35
 
 
 def test_the_region_is_kept_on_disk(toy):

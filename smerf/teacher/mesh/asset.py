@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from smerf.capture.types import Camera, Similarity
+from smerf.capture.types import Camera
 from smerf.errors import InvalidDataError
-from smerf.fields.rays import Spacing
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.mesh.scene import MeshScene
 from smerf.teacher.mesh.surface import Surface, points_on
 from smerf.teacher.mesh.teacher import MeshTeacher, render_mesh
+from smerf.teacher.placed import Placement
 from smerf.teacher.splat.cameras import Content, Probe, content_of
 
 __all__ = ["MeshAsset"]
@@ -95,15 +95,6 @@ class MeshAsset:
         pose[:, 3] = self._to_scene(pose[:, 3])
         return render_mesh(self._scene, Camera(camera.intrinsics, pose), _NEAR)
 
-    def teacher(
-        self, training_from_source: Similarity, spacing: Spacing, scene_scale: float, background: float
-    ) -> MeshTeacher:
+    def teacher(self, placement: Placement) -> MeshTeacher:
         """Return the teacher in training space."""
-        return MeshTeacher(
-            self._scene,
-            _NEAR,
-            training_from_source,
-            spacing=spacing,
-            scene_scale=scene_scale,
-            background=background,
-        )
+        return MeshTeacher(self._scene, _NEAR, placement)

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from smerf.capture.types import Camera, Similarity
+from smerf.capture.types import Camera
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
 from smerf.teacher.mesh.scene import MeshHits, MeshScene
 from smerf.teacher.model import TeacherAnswer
+from smerf.teacher.placed import PlacedTeacher, Placement
 
 __all__ = ["MeshTeacher", "intervals_around", "render_mesh"]
 
@@ -102,34 +103,13 @@ def _ends(low: torch.Tensor, high: torch.Tensor, samples: int) -> torch.Tensor:
     return torch.cat([front, within.sort(1).values, behind], 1)
 
 
-class MeshTeacher:
-    """A mesh in training space as a teacher: a ``smerf.teacher.model.Teacher`` without density and colour at points."""
+class MeshTeacher(PlacedTeacher):
+    """A mesh in training space as a teacher."""
 
-    def __init__(
-        self,
-        scene: MeshScene,
-        near: float,
-        training_from_source: Similarity,
-        *,
-        spacing: Spacing,
-        scene_scale: float,
-        background: float,
-        samples: int = 32,
-    ) -> None:
-        """Take a scene.
-
-        Args:
-            scene: The mesh, in a space of its own.
-            near: Distance at which rays begin, in that space.
-            training_from_source: From the file's space to training space.
-            spacing: Of intervals along rays, in training units.
-            scene_scale: Factor from training units to the student's grids.
-            background: Grey level behind the scene when rendering.
-            samples: Intervals of each ray.
-        """
-        self.scene, self.near, self.place = scene, near, training_from_source
-        self.spacing, self.scene_scale = spacing, scene_scale
-        self.background, self.samples = background, samples
+    def __init__(self, scene: MeshScene, near: float, placement: Placement) -> None:
+        """Take a mesh in a space of its own, and the distance there at which rays begin."""
+        super().__init__(placement)
+        self.scene, self.near = scene, near
 
     def query(self, rays: Rays) -> TeacherAnswer:
         """Answer rays; on a GPU the answer is computed on the CPU and moved."""

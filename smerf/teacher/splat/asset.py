@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from smerf.capture.types import Camera, Similarity
+from smerf.capture.types import Camera
 from smerf.fields.rays import Spacing
 from smerf.kernels.splat_tree import SplatTree
 from smerf.kernels.splats import splat_rays
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.found_cameras import found_focal
+from smerf.teacher.placed import Placement
 from smerf.teacher.splat.cameras import Content, Probe, content_of
-from smerf.teacher.splat.cloud import SplatCloud, rotations_of
+from smerf.teacher.splat.cloud import SplatCloud, rotations_of, with_halves
 from smerf.teacher.splat.teacher import SplatLook, SplatTeacher, render_splats, splat_tree
 
 __all__ = ["SplatAsset", "cleaned"]
@@ -26,6 +27,8 @@ _FOCAL = 1200.0
 _NEAR = 0.02
 _MAX_LOSS = 0.05
 _FLAT, _OPAQUE = 0.35, 0.3
+_REACH = 2.0
+"""Deviations that a splat reaches to either side."""
 _VEIL_SIZE, _VEIL_OPACITY = 0.5, 0.2
 _FLOATER_OPACITY, _FLOATER_GAP = 0.5, 6.0
 _log = logging.getLogger(__name__)
@@ -36,9 +39,11 @@ class SplatAsset:
 
     def __init__(self, path: Path, cloud: SplatCloud, options: AssetOptions) -> None:
         """Take a cloud as read from ``path``, with what the user says about it."""
-        self.path, self.kind, self.options, self._read = path, cloud.kind, options, cloud
+        self.path, self.kind, self.options = path, cloud.kind, options
+        self._splats, self._damaged = len(cloud), cloud.removed
         self.focal = options.focal or found_focal(path) or _FOCAL
         self.mode = options.mode or ("antialiased" if cloud.antialiased else "default")
+        cloud = with_halves(cloud)
         self.cloud, self.left_out = (cloud, {}) if options.keep_all else cleaned(cloud)
 
     def facts(self) -> dict[str, Any]:
@@ -46,13 +51,13 @@ class SplatAsset:
         content = self.content()
         return {
             "kind": self.kind,
-            "splats": len(self._read),
+            "splats": self._splats,
             "sh_degree": self.cloud.degree,
             "mode": self.mode,
             "focal": self.focal,
             "up": [round(float(x), 4) for x in content.rotation[2]],
             "radius": content.radius,
-            "left_out": {"damaged": self._read.removed} | self.left_out,
+            "left_out": {"damaged": self._damaged} | self.left_out,
             "comments": list(self.cloud.comments),
         }
 
@@ -62,11 +67,10 @@ class SplatAsset:
 
     @cached_property
     def _content(self) -> Content:
-        if self.options.up is not None:
-            return content_of(self.cloud.means, self.cloud.opacities, np.array(self.options.up))
-        return content_of(
-            self.cloud.means, self.cloud.opacities, np.array(self.cloud.up), _flat_normals(self.cloud)
-        )
+        cloud, up = self.cloud, self.options.up
+        normals = _flat_normals(cloud) if up is None else None
+        sizes = _REACH * np.sqrt(np.sort(cloud.scales, 1)[:, 1:].prod(1))
+        return content_of(cloud.means, cloud.opacities, np.array(up or cloud.up), normals, sizes)
 
     def near(self) -> float:
         """Return the distance in front of an eye within which nothing counts."""
@@ -100,18 +104,9 @@ class SplatAsset:
         image[..., 3] = 1.0 - image[..., 3]
         return image.numpy()
 
-    def teacher(
-        self, training_from_source: Similarity, spacing: Spacing, scene_scale: float, background: float
-    ) -> SplatTeacher:
+    def teacher(self, placement: Placement) -> SplatTeacher:
         """Return the teacher in training space."""
-        return SplatTeacher(
-            self.cloud,
-            self.look,
-            training_from_source,
-            spacing=spacing,
-            scene_scale=scene_scale,
-            background=background,
-        )
+        return SplatTeacher(self.cloud, self.look, placement)
 
 
 def _flat_normals(cloud: SplatCloud) -> tuple[np.ndarray, np.ndarray] | None:

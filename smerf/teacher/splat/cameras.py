@@ -6,7 +6,7 @@ Everything is decided from what rays meet. Letters: N splats, C cameras, R rays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,16 @@ Probe = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 _MIN_CAP_RATIO = 20.0
 _CAP, _REACH = np.cos(np.radians(4.0)), np.cos(np.radians(35.0))
 _EDGE, _DIRECTIONS = 7, 64
+_BAND = 0.16
+"""Of the height: one step of the grid of candidates up and down."""
 _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
+_OUTER, _MANY = 0.01, 0.05
+_ENOUGH, _SAMPLES = 100_000, 5_000
+"""Points of which percentiles are taken, and of which a box is turned."""
+_MIN_SURROUNDINGS = 5.0
+"""What is so many times larger than the finely drawn part surrounds it: sky, hills, a lawn."""
+_SKY = 4.0
+"""Distance in radii at which rays leave what is surrounded."""
 _PITCHES = (-20.0, -8.0, 5.0)
 ORBIT_FIELD, WALK_FIELD = 45.0, 65.0
 """Degrees across the longer side of an image."""
@@ -32,13 +41,14 @@ class Content:
     """Where something is, in axes of which z is up.
 
     ``rotation`` (3, 3) takes the file's axes to them; ``low``, ``middle`` and ``high`` (3,) are percentiles 1, 50 and
-    99 of the opacity; ``radius`` is half the diagonal of the box.
+    99 of the opacity; ``radius`` is half the diagonal of the box. ``is_surrounded`` says that much lies farther out.
     """
 
     rotation: np.ndarray
     low: np.ndarray
     middle: np.ndarray
     high: np.ndarray
+    is_surrounded: bool = False
 
     @property
     def radius(self) -> float:
@@ -70,27 +80,97 @@ def content_of(
     weights: np.ndarray,
     up: np.ndarray,
     normals: tuple[np.ndarray, np.ndarray] | None = None,
+    sizes: np.ndarray | None = None,
 ) -> Content:
-    """Return where something is.
+    """Return where something is: of scenes with far surroundings, the part that is drawn finely.
+
+    Photos are taken near what they are of, and what is near the photos is made of small splats.
 
     Args:
         points: (N, 3).
         weights: How much each counts (N,): its opacity.
         up: The direction (3,) that the format calls up.
         normals: Unit normals (M, 3) of flat parts and their weights (M,), by which ``up`` is refined; None keeps it.
+        sizes: How far each reaches (N,); None takes points for points.
     """
     if normals is not None:
         up = _refined_up(up, *normals)
     rotation = _upright(up / np.linalg.norm(up))
-    turned = points @ rotation.T
-    ends = np.stack([_percentiles(turned[:, axis], weights) for axis in range(3)], 1)
-    return Content(rotation, *ends)
+    step = -(-len(points) // _ENOUGH)
+    points, weights = points[::step], weights[::step]
+    sizes = None if sizes is None else sizes[::step]
+    content = _extent(rotation, points, weights, sizes)
+    near = points.astype(np.float64) @ rotation.T
+    inside = ((near >= content.low) & (near <= content.high)).all(1)
+    if not inside.any():
+        return content
+    turn = _aligned(near[inside, :2], weights[inside])
+    return _extent(turn @ rotation, points, weights, sizes)
 
 
-def _percentiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    order = np.argsort(values, kind="stable")
-    total = np.cumsum(weights[order], dtype=np.float64)
-    return values[order][np.searchsorted(total / total[-1], (0.01, 0.5, 0.99)).clip(0, len(values) - 1)]
+def _extent(
+    rotation: np.ndarray, points: np.ndarray, weights: np.ndarray, sizes: np.ndarray | None
+) -> Content:
+    """Return the box of what is drawn finely, in the axes that a rotation leads to."""
+    turned = points.astype(np.float64) @ rotation.T
+    if sizes is None:
+        return Content(rotation, *_box(turned, weights, np.zeros(len(points)), _OUTER))
+    content = Content(rotation, *_box(turned, weights, sizes, _OUTER))
+    fine = weights / np.maximum(sizes, 1e-12)
+    # Many stray splats need more than a few percent left out, whatever their sizes.
+    for chosen, outer in ((fine, _OUTER), (weights, _MANY), (fine, _MANY)):
+        smaller = Content(rotation, *_box(turned, chosen, sizes, outer))
+        if content.radius > _MIN_SURROUNDINGS * smaller.radius:
+            content = replace(smaller, is_surrounded=True)
+    return content
+
+
+def _aligned(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the turn about z (3, 3) that takes the sides of the smallest box around points (N, 2) to the axes.
+
+    Its longer side becomes x, and the heavier end of it lies at low x: turned copies of a file get the same cameras,
+    and walls lie along the axes.
+    """
+    step = -(-len(points) // _SAMPLES)
+    points, weights = points[::step], weights[::step]
+
+    def sides(angle: float) -> np.ndarray:
+        turned = points @ _turned_by(angle)[:2, :2].T
+        low, _, high = _box(turned, weights, np.zeros(len(points)), _OUTER)
+        return high - low
+
+    def area(angle: float) -> float:
+        length = sides(angle)
+        return float(np.prod(length + 1e-3 * length.max()))
+
+    best = min(np.radians(np.arange(0.0, 90.0, 2.0)), key=area)
+    best = min(best + np.radians(np.arange(-2.0, 2.01, 0.25)), key=area)
+    along = sides(best)
+    best += 0.5 * np.pi * (along[1] > along[0])
+    x = points @ _turned_by(best)[0, :2]
+    x = x - np.average(x, weights=weights)
+    return _turned_by(best + np.pi * (np.average(x**3, weights=weights) < 0.0))
+
+
+def _turned_by(angle: float) -> np.ndarray:
+    """Return the rotation about z that takes the direction at an angle to x."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _box(points: np.ndarray, weights: np.ndarray, sizes: np.ndarray, outer: float) -> np.ndarray:
+    """Return low, middle and high ends (3, D) of points (N, D) that reach ``sizes`` (N,) around themselves.
+
+    ``outer`` is the part of the weight that is left out at either end of an axis.
+    """
+    ends = []
+    for side, part in ((-1.0, outer), (0.0, 0.5), (1.0, 1.0 - outer)):
+        moved = points + side * sizes[:, None]
+        order = np.argsort(moved, 0, kind="stable")
+        total = np.cumsum(weights[order], 0, dtype=np.float64)
+        place = (total < part * total[-1]).sum(0).clip(0, len(points) - 1)
+        ends.append(np.take_along_axis(moved, np.take_along_axis(order, place[None], 0), 0)[0])
+    return np.stack(ends)
 
 
 def _upright(up: np.ndarray) -> np.ndarray:
@@ -165,6 +245,9 @@ def _places_inside(content: Content, probe: Probe) -> tuple[np.ndarray, np.ndarr
     places = middle + grid * half
     opacity, distance = _look_around(content, probe, places, _sphere(_DIRECTIONS))
     is_hit = opacity > 0.5
+    if content.is_surrounded:
+        # A sky is around everything.
+        is_hit &= distance < _SKY * content.radius
     distance = np.where(is_hit, distance, 4.0 * content.radius)
     cover, clearance = is_hit.mean(1), np.percentile(distance, 5.0, axis=1)
     good = (cover > 0.7) & (clearance > 0.04 * content.radius)
@@ -203,9 +286,9 @@ def _walk(
     content: Content, probe: Probe, places: np.ndarray, score: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
     """Return poses inside: a few positions far from one another, six views from each."""
-    band = np.abs(places[:, 2] - np.median(places[:, 2])) <= 0.15 * (content.high - content.low)[2]
+    band = np.abs(places[:, 2] - np.median(places[:, 2])) <= _BAND * (content.high - content.low)[2]
     places, score = places[band], score[band]
-    eyes = places[_spread_out(places, score, max(1, -(-count // 6)))]
+    eyes = places[_spread_out(places / content.radius, score, max(1, -(-count // 6)))]
     random = np.random.default_rng(seed)
     targets, origins = [], []
     for number in range(count):
@@ -223,10 +306,11 @@ def _walk(
 
 def _spread_out(places: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
     """Return the indices of ``count`` places (or all), from the best one on each farthest from those before."""
-    chosen = [int(np.argmax(score))]
+    # Rounded, so that equally good places do not change with the units of a file.
+    chosen = [int(np.argmax(score.round(3)))]
     distance = np.linalg.norm(places - places[chosen[0]], axis=1)
     while len(chosen) < min(count, len(places)):
-        chosen.append(int(np.argmax(distance * score)))
+        chosen.append(int(np.argmax((distance * score).round(3))))
         distance = np.minimum(distance, np.linalg.norm(places - places[chosen[-1]], axis=1))
     return np.array(chosen)
 

@@ -9,12 +9,21 @@ import numpy as np
 
 from smerf.errors import InvalidDataError
 
-__all__ = ["SH_ZERO", "SplatCloud", "checked_cloud", "covariances_of", "rotations_of", "sigmoid"]
+__all__ = [
+    "SH_ZERO",
+    "SplatCloud",
+    "checked_cloud",
+    "covariances_of",
+    "rotations_of",
+    "sigmoid",
+    "with_halves",
+]
 
 SH_ZERO = 0.28209479177387814
 """The constant spherical harmonic: colour = 0.5 + SH_ZERO * coefficient 0."""
 _MAX_SCALE, _MAX_COORDINATE = float(np.exp(20.0)), 1e6
 _OPACITY_SLACK = 1e-4
+_MAX_SH = 6e4
 _MIN_OPACITY = 1.0 / 255.0
 _log = logging.getLogger(__name__)
 
@@ -24,7 +33,7 @@ class SplatCloud:
     """Splats in the axes and units of their file (Kerbl et al., arXiv 2308.04079).
 
     ``means`` (N, 3), linear ``scales`` (N, 3), unit ``quaternions`` (N, 4) as w x y z, ``opacities`` (N,) in [0, 1]
-    and ``sh`` (N, K, 3), coefficient 0 first, all float32.
+    and ``sh`` (N, K, 3), coefficient 0 first, all float32; ``sh`` may be float16.
     """
 
     means: np.ndarray
@@ -82,6 +91,15 @@ def covariances_of(cloud: SplatCloud, rotation: np.ndarray | None = None, scale:
     factor = turned * (scale * cloud.scales[:, None, :])
     full = factor @ factor.transpose(0, 2, 1)
     return np.ascontiguousarray(full[:, [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]])
+
+
+def with_halves(cloud: SplatCloud) -> SplatCloud:
+    """Return a cloud with coefficients as half floats, whose error is far below one level of 255."""
+    if cloud.sh.dtype == np.float16:
+        return cloud
+    with np.errstate(over="ignore"):
+        sh = cloud.sh.astype(np.float16)
+    return replace(cloud, sh=np.clip(sh, -_MAX_SH, _MAX_SH, out=sh))
 
 
 def checked_cloud(name: str, cloud: SplatCloud, is_flat: bool = False) -> SplatCloud:

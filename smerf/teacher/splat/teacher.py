@@ -16,13 +16,13 @@ from smerf.kernels import native
 from smerf.kernels.splat_tree import SplatCamera, SplatTree, build_splat_tree
 from smerf.kernels.splats import splat_image, splat_rays
 from smerf.teacher.model import TeacherAnswer
-from smerf.teacher.splat.cloud import SplatCloud, covariances_of
+from smerf.teacher.placed import PlacedTeacher, Placement
+from smerf.teacher.splat.cloud import SplatCloud, covariances_of, with_halves
 
 __all__ = ["SplatLook", "SplatTeacher", "render_splats", "splat_tree"]
 
 _MIN_HALF = 1.0 / 1024.0
 _CHUNK = 16384
-_MAX_SH = 6e4
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def splat_tree(
         torch.from_numpy(means.astype(np.float32)),
         torch.from_numpy(covariances_of(cloud, rotation, scale)),
         torch.from_numpy(cloud.opacities),
-        # Half floats: their error is far below one level of 255.
-        torch.from_numpy(np.clip(cloud.sh, -_MAX_SH, _MAX_SH).astype(np.float16)),
+        torch.from_numpy(with_halves(cloud).sh),
     )
     return replace(
         tree,
@@ -100,34 +99,13 @@ def _render_rays(tree: SplatTree, camera: Camera) -> Tensor:
     return torch.cat(parts).view(camera.intrinsics.height, camera.intrinsics.width, 4)
 
 
-class SplatTeacher:
-    """Splats in training space as a teacher: a ``smerf.teacher.model.Teacher`` without density and colour at points."""
+class SplatTeacher(PlacedTeacher):
+    """Splats in training space as a teacher."""
 
-    def __init__(
-        self,
-        cloud: SplatCloud,
-        look: SplatLook,
-        training_from_source: Similarity,
-        *,
-        spacing: Spacing,
-        scene_scale: float,
-        background: float,
-        samples: int = 32,
-    ) -> None:
-        """Build the tree of a cloud.
-
-        Args:
-            cloud: The splats, in the space of their file.
-            look: How they are seen.
-            training_from_source: From the file's space to training space.
-            spacing: Of intervals along rays, in training units.
-            scene_scale: Factor from training units to the student's grids.
-            background: Grey level behind the scene when rendering.
-            samples: Intervals of each ray.
-        """
-        self.look, self.spacing, self.scene_scale = look, spacing, scene_scale
-        self.background, self.samples = background, samples
-        self.tree = splat_tree(cloud, look, training_from_source)
+    def __init__(self, cloud: SplatCloud, look: SplatLook, placement: Placement) -> None:
+        """Build the tree of a cloud in the space of its file."""
+        super().__init__(placement)
+        self.look, self.tree = look, splat_tree(cloud, look, self.place)
 
     def to(self, device: torch.device | str) -> SplatTeacher:
         """Move the splats to a device, if its kernels are built: without them the CPU answers."""

@@ -134,6 +134,32 @@ def test_meshes_without_colours_are_grey_and_lit(tmp_path):
     assert 0.3 < side < top <= 0.7
 
 
+QUAD_OBJ = """v 0 0 0{0}
+v 1 0 0{0}
+v 1 1 0{0}
+vt 0 0
+vt 1 0
+vt 1 1
+f 1/1 2/2 3/3
+"""
+
+
+def test_texture_coordinates_without_a_texture_are_no_colour(tmp_path):
+    bare = open_asset(write(tmp_path, "bare.obj", QUAD_OBJ.format("").encode()))
+    assert bare.is_lit and not bare.surface.has_colour and bare.facts()["textures"] == []
+    red = read_mesh(write(tmp_path, "red.obj", QUAD_OBJ.format(" 1 0 0").encode()))
+    assert red.has_colour and red.materials[0].texture is None
+    np.testing.assert_allclose(red.colours[:, :3], [[1, 0, 0]] * 3, atol=1 / 255)
+
+
+def test_a_texture_that_is_not_there_is_told(tmp_path, caplog):
+    (tmp_path / "m.mtl").write_text("newmtl a\nKd 0 0 1\nmap_Kd gone.png\n")
+    text = "mtllib m.mtl\nusemtl a\n" + QUAD_OBJ.format("")
+    surface = read_mesh(write(tmp_path, "quad.obj", text.encode()))
+    assert "gone.png" in caplog.text
+    np.testing.assert_allclose(surface.materials[0].factor[:3], [0, 0, 1])
+
+
 @pytest.mark.parametrize("kind", files.FORMATS)
 def test_formats_are_known_by_their_content(tmp_path, kind):
     name, writer = files.FORMATS[kind]

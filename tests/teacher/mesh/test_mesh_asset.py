@@ -14,6 +14,7 @@ from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.foreign import save_foreign, source_teacher
 from smerf.teacher.mesh.scene import MeshHits
 from smerf.teacher.mesh.teacher import intervals_around
+from smerf.teacher.placed import Placement
 from tests.helpers import mesh_files as files
 
 SIZE, COUNT = 24, 12
@@ -119,7 +120,7 @@ def test_glass_in_front_of_a_wall_shows_both(tmp_path):
     document["nodes"] = [{"mesh": 0, "translation": [0, 0, 1]}, {"mesh": 1}]
     (tmp_path / "glass.glb").write_bytes(files.glb(document, binary))
     asset = open_asset(tmp_path / "glass.glb")
-    teacher = asset.teacher(Similarity(), Spacing(0.5, 6.0, True), 1.0, 1.0)
+    teacher = asset.teacher(Placement(Similarity(), Spacing(0.5, 6.0, True), 1.0, 1.0))
     rays = Rays(torch.tensor([[0.0, 0.0, 4.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([1e-3]))
     answer = teacher.query(rays)
     torch.testing.assert_close(answer.colour, torch.tensor([[0.25, 0.75, 0.0]]))

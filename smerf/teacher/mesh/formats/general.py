@@ -16,6 +16,8 @@ __all__ = ["read_general_mesh"]
 
 _UP = {"OBJ": (0.0, 1.0, 0.0), "PLY": (0.0, 0.0, 1.0), "STL": (0.0, 0.0, 1.0), "OFF": (0.0, 0.0, 1.0)}
 _GREY = 0.7
+_HEAD = 1 << 16
+_log = logging.getLogger(__name__)
 
 
 def read_general_mesh(path: Path, kind: str) -> Surface:
@@ -44,9 +46,40 @@ def read_general_mesh(path: Path, kind: str) -> Surface:
     except Exception as error:
         # trimesh's parsers raise whatever they trip over.
         raise InvalidDataError(f"{path}: is damaged ({error!r}); export it again") from error
+    if kind == "OBJ":
+        _tell_missing(path)
     if not parts:
         raise InvalidDataError(f"{path}: holds no triangles")
     return checked_surface(str(path), joined(parts))
+
+
+def _tell_missing(path: Path) -> None:
+    """Warn of materials and textures that an OBJ names and that are not beside it; its colours are then others."""
+    with open(path, "rb") as file:
+        head = file.read(_HEAD).decode("utf-8", "replace")
+    for library in _named(head, "mtllib"):
+        if not _is_beside(path, library):
+            _log.warning("%s: its materials %s are not beside it", path, library)
+            continue
+        with open(path.parent / library, "rb") as file:
+            text = file.read(_HEAD).decode("utf-8", "replace")
+        for texture in _named(text, "map_Kd"):
+            # Options stand before the name.
+            if not any(_is_beside(path, each) for each in (texture, texture.split()[-1])):
+                _log.warning("%s: its texture %s is not beside it", path, texture)
+
+
+def _is_beside(path: Path, name: str) -> bool:
+    try:
+        return (path.parent / name).is_file()
+    except (OSError, ValueError):
+        # Damaged files name what cannot be a name.
+        return False
+
+
+def _named(text: str, key: str) -> list[str]:
+    rows = [line.strip().split(maxsplit=1) for line in text.splitlines()]
+    return [row[1].replace("\\", "/") for row in rows if len(row) == 2 and row[0].lower() == key.lower()]
 
 
 def _part(name: str, mesh: Any, matrix: np.ndarray, kind: str) -> Surface:
@@ -68,6 +101,12 @@ def _part(name: str, mesh: Any, matrix: np.ndarray, kind: str) -> Surface:
             uv = np.stack([given[:, 0], 1.0 - given[:, 1]], 1)
         elif material.texture is not None:
             material, has_colour = Material(factor=(_GREY, _GREY, _GREY, 1.0)), False
+        of_vertices = mesh.vertex_attributes.get("color")
+        if material.texture is None and of_vertices is not None and len(of_vertices) == len(vertices):
+            from trimesh.visual.color import to_rgba
+
+            material, has_colour = Material(), True
+            colours[:, :3] = to_rgba(np.asarray(of_vertices))[:, :3] / 255.0
     elif shown == "vertex" and len(visual.vertex_colors) == len(vertices):
         colours[:, :3] = np.asarray(visual.vertex_colors)[:, :3] / 255.0
     elif shown == "face" and len(visual.face_colors) == len(faces):
@@ -84,13 +123,21 @@ def _part(name: str, mesh: Any, matrix: np.ndarray, kind: str) -> Surface:
     )  # fmt: skip
 
 
+def _is_placeholder(image: Any) -> bool:
+    """Return whether an image is what trimesh gives to a mesh without a material: four equal grey pixels."""
+    pixels = np.asarray(image)
+    return pixels.shape == (2, 2, 4) and bool((pixels == (100, 100, 100, 255)).all())
+
+
 def _material(name: str, material: Any) -> tuple[Material, bool]:
     """Return a material of trimesh's, and whether it says anything of colours."""
     image = getattr(material, "image", None)
     if image is None:
         image = getattr(material, "baseColorTexture", None)
-    if image is not None:
+    if image is not None and not _is_placeholder(image):
         return Material(Texture(to_pixels(name, image))), True
+    if image is not None:
+        return Material(factor=(_GREY, _GREY, _GREY, 1.0)), False
     colour = getattr(material, "diffuse", None)
     if colour is None:
         colour = getattr(material, "baseColorFactor", None)

@@ -184,7 +184,6 @@ def _coefficients(
 ) -> np.ndarray:
     if colours == "red":
         return ((columns("red", "green", "blue") / 255.0 - 0.5) / SH_ZERO)[:, None]
-    zero = columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
     count = sum(each.startswith("f_rest_") for each in names)
     if count not in _REST or any(f"f_rest_{i}" not in names for i in range(count)):
         raise InvalidDataError(
@@ -192,8 +191,12 @@ def _coefficients(
         )
     each = _REST[count] - 1
     kept = min(each, _KEPT - 1)
-    rest = [columns(*(f"f_rest_{c * each + k}" for c in range(3)))[:, None] for k in range(kept)]
-    return np.concatenate([zero, *rest], 1)
+    zero = columns("f_dc_0", "f_dc_1", "f_dc_2")
+    result = np.empty((len(zero), 1 + kept, 3), np.float32)
+    result[:, 0] = zero
+    for k in range(kept):
+        result[:, 1 + k] = columns(*(f"f_rest_{c * each + k}" for c in range(3)))
+    return result
 
 
 def _rendering(comments: tuple[str, ...]) -> bool:

@@ -214,7 +214,8 @@ def _lerp(entry: dict[str, Any], fractions: np.ndarray) -> np.ndarray:
 
 
 def _codebook(entry: dict[str, Any], values: np.ndarray) -> np.ndarray:
-    book = np.asarray(entry["codebook"], np.float32)
+    with np.errstate(over="ignore"):
+        book = np.asarray(entry["codebook"], np.float32)
     if book.shape != (256,):
         raise ValueError(f"codebook of {book.shape} values")
     return book[values]
