@@ -6,6 +6,7 @@ import { t } from "./language.js";
 import { beginProgram, createContext, finishProgram } from "./program.js";
 
 const SAMPLERS = ["atlas_density", "atlas_colour", "planes_density", "planes_colour", "blocks", "occupancy"];
+const ID_WORDS = 8;
 // Rays beside each other that find the depth of a point.
 const PROBE = 3;
 const BLENDED = ["colour", "features", "coarse_colour", "coarse_features"];
@@ -17,6 +18,8 @@ export class Renderer {
     this.targets = {};
     // Defines beside those of the scene, for measurements.
     this.extra = {};
+    /** Bits of the ids that are hidden and lit. */
+    this.objects = { hidden: new Uint32Array(ID_WORDS), lit: new Uint32Array(ID_WORDS) };
   }
 
   // Compiles the programs for a scene; call again after a restored context.
@@ -88,6 +91,20 @@ export class Renderer {
     this.samplers.forEach((name, unit) => gl.uniform1i(march.done.at(`u_${name}`), unit));
     if (this.extra.FUSED_APPEARANCE) bindNetwork(gl, march.done.program);
     return march.done;
+  }
+
+  /**
+   * Which ids of objects are hidden and lit, as 256 numbers each; says whether that is another image.
+   * @param {Uint8Array} hidden @param {Uint8Array} lit
+   */
+  setObjects(hidden, lit) {
+    const old = this.objects;
+    this.objects = { hidden: bits(hidden), lit: bits(lit) };
+    return ["hidden", "lit"].some((name) => this.objects[name].some((word, i) => word !== old[name][i]));
+  }
+
+  objectAt(level, camera, canvas, u, v) {
+    return null;
   }
 
   // Off-screen images of one role ("full" or "preview"), re-created when the size changes.
@@ -235,6 +252,12 @@ export class Renderer {
     gl.deleteFramebuffer(target.blendedFrame);
     gl.deleteFramebuffer(target.pixelFrame);
   }
+}
+
+function bits(/** @type {Uint8Array} */ mask) {
+  const words = new Uint32Array(ID_WORDS);
+  mask.forEach((isSet, id) => (words[id >> 5] |= isSet ? 1 << (id & 31) : 0));
+  return words;
 }
 
 function bindNetwork(gl, program) {
