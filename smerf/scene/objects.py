@@ -22,6 +22,7 @@ __all__ = [
     "check_ids",
     "choose_objects",
     "id_table",
+    "id_words",
     "objects_to_json",
     "parse_objects",
 ]
@@ -124,6 +125,11 @@ def id_table(ids: Iterable[int]) -> np.ndarray:
     for each in ids:
         table[each] = 1
     return table
+
+
+def id_words(table: np.ndarray) -> np.ndarray:
+    """Return a table (256,) as 256 bits, uint32 (8,): that of id i is bit (i & 31) of word i >> 5."""
+    return np.packbits(np.asarray(table) != 0, bitorder="little").view("<u4").astype(np.uint32)
 
 
 def choose_objects(objects: Sequence[SceneObject], wanted: Sequence[str], option: str) -> tuple[int, ...]:
