@@ -37,7 +37,7 @@ LARGE_PAGE_MB = 50
 # The coarse level is of no use to a page that has everything.
 VIEWER_READS = re.compile(
     r"^([^/]+/)?((scene_params|deferred_mlp)\.json(\.gz)?"
-    r"|(sparse_grid|object_ids|plane|occupancy_grid_8|distance_grid_8)_[^/]*|(known|solid)_grid\.[^/]*)$"
+    r"|(sparse_grid|plane|occupancy_grid_8|distance_grid_8|object_ids)_[^/]*|(known|solid)_grid\.[^/]*)$"
 )
 
 
