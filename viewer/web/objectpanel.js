@@ -15,6 +15,7 @@ import { $ } from "./ui.js";
  * @property {(id: number) => string} detail what stands behind the name
  * @property {(id: number | null) => string} size of the selected one; empty where nothing is known of it
  * @property {(id: number) => void} goTo an entry of the list was chosen
+ * @property {() => void} prepare the panel opens, and objects may be hidden soon
  * @property {(u: number, v: number) => number | null} at the object seen at fractions of the canvas from its upper left
  */
 
@@ -48,6 +49,7 @@ export class ObjectPanel {
     page.press("objects-all", () => state.showAll());
     $("objects").addEventListener("shown", () => {
       marks.use(this.tool);
+      this.host.prepare();
       this.follow();
     });
     $("objects").addEventListener("hidden", () => {
@@ -103,7 +105,9 @@ export class ObjectPanel {
       eye.setAttribute("aria-label", t(isHidden ? "Show {name}" : "Hide {name}", { name: host.name(id) }));
       eye.querySelector("use").setAttribute("href", isHidden ? "#i-eye-off" : "#i-eye");
     }
-    const [n, count, hidden] = [rows.length, state.list.length, state.hidden.size];
+    // What belongs to no object is none.
+    const [n, count] = [rows, state.list].map((list) => list.filter(({ id }) => id > 0).length);
+    const hidden = state.hidden.size;
     const counted = n < count ? t("{n} of {count}", { n, count }) : t("Objects: {n}", { n });
     say("objects-text", hidden ? `${counted} · ${t("Hidden: {n}", { n: hidden })}` : counted);
     $("objects-all").disabled = !hidden;

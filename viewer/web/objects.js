@@ -4,7 +4,7 @@
 import { t } from "./language.js";
 
 const MAX_ID = 255;
-const MAX_NAME = 120;
+const MAX_NAME = 200;
 const UNNAMED_COLOUR = [0.6, 0.6, 0.6];
 
 /**

@@ -38,6 +38,7 @@ export class SceneObjects {
         detail: () => "",
         size: (id) => this.#size(id),
         goTo: (id) => this.#goTo(id, (view) => viewer.flyTo(view)),
+        prepare: () => viewer.renderer.prepareObjects(viewer.submodels.shown),
         at: (u, v) => this.at(u, v),
       });
       marks.layers.push(this);

@@ -36,6 +36,7 @@ export class SlotTools {
       detail: (id) => `${number(100 * slot(id).share)} %`,
       size: () => "",
       goTo: () => {},
+      prepare: () => {},
       at: (u, v) => viewer.slotAt(u, v),
     });
     $("objects-masks").hidden = false;
