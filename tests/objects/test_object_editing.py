@@ -152,7 +152,9 @@ def test_operations_that_make_no_sense_are_refused(operation, words):
 def test_a_scene_keeps_one_slot_and_no_slot_goes_twice():
     model, scenes = tiny_model(), tiny_scenes(1)
     with pytest.raises(UsageError, match="every slot"):
-        apply_operations(saved_slots(model, scenes, *({"op": "remove", "slot": s} for s in range(1, 5))), None)
+        apply_operations(
+            saved_slots(model, scenes, *({"op": "remove", "slot": s} for s in range(1, 5))), None
+        )
     with pytest.raises(UsageError, match="removed before"):
         apply_operations(saved_slots(model, scenes, *({"op": "remove", "slot": 1} for _ in range(2))), None)
 

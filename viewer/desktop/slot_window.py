@@ -17,7 +17,7 @@ __all__ = ["HELP", "SlotWindow"]
 
 HELP = (
     ("Objects",),
-    ("1 to 9", "hide or show a slot"),
+    ("1 to 9", "hide or show the slot of this number"),
     ("Ctrl+drag", "move the object under the pointer on the ground"),
     ("Click", "highlight the slot under the pointer, or none"),
     ("M", "masks"),
@@ -101,7 +101,7 @@ class SlotWindow(BaseWindow):
         for index, slot in enumerate(view.scene.slots):
             state = "hidden" if index in view.edits.hidden else "background" if slot.is_background else ""
             mark = ">" if index == view.highlight else " "
-            rows.append((f"{mark} {index + 1}", f"slot {slot.number}", f"{slot.share:.0%}", state))
+            rows.append((f"{mark} slot {slot.number}", f"{slot.share:.0%}", state))
         return [*rows, ("H: help",)]
 
     # Events
@@ -110,7 +110,7 @@ class SlotWindow(BaseWindow):
         glfw = self.glfw
         if has_control:
             return {**super()._bind_keys(True), glfw.KEY_S: self._save_edits}
-        digits = {glfw.KEY_1 + index: lambda index=index: self._toggle(index) for index in range(9)}
+        digits = {glfw.KEY_0 + number: lambda number=number: self._toggle(number) for number in range(1, 10)}
         return digits | {
             glfw.KEY_M: self._toggle_masks,
             glfw.KEY_U: self.viewer.undo,
@@ -121,8 +121,9 @@ class SlotWindow(BaseWindow):
             glfw.KEY_ESCAPE: self._escape,
         }
 
-    def _toggle(self, index: int) -> None:
-        if index < len(self.scene.slots) and not self.viewer.toggle(index):
+    def _toggle(self, number: int) -> None:
+        found = [index for index, slot in enumerate(self.scene.slots) if slot.number == number]
+        if found and not self.viewer.toggle(found[0]):
             self.tell("One slot must stay visible")
 
     def _toggle_masks(self) -> None:

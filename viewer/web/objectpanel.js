@@ -19,6 +19,9 @@ import { $ } from "./ui.js";
  * @property {(u: number, v: number) => number | null} at the object seen at fractions of the canvas from its upper left
  */
 
+// A panel as wide as this part of the page is a sheet.
+const SHEET = 0.7;
+
 export class ObjectPanel {
   /** @param {import("./ui.js").Page} page @param {import("./marks.js").Marks} marks @param {ObjectHost} host */
   constructor(page, marks, host) {
@@ -37,6 +40,13 @@ export class ObjectPanel {
 
   get isOpen() {
     return !$("objects").hidden;
+  }
+
+  // The share of a canvas's height that the panel covers from below, where it is a sheet.
+  coveredShare(/** @type {HTMLCanvasElement} */ canvas) {
+    const [panel, whole] = [$("objects"), canvas].map((each) => each.getBoundingClientRect());
+    const isSheet = this.isOpen && panel.width > SHEET * whole.width;
+    return isSheet ? Math.min(0.8, Math.max(0, 1 - (panel.top - whole.top) / whole.height)) : 0;
   }
 
   #listen() {

@@ -10,6 +10,9 @@ import { ObjectState } from "./objects.js";
 
 // A box fills so much of the narrower side of the image.
 const FILLS = 0.6;
+// Of the way to the next wall so much is walked; what lies nearer to a box than this is a part of it.
+const FREE = 0.8;
+const PROBE_NEAR = 0.08;
 /** @type {import("./objects.js").SceneObject} */
 const REST = Object.freeze({ id: 0, name: "", colour: [0.5, 0.5, 0.5], box: null, score: null });
 
@@ -108,10 +111,28 @@ export class SceneObjects {
     const { camera, canvas, fov, controls } = this.viewer;
     const away = subtract(position(camera.matrix), box.centre);
     const back = length(away) > 1e-6 ? scale(away, 1 / length(away)) : column(camera.matrix, 2);
-    const half = Math.tan((fov * Math.PI) / 360) * Math.min(1, canvas.clientWidth / Math.max(1, canvas.clientHeight));
+    const tangent = Math.tan((fov * Math.PI) / 360);
+    const covered = this.panel.coveredShare(canvas);
+    const half = tangent * Math.min(1 - covered, canvas.clientWidth / Math.max(1, canvas.clientHeight));
     const radius = Math.max(length(box.half), 1e-3);
-    const from = add(box.centre, scale(back, radius + radius / (FILLS * half)));
-    return { matrix: lookAt(from, box.centre, controls.heading.up), fov, target: box.centre };
+    const distance = Math.min(radius + radius / (FILLS * half), this.#clear(box, back));
+    const from = add(box.centre, scale(back, distance));
+    // The middle of what the panel leaves free.
+    const target = subtract(box.centre, scale(controls.heading.up, covered * tangent * distance));
+    return { matrix: lookAt(from, target, controls.heading.up), fov, target };
+  }
+
+  // How far from the middle of a box one may stand in a direction before a wall comes between.
+  #clear(box, direction) {
+    const { renderer, submodels, loop } = this.viewer;
+    // Before anything is loaded: no farther than where the page opens.
+    if (!submodels.shown || loop.isLost) return length(subtract(position(this.viewer.camera.matrix), box.centre));
+    const inside = Math.min(...box.half.map((half, axis) => half / Math.max(Math.abs(direction[axis]), 1e-9)));
+    const edge = add(box.centre, scale(direction, inside));
+    const up = Math.abs(direction[2]) > 0.9 ? [0, 1, 0] : [0, 0, 1];
+    const camera = { matrix: lookAt(edge, add(edge, direction), up), fov: 2, near: PROBE_NEAR, lens: null };
+    const free = renderer.probe(submodels.shown, camera, { width: 3, height: 3 }, 0.5, 0.5);
+    return free === null ? Infinity : inside + Math.max(FREE * free, PROBE_NEAR);
   }
 
   // Measures -------------------------------------------------------------------------------------------------------

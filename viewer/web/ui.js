@@ -5,6 +5,8 @@ import { Help } from "./help.js";
 import { number, t } from "./language.js";
 import { Loading } from "./loading.js";
 
+// Above the dock; and at the right.
+const PLACES = [".tray", "#settings, #objects"];
 const NOTICE_MS = 2500;
 const WARNING_MS = 12000;
 
@@ -80,10 +82,11 @@ export class Page {
     return [...document.querySelectorAll(".panel")].map(({ id }) => id);
   }
 
-  // Shows or hides a panel; of the trays above the dock one is there at a time.
+  // Shows or hides a panel; of those that share a place one is there at a time.
   showPanel(name, isShown) {
-    const others = isShown && $(name).matches(".tray") ? document.querySelectorAll(".tray") : [];
-    for (const other of others) if (other.id !== name) this.#show(other.id, false);
+    for (const place of isShown ? PLACES.filter((each) => $(name).matches(each)) : []) {
+      for (const other of document.querySelectorAll(place)) if (other.id !== name) this.#show(other.id, false);
+    }
     this.#show(name, isShown);
   }
 

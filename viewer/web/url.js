@@ -178,7 +178,8 @@ function parse(query, problems) {
 export function viewAddress(location, camera, { object, hidden } = { object: null, hidden: [] }) {
   const round = (/** @type {number[]} */ values) => values.map((x) => +x.toFixed(5)).join(",");
   const url = new URL(location.href);
-  const parts = [`pos=${round(camera.pos)}`, `look=${round(camera.look)}`, `up=${round(camera.up)}`, `fov=${+camera.fov.toFixed(3)}`];
+  const { pos, look, up, fov } = camera;
+  const parts = [`pos=${round(pos)}`, `look=${round(look)}`, `up=${round(up)}`, `fov=${+fov.toFixed(3)}`];
   if (object !== null) parts.push(`object=${encodeURIComponent(object)}`);
   if (hidden.length) parts.push(`hidden=${hidden.map(encodeURIComponent).join(",")}`);
   url.hash = parts.join("&");
