@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smerf.scene import load_scene
 from smerf.scene.example import example_scene
 from smerf.scene.write import write_scene
 
@@ -197,6 +198,7 @@ def test_what_a_manifest_says_wrongly_is_told_and_names_are_never_markup(visit, 
     page.page.keyboard.press("o")
     assert name in text(page, "#objects-list") and page.page.evaluate("globalThis.wasRun") is None
     assert objects(page)["hidden"] == [BLUE]
+    held = page.page.evaluate("smerf.stats().textureBytes")
     edit_manifest(folder, lambda manifest: manifest.pop("objects"))
     fetched = []
     page.page.on("request", lambda request: fetched.append(request.url))
@@ -205,6 +207,8 @@ def test_what_a_manifest_says_wrongly_is_told_and_names_are_never_markup(visit, 
     assert "this scene does not have" in text(page, "#notice")
     assert page.page.locator("#button-objects").is_hidden()
     assert fetched and not [url for url in fetched if "object_ids" in url]
+    voxels = load_scene(scene_dir).submodel(0).object_ids.size
+    assert held - page.page.evaluate("smerf.stats().textureBytes") == voxels
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", SIZE), ("dark", (390, 844))])

@@ -65,10 +65,6 @@ export class SlotViewer {
       fov: () => this.fov,
     });
     this.page.loading.prepare();
-    canvas.addEventListener("keydown", (event) => {
-      const amount = { Equal: -0.1, NumpadAdd: -0.1, Minus: 0.1, NumpadSubtract: 0.1 }[event.code];
-      if (amount && !event.ctrlKey && !event.metaKey) this.controls.dolly(amount);
-    });
     this.reset();
     loop.start(settings.size);
     loop.open();
