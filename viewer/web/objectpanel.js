@@ -64,7 +64,7 @@ export class ObjectPanel {
     });
     $("objects").addEventListener("hidden", () => {
       if (marks.tool === this.tool) marks.use(null);
-      this.follow();
+      state.select(null);
     });
     $("objects").addEventListener("keydown", (event) => this.#press(event));
     $("objects-search").addEventListener("input", () => this.#build());
