@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from PIL import Image
 from smerf.baking.coarse import coarse_files
 from smerf.capture import fingerprint
 from smerf.capture.types import Capture, Frame, Similarity
+from smerf.engine.folder import RunFolder
 from smerf.errors import InvalidDataError
-from smerf.pipeline.object_ids import add_objects, keep_objects
+from smerf.pipeline.object_ids import add_objects, add_to_run, keep_objects
 from smerf.render.assets import sample_ids
 from smerf.render.march import render_camera, render_ids
 from smerf.scene import load_scene, verify_manifest, write_scene
@@ -162,6 +164,22 @@ def test_a_scene_that_is_baked_again_gets_labels_that_still_fit(truth, baked, ca
     write_stored(folder, labels_of(truth, True, fingerprint(capture)))
     keep_objects(baked, capture, folder, quiet=True)
     assert len(load_scene(baked).manifest.objects) == 2
+
+
+def test_a_run_gets_them_and_what_follows_is_out_of_date(truth, baked, capture, tmp_path):
+    folder = tmp_path / "labels"
+    write_stored(folder, labels_of(truth, True, fingerprint(capture)))
+    run = RunFolder(tmp_path / "run")
+    assert add_to_run(run.path, capture, folder, quiet=True) is None
+    run.path.mkdir()
+    run.config.write_text("{}")
+    with run:
+        shutil.copytree(baked, run.begin("baked", "key", resumes=False))
+        before = run.finish("baked", "key", 1.0)
+    assert add_to_run(run.path, capture, folder, quiet=True) == 2
+    after = run.stage("baked")
+    assert after.key == "key" and after.digest != before.digest
+    assert len(load_scene(run.folder("baked")).manifest.objects) == 2
 
 
 def test_a_scene_without_manifest_is_refused_and_stays(truth, baked, capture):
