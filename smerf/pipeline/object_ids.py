@@ -106,11 +106,11 @@ def add_objects(
     look_up = _ids_of_points(labels)
 
     def level(params: SceneParams, k: int, submodel: BakedSubmodel) -> np.ndarray:
-        votes = VoxelVotes(params, k)
+        votes = VoxelVotes(params, k, objects)
         for photo in photos:
             points, ids = photo.points()
             votes.add(points, look_up(points) if ids is None else ids)
-        return spread_objects(votes, submodel, objects)
+        return spread_objects(votes, submodel)
 
     write_object_ids(scene_dir, objects, level, also)
     return objects

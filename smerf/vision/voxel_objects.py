@@ -21,20 +21,47 @@ __all__ = ["VoxelVotes", "spread_objects"]
 _MERGE_EVERY = 16
 _CHUNK = 512
 """Blocks looked at together."""
-_MARGIN = 0.15
+_MARGIN = 0.25
 """Share of a box by which it is grown: labels' boxes leave out the outermost voxels."""
+
+
+class _Boxes:
+    """The objects' boxes, somewhat grown."""
+
+    def __init__(self, objects: Sequence[SceneObject], voxel: float) -> None:
+        self.low, self.high = np.full((256, 3), np.inf), np.full((256, 3), -np.inf)
+        for each in objects:
+            reach = (1.0 + _MARGIN) * np.array(each.half) + voxel
+            self.low[each.id], self.high[each.id] = each.centre - reach, each.centre + reach
+        self._ids = [each.id for each in objects]
+
+    def hold(self, points: np.ndarray, ids: np.ndarray | int) -> np.ndarray:
+        """Return which points (N, 3) lie in the boxes of objects (N,)."""
+        return np.asarray(((points >= self.low[ids]) & (points <= self.high[ids])).all(-1))
+
+    def any_holds(self, points: np.ndarray) -> np.ndarray:
+        """Return which points (N, 3) lie in any box."""
+        held = np.zeros(len(points), bool)
+        for each in self._ids:
+            held |= self.hold(points, each)
+        return held
 
 
 class VoxelVotes:
     """Counts which objects' points lie in the voxels of submodel k, at the resolution of ``params``."""
 
-    def __init__(self, params: SceneParams, k: int) -> None:
+    def __init__(self, params: SceneParams, k: int, objects: Sequence[SceneObject]) -> None:
         self.params, self.k = params, k
+        self.boxes = _Boxes(objects, params.sparse_grid_voxel_size / params.submodel_scale)
         self._keys, self._counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._waiting: list[np.ndarray] = []
 
     def add(self, points: np.ndarray, ids: np.ndarray) -> None:
-        """Count points (N, 3) of training space and their objects (N,), 0 for none."""
+        """Count points (N, 3) of training space and their objects (N,), 0 for none.
+
+        Points outside the box of their object, such as those of rays that pass its edge, belong to none.
+        """
+        ids = np.where(self.boxes.hold(points, ids), ids, 0)
         params, size = self.params, self.params.sparse_grid_voxel_size
         local = (points - params.submodel_centre(self.k)) @ VIEWER_FROM_TRAINING.T * params.submodel_scale
         voxel = np.floor((contract(local) + 2.0) / size).astype(np.int64)
@@ -72,38 +99,15 @@ def _centres(voxels: np.ndarray, params: SceneParams, k: int) -> np.ndarray:
     return np.asarray(local @ VIEWER_FROM_TRAINING.T + params.submodel_centre(k))
 
 
-class _Boxes:
-    """The objects' boxes, somewhat grown."""
-
-    def __init__(self, objects: Sequence[SceneObject], voxel: float) -> None:
-        self.low, self.high = np.full((256, 3), np.inf), np.full((256, 3), -np.inf)
-        for each in objects:
-            reach = (1.0 + _MARGIN) * np.array(each.half) + voxel
-            self.low[each.id], self.high[each.id] = each.centre - reach, each.centre + reach
-        self._ids = [each.id for each in objects]
-
-    def hold(self, points: np.ndarray, ids: np.ndarray | int) -> np.ndarray:
-        """Return which points (N, 3) lie in the boxes of objects (N,)."""
-        return np.asarray(((points >= self.low[ids]) & (points <= self.high[ids])).all(-1))
-
-    def any_holds(self, points: np.ndarray) -> np.ndarray:
-        """Return which points (N, 3) lie in any box."""
-        held = np.zeros(len(points), bool)
-        for each in self._ids:
-            held |= self.hold(points, each)
-        return held
-
-
-def spread_objects(votes: VoxelVotes, submodel: BakedSubmodel, objects: Sequence[SceneObject]) -> np.ndarray:
+def spread_objects(votes: VoxelVotes, submodel: BakedSubmodel) -> np.ndarray:
     """Return the object of every voxel of a level's atlas, uint8 (W, H, D).
 
     Voxels that no photo's ray shows, such as those inside a thing, take the object of the nearest voxel that one does,
     within that object's box.
     """
-    params, k = votes.params, votes.k
+    params, k, boxes = votes.params, votes.k, votes.boxes
     edge, size = params.data_block_size + 1, params.sparse_grid_resolution
     keys, winners = votes.winners()
-    boxes = _Boxes(objects, params.sparse_grid_voxel_size / params.submodel_scale)
     seen = np.stack(np.unravel_index(keys, (size,) * 3), -1)
     near = boxes.any_holds(_centres(seen, params, k)) if len(keys) else np.zeros(0, bool)
     tree = cKDTree(seen[near]) if near.any() else None
