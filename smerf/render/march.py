@@ -30,16 +30,18 @@ __all__ = [
 ]
 
 
-def renderer(scene: BakedScene, device: torch.device | str) -> Callable[[Camera], np.ndarray]:
-    """Return what renders cameras on a device: (H, W, 3) float32 in [0, 1].
+def renderer(
+    scene: BakedScene, device: torch.device | str, options: MarchOptions | None = None
+) -> Callable[[Camera], np.ndarray]:
+    """Return what renders cameras on a device, with these choices of the march: (H, W, 3) float32 in [0, 1].
 
     Where the CUDA marcher is missing, or does not support the scene, the CPU renders.
     """
     device = torch.device(device)
     has_marcher = native.backend(torch.empty(0, device=device), "smerf_march") is not None
     if device.type == "cpu" or not has_marcher or not _supports(scene):
-        return functools.partial(render_camera, scene)
-    return DeviceRenderer(scene, device).render
+        return functools.partial(render_camera, scene, options=options)
+    return functools.partial(DeviceRenderer(scene, device).render, options=options)
 
 
 def render_camera(
