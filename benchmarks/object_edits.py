@@ -127,7 +127,9 @@ def two_objects(model: Osrt, saved: SavedSlots, cameras: list) -> list[int]:
     background = background_slot(torch.stack([each.weights for each in drawn]))
     changes = []
     for slot in range(len(saved.slots)):
-        gone = SlotRenderer(model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot + 1},)))
+        gone = SlotRenderer(
+            model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot + 1},))
+        )
         change = [gone.render(c).colour - each.colour for c, each in zip(cameras, drawn, strict=True)]
         changes.append(float(torch.stack(change).abs().sum()) if slot != background else -1.0)
     return sorted(range(len(changes)), key=lambda slot: -changes[slot])[:2]

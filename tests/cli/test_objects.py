@@ -169,7 +169,7 @@ def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_
     words = ("--remove", 2, "--move", "1 0.5 0 0 30", "--copy", f"{slots}:3")
     code, out, err = smerf("objects", "edit", slots, "-o", edited, *words)
     assert code == 0, err
-    assert "numbers 0, 1, 3, 4, 5" in out
+    assert "numbers 1, 3, 4, 5, 6" in out
     operations = json.loads(edited.with_suffix(".json").read_text())
     assert operations == [
         {"op": "copy", "from": "../slots.safetensors", "slot": 3},

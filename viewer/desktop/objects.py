@@ -69,6 +69,12 @@ class ObjectList:
         self.hidden = set()
         self._tell()
 
+    def words(self) -> str:
+        """Return what a link to the page adds of the selected and the hidden ones, by their ids."""
+        parts = [f"&object={self.selected}"] if self.selected else []
+        parts += ["&hidden=" + ",".join(map(str, sorted(self.hidden)))] if self.hidden else []
+        return "".join(parts)
+
     def rows(self) -> list[tuple[str, ...]]:
         """Return the rows of the panel: those of the list around the selected one, and what keys do."""
         numbers = list(self.names)

@@ -307,9 +307,8 @@ class Window(BaseWindow):
 
     def _copy_view(self) -> None:
         view = self.viewer.view
-        self.glfw.set_clipboard_string(
-            self.window, view_text(view.pose, self.viewer.controls.distance, view.fov)
-        )
+        text = view_text(view.pose, self.viewer.controls.distance, view.fov)
+        self.glfw.set_clipboard_string(self.window, text + self.viewer.objects.words())
         self.tell("Copied; put it behind the address of the page to see this view there")
 
     def _save_path(self) -> None:

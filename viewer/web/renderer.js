@@ -92,7 +92,7 @@ export class Renderer {
   // Compiles the march for a level in the background; resolves when it can be rendered without a stall.
   async compiled(params, signal) {
     const { gl, parallel } = this;
-    const march = this.#march(params);
+    const march = this.#march(params, this.hasObjects && this.#areObjectsMarked);
     if (march.done) return;
     const { program } = march.begun;
     while (parallel && !gl.isContextLost() && !gl.getProgramParameter(program, parallel.COMPLETION_STATUS_KHR)) {

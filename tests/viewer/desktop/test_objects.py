@@ -57,6 +57,9 @@ def test_a_click_selects_and_keys_hide_isolate_and_show(window):
     hidden = settle(window)
     assert not window.is_help_shown and RED not in owners(window)
     assert (np.abs(hidden - plain).max(-1)[owner == RED] > 20).mean() > 0.9
+    press(window, g.KEY_C)
+    copied = g.get_clipboard_string(None).decode()
+    assert copied.startswith("#pos=") and copied.endswith("&object=1&hidden=1")
     press(window, g.KEY_PAGE_DOWN)
     press(window, g.KEY_I)
     assert objects.selected == BLUE and objects.hidden == {0, RED}
