@@ -38,7 +38,7 @@ class Options(Common):
     words: Annotated[str, tyro.conf.arg(metavar="WORD,...")] = ""
     """What to look for; with masks or a model.json, what to keep."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None
-    """Folder for labels.json and volume.npz; RUN/labels if not given."""
+    """Folder for labels.json and volume.npz; RUN/labels if not given, and then the baked scene gets the ids too."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
     json: Json = False

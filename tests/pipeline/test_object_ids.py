@@ -17,6 +17,7 @@ from smerf.capture import fingerprint
 from smerf.capture.types import Capture, Frame, Similarity
 from smerf.engine.folder import RunFolder
 from smerf.errors import InvalidDataError
+from smerf.export.site import export_site
 from smerf.pipeline.object_ids import add_objects, add_to_run, keep_objects
 from smerf.render.assets import sample_ids
 from smerf.render.march import render_camera, render_ids
@@ -120,6 +121,8 @@ def test_labels_become_ids_and_the_other_files_stay(truth, baked, capture, insta
     assert {key: new[key] for key in new if key not in ("objects", "files")} == {
         key: old[key] for key in old if key != "files"
     }
+    page = export_site(baked, baked.parent / "one.html", single_file=True).read_text()
+    assert '"sm_000/object_ids_000.png"' in page
     scene, held_out = load_scene(baked), capture.split("test")[0].camera
     found, wanted = render_ids(scene, held_out), render_ids(truth, held_out)
     for number, true in ((1, RED), (2, BLUE)):
