@@ -42,11 +42,13 @@ export class ObjectPanel {
     return !$("objects").hidden;
   }
 
-  // The share of a canvas's height that the panel covers from below, where it is a sheet.
-  coveredShare(/** @type {HTMLCanvasElement} */ canvas) {
+  /** What the panel covers of a canvas: the share of its width from the right, or of its height from below. */
+  covered(/** @type {HTMLCanvasElement} */ canvas) {
     const [panel, whole] = [$("objects"), canvas].map((each) => each.getBoundingClientRect());
-    const isSheet = this.isOpen && panel.width > SHEET * whole.width;
-    return isSheet ? Math.min(0.8, Math.max(0, 1 - (panel.top - whole.top) / whole.height)) : 0;
+    const share = (/** @type {number} */ value) => Math.min(0.8, Math.max(0, value));
+    if (!this.isOpen) return { right: 0, below: 0 };
+    if (panel.width > SHEET * whole.width) return { right: 0, below: share((whole.bottom - panel.top) / whole.height) };
+    return { right: share((whole.right - panel.left) / whole.width), below: 0 };
   }
 
   #listen() {

@@ -3,7 +3,7 @@
 // to it, and links that name it.
 
 import { announce } from "./bridge.js";
-import { add, column, length, lookAt, position, scale, subtract } from "./camera.js";
+import { add, column, cross, length, lookAt, normalize, position, scale, subtract } from "./camera.js";
 import { t } from "./language.js";
 import { ObjectPanel } from "./objectpanel.js";
 import { ObjectState } from "./objects.js";
@@ -111,15 +111,18 @@ export class SceneObjects {
     const { camera, canvas, fov, controls } = this.viewer;
     const away = subtract(position(camera.matrix), box.centre);
     const back = length(away) > 1e-6 ? scale(away, 1 / length(away)) : column(camera.matrix, 2);
-    const tangent = Math.tan((fov * Math.PI) / 360);
-    const covered = this.panel.coveredShare(canvas);
-    const half = tangent * Math.min(1 - covered, canvas.clientWidth / Math.max(1, canvas.clientHeight));
+    const high = Math.tan((fov * Math.PI) / 360);
+    const wide = (high * canvas.clientWidth) / Math.max(1, canvas.clientHeight);
+    const { right, below } = this.panel.covered(canvas);
+    const half = Math.min(high * (1 - below), wide * (1 - right));
     const radius = Math.max(length(box.half), 1e-3);
     const distance = Math.min(radius + radius / (FILLS * half), this.#clear(box, back));
     const from = add(box.centre, scale(back, distance));
-    // The middle of what the panel leaves free.
-    const target = subtract(box.centre, scale(controls.heading.up, covered * tangent * distance));
-    return { matrix: lookAt(from, target, controls.heading.up), fov, target };
+    const { up } = controls.heading;
+    // It lies in the middle of what the panel leaves free.
+    const aside = scale(normalize(cross(up, back)), right * wide * distance);
+    const target = add(box.centre, subtract(aside, scale(up, below * high * distance)));
+    return { matrix: lookAt(from, target, up), fov, target };
   }
 
   // How far from the middle of a box one may stand in a direction before a wall comes between.
