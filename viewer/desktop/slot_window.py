@@ -26,7 +26,8 @@ HELP = (
     ("",),
     ("Drag, right drag, wheel", "orbit, pan, zoom"),
     ("W A S D, Q E, arrow keys", "move, down and up, turn"),
-    ("R  P  H", "reset view, save the image, this help"),
+    ("R  P", "reset view, save the image"),
+    ("H", "hide the highlighted slot; without one, this help"),
 )
 _CLICK_PIXELS = 4.0
 _MARGIN = (0.09, 0.09, 0.1, 1.0)
@@ -116,7 +117,7 @@ class SlotWindow(BaseWindow):
             glfw.KEY_U: self.viewer.undo,
             glfw.KEY_R: self.viewer.reset,
             glfw.KEY_P: self.save_image,
-            glfw.KEY_H: self._toggle_help,
+            glfw.KEY_H: self._hide_or_help,
             glfw.KEY_SLASH: self._toggle_help,
             glfw.KEY_ESCAPE: self._escape,
         }
@@ -125,6 +126,13 @@ class SlotWindow(BaseWindow):
         found = [index for index, slot in enumerate(self.scene.slots) if slot.number == number]
         if found and not self.viewer.toggle(found[0]):
             self.tell("One slot must stay visible")
+
+    def _hide_or_help(self) -> None:
+        highlight = self.viewer.highlight
+        if highlight is None:
+            self._toggle_help()
+        else:
+            self._toggle(self.scene.slots[highlight].number)
 
     def _toggle_masks(self) -> None:
         self.viewer.are_masks_shown = not self.viewer.are_masks_shown

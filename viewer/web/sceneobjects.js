@@ -170,10 +170,12 @@ export class SceneObjects {
 
   /** @param {{ hidden?: any[], lit?: any[] }} given */
   set({ hidden, lit }) {
-    const ids = (/** @type {any[] | undefined} */ words, /** @type {Set<number>} */ old) => {
-      return words === undefined ? old : words.map((word) => this.idOf(word));
+    const ids = (/** @type {string} */ name, /** @type {any[] | undefined} */ words) => {
+      if (words === undefined) return this.state[name];
+      if (!Array.isArray(words)) throw new Error(`${name} must be a list of names or ids.`);
+      return words.map((word) => this.idOf(word));
     };
-    this.state.set(ids(hidden, this.state.hidden), ids(lit, this.state.lit));
+    this.state.set(ids("hidden", hidden), ids("lit", lit));
   }
 
   get() {

@@ -112,7 +112,8 @@ def test_keys_hide_slots_and_a_drag_moves_one_as_edit_does(open_slots, tmp_path)
 
 def test_the_last_slot_stays(open_slots):
     window = open_slots(pack_scene(*make()))
-    for key in (window.glfw.KEY_1, window.glfw.KEY_2, window.glfw.KEY_3, window.glfw.KEY_4):
+    window.viewer.highlight = 0
+    for key in (window.glfw.KEY_H, window.glfw.KEY_2, window.glfw.KEY_3, window.glfw.KEY_4):
         press(window, key)
     assert window.viewer.edits.hidden == {0, 1, 2}
     assert "must stay" in window._notice[0]
