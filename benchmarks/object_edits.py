@@ -127,7 +127,9 @@ def two_objects(model: Osrt, saved: SavedSlots, cameras: list) -> list[int]:
     background = background_slot(torch.stack([each.weights for each in drawn]))
     changes = []
     for slot in range(len(saved.slots)):
-        gone = SlotRenderer(model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},)))
+        gone = SlotRenderer(
+            model, dataclasses.replace(saved, operations=({"op": "remove", "slot": slot + 1},))
+        )
         change = [gone.render(c).colour - each.colour for c, each in zip(cameras, drawn, strict=True)]
         changes.append(float(torch.stack(change).abs().sum()) if slot != background else -1.0)
     return sorted(range(len(changes)), key=lambda slot: -changes[slot])[:2]
@@ -148,7 +150,7 @@ def sheet_rows(
             return [paint_masks(p, renderer.scene.numbers, background) for p in drawn]
         return [np.rint(255 * p.colour.clamp(0, 1).numpy()).astype(np.uint8) for p in drawn]
 
-    first, second = two_objects(model, saved, cameras)
+    first, second = (slot + 1 for slot in two_objects(model, saved, cameras))
     other, copied = farthest_object(model, saved, others, scene)
     save_slots(other, folder / "other.safetensors")
     truth = [
@@ -162,7 +164,7 @@ def sheet_rows(
         (f"slot {second} moved by 0.8", row({"op": "move", "slot": second, "translate": [0.0, 0.8, 0.0]})),
         (
             "a slot of another scene copied in",
-            row({"op": "copy", "from": "other.safetensors", "slot": copied}),
+            row({"op": "copy", "from": "other.safetensors", "slot": copied + 1}),
         ),
     ]
 
@@ -245,7 +247,7 @@ def measure_object(edited: Edited, index: int, shift_length: float, scores: Scor
     if true_mask.sum() < 10:
         return
     slot = max(range(weights.shape[-1]), key=lambda k: iou(mask == k, true_mask))
-    alone = edited.edit({"op": "remove", "slot": slot})[0]
+    alone = edited.edit({"op": "remove", "slot": slot + 1})[0]
     difference = (alone - edited.colour).abs().amax(-1)
     change = difference > 0.05
     empty = edited.truth(without(edited.bodies, index)).images(slice(first, None))[0]
@@ -264,7 +266,7 @@ def measure_object(edited: Edited, index: int, shift_length: float, scores: Scor
     # Towards the middle of the scene, where the model has seen objects stand.
     shift = torch.zeros(3)
     shift[:2] = -shift_length * torch.nn.functional.normalize(edited.bodies.centre[0, index, :2], dim=0)
-    new_colour, new_weights = edited.edit({"op": "move", "slot": slot, "translate": shift.tolist()})
+    new_colour, new_weights = edited.edit({"op": "move", "slot": slot + 1, "translate": shift.tolist()})
     new_mask = new_weights.argmax(-1) == slot
     new_truth = edited.truth(moved(edited.bodies, index, shift)).seg[0, first:] == index + 1
     scores.add(after=iou(new_mask, new_truth), unmoved=iou(mask == slot, new_truth))

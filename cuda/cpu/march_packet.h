@@ -5,6 +5,7 @@
 #pragma once
 
 #include "smerf/march.h"
+#include "smerf/march_objects.h"
 
 namespace smerf {
 
@@ -50,7 +51,9 @@ class MarchPacket {
       set_piece(i, first_piece(m_, origin_[i], direction_[i], active_[i] ? exit_[i] : m_.near + 1.0f), 0.0f);
     for (int i = 0; i < kPacket; ++i) visibility_[i] = average_[i] = 1.0f;
     for (int i = 0; i < kPacket; ++i) total_[i] = zero_pair();
-    for (int i = 0; i < kPacket; ++i) unknown_[i] = depth_[i] = 0.0f;
+    for (int i = 0; i < kPacket; ++i) unknown_[i] = depth_[i] = lit_[i] = 0.0f;
+    if (m_.object_ids)
+      for (int i = 0; i < kPacket; ++i) owners_[i] = no_owners();
   }
 
   void march() {
@@ -61,6 +64,7 @@ class MarchPacket {
       skip_by_occupancy();
       if (!any(reads_)) continue;
       find_assets();
+      if (m_.object_ids) find_objects();
       read_assets();
       blend();
     }
@@ -73,6 +77,10 @@ class MarchPacket {
   float unknown(int i) const { return unknown_[i]; }
   // World distance at which the ray is spent, 0 if it never is.
   float depth(int i) const { return depth_[i]; }
+  // How much of the highlight the pixel gets.
+  float lit(int i) const { return lit_[i]; }
+  // The object that the pixel shows.
+  int object(int i) const { return m_.object_ids ? owner_of(owners_[i], visibility_[i]) : 0; }
   Vec3 direction(int i) const { return direction_[i]; }
 
  private:
@@ -166,6 +174,24 @@ class MarchPacket {
     }
   }
 
+  // Samples of hidden objects have no data.
+  void find_objects() {
+    for (int i = 0; i < kPacket; ++i) {
+      if (!has_data_[i]) continue;
+      id_[i] = object_at(m_, z_[i], m_.blocks + (size_t)block_number(m_, z_[i]) * 3);
+      has_data_[i] = m_.object_states[id_[i]] & kHidden ? 0 : 1;
+    }
+  }
+
+  void blend_objects(const Floats& weight) {
+    for (int k = 0; k < count_; ++k) {
+      const int i = list_[k];
+      if (!(weight[i] > 0.0f)) continue;
+      add_owner(owners_[i], id_[i], weight[i]);
+      if (m_.object_states[id_[i]] & kLit) lit_[i] += kHighlightShare * weight[i];
+    }
+  }
+
   AssetSpot spot(int i) const {
     return {voxel_[i],
             {texel_[0][i], texel_[1][i], texel_[2][i]},
@@ -204,6 +230,7 @@ class MarchPacket {
       if (weight[i] > 0.0f) add_sigmoid(total_[i], values_[i], weight[i]);
       if (before[i] > m_.spent && visibility_[i] <= m_.spent) depth_[i] = distance_from(m_, origin_[i], z_[i]);
     }
+    if (m_.object_ids) blend_objects(weight);
     if (!m_.known) return;
     for (int k = 0; k < count_; ++k) {
       const int i = list_[k];
@@ -221,9 +248,10 @@ class MarchPacket {
 
   const MarchScene m_;
   Points origin_, direction_, start_, along_, inverse_, z_, upper_, lower_;
-  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, unknown_, depth_,
+  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, unknown_, depth_, lit_,
       density_ = {}, column_[4], upper_voxel_;
-  Ints active_, reads_, has_data_, cell_, voxel_, texel_[3];
+  Ints active_, reads_, has_data_, cell_, voxel_, texel_[3], id_;
+  Owners owners_[kPacket];
   LanePair total_[kPacket], values_[kPacket];  // fine, coarse
   int list_[kPacket + 1], count_ = 0;
 };

@@ -32,6 +32,9 @@ class ShadePacket {
     dense(2, second_, m_.hidden[1], 3, rgb_);
     for (int c = 0; c < 3; ++c)
       for (int i = 0; i < kPacket; ++i) rgb_[c][i] = shown_[c][i] + 1.0f / (1.0f + fast_exp(-rgb_[c][i]));
+    if (m_.object_ids)
+      for (int c = 0; c < 3; ++c)
+        for (int i = 0; i < kPacket; ++i) rgb_[c][i] = light_up(rgb_[c][i], c, packet.lit(i));
     if (m_.known)
       for (int c = 0; c < 3; ++c)
         for (int i = 0; i < kPacket; ++i) rgb_[c][i] += packet.unknown(i) * (m_.unknown_colour[c] - rgb_[c][i]);

@@ -17,10 +17,11 @@ __device__ __forceinline__ int64_t ray_number(int64_t i, int64_t count, int widt
   return row * width + tile % tiles * 8 + i % 8;
 }
 
+template <bool kObjects>
 __global__ void __launch_bounds__(kMarchThreads)
     march_kernel(const __grid_constant__ MarchScene scene, const float* __restrict__ origins, int is_shared_origin,
                  const float* __restrict__ directions, int64_t count, int width, float* __restrict__ rgb,
-                 float* __restrict__ depth) {
+                 float* __restrict__ depth, uint8_t* __restrict__ objects) {
   const int64_t i = thread_number();
   if (i >= count) return;
   const int64_t ray = ray_number(i, count, width);
@@ -28,10 +29,11 @@ __global__ void __launch_bounds__(kMarchThreads)
   const float* d = directions + 3 * ray;
   const Vec3 origin = {o[0], o[1], o[2]}, direction = {d[0], d[1], d[2]};
   float colour[3];
-  const MarchResult result = march_ray(scene, origin, direction);
+  const MarchResult result = march_ray<kObjects>(scene, origin, direction);
   shade(scene, result, direction, colour);
   for (int c = 0; c < 3; ++c) rgb[3 * ray + c] = colour[c];
   if (depth) depth[ray] = result.depth;
+  if (objects) objects[ray] = (uint8_t)result.object;
 }
 
 __global__ void __launch_bounds__(kMarchThreads)
@@ -52,10 +54,12 @@ __global__ void __launch_bounds__(kMarchThreads)
 // As in cuda/cpu/march.cpp; `scene` is in host memory and holds device pointers. width: pixels of a picture's row if
 // the rays are those of a picture, row by row, else 0.
 SMERF_API int smerf_march(const void* scene, const float* origins, int is_shared_origin, const float* directions,
-                          int64_t count, int width, float* rgb, float* depth, void* stream) {
+                          int64_t count, int width, float* rgb, float* depth, uint8_t* objects, void* stream) {
   if (count == 0) return 0;
-  SMERF_LAUNCH(march_kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, *(const MarchScene*)scene,
-               origins, is_shared_origin, directions, count, width, rgb, depth);
+  const MarchScene& m = *(const MarchScene*)scene;
+  const auto kernel = m.object_ids ? march_kernel<true> : march_kernel<false>;
+  SMERF_LAUNCH(kernel, block_count(count, kMarchThreads), kMarchThreads, 0, stream, m, origins, is_shared_origin,
+               directions, count, width, rgb, depth, objects);
   return launch_result();
 }
 

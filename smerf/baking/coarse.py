@@ -17,7 +17,7 @@ import numpy as np
 
 from smerf.baking.submodel import serving_blocks
 from smerf.scene.arrays import encode_array
-from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits, unpack_bits
+from smerf.scene.grids import atlas_slots, build_atlas, distance_grid, max_pool, pack_bits, unpack_bits
 from smerf.scene.layout import slice_count, submodel_arrays
 from smerf.scene.params_io import mlp_to_json, params_to_json
 from smerf.scene.types import BakedSubmodel, SceneParams
@@ -114,8 +114,42 @@ def coarsen(
         planes=planes,
         occupancy={8: pack_bits(children)},
         distance={8: distance_grid(max_pool(children, 2))},
+        object_ids=_reduce_ids(params, shared, submodel, (atlas, block_indices), grid_factor),
     )
     return shared, level
+
+
+def _reduce_ids(
+    params: SceneParams,
+    shared: SceneParams,
+    submodel: BakedSubmodel,
+    reduced: tuple[np.ndarray, np.ndarray],
+    factor: int,
+) -> np.ndarray | None:
+    """Return the object of each voxel of the reduced atlas, (W, H, D) uint8: that with most of the density under it.
+
+    Of the density, that of the sparse grid alone counts.
+    """
+    if submodel.object_ids is None:
+        return None
+    size, block, edge = shared.sparse_grid_resolution, params.data_block_size, params.data_block_size + 1
+    part = block // factor
+    grid = np.zeros((size + 1,) * 3, np.uint8)
+    for (x, y, z), (i, j, k) in zip(*atlas_slots(submodel.block_indices, edge)):
+        own = submodel.object_ids[i : i + block, j : j + block, k : k + block]
+        if own.any():
+            rho = _range(submodel.atlas[i : i + block, j : j + block, k : k + block, 0], params.range_density)
+            sigma = _tiles(np.exp(np.minimum(rho, np.log(_OPAQUE)))[None, ..., None], factor)[0]
+            tiles, found = _tiles(own[None, ..., None], factor)[0], np.unique(own)
+            shares = np.stack([((tiles == each) * sigma).sum((-2, -1)) for each in found])
+            most = found[shares.argmax(0)]
+            grid[x * part : (x + 1) * part, y * part : (y + 1) * part, z * part : (z + 1) * part] = most
+    atlas, block_indices = reduced
+    ids = np.zeros(atlas.shape[:3], np.uint8)
+    for coord, (i, j, k) in zip(*atlas_slots(block_indices, edge)):
+        x, y, z = coord * block
+        ids[i : i + edge, j : j + edge, k : k + edge] = grid[x : x + edge, y : y + edge, z : z + edge]
+    return ids
 
 
 def _reduce_plane(plane: np.ndarray, factor: int) -> np.ndarray:

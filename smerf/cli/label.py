@@ -19,6 +19,8 @@ __all__ = ["Options", "run"]
 class Options(Common):
     """Name what stands where, and write it to RUN/labels: names, colours, boxes, and the id of every voxel.
 
+    The baked scene of the run gets the ids too, so that viewers can select, light and hide things.
+
     Names come from the capture's own instance masks, or from a detector that you bring: a folder of OWL-ViT or OWLv2
     with config.json, model.safetensors, vocab.json and merges.txt, which finds any words; or the model.json of a
     TensorFlow.js graph that finds the 80 names of COCO. Detections are placed by exact depth and voted over photos.
@@ -36,7 +38,7 @@ class Options(Common):
     words: Annotated[str, tyro.conf.arg(metavar="WORD,...")] = ""
     """What to look for; with masks or a model.json, what to keep."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None
-    """Folder for labels.json and volume.npz; RUN/labels if not given."""
+    """Folder for labels.json and volume.npz; RUN/labels if not given, and then the baked scene gets the ids too."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the capture is now, if it has moved."""
     json: Json = False
@@ -48,6 +50,7 @@ def run(options: Options) -> int:
     from smerf.engine.signals import catch_signals
     from smerf.errors import UsageError
     from smerf.pipeline.label import label
+    from smerf.pipeline.object_ids import add_to_run
     from smerf.pipeline.sight import open_sight
 
     words = tuple(word.strip().lower() for word in options.words.split(",") if word.strip())
@@ -57,6 +60,9 @@ def run(options: Options) -> int:
             raise UsageError(f"{options.run}: is a capture and no run; say where the labels go with -o")
         output = options.output or options.run / "labels"
         objects = label(sight, output, model=options.model, words=words, quiet=options.quiet)
+        written = None
+        if options.output is None:
+            written = add_to_run(options.run, sight.capture, output, quiet=options.quiet)
     if options.json:
         print(json.dumps(objects, indent=1))
         return 0
@@ -65,4 +71,6 @@ def run(options: Options) -> int:
         scores = ", ".join(f"{each['score']:.2f}" for each in objects if each["word"] == word)
         print(f"{count:4d}  {word}  (votes a view: {scores})")
     print(f"labels: {output} ({len(objects)} things)" if objects else f"labels: {output} (nothing found)")
+    if written is not None:
+        print(f"baked:  {written} of them in {options.run}/baked\nnext:   smerf export {options.run}")
     return 0

@@ -30,6 +30,7 @@ class Options(Common):
     Examples:
       smerf render runs/tabletop --path orbit.json -o orbit.mp4
       smerf render runs/tabletop --split test -o frames
+      smerf render runs/tabletop --path orbit.json --hide vase,teapot -o orbit.mp4
       smerf render runs/tabletop --split all --capture captures/again
     """
 
@@ -49,6 +50,8 @@ class Options(Common):
     """Width in pixels of a path's frames; the path's own if not given."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Frames a second of a video; the path's own if not given."""
+    hide: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = ""
+    """Objects of the scene that are left out, by names or ids; smerf info lists them."""
     device: Device = "auto"
     """Where to render; auto takes the GPU if there is one."""
     overwrite: Switch[bool] = False
@@ -86,10 +89,24 @@ def run(options: Options) -> int:
         cameras, names = split_cameras(options.scene, str(options.split), options.data)
         fps = 24.0
     device = resolve_device(options.device)
+    fps = options.fps or fps
     with catch_signals():
-        render(scene, options.output, cameras, names, options.fps or fps, device=device, quiet=options.quiet)
+        render(
+            scene,
+            options.output,
+            cameras,
+            names,
+            fps,
+            device=device,
+            hide=_hidden(options),
+            quiet=options.quiet,
+        )
     print(f"{kind}: {options.output} ({len(cameras)} frames)")
     return 0
+
+
+def _hidden(options: Options) -> tuple[str, ...]:
+    return tuple(word.strip() for word in options.hide.split(",") if word.strip())
 
 
 def _write_capture(options: Options, output: Path) -> int:
@@ -103,6 +120,8 @@ def _write_capture(options: Options, output: Path) -> int:
     refuse_non_empty(output, options.overwrite, "place")
     scene, device = scene_folder(options.scene), resolve_device(options.device)
     with catch_signals():
-        count = render_capture(scene, output, options.split, device=device, quiet=options.quiet)
+        count = render_capture(
+            scene, output, options.split, device=device, hide=_hidden(options), quiet=options.quiet
+        )
     print(f"capture: {output} ({count} photos)\nnext:    smerf run {output}")
     return 0

@@ -16,8 +16,8 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
-    """Check a baked scene: every file against the manifest's hashes, then the same cameras in every viewer. Exits
-    with 5 if something differs.
+    """Check a baked scene: every file against the manifest's hashes, then the same cameras in every viewer, and one of
+    them without an object where the scene has some. Exits with 5 if something differs.
 
     Examples:
       smerf verify runs/tabletop

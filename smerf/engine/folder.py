@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -226,6 +226,15 @@ class RunFolder:
         write_json(self.work(name) / "done.json", asdict(record))
         self._install(name)
         return record
+
+    def renew(self, name: str, folder: Path) -> None:
+        """Give a finished result that something was added to a new digest: what follows it is out of date.
+
+        ``folder`` holds the result, here or on its way here.
+        """
+        record = self.stage(name)
+        if record is not None:
+            write_json(folder / "done.json", asdict(replace(record, digest=secrets.token_hex(16))))
 
     def write_event(self, **fields: Any) -> None:
         """Append one JSON line to ``progress.jsonl``; a disk that is full costs the line and no more."""

@@ -27,7 +27,7 @@ def write_tensors(
     Args:
         path: File; its folder is made where it is missing.
         tensors: By name; they may lie on any device and need not be contiguous.
-        kind: Name and version of the format, such as ``smerf-slots-1``.
+        kind: Name and version of the format, such as ``smerf-slots-2``.
         header: More text by name.
 
     Raises:

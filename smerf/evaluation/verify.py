@@ -191,29 +191,55 @@ def verify_scene(
     if not problems:
         scene = load_scene(root)
         chosen = choose_cameras(scene, cameras, size)
-        images = _draw_all(scene, root, names, chosen, size, progress)
-        for (camera, _), row in zip(chosen, images):
+        shots = [Shot(name, camera) for name, camera in chosen] + _without_object(scene, chosen)
+        images = _draw_all(scene, root, names, shots, size, progress)
+        for shot, row in zip(shots, images):
             for name in names[1:]:
-                result.differences.append(compare(row[name], row[names[0]], camera, name, names[0]))
+                if name in row and names[0] in row:
+                    result.differences.append(compare(row[name], row[names[0]], shot.name, name, names[0]))
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-            _write_sheet(report / "differences.png", names, [name for name, _ in chosen], images)
+            _write_sheet(report / "differences.png", names, [shot.name for shot in shots], images)
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
         (report / "verify.json").write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
     return result
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A picture that all viewers draw: its name, its camera, and the objects that it leaves out."""
+
+    name: str
+    camera: Camera
+    hidden: tuple[int, ...] = ()
+
+
+def _without_object(scene: BakedScene, cameras: Sequence[tuple[str, Camera]]) -> list[Shot]:
+    """Return a shot without the object that is largest in one of the cameras; none where no object is seen."""
+    from smerf.render.march import render_ids
+
+    best, shots = 0, []
+    if not scene.manifest.objects:
+        return []
+    for name, camera in cameras:
+        pixels = np.bincount(render_ids(scene, camera).reshape(-1), minlength=256)
+        for each in scene.manifest.objects:
+            if pixels[each.id] > best:
+                best, shots = int(pixels[each.id]), [Shot(f"{name} without {each.name}", camera, (each.id,))]
+    return shots
+
+
 def _draw_all(
     scene: BakedScene,
     root: Path,
     names: tuple[str, ...],
-    cameras: list[tuple[str, Camera]],
+    shots: Sequence[Shot],
     size: tuple[int, int],
     progress: Callable[[int, int], None],
 ) -> list[dict[str, np.ndarray]]:
-    rows: list[dict[str, np.ndarray]] = [{} for _ in cameras]
-    done, total = 0, len(names) * len(cameras)
+    rows: list[dict[str, np.ndarray]] = [{} for _ in shots]
+    done, total = 0, len(names) * len(shots)
     with contextlib.ExitStack() as stack:
         # All start before one renders, so that what is missing is told at once.
         opened = []
@@ -222,8 +248,9 @@ def _draw_all(
             stack.callback(viewer.close)
             opened.append(viewer)
         for viewer in opened:
-            for row, (_, camera) in zip(rows, cameras):
-                row[viewer.name] = viewer.draw(camera)
+            for row, shot in zip(rows, shots):
+                if not shot.hidden or viewer.hide(shot.hidden):
+                    row[viewer.name] = viewer.draw(shot.camera)
                 done += 1
                 progress(done, total)
     return rows
@@ -232,7 +259,10 @@ def _draw_all(
 def _write_sheet(
     path: Path, names: tuple[str, ...], cameras: list[str], rows: list[dict[str, np.ndarray]]
 ) -> None:
-    """Write a row per camera: every viewer's image, then the differences to the first, amplified."""
+    """Write a row per camera: every viewer's image, then the differences to the first, amplified.
+
+    What a viewer could not draw stays black.
+    """
     from PIL import Image, ImageDraw
 
     height, width = rows[0][names[0]].shape[:2]
@@ -249,6 +279,7 @@ def _write_sheet(
     for index, (camera, row) in enumerate(zip(cameras, rows)):
         top = text + index * (height + text + gap)
         draw.text((gap, top + 2), camera, fill=(160, 165, 172))
+        row = {name: row.get(name, np.zeros((height, width, 3), np.uint8)) for name in names}
         first = row[names[0]].astype(np.int16)
         shown = [row[name] for name in names]
         for name in names[1:]:

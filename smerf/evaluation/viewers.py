@@ -10,8 +10,9 @@ import base64
 import io
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import numpy as np
 from smerf.capture.types import Camera
 from smerf.errors import MissingPartError, VerificationError
 from smerf.scene import BakedScene
+from smerf.scene.objects import id_table
+from smerf.scene.view import MarchOptions
 
 __all__ = ["BROWSERS", "VIEWERS", "DesktopViewer", "NativeViewer", "WebViewer", "open_viewer"]
 
@@ -36,6 +39,11 @@ _FLAGS = (
     "--disable-sync",
 )
 _TIMEOUT_MS = 180_000
+_HIDE = """async (hidden) => {
+  if (!smerf.setObjects) return false;
+  await smerf.setObjects({ hidden, lit: [] });
+  return true;
+}"""
 _DRAW = """async ([matrix, fov, intrinsics]) => {
   await smerf.setCamera(matrix, fov, intrinsics);
   return document.querySelector("canvas").toDataURL();
@@ -48,13 +56,18 @@ class NativeViewer:
     name = "native"
 
     def __init__(self, scene: BakedScene, root: Path, size: tuple[int, int]) -> None:
-        self.scene = scene
+        self.scene, self.options = scene, MarchOptions()
+
+    def hide(self, ids: Sequence[int]) -> bool:
+        """Leave out objects from now on; say whether this viewer can."""
+        self.options = MarchOptions(hidden=frozenset(ids))
+        return True
 
     def draw(self, camera: Camera) -> np.ndarray:
         """Render a camera: uint8 (H, W, 3)."""
         from smerf.render.march import render_camera
 
-        return np.rint(255.0 * render_camera(self.scene, camera)).astype(np.uint8)
+        return np.rint(255.0 * render_camera(self.scene, camera, options=self.options)).astype(np.uint8)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -70,6 +83,11 @@ class DesktopViewer:
 
         self._context = desktop_viewer("context").offscreen_context()
         self._renderer = desktop_viewer("renderer").Renderer(scene)
+
+    def hide(self, ids: Sequence[int]) -> bool:
+        """Leave out objects from now on; say whether this viewer can."""
+        self._renderer.set_objects(id_table(ids))
+        return True
 
     def draw(self, camera: Camera) -> np.ndarray:
         """Render a camera: uint8 (H, W, 3)."""
@@ -125,6 +143,11 @@ class WebViewer:
             else self._old_address(server, root)
         )
         self._ask(lambda: (self._page.goto(address), self._page.evaluate("smerf.ready")))
+
+    def hide(self, ids: Sequence[int]) -> bool:
+        """Leave out objects from now on; say whether this viewer can."""
+        question = partial(self._page.evaluate, _HIDE, list(ids))
+        return bool(self._thread.submit(self._ask, question).result())
 
     @staticmethod
     def _old_address(server: Any, root: Path) -> str:

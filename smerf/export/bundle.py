@@ -1,17 +1,20 @@
-"""Join ES modules into one classic script, which pages opened from ``file://`` may run."""
+"""Join a page, its styles, its ES modules and its files into one file, which opens from ``file://``."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import posixpath
 import re
 from pathlib import Path
 
-__all__ = ["allow_inline_scripts", "bundle_modules"]
+__all__ = ["allow_inline_scripts", "bundle_modules", "single_page"]
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\.{1,2}/[\w./]+)";\n', re.MULTILINE)
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_STYLE = re.compile(r'<link rel="stylesheet" href="\./([\w.]+)">')
+_MODULE = re.compile(r'<script type="module" src="\./([\w./]+)"></script>\n')
 _EXPORT = re.compile(r"^export ((?:async )?function|class|const) ([\w$]+)", re.MULTILINE)
 
 
@@ -47,6 +50,31 @@ def bundle_modules(root: Path, entry: str, replaced: dict[str, str] | None = Non
 
     visit(entry)
     return '"use strict";\n' + "".join(parts)
+
+
+def single_page(
+    page: str, root: Path, replaced: dict[str, str], embedded: dict[str, bytes], beside: str = ""
+) -> str:
+    """Return a page of the viewer as one file.
+
+    Args:
+        page: The page, which names its styles and its first module.
+        root: Folder of styles and modules.
+        replaced: Texts that take the place of modules, by their names below ``root``.
+        embedded: Files that the page reads, by the names that it reads them by.
+        beside: Elements to put before its scripts.
+    """
+    module = _MODULE.search(page)
+    assert module is not None
+    style = lambda match: f"<style>\n{(root / match[1]).read_text(encoding='utf-8')}</style>"  # noqa: E731
+    page = _STYLE.sub(style, _MODULE.sub("", page))
+    files = {name: base64.b64encode(data).decode() for name, data in embedded.items()}
+    scripts = (
+        f'{beside}<script type="application/json" id="smerf-files">{json.dumps(files)}</script>\n<script>\n'
+        'globalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
+        f"{bundle_modules(root, module[1], replaced)}</script>\n</body>"
+    )
+    return allow_inline_scripts(page.replace("</body>", scripts))
 
 
 def allow_inline_scripts(page: str) -> str:

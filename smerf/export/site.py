@@ -7,7 +7,6 @@ the old site alone.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import re
@@ -19,14 +18,14 @@ from smerf.capture.types import Capture
 from smerf.engine.files import write_text
 from smerf.engine.replace import replace_folder
 from smerf.errors import InvalidDataError, SmerfError, UsageError
-from smerf.export.bundle import allow_inline_scripts, bundle_modules
+from smerf.export.bundle import single_page
 from smerf.export.page import Page, embedded_files, page_files, page_html, service_worker, table_module
 from smerf.export.photos import CAMERAS_NAME, site_cameras
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.layout import COARSE_FOLDER
 from smerf.scene.manifest import MANIFEST_NAME, hash_file, parse_manifest, read_json
 
-__all__ = ["export_site", "viewer_root"]
+__all__ = ["copy_viewer", "export_site", "viewer_root", "with_scene"]
 
 _LOG = logging.getLogger("smerf")
 _LARGE_SUBMODEL_BYTES = 5_000_000
@@ -38,7 +37,7 @@ LARGE_PAGE_MB = 50
 # The coarse level is of no use to a page that has everything.
 VIEWER_READS = re.compile(
     r"^([^/]+/)?((scene_params|deferred_mlp)\.json(\.gz)?"
-    r"|(sparse_grid|plane|occupancy_grid_8|distance_grid_8)_[^/]*|(known|solid)_grid\.[^/]*)$"
+    r"|(sparse_grid|plane|occupancy_grid_8|distance_grid_8|object_ids)_[^/]*|(known|solid)_grid\.[^/]*)$"
 )
 
 
@@ -101,10 +100,10 @@ def export_site(
     )
     if single_file:
         return _write_single_file(
-            files, site_dir, _with_scene(text, "embedded"), cameras | embedded_files(page)
+            files, site_dir, with_scene(text, "embedded"), cameras | embedded_files(page)
         )
     beside = cameras | page_files(page, title)
-    return _write_folder(files, site_dir, _with_scene(text, entry), beside, page.offline)
+    return _write_folder(files, site_dir, with_scene(text, entry), beside, page.offline)
 
 
 def _cameras(files: dict[str, Path], capture: Capture | None) -> dict[str, bytes]:
@@ -142,7 +141,8 @@ def _scene_files(scene_dir: Path) -> tuple[dict[str, Path], str]:
     return found, f"baked/{entries[0].parent.name}"
 
 
-def _with_scene(text: str, entry: str) -> str:
+def with_scene(text: str, entry: str) -> str:
+    """Return a page that opens the scene at ``entry``."""
     return text.replace(f'{MARKER} content="">', f'{MARKER} content="{entry}">')
 
 
@@ -155,7 +155,7 @@ def _write_folder(
         )
     _warn_of_missing_coarse_levels(files)
     with replace_folder(site_dir) as folder:
-        _copy_viewer(folder, text)
+        copy_viewer(folder, text)
         for name, data in beside.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
@@ -193,7 +193,8 @@ def _is_site(site_dir: Path) -> bool:
     return not any(site_dir.iterdir()) or (page.is_file() and MARKER in page.read_text(errors="replace"))
 
 
-def _copy_viewer(site: Path, text: str) -> None:
+def copy_viewer(site: Path, text: str) -> None:
+    """Write a page and all that it may load of the viewer to a folder."""
     web = viewer_root() / "web"
     (site / "viewer" / "strings").mkdir(parents=True)
     for path in sorted([*web.iterdir(), *(web / "strings").iterdir()]):
@@ -244,29 +245,13 @@ def _write_single_file(files: dict[str, Path], page: Path, text: str, beside: di
     if page.exists() and MARKER not in page.read_text(errors="replace"):
         raise UsageError(f"{page}: exists and is not an exported page; choose another name or remove it")
     embedded = {
-        name: base64.b64encode(path.read_bytes()).decode()
+        name: path.read_bytes()
         for name, path in files.items()
         if name == MANIFEST_NAME or VIEWER_READS.search(name)
     }
-    embedded |= {name: base64.b64encode(data).decode() for name, data in beside.items()}
-    text = re.sub(
-        r'<link rel="stylesheet" href="\./([\w.]+)">',
-        lambda match: (
-            f"<style>\n{(viewer_root() / 'web' / match.group(1)).read_text(encoding='utf-8')}</style>"
-        ),
-        text,
-    )
-    text = text.replace('<script type="module" src="./main.js"></script>\n', "")
     replaced = {"shaders.js": _shader_module(), "tables.js": table_module()}
-    script = bundle_modules(viewer_root() / "web", "main.js", replaced)
-    scripts = (
-        f'<script type="text/plain" id="smerf-licence">\n{licence_text()}</script>\n'
-        f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n'
-        '<script>\nglobalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
-        f"{script}</script>\n</body>"
-    )
-    text = allow_inline_scripts(text.replace("</body>", scripts))
-    write_text(page, text)
+    licence = f'<script type="text/plain" id="smerf-licence">\n{licence_text()}</script>\n'
+    write_text(page, single_page(text, viewer_root() / "web", replaced, embedded | beside, licence))
     megabytes = page.stat().st_size / 1e6
     if megabytes > LARGE_PAGE_MB:
         _LOG.warning(

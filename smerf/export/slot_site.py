@@ -1,15 +1,12 @@
 """The web page of a scene of slots: a folder for any static host, or one file that opens offline.
 
-A page holds ``index.html``, the viewer's modules in ``viewer/`` and the scene in ``slots/``. It is written aside and
-only then renamed: an interrupted export leaves the old page alone.
+It is the page of walkable scenes with slots in its list of objects: ``index.html``, the viewer in ``viewer/``, and the
+scene in ``slots/``. It is written aside and only then renamed: an interrupted export leaves the old page alone.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import json
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,9 +14,9 @@ from pathlib import Path
 from smerf.engine.files import write_text
 from smerf.engine.replace import replace_folder
 from smerf.errors import UsageError
-from smerf.export.bundle import allow_inline_scripts, bundle_modules
-from smerf.export.page import table_module
-from smerf.export.site import MARKER
+from smerf.export.bundle import single_page
+from smerf.export.page import Page, page_files, page_html, table_module
+from smerf.export.site import MARKER, copy_viewer, with_scene
 from smerf.export.viewer_files import viewer_root
 from smerf.scene.slots import SlotScene, write_slots
 
@@ -27,21 +24,6 @@ __all__ = ["export_slots"]
 
 _FILES = ("slots.json", "network.bin", "scene.bin")
 _SHADERS = ("prologue_web.glsl", "screen.vert", "slots/mixer.frag", "slots/present.frag")
-_SHARED = (
-    "bridge.js",
-    "camera.js",
-    "controls.js",
-    "loop.js",
-    "pace.js",
-    "policy.js",
-    "program.js",
-    "quality.js",
-    "language.js",
-    "tables.js",
-    "url.js",
-    "style.css",
-)
-_HEAD = re.compile(r'<link rel="stylesheet" href="\./([\w./]+)">')
 
 
 def export_slots(scene: SlotScene, site: Path, *, single_file: bool = False, title: str = "slots") -> Path:
@@ -82,42 +64,31 @@ def _refuse_foreign(page: Path, shown: Path | None = None) -> None:
 
 
 def _fill(scene: SlotScene, folder: Path, title: str) -> None:
-    web = viewer_root() / "web"
-    (folder / "viewer" / "slots").mkdir(parents=True)
+    copy_viewer(folder, with_scene(_page(title, is_single=False), "slots"))
+    slots = folder / "viewer" / "slots"
+    slots.mkdir()
+    for path in sorted((viewer_root() / "web" / "slots").glob("*.js")):
+        shutil.copyfile(path, slots / path.name)
+    (slots / "shaders.js").write_text(_shader_module(), encoding="utf-8")
+    for name, data in page_files(Page(), title).items():
+        (folder / name).write_bytes(data)
     (folder / "slots").mkdir()
-    for name in _SHARED:
-        shutil.copyfile(web / name, folder / "viewer" / name)
-    for path in sorted((web / "slots").iterdir()):
-        if path.suffix in (".js", ".css"):
-            shutil.copyfile(path, folder / "viewer" / "slots" / path.name)
-    (folder / "viewer" / "slots" / "shaders.js").write_text(_shader_module(), encoding="utf-8")
     write_slots(scene, folder / "slots")
-    page = _page(title, "slots").replace('"./', '"./viewer/')
-    (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def _page(title: str, entry: str) -> str:
-    page = (viewer_root() / "web" / "slots" / "index.html").read_text(encoding="utf-8")
-    page = page.replace(f'{MARKER} content="">', f'{MARKER} content="{entry}">')
-    return re.sub(r"<title>.*?</title>", lambda _: f"<title>{html.escape(title)}</title>", page)
+def _page(title: str, *, is_single: bool) -> str:
+    """Return the viewer's page, which knows by its kind what a scene of slots has not."""
+    page = page_html(Page(), title, None, is_single=is_single)
+    return page.replace("<html ", '<html data-kind="slots" ', 1).replace("./main.js", "./slots/main.js")
 
 
 def _one_file(scene: SlotScene, title: str) -> str:
-    web = viewer_root() / "web"
     with tempfile.TemporaryDirectory() as folder:
         write_slots(scene, Path(folder))
-        embedded = {name: base64.b64encode((Path(folder) / name).read_bytes()).decode() for name in _FILES}
-    page = _page(title, "embedded")
-    page = _HEAD.sub(lambda match: f"<style>\n{(web / match[1]).read_text(encoding='utf-8')}</style>", page)
-    page = re.sub(r'<script type="module" src="[^"]+"></script>\n', "", page)
+        embedded = {name: (Path(folder) / name).read_bytes() for name in _FILES}
+    page = with_scene(_page(title, is_single=True), "embedded")
     replaced = {"slots/shaders.js": _shader_module(), "tables.js": table_module()}
-    script = bundle_modules(web, "slots/main.js", replaced)
-    scripts = (
-        f'<script type="application/json" id="smerf-files">{json.dumps(embedded)}</script>\n<script>\n'
-        'globalThis.smerfEmbeddedFiles = JSON.parse(document.getElementById("smerf-files").textContent);\n'
-        f"{script}</script>\n</body>"
-    )
-    return allow_inline_scripts(page.replace("</body>", scripts))
+    return single_page(page, viewer_root() / "web", replaced, embedded)
 
 
 def _shader_module() -> str:

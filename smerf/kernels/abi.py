@@ -24,7 +24,7 @@ __all__ = [
     "records",
 ]
 
-ABI = 4
+ABI = 5
 """``SMERF_ABI`` of ``cuda/include/smerf/common.h``."""
 
 STRUCTURES = {
@@ -43,11 +43,11 @@ STRUCTURES = {
     "VertexDecoder": "levels:tensor table:tensor params:tensor dims:tensor level_count:int features:int layers:int"
     " gain:float",
     "MarchScene": "atlas:tensor planes:tensor blocks:tensor distance:tensor occupancy:tensor known:tensor?"
-    " kernels:tensor?*3 biases:tensor?*3 atlas_x:int atlas_y:int atlas_z:int texels:int num_blocks:int block_size:int"
-    " cells:int known_cells:int hidden:int*2 is_gated:int has_coarse:int is_relu:int is_vfr:int is_exposed:int"
-    " is_enlarging:int max_steps:int voxel:float sparse_voxel:float step:float near:float density_low:float"
-    " density_scale:float feature_low:float feature_scale:float inv_submodel_scale:float visibility_delay:float"
-    " log_exposure:float background:float*3 unknown_colour:float*3 spent:float",
+    " object_ids:tensor? object_states:tensor? kernels:tensor?*3 biases:tensor?*3 atlas_x:int atlas_y:int atlas_z:int"
+    " texels:int num_blocks:int block_size:int cells:int known_cells:int hidden:int*2 is_gated:int has_coarse:int"
+    " is_relu:int is_vfr:int is_exposed:int is_enlarging:int max_steps:int voxel:float sparse_voxel:float step:float"
+    " near:float density_low:float density_scale:float feature_low:float feature_scale:float inv_submodel_scale:float"
+    " visibility_delay:float log_exposure:float background:float*3 unknown_colour:float*3 spent:float",
     "RadianceWidths": "features:int density:int geometry:int colour:int",
     "TeacherField": "levels:tensor table:tensor half_table:tensor? density_params:tensor colour_params:tensor"
     " level_count:int features:int widths:RadianceWidths spacing:RaySpacing scale:float min_light:float"
@@ -150,7 +150,7 @@ KERNELS = {
     "smerf_block_samples": "grids:GridView coords:tensor count:int64 out:tensor",
     "smerf_distance_grid": "occupied:tensor nx:int ny:int nz:int limit:int out:tensor work:cuda:tensor",
     "smerf_march": "scene:MarchScene origins:tensor is_shared_origin:int directions:tensor count:int64 width:int"
-    " rgb:tensor depth:tensor?",
+    " rgb:tensor depth:tensor? objects:tensor?",
     "smerf_sample_assets": "scene:MarchScene points:tensor count:int64 fine:tensor coarse:tensor alive:tensor",
 }
 """Arguments of the kernels, all of which return a code: 0, or what went wrong. On CUDA the stream comes last."""

@@ -45,6 +45,8 @@ class MarchSettings:
     visibility_delay: float = 0.99
     unknown_colour: tuple[float, float, float] | None = None
     spent: float = 0.5
+    hidden: frozenset[int] = frozenset()
+    lit: frozenset[int] = frozenset()
 
 
 def is_available() -> bool:
@@ -60,9 +62,13 @@ def _backend() -> native.Backend:
 
 
 def _scene(
-    settings: MarchSettings, submodel: Any, network: Mapping[str, Any] | None, device: Any = None
+    settings: MarchSettings,
+    submodel: Any,
+    network: Mapping[str, Any] | None,
+    device: Any = None,
+    picks: bool = False,
 ) -> ctypes.Structure:
-    """Describe a submodel to the kernel."""
+    """Describe a submodel to the kernel; ``picks`` if objects are asked for even where none is hidden or lit."""
     texels, block = settings.triplane_resolution, settings.data_block_size
     cells, blocks = -(-texels // 8), settings.sparse_grid_resolution // block
     assets = {
@@ -76,6 +82,10 @@ def _scene(
     if fades:
         cells_known = len(submodel.known)
         assets["known"] = (submodel.known, (cells_known, cells_known, cells_known, 4))
+    # Without ids the kernel takes its shorter way, to the same picture.
+    if submodel.object_ids is not None and (picks or settings.hidden or settings.lit):
+        assets["object_ids"] = (submodel.object_ids, tuple(submodel.atlas.shape[:3]))
+        assets["object_states"] = (_object_states(settings, device), (256,))
     arrays = {name: _contiguous(name, array, "uint8", shape) for name, (array, shape) in assets.items()}
     layers = _layers(network, 41 if settings.has_coarse else 34) if network is not None else []
     for array in (*arrays.values(), *(part for layer in layers for part in layer)):
@@ -85,7 +95,7 @@ def _scene(
     red, green, blue = settings.background
     return abi.record(
         "MarchScene",
-        **({"known": None} | arrays),
+        **({"known": None, "object_ids": None, "object_states": None} | arrays),
         kernels=[kernel for kernel, _ in layers],
         biases=[bias for _, bias in layers],
         atlas_x=submodel.atlas.shape[0],
@@ -119,6 +129,18 @@ def _scene(
         unknown_colour=settings.unknown_colour or (0.0, 0.0, 0.0),
         spent=settings.spent,
     )
+
+
+def _object_states(settings: MarchSettings, device: Any) -> Any:
+    """Return the states of all ids (256,) uint8, as ``cuda/include/smerf/march_objects.h`` has them."""
+    states = np.zeros(256, np.uint8)
+    states[list(settings.hidden)] |= 1
+    states[list(settings.lit)] |= 2
+    if device is None:
+        return states
+    import torch
+
+    return torch.from_numpy(states).to(device)
 
 
 def _contiguous(name: str, array: Any, dtype: str, shape: tuple[int | None, ...]) -> Any:
@@ -158,6 +180,7 @@ def march_rays(
     directions: np.ndarray,
     width: int = 0,
     depth: np.ndarray | None = None,
+    objects: np.ndarray | None = None,
 ) -> np.ndarray:
     """Render rays through one submodel.
 
@@ -170,6 +193,7 @@ def march_rays(
         width: Pixels of a row if the rays are those of a picture, row by row; rays of a tile then run together.
         depth: Filled in if given, (R,) float32: the world distance at which a ray's visibility falls to
             ``settings.spent``, 0 if it never does.
+        objects: Filled in if given, (R,) uint8: the object with the greatest part of a ray's weight, 0 if none.
 
     Returns:
         Colours (R, 3) float32, not clamped.
@@ -183,10 +207,13 @@ def march_rays(
     native.check("origins", origins, np.float32, (1 if len(origins) == 1 else count, 3))
     if depth is not None:
         native.check("depth", depth, np.float32, (count,))
-    scene = _scene(settings, submodel, network)
+    if objects is not None:
+        native.check("objects", objects, np.uint8, (count,))
+    scene = _scene(settings, submodel, network, picks=objects is not None)
     origins, directions = np.ascontiguousarray(origins), np.ascontiguousarray(directions)
     rgb = np.empty((count, 3), np.float32)
-    _backend().call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb, depth)
+    outputs = rgb, depth, objects
+    _backend().call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, *outputs)
     return rgb
 
 
@@ -226,7 +253,8 @@ def march_tensors(
     scene = _scene(settings, submodel, network, device)
     origins, directions = origins.contiguous(), directions.contiguous()
     rgb = torch.empty_like(directions)
-    backend.call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, rgb, None)
+    outputs = rgb, None, None
+    backend.call("smerf_march", scene, origins, len(origins) == 1, directions, count, width, *outputs)
     return rgb
 
 

@@ -123,6 +123,7 @@ def _run(run: RunFolder) -> dict[str, Any]:
         facts["capture"] = {key: capture[key] for key in ("path", "kind") if key in capture}
         facts["capture"]["photos"] = _photo_counts(capture.get("frames", {}))
     facts["stages"] = {name: _stage(run, name) for name in STAGES}
+    facts |= _scene_objects(run.folder("baked"))
     measured = current_metrics(run)
     if measured:
         facts["results"] = {
@@ -261,7 +262,16 @@ def _scene(path: Path) -> dict[str, Any]:
         manifest = read_json(path / "manifest.json")
         keys = ("format", "version", "generator", "units", "up_axis", "required_features", "start")
         facts["manifest"] = {key: manifest[key] for key in keys if key in manifest}
+        facts |= _scene_objects(path)
     return facts | {"next": f"smerf view {path}, or smerf export {path} -o site"}
+
+
+def _scene_objects(scene: Path) -> dict[str, Any]:
+    """Return the objects of a baked scene by id and name; nothing where it has none."""
+    from smerf.scene.manifest import read_manifest
+
+    found = read_manifest(scene).objects if (scene / "manifest.json").is_file() else ()
+    return {"objects": [f"{each.name} ({each.id})" for each in found]} if found else {}
 
 
 def _site(path: Path) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from smerf.capture import fingerprint
 from smerf.capture.images import load_image
 from smerf.capture.pixels import read_array
+from smerf.capture.types import Capture
 from smerf.engine.files import read_json
 from smerf.engine.progress import Progress
 from smerf.errors import InvalidDataError, UsageError
@@ -36,19 +38,19 @@ _Detect = Callable[[int, DepthPhoto], Sequence[Detection]]
 
 @dataclass(frozen=True)
 class InstanceMasks:
-    """Instance ids of every photo: ``names`` by id, ``read(i)`` returns those of photo i, uint8 or uint16 (H, W)."""
+    """Instance ids of photos: ``names`` by id; ``read(i, (W, H))`` returns those of photo i, uint8 or uint16 (H, W)."""
 
     names: dict[int, str]
-    read: Callable[[int], np.ndarray]
+    read: Callable[[int, tuple[int, int]], np.ndarray]
 
 
-def read_instances(sight: Sight) -> InstanceMasks | None:
+def read_instances(capture: Capture) -> InstanceMasks | None:
     """Return the instance masks that a capture's ``transforms.json`` names, as ``smerf synth`` writes them, or None.
 
     Raises:
         InvalidDataError: If a mask is missing.
     """
-    path = sight.capture.root / "transforms.json"
+    path = capture.root / "transforms.json"
     document = read_json(path) if path.is_file() else {}
     stated = document.get("instances")
     files = {
@@ -60,14 +62,14 @@ def read_instances(sight: Sight) -> InstanceMasks | None:
         return None
     names = {int(number): str(name) for number, name in stated.items() if int(number) > 0}
 
-    def read(index: int) -> np.ndarray:
-        photo = sight.photos[index]
-        file = files.get(Path(photo.name).name)
+    def read(index: int, size: tuple[int, int]) -> np.ndarray:
+        name, (width, height) = capture.frames[index].name, size
+        file = files.get(Path(name).name)
         if file is None:
-            raise InvalidDataError(f"{path}: names no instance_path for {photo.name}, as it does for others")
-        ids, lens = read_array(sight.capture.root / file), photo.camera.intrinsics
-        rows = ((np.arange(lens.height) + 0.5) * ids.shape[0] / lens.height).astype(int)
-        columns = ((np.arange(lens.width) + 0.5) * ids.shape[1] / lens.width).astype(int)
+            raise InvalidDataError(f"{path}: names no instance_path for {name}, as it does for others")
+        ids = read_array(capture.root / file)
+        rows = ((np.arange(height) + 0.5) * ids.shape[0] / height).astype(int)
+        columns = ((np.arange(width) + 0.5) * ids.shape[1] / width).astype(int)
         return ids[np.ix_(rows, columns)]
 
     return InstanceMasks(names, read)
@@ -93,7 +95,7 @@ def label(
     Raises:
         UsageError: If there is neither a model nor a mask, an OWL without words, or a word that is not known.
     """
-    masks = read_instances(sight)
+    masks = read_instances(sight.capture)
     if model is None and masks is None:
         raise UsageError(
             f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
@@ -122,12 +124,17 @@ def label(
     if masks is None:
         labels = name_components(votes)
     else:
-        owner = instance_of_voxels(votes, ((photo, masks.read(i)) for i, photo in enumerate(sight.photos)))
+        counts = ((photo, masks.read(i, _size(photo))) for i, photo in enumerate(sight.photos))
+        owner = instance_of_voxels(votes, counts)
         labels = name_instances(votes, owner)
     if kept:
         # Only now: what is more likely an orange is no apple, whichever was asked for.
         labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
-    return write_labels(output, labels, record, sight.photos)
+    return write_labels(output, labels, record, sight.photos, fingerprint(sight.capture))
+
+
+def _size(photo: DepthPhoto) -> tuple[int, int]:
+    return photo.camera.intrinsics.width, photo.camera.intrinsics.height
 
 
 def _by_masks(masks: InstanceMasks, words: Sequence[str]) -> tuple[list[str], _Detect, dict[str, str]]:
@@ -139,7 +146,7 @@ def _by_masks(masks: InstanceMasks, words: Sequence[str]) -> tuple[list[str], _D
         )
 
     def detect(index: int, photo: DepthPhoto) -> list[Detection]:
-        ids = masks.read(index)
+        ids = masks.read(index, _size(photo))
         return [
             Detection(known.index(plain[number]), 1.0, mask=ids == number)
             for number in np.unique(ids).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smerf.engine.folder import FOREIGN, RunFolder
@@ -44,12 +44,24 @@ def run_teacher(run: RunFolder, device: str) -> Any:
     return _on(load_teacher(run.folder("teacher")), device)
 
 
-def scene_renderer(scene: BakedScene, device: str) -> Render:
-    """Return the renderer of a baked scene, which keeps one submodel in memory."""
+def scene_renderer(scene: BakedScene, device: str, hide: Sequence[str] = ()) -> Render:
+    """Return the renderer of a baked scene, which keeps one submodel in memory.
+
+    Args:
+        scene: The scene.
+        device: ``cpu`` or ``cuda``.
+        hide: Names or ids of objects that are left out.
+
+    Raises:
+        UsageError: If one of them is none of the scene's.
+    """
     from smerf.render.march import renderer
+    from smerf.scene.objects import choose_objects
+    from smerf.scene.view import MarchOptions
 
     scene.cache_size = 1
-    return renderer(scene, device)
+    options = MarchOptions(hidden=frozenset(choose_objects(scene.manifest.objects, hide, "--hide")))
+    return renderer(scene, device, options)
 
 
 def _on(model: Any, device: str) -> Any:

@@ -162,7 +162,9 @@ def _baked_depth(capture: Capture, run: RunFolder, quiet: bool) -> list[Callable
 
     scene = load_scene(run.folder("baked"))
     path = run.path / "vision" / "depth.safetensors"
-    key = hashlib.sha256(repr((sorted(scene.manifest.files.items()), _SIDE, len(capture.frames))).encode())
+    # Ids of objects change no depth.
+    files = sorted(each for each in scene.manifest.files.items() if "/object_ids_" not in each[0])
+    key = hashlib.sha256(repr((files, _SIDE, len(capture.frames))).encode())
     if not _has_key(path, key.hexdigest()):
         _render_all(capture, run.folder("baked"), path, key.hexdigest(), quiet)
 

@@ -198,6 +198,11 @@ def bake(job: Job) -> Stage:
         bake_student(
             load_student(made), job.capture, config.bake, folder=folder, progress=progress, extra=extra
         )
+        labels = job.run.path / "labels"
+        if labels.is_dir():
+            from smerf.pipeline.object_ids import keep_objects
+
+            keep_objects(folder, job.capture, labels, quiet=job.quiet)
 
     return _stage(job, "baked", stage_key({"bake": to_dict(job.config.bake)}, upstream), work)
 

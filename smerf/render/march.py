@@ -19,19 +19,29 @@ from smerf.render.camera import near_rays, to_submodel
 from smerf.scene.types import BakedScene, SceneParams, lattice_mlp_at
 from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
-__all__ = ["DeviceRenderer", "march_settings", "render_camera", "render_depth", "render_rays", "renderer"]
+__all__ = [
+    "DeviceRenderer",
+    "march_settings",
+    "render_camera",
+    "render_depth",
+    "render_ids",
+    "render_rays",
+    "renderer",
+]
 
 
-def renderer(scene: BakedScene, device: torch.device | str) -> Callable[[Camera], np.ndarray]:
-    """Return what renders cameras on a device: (H, W, 3) float32 in [0, 1].
+def renderer(
+    scene: BakedScene, device: torch.device | str, options: MarchOptions | None = None
+) -> Callable[[Camera], np.ndarray]:
+    """Return what renders cameras on a device, with these choices of the march: (H, W, 3) float32 in [0, 1].
 
     Where the CUDA marcher is missing, or does not support the scene, the CPU renders.
     """
     device = torch.device(device)
     has_marcher = native.backend(torch.empty(0, device=device), "smerf_march") is not None
     if device.type == "cpu" or not has_marcher or not _supports(scene):
-        return functools.partial(render_camera, scene)
-    return DeviceRenderer(scene, device).render
+        return functools.partial(render_camera, scene, options=options)
+    return functools.partial(DeviceRenderer(scene, device).render, options=options)
 
 
 def render_camera(
@@ -115,6 +125,33 @@ def render_depth(
     return depth.reshape(size.height, size.width)
 
 
+def render_ids(
+    scene: BakedScene,
+    camera: Camera,
+    near: float | None = None,
+    options: MarchOptions | None = None,
+    k: int | None = None,
+) -> np.ndarray:
+    """Return the object that each pixel shows, on the CPU: uint8 (H, W), 0 for none.
+
+    It is the one with the greatest part of the ray's weight, the nearer of equals. Arguments are those of
+    ``smerf.render.reference.render_camera``.
+    """
+    _, directions = near_rays(camera, choose_near(scene, near))
+    centre = np.asarray(camera.world_from_cam[None, :3, 3], np.float64)
+    k = scene.params.choose_submodel(centre[0]) if k is None else k
+    size = camera.intrinsics
+    ids = np.zeros(len(directions), np.uint8)
+    if not (march.is_available() and _supports(scene)):
+        ids[:] = reference.render_ids(scene, k, centre, directions, options)
+    else:
+        rays = to_submodel(scene.params, k, centre, directions)
+        network = lattice_mlp_at(scene.params, scene.mlp, k, centre[0])
+        settings = _settings(scene, options, 1.0, None)
+        march.march_rays(settings, scene.submodel(k), network, *rays, size.width, objects=ids)
+    return ids.reshape(size.height, size.width)
+
+
 def _settings(
     scene: BakedScene,
     options: MarchOptions | None,
@@ -126,6 +163,8 @@ def _settings(
     return replace(
         march_settings(scene.params, options, near, choose_background(scene, background)),
         unknown_colour=colour,
+        hidden=options.hidden,
+        lit=options.lit,
     )
 
 
@@ -177,6 +216,7 @@ class DeviceRenderer:
                 distance={8: self._send(source.distance[8])},
                 occupancy={8: self._send(source.occupancy[8])},
                 known=None if source.known is None else self._send(source.known),
+                object_ids=None if source.object_ids is None else self._send(source.object_ids),
             )
         self._submodels.move_to_end(k)
         return self._submodels[k]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from smerf.capture.types import Camera, Intrinsics
-from smerf.scene.grids import build_atlas, distance_grid, max_pool, pack_bits
+from smerf.scene.grids import atlas_slots, build_atlas, distance_grid, max_pool, pack_bits
 from smerf.scene.manifest import Manifest, StartCamera
+from smerf.scene.objects import SceneObject
 from smerf.scene.region import Region, RegionStart
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, BakedSubmodel, SceneParams
 
@@ -32,6 +33,8 @@ _BOXES = (
     ((-0.35, 0.5, 0.25), (0.2, 0.25, 0.15), (0.95, 0.85, 0.2), 2.4),
     ((-0.1, 2.8, 0.0), (1.2, 0.4, 1.6), (0.2, 0.7, 0.25), 14.0),
 )
+_OBJECTS = {5: (1, "red box"), 6: (77, "blue box")}
+"""Box -> id and name."""
 _KNOWN_CELLS = 24
 _ALIVE = -4.0
 """Density before activation under which a step's opacity stays below 0.25/255 near the cameras."""
@@ -57,6 +60,7 @@ def example_scene(
     lattice: int = 2,
     seed: int = 0,
     region: bool = False,
+    objects: bool = False,
     **params: Any,
 ) -> BakedScene:
     """Bake the room.
@@ -68,6 +72,7 @@ def example_scene(
         lattice: G, vertices of the network lattice per axis.
         seed: Of the network's random weights.
         region: Whether it has a known region: its half at low x, seen by photos that look along y.
+        objects: Whether its two pieces of furniture have ids.
         **params: Further fields of ``SceneParams``.
 
     Returns:
@@ -91,8 +96,9 @@ def example_scene(
             start=StartCamera(start.world_from_cam, 70.0),
             near=0.05,
             region=_example_region() if region else None,
+            objects=_example_objects() if objects else (),
         ),
-        load=lambda k: _bake(shared, k, region),
+        load=lambda k: _bake(shared, k, region, objects),
         cache_size=len(params_to_sm),
     )
 
@@ -191,6 +197,28 @@ def _example_region() -> Region:
     return Region(_KNOWN_CELLS, (0.35, 0.5, 0.6), mode="walk", eye=0.55, starts=(start,))
 
 
+def _example_objects() -> tuple[SceneObject, ...]:
+    return tuple(
+        SceneObject(number, name, _BOXES[i][2], _BOXES[i][0], _BOXES[i][1], 0.9)
+        for i, (number, name) in _OBJECTS.items()
+    )
+
+
+def _object_ids(params: SceneParams, k: int, baked: BakedSubmodel) -> np.ndarray:
+    """Give the voxels nearer to a piece of furniture than to anything else, and within a voxel of it, its id."""
+    edge, size = params.data_block_size + 1, params.sparse_grid_voxel_size
+    ids = np.zeros(baked.atlas.shape[:3], np.uint8)
+    table = np.zeros(len(_BOXES), np.uint8)
+    for i, (number, _) in _OBJECTS.items():
+        table[i] = number
+    offsets = np.stack(np.meshgrid(*(np.arange(edge),) * 3, indexing="ij"), -1)
+    for coord, (x, y, z) in zip(*atlas_slots(baked.block_indices, edge)):
+        points = (coord * params.data_block_size + offsets + 0.5) * size - 2.0
+        density, which = _density(params, _world(params, k, points))
+        ids[x : x + edge, y : y + edge, z : z + edge] = np.where(density > -5.0, table[which], 0)
+    return ids
+
+
 def _known(params: SceneParams, k: int) -> np.ndarray:
     """Return a known region that ends softly at x = 0.1 and faces +y, in training axes."""
     axis = (np.arange(_KNOWN_CELLS) + 0.5) * (4.0 / _KNOWN_CELLS) - 2.0
@@ -202,7 +230,7 @@ def _known(params: SceneParams, k: int) -> np.ndarray:
     return np.rint(255.0 * known).astype(np.uint8)
 
 
-def _bake(params: SceneParams, k: int, region: bool = False) -> BakedSubmodel:
+def _bake(params: SceneParams, k: int, region: bool, objects: bool) -> BakedSubmodel:
     occupied = _occupied(params, k)
     edge, size = params.data_block_size, params.sparse_grid_voxel_size
     grid = params.sparse_grid_resolution // edge
@@ -217,7 +245,7 @@ def _bake(params: SceneParams, k: int, region: bool = False) -> BakedSubmodel:
         blocks[i] = _to_bytes(params, _voxel_values(params, _world(params, k, points)))
     atlas, indices = build_atlas(blocks, coords, grid)
     cells = max_pool(occupied, 2)
-    return BakedSubmodel(
+    baked = BakedSubmodel(
         index=params.params_to_sm[k],
         atlas=atlas,
         block_indices=indices,
@@ -227,3 +255,6 @@ def _bake(params: SceneParams, k: int, region: bool = False) -> BakedSubmodel:
         known=_known(params, k) if region else None,
         solid=pack_bits(occupied) if region else None,
     )
+    if objects:
+        baked.object_ids = _object_ids(params, k, baked)
+    return baked

@@ -10,7 +10,7 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["build_atlas", "distance_grid", "max_pool", "pack_bits", "unpack_bits"]
+__all__ = ["atlas_slots", "build_atlas", "distance_grid", "max_pool", "pack_bits", "unpack_bits"]
 
 _MAX_SLOTS = 254
 """Slot numbers are bytes and 255 means empty; the official exporter stays below 255 slots per axis."""
@@ -141,3 +141,12 @@ def build_atlas(blocks: np.ndarray, coords: np.ndarray, grid: int) -> tuple[np.n
     for source, (x, y, z) in zip(order, where * edge):
         atlas[x : x + edge, y : y + edge, z : z + edge] = blocks[source]
     return atlas, index
+
+
+def atlas_slots(block_indices: np.ndarray, edge: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the macroblocks that have data: coordinates (n, 3), and the first voxel of each in the atlas (n, 3).
+
+    ``edge`` is that of a stored block, B + 1. Equal blocks share a slot.
+    """
+    coords = np.argwhere(block_indices[..., 0] != 255)
+    return coords, block_indices[tuple(coords.T)].astype(np.int64) * edge

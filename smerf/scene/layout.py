@@ -9,13 +9,18 @@ import numpy as np
 from smerf.errors import InvalidDataError
 from smerf.scene.types import BakedSubmodel, SceneParams
 
-__all__ = ["COARSE_FOLDER", "slice_count", "submodel_arrays"]
+__all__ = ["COARSE_FOLDER", "object_ids_name", "slice_count", "submodel_arrays"]
 
 COARSE_FOLDER = "coarse"
 """Where a submodel's folder holds its coarse level, if it has one (``smerf.baking.coarse``)."""
 
 _SLICE_BYTES = 12 << 20
 """Largest atlas slice in one file (3 channels): small enough to fetch in parallel and to decode as an image."""
+
+
+def object_ids_name(part: int) -> str:
+    """Return the array name of one slice of the objects' ids."""
+    return f"object_ids_{part:03d}"
 
 
 def slice_count(atlas_shape: tuple[int, ...], block_edge: int) -> int:
@@ -38,6 +43,8 @@ def submodel_arrays(
         yield f"sparse_grid_rgb_{i:03d}", part[..., 1:4]
         yield f"sparse_grid_features_{i:03d}", part[..., 4:7]
         yield f"sparse_grid_density_{i:03d}", part[..., [0, 7]]
+        if submodel.object_ids is not None:
+            yield object_ids_name(i), submodel.object_ids[:, :, i * depth : (i + 1) * depth, None]
     yield "sparse_grid_block_indices", submodel.block_indices
     for i in range(3):
         yield f"plane_rgb_{i}", submodel.planes[i][..., 1:4]

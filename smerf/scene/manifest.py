@@ -10,6 +10,8 @@ Schema, version 1 (all keys optional unless marked)::
     near: float                        background: [r, g, b] | null
     region: {cells, colour: [3], mode, eye: float | null, starts: [{aspect, world_from_cam, fov_degrees, known}]}
         the known region (``smerf.scene.region``)
+    objects: {count, list: [{id, name, colour: [3], box: {centre: [3], half: [3]}, score: float | null}]}
+        what the ids of the voxels mean (``smerf.scene.objects``)
     cameras: [{name, split, world_from_cam, intrinsics: {model, width, height, fx, fy, cx, cy, distortion}}]
     files: {"sm_000/plane_rgb_0.png": {"sha256": hex, "bytes": int}}
         those below sm_XXX/coarse/ are the coarse level that a viewer may show first
@@ -23,16 +25,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import sys
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from smerf.capture.types import Camera, Intrinsics, Similarity, intrinsics_fault
 from smerf.errors import InvalidDataError
+from smerf.scene.fields import Fields
+from smerf.scene.objects import SceneObject, objects_to_json, parse_objects
 from smerf.scene.region import Region, parse_region, region_to_json
 
 __all__ = [
@@ -87,6 +90,7 @@ class Manifest:
     near: float | None = None
     background: tuple[float, float, float] | None = None
     region: Region | None = None
+    objects: tuple[SceneObject, ...] = ()
     cameras: tuple[SceneCamera, ...] = ()
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -128,6 +132,8 @@ class Manifest:
         }
         if self.region is not None:
             value["region"] = region_to_json(self.region)
+        if self.objects:
+            value["objects"] = objects_to_json(self.objects)
         json.dumps(value, allow_nan=False)
         return value
 
@@ -170,44 +176,9 @@ def _unpack(path: Path) -> bytes:
     return data
 
 
-def is_number(value: Any) -> TypeGuard[int | float]:
-    """Return whether a JSON value is a number that fits a finite float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-class _Fields:
-    """Typed access to a JSON object; every complaint names the file and the key."""
-
-    def __init__(self, value: Any, where: str) -> None:
-        if not isinstance(value, dict):
-            raise InvalidDataError(f"{where}: expected an object, got {type(value).__name__}")
-        self.value, self.where = value, where
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.value.get(key, default)
-        if not isinstance(value, str):
-            raise InvalidDataError(f"{self.where}: {key!r} must be a string, got {value!r}")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.value.get(key, default)
-        if not is_number(value):
-            raise InvalidDataError(f"{self.where}: {key!r} must be a finite number, got {str(value)[:80]}")
-        return float(value)
-
-    def array(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
-        try:
-            array = np.array(self.value.get(key), np.float64)
-        except (TypeError, ValueError, OverflowError):
-            array = np.zeros(0)
-        if array.shape != shape or not np.isfinite(array).all():
-            raise InvalidDataError(f"{self.where}: {key!r} must be finite numbers of shape {shape}")
-        return array
-
-
 def _parse_camera(value: Any, where: str) -> SceneCamera:
-    entry = _Fields(value, where)
-    values = _Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
+    entry = Fields(value, where)
+    values = Fields(entry.value.get("intrinsics"), f"{where}: 'intrinsics'")
     width, height = values.number("width"), values.number("height")
     if width != int(width) or height != int(height) or min(width, height) < 1:
         raise InvalidDataError(f"{where}: 'width' and 'height' must be whole and positive")
@@ -232,7 +203,7 @@ def _parse_camera(value: Any, where: str) -> SceneCamera:
 
 def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
     """Turn a JSON object into a Manifest. Raises InvalidDataError, prefixed with ``where``, if it is malformed."""
-    fields = _Fields(value, where)
+    fields = Fields(value, where)
     if value.get("format") != FORMAT:
         raise InvalidDataError(f"{where}: 'format' is {value.get('format')!r}, expected {FORMAT!r}")
     if type(value.get("version")) is not int or value["version"] != VERSION:
@@ -249,13 +220,13 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
         )
     similarity = Similarity()
     if "training_from_source" in value:
-        entry = _Fields(value["training_from_source"], f"{where}: 'training_from_source'")
+        entry = Fields(value["training_from_source"], f"{where}: 'training_from_source'")
         similarity = Similarity(
             entry.number("scale"), entry.array("rotation", (3, 3)), entry.array("translation", (3,))
         )
     start = None
     if value.get("start") is not None:
-        entry = _Fields(value["start"], f"{where}: 'start'")
+        entry = Fields(value["start"], f"{where}: 'start'")
         start = StartCamera(entry.array("world_from_cam", (3, 4)), entry.number("fov_degrees"))
         if not 0.0 < start.fov_degrees < 180.0:
             raise InvalidDataError(
@@ -282,6 +253,7 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
         near=near,
         background=background,
         region=_parse_region(value.get("region"), f"{where}: 'region'"),
+        objects=parse_objects(value.get("objects"), f"{where}: 'objects'"),
         cameras=tuple(_parse_camera(item, f"{where}: camera {i}") for i, item in enumerate(cameras)),
         files={name: _parse_file(name, item, where) for name, item in files.items()},
         extra=extra,
@@ -291,18 +263,18 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
 def _parse_region(value: Any, where: str) -> Region | None:
     if value is None:
         return None
-    entry = _Fields(value, where)
+    entry = Fields(value, where)
     starts = entry.value.get("starts", [])
     if not isinstance(starts, list):
         raise InvalidDataError(f"{where}: 'starts' must be a list")
-    return parse_region(entry, [_Fields(item, f"{where}: start {i}") for i, item in enumerate(starts)])
+    return parse_region(entry, [Fields(item, f"{where}: start {i}") for i, item in enumerate(starts)])
 
 
 def _parse_file(name: str, value: Any, where: str) -> tuple[str, int]:
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts or not parts:
         raise InvalidDataError(f"{where}: file {name!r} lies outside the scene folder")
-    entry = _Fields(value, f"{where}: file {name!r}")
+    entry = Fields(value, f"{where}: file {name!r}")
     size = entry.number("bytes")
     if size < 0 or size != int(size):
         raise InvalidDataError(f"{where}: file {name!r}: 'bytes' must be a whole number, got {size}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from smerf.errors import InvalidDataError
 from smerf.scene.arrays import ARRAY_FORMATS
-from smerf.scene.manifest import is_number
+from smerf.scene.fields import is_number
 from smerf.scene.types import SceneParams
 
 __all__ = ["Layout", "check_mlp", "mlp_to_json", "params_to_json", "parse_mlp", "parse_params"]

@@ -15,11 +15,13 @@ import numpy as np
 from smerf.errors import InvalidDataError
 from smerf.scene.arrays import find_array, read_array
 from smerf.scene.grids import distance_grid
+from smerf.scene.layout import object_ids_name
 from smerf.scene.manifest import MANIFEST_NAME, Manifest, check_files, read_json, read_manifest
+from smerf.scene.objects import check_ids
 from smerf.scene.params_io import Layout, parse_mlp, parse_params, sm_folder
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 
-__all__ = ["load_scene", "load_submodel"]
+__all__ = ["load_scene", "load_submodel", "read_object_ids"]
 
 _GRID_SIZES = (8, 16, 32, 64, 128)
 
@@ -56,6 +58,8 @@ def load_scene(path: Path | str, cache_size: int = 3) -> BakedScene:
         submodel = load_submodel(folders[k], params.params_to_sm[k])
         if manifest.region is not None:
             _read_region(submodel, folders[k], manifest.region.cells)
+        if manifest.objects:
+            submodel.object_ids = read_object_ids(folders[k], manifest, submodel.atlas.shape[:3])
         # Last: what can't be read has a fault of its own to name.
         check_files(root, manifest, folders[k].name)
         return submodel
@@ -69,6 +73,26 @@ def _read_region(submodel: BakedSubmodel, folder: Path, cells: int) -> None:
     submodel.known = np.ascontiguousarray(_read(folder, layout, "known_grid", (cells, cells, cells, 4)))
     solid = _read(folder, layout, "solid_grid", (*submodel.occupancy[8].shape, 1))
     submodel.solid = np.ascontiguousarray(solid[..., 0])
+
+
+def read_object_ids(folder: Path, manifest: Manifest, size: tuple[int, ...]) -> np.ndarray:
+    """Read the object of each voxel of a level's atlas: uint8 of its ``size`` (W, H, D).
+
+    All are 0 where the level has no such file. Raises InvalidDataError naming a file that is damaged, or missing though
+    the manifest lists it.
+    """
+    layout = _read_params(folder)[1]
+    ids = np.zeros(size, np.uint8)
+    start = f"{folder.name}/{object_ids_name(0)}."
+    is_listed = any(name.startswith(start) or f"/{start}" in name for name in manifest.files)
+    if not is_listed and find_array(folder, object_ids_name(0), layout.array_format) is None:
+        return ids
+    thickness = size[2] // layout.num_slices
+    for i in range(layout.num_slices):
+        part = _read(folder, layout, object_ids_name(i), (*size[:2], thickness, 1))[..., 0]
+        check_ids(part, manifest.objects, f"{folder / object_ids_name(i)}.{layout.array_format}")
+        ids[:, :, i * thickness : (i + 1) * thickness] = part
+    return ids
 
 
 def _find_entry(path: Path) -> tuple[Path, Path]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from smerf.errors import InvalidDataError
+from smerf.scene.fields import Fields
 
 __all__ = [
     "MODES",
@@ -120,17 +121,6 @@ def choose_start(region: Region, aspect: float) -> tuple[np.ndarray, float] | No
     return start.world_from_cam, 2.0 * math.degrees(math.atan(half))
 
 
-class _Fields(Protocol):
-    """Typed access to a JSON object, from the manifest's reader."""
-
-    value: dict[str, Any]
-    where: str
-
-    def number(self, key: str, default: float | None = None) -> float: ...
-    def text(self, key: str, default: str | None = None) -> str: ...
-    def array(self, key: str, shape: tuple[int, ...]) -> np.ndarray: ...
-
-
 def region_to_json(region: Region) -> dict[str, Any]:
     """Return the manifest's entry."""
     return {
@@ -151,7 +141,7 @@ def region_to_json(region: Region) -> dict[str, Any]:
     }
 
 
-def parse_region(entry: _Fields, starts: list[_Fields]) -> Region:
+def parse_region(entry: Fields, starts: list[Fields]) -> Region:
     """Turn the manifest's entry and those of its ``starts`` into a Region; InvalidDataError if malformed."""
     cells, mode = entry.number("cells"), entry.text("mode", "orbit")
     if cells != int(cells) or not 2 <= cells <= 256:
@@ -167,7 +157,7 @@ def parse_region(entry: _Fields, starts: list[_Fields]) -> Region:
     return Region(int(cells), (red, green, blue), mode, eye, reach, views)
 
 
-def _parse_start(entry: _Fields) -> RegionStart:
+def _parse_start(entry: Fields) -> RegionStart:
     aspect, fov = entry.number("aspect"), entry.number("fov_degrees")
     if aspect <= 0.0 or not 0.0 < fov < 180.0:
         raise InvalidDataError(

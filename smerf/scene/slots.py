@@ -26,8 +26,8 @@ FORMAT = "smerf-slots-web-1"
 
 @dataclass(frozen=True)
 class SlotEntry:
-    """One slot: its ``number`` in the file, the ``colour`` of its mask (0 to 255), its ``share`` of the pixels, the
-    index of its ray ``group``, and whether it is the background.
+    """One slot: its ``number`` in the file, from 1, the ``colour`` of its mask (0 to 255), its ``share`` of the pixels,
+    the index of its ray ``group``, and whether it is the background.
     """
 
     number: int

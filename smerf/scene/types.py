@@ -125,6 +125,7 @@ class BakedSubmodel:
     distance: F -> (N, N, N), cells that may be skipped; F = 8 always.
     known: (C, C, C, 4), the known region (``smerf.scene.region``), or ``None``.
     solid: (N, N, N), what stops a visitor, packed like occupancy[8], or ``None``.
+    object_ids: (W, H, D), the object of each voxel of the atlas (``smerf.scene.objects``), or ``None``.
     """
 
     index: int
@@ -135,6 +136,7 @@ class BakedSubmodel:
     distance: dict[int, np.ndarray]
     known: np.ndarray | None = None
     solid: np.ndarray | None = None
+    object_ids: np.ndarray | None = None
 
 
 @dataclass

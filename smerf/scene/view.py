@@ -12,6 +12,8 @@ from smerf.scene.types import BakedScene, SceneParams
 
 __all__ = [
     "DEFAULT_NEAR",
+    "HIGHLIGHT",
+    "HIGHLIGHT_SHARE",
     "OFFICIAL",
     "MarchOptions",
     "choose_background",
@@ -25,6 +27,8 @@ DEFAULT_NEAR = 0.2
 """Near plane of the official viewer, world units; used where neither the caller nor the manifest names one."""
 
 _GREY = (0.5, 0.5, 0.5)
+HIGHLIGHT, HIGHLIGHT_SHARE = (1.0, 0.72, 0.2), 0.5
+"""What lit objects are mixed with, and by how much; as in ``viewer/shaders/chunks/objects.glsl``."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class MarchOptions:
     step_multiplier: Samples per texel.
     exposure: Shutter seconds x ISO / 1000, for scenes whose file names no exposure.
     fade_unknown: Fade what no photo supports into the colour of the scene's known region, if it has one.
+    hidden: Ids of objects that are left out; what is behind them appears. 0 is what belongs to no object.
+    lit: Ids of objects that are mixed with ``HIGHLIGHT``.
     """
 
     enlarge_steps_when_occluded: bool = False
@@ -46,6 +52,8 @@ class MarchOptions:
     step_multiplier: int = 1
     exposure: float | None = None
     fade_unknown: bool = True
+    hidden: frozenset[int] = frozenset()
+    lit: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.step_multiplier < 1 or not 0.0 <= self.visibility_delay <= 1.0:
@@ -55,6 +63,9 @@ class MarchOptions:
             )
         if self.exposure is not None and not 0.0 < self.exposure < np.inf:
             raise UsageError(f"exposure {self.exposure}: must be positive")
+        wrong = sorted(each for each in self.hidden | self.lit if not 0 <= each <= 255)
+        if wrong:
+            raise UsageError(f"object {wrong[0]}: ids lie between 0 and 255")
 
 
 OFFICIAL = MarchOptions(enlarge_steps_when_occluded=True)

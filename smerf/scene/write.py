@@ -21,6 +21,7 @@ from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.scene.arrays import ARRAY_FORMATS, encode_array
 from smerf.scene.layout import COARSE_FOLDER, slice_count, submodel_arrays
 from smerf.scene.manifest import MANIFEST_NAME, Manifest, verify_manifest
+from smerf.scene.objects import check_ids
 from smerf.scene.params_io import check_mlp, mlp_to_json, params_to_json, sm_folder
 from smerf.scene.read import load_scene
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
@@ -61,6 +62,8 @@ def write_scene(
         files: dict[str, tuple[str, int]] = {}
         network = mlp_to_json(mlp)
         for submodel in submodels:
+            if submodel.object_ids is not None:
+                check_ids(submodel.object_ids, (manifest or Manifest()).objects, f"submodel {submodel.index}")
             _write_submodel(
                 folder, params, submodel, _encoded(params, submodel, network, array_format), coarse, files
             )
@@ -94,6 +97,9 @@ def check_submodel(params: SceneParams, submodel: BakedSubmodel) -> None:
     if submodel.solid is not None:
         arrays["solid"] = submodel.solid
         expected["solid"] = (-(-texels // 8),) * 3
+    if submodel.object_ids is not None:
+        arrays["object_ids"] = submodel.object_ids
+        expected["object_ids"] = submodel.atlas.shape[:3]
     for kind, grids in (("occupancy", submodel.occupancy), ("distance", submodel.distance)):
         if 8 not in grids:
             raise InvalidDataError(f"{name}: {kind} lacks block size 8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -80,7 +80,7 @@ class LabelledObject:
     """A named thing.
 
     ``score`` are its votes a view, ``second`` the runner-up's word; ``centre`` and ``half`` (3,) its box, in training
-    space; ``voxels`` index the rows of the votes.
+    space; ``voxels`` index the rows of the votes; ``instance`` its number in the photos' masks, where they made it.
     """
 
     word: str
@@ -89,6 +89,7 @@ class LabelledObject:
     centre: np.ndarray
     half: np.ndarray
     voxels: np.ndarray
+    instance: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def name_instances(votes: Votes, owner: np.ndarray, *, weigh: bool = True) -> La
     objects = []
     for number in np.unique(owner[owner > 0]):
         rows = np.flatnonzero(owner == number)
-        named = _object(votes, rows, weighted)
+        named = replace(_object(votes, rows, weighted), instance=int(number))
         if named.score > _LEAST_VOTE:
             objects.append(named)
     return Labels(votes, _ordered(objects))

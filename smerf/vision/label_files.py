@@ -1,7 +1,8 @@
 """``labels/``: named objects and the voxels they are made of, as files.
 
-``labels.json``: ``{format: "smerf-labels-1", space: "training", model: {kind, sha256}, words, objects: [{id, word,
-score, second, colour: [r, g, b], box: {centre, half}, voxels, photos}]}``; ids count from 1.
+``labels.json``: ``{format: "smerf-labels-1", space: "training", capture, model: {kind, sha256}, words, objects: [{id,
+word, score, second, colour: [r, g, b], box: {centre, half}, voxels, instance, photos}]}``; ids count from 1,
+``capture`` is the fingerprint of the photos, ``instance`` the number in their masks or null.
 
 ``volume.npz``: ``origin`` (3,), ``voxel``, ``keys`` int32 (N, 3), ``id`` uint16 (N,), ``votes`` float16 (N,); the
 voxel of key k covers origin + voxel * [k, k + 1).
@@ -31,12 +32,16 @@ _MAX_OBJECTS = 65_535
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """What ``labels/`` holds: the objects as in the file, and the voxels of each by its id."""
+    """What ``labels/`` holds: the objects as in the file, and the voxels of each by its id.
+
+    ``capture`` is the fingerprint of the photos that they were made of, empty where the file does not say.
+    """
 
     objects: tuple[dict[str, Any], ...]
     grid: VoxelGrid
     keys: np.ndarray
     ids: np.ndarray
+    capture: str = ""
 
     def voxels(self, numbers: Sequence[int]) -> VoxelSet:
         """Return the voxels of some objects together."""
@@ -44,7 +49,7 @@ class StoredLabels:
 
 
 def write_labels(
-    folder: Path, labels: Labels, model: Mapping[str, Any], photos: Sequence[DepthPhoto]
+    folder: Path, labels: Labels, model: Mapping[str, Any], photos: Sequence[DepthPhoto], capture: str = ""
 ) -> list[dict[str, Any]]:
     """Write ``labels.json`` and ``volume.npz``.
 
@@ -53,6 +58,7 @@ def write_labels(
         labels: What was found.
         model: ``kind`` and ``sha256`` of what named it.
         photos: Of which the five that show most of each object are noted.
+        capture: Their fingerprint.
 
     Returns:
         The objects as written.
@@ -76,12 +82,14 @@ def write_labels(
                 "colour": list(colour_of(number)),
                 "box": {"centre": each.centre.tolist(), "half": each.half.tolist()},
                 "voxels": len(each.voxels),
+                "instance": each.instance,
                 "photos": [match.photo for match in best],
             }
         )
     document = {
         "format": _FORMAT,
         "space": "training",
+        "capture": capture,
         "model": dict(model),
         "words": list(labels.votes.words),
         "objects": entries,
@@ -118,6 +126,7 @@ def read_labels(folder: Path) -> StoredLabels:
         with np.load(folder / "volume.npz", allow_pickle=False) as arrays:
             grid = VoxelGrid(arrays["origin"].astype(np.float64), float(arrays["voxel"]))
             keys, ids = arrays["keys"].astype(np.int32), arrays["id"].astype(np.int64)
-        return StoredLabels(tuple(document["objects"]), grid, keys, ids)
+        objects, capture = tuple(document["objects"]), str(document.get("capture", ""))
+        return StoredLabels(objects, grid, keys, ids, capture)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidDataError(f"{folder}: is damaged ({error}); smerf label makes it again") from error

@@ -10,7 +10,7 @@ import pytest
 
 from smerf.baking.coarse import coarse_files, coarsen
 from smerf.export.site import export_site
-from smerf.render.march import render_camera
+from smerf.render.march import render_camera, render_ids
 from smerf.scene import load_scene, verify_manifest
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.types import BakedScene
@@ -71,6 +71,16 @@ def test_the_level_shows_the_same_room():
     error = np.mean((coarse - fine) ** 2)
     assert error < 0.3 * np.mean((fine.mean((0, 1)) - fine) ** 2)
     assert -10 * np.log10(error) > 15
+
+
+def test_the_level_has_the_ids_of_objects():
+    scene, camera = example_scene(128, objects=True), example_camera(48, 36)
+    params, level = coarsen(scene.params, scene.submodel(0), 2, 2)
+    ids = render_ids(scene, camera)
+    coarse = render_ids(BakedScene(params, scene.mlp, scene.manifest, lambda k: level), camera)
+    for each in scene.manifest.objects:
+        both, either = (ids == each.id) & (coarse == each.id), (ids == each.id) | (coarse == each.id)
+        assert both.sum() > 0.4 * either.sum()
 
 
 def test_the_networks_file_holds_this_submodel_alone(scene, scene_dir):

@@ -139,11 +139,11 @@ def test_pictures_masks_and_layers(smerf, slots, tmp_path):
     assert "(background)" in out and "2 views of 5 slots" in out
     names = {path.name for path in out_folder.iterdir()}
     assert names == {f"{kind}_{i:02d}.png" for i in range(2) for kind in ("view", "mask")} | {
-        f"view_{i:02d}_slot_{k}.png" for i in range(2) for k in range(5)
+        f"view_{i:02d}_slot_{k}.png" for i in range(2) for k in range(1, 6)
     }
     assert np.asarray(Image.open(out_folder / "view_00.png")).shape == (20, 20, 3)
     alphas = [
-        np.asarray(Image.open(out_folder / f"view_00_slot_{k}.png"))[..., 3].astype(int) for k in range(5)
+        np.asarray(Image.open(out_folder / f"view_00_slot_{k}.png"))[..., 3].astype(int) for k in range(1, 6)
     ]
     assert abs(sum(alphas) - 255).max() <= 5
     assert smerf("objects", "render", slots, "-o", out_folder, "-q")[0] == 2
@@ -169,7 +169,7 @@ def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_
     words = ("--remove", 2, "--move", "1 0.5 0 0 30", "--copy", f"{slots}:3")
     code, out, err = smerf("objects", "edit", slots, "-o", edited, *words)
     assert code == 0, err
-    assert "numbers 0, 1, 3, 4, 5" in out
+    assert "numbers 1, 3, 4, 5, 6" in out
     operations = json.loads(edited.with_suffix(".json").read_text())
     assert operations == [
         {"op": "copy", "from": "../slots.safetensors", "slot": 3},
@@ -185,9 +185,9 @@ def test_edits_are_written_beside_the_slots_and_can_be_undone(smerf, slots, tmp_
     assert smerf("objects", "edit", edited, "-o", back, "--undo", 2)[0] == 0
     assert load_slots(back).operations == ({"op": "copy", "from": "slots.safetensors", "slot": 3},)
     script = tmp_path / "script.json"
-    script.write_text(json.dumps([{"op": "remove", "slot": 0}]))
+    script.write_text(json.dumps([{"op": "remove", "slot": 1}]))
     assert smerf("objects", "edit", slots, "-o", back, "--script", script, "--overwrite")[0] == 0
-    assert load_slots(back).operations == ({"op": "remove", "slot": 0},)
+    assert load_slots(back).operations == ({"op": "remove", "slot": 1},)
 
 
 def test_a_page_of_slots_is_exported_with_its_edits(smerf, slots, tmp_path):

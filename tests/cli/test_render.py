@@ -86,6 +86,28 @@ def test_a_damaged_file_is_exit_4_and_named(baked, tmp_path, capsys):
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def test_objects_can_be_left_out_by_name_or_id(tmp_path, capsys):
+    scene = example_scene(64, objects=True)
+    baked = write_scene(
+        tmp_path / "scene", scene.params, scene.mlp, [scene.submodel(0)], scene.manifest, "raw"
+    ).root
+    path = write_path(tmp_path / "path.json", [[0.1, -0.45, 0.12]])
+    pictures = {}
+    for name, words in (("whole", ()), ("named", ("--hide", "Blue box, 1")), ("ids", ("--hide", "77,1"))):
+        output = tmp_path / name
+        code, _, err = smerf(
+            capsys, "render", baked, "--path", path, "-o", output, "--device", "cpu", "-q", *words
+        )
+        assert code == 0, err
+        pictures[name] = np.asarray(imageio.imread(next(output.iterdir()))).astype(int)
+    assert np.array_equal(pictures["named"], pictures["ids"])
+    assert (np.abs(pictures["named"] - pictures["whole"]).max(-1) > 8).mean() > 0.05
+    code, _, err = smerf(capsys, "render", baked, "--path", path, "-o", tmp_path / "x", "--hide", "sofa")
+    assert code == 2 and "red box (1), blue box (77)" in err and not (tmp_path / "x").exists()
+    code, out, _ = smerf(capsys, "info", baked)
+    assert code == 0 and "red box (1), blue box (77)" in out
+
+
 def test_a_scene_becomes_a_capture_that_can_be_loaded(tmp_path, capsys):
     scene = example_scene(32, 1, (0,))
     splits = ("train", "test", "train")

@@ -57,6 +57,21 @@ def test_three_viewers_draw_one_picture(verify, baked, tmp_path):
     assert sheet.shape[1] > 5 * 64 and sheet.shape[0] > 2 * 48 and sheet[:, : 3 * 64].std() > 10
 
 
+def test_viewers_are_compared_without_an_object_too(verify, tmp_path):
+    scene = example_scene(64, objects=True)
+    entry = SceneCamera("photo", "test", example_camera(48, 36))
+    manifest = replace(scene.manifest, cameras=(entry,))
+    write_scene(tmp_path / "scene", scene.params, scene.mlp, [scene.submodel(0)], manifest)
+    words = ("--cameras", "1", "--size", "64x48", "-o", tmp_path / "report", "--json", "-q")
+    code, out, err = verify(tmp_path / "scene", *words, "--viewers", "native,desktop")
+    assert code == 0, err
+    found = json.loads(out)["differences"]
+    assert [entry["camera"] for entry in found] == ["photo", "photo without red box"]
+    sheet = np.asarray(Image.open(tmp_path / "report" / "differences.png")).astype(int)
+    rows = sheet[16:64, 6:70], sheet[16 + 70 : 64 + 70, 6:70]
+    assert (np.abs(rows[0] - rows[1]).max(-1) > 8).mean() > 0.05
+
+
 def test_a_corrupted_file_is_exit_5_and_named(verify, baked, tmp_path):
     broken = tmp_path / "scene"
     shutil.copytree(baked, broken)

@@ -36,6 +36,7 @@ from smerf.kernels import (
 from smerf.render import reference as picture_reference
 from smerf.render.march import DeviceRenderer
 from smerf.scene.example import example_camera, example_scene
+from smerf.scene.view import MarchOptions
 from tests.helpers import emulation
 from tests.helpers.cell_rays import rays_through_cells
 
@@ -250,12 +251,17 @@ def test_samples_of_blocks(compare):
     compare("block_samples", run, rtol=0.0, atol=0.0)
 
 
-@pytest.mark.parametrize(("size", "region"), [((40, 30), False), ((33, 18), True)])
-def test_the_march_draws_the_reference_picture(emulated, monkeypatch, size, region):
+@pytest.mark.parametrize(
+    ("size", "region", "hidden", "lit"),
+    [((40, 30), False, (), ()), ((33, 18), True, (), ()), ((40, 30), True, (77,), (1,))],
+)
+def test_the_march_draws_the_reference_picture(emulated, monkeypatch, size, region, hidden, lit):
     emulation.use(monkeypatch, emulated("march"))
-    scene, camera = example_scene(64, region=region), example_camera(*size)
-    picture = DeviceRenderer(scene, "cpu").render(camera)
-    difference = np.abs(picture - picture_reference.render_camera(scene, camera)).max(-1)
+    scene, camera = example_scene(64, region=region, objects=bool(hidden)), example_camera(*size)
+    options = MarchOptions(hidden=frozenset(hidden), lit=frozenset(lit))
+    picture = DeviceRenderer(scene, "cpu").render(camera, options=options)
+    wanted = picture_reference.render_camera(scene, camera, options=options)
+    difference = np.abs(picture - wanted).max(-1)
     assert picture.std() > 0.005 and (difference <= 1 / 255).mean() >= 0.999
 
 

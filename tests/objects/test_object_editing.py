@@ -57,7 +57,7 @@ def test_no_edit_draws_what_the_model_sees(kind):
 def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
     model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
     before = render(model, saved_slots(model, scenes))
-    saved = saved_slots(model, scenes, {"op": "remove", "slot": 1})
+    saved = saved_slots(model, scenes, {"op": "remove", "slot": 2})
     after = render(model, saved)
     assert after.weights.shape[-1] == 3 and torch.allclose(
         after.weights.sum(-1), torch.ones(12, 16), atol=1e-5
@@ -71,9 +71,9 @@ def test_a_removed_slot_owns_nothing_and_the_others_share_its_place(kind):
 
 def test_a_removed_slot_stays_away_while_another_moves():
     model, scenes = tiny_model(), tiny_scenes(1)
-    move = {"op": "move", "slot": 3, "translate": [0.5, 0.0, 0.0]}
+    move = {"op": "move", "slot": 4, "translate": [0.5, 0.0, 0.0]}
     moved = render(model, saved_slots(model, scenes, move))
-    after = render(model, saved_slots(model, scenes, move, {"op": "remove", "slot": 0}), layers=True)
+    after = render(model, saved_slots(model, scenes, move, {"op": "remove", "slot": 1}), layers=True)
     rest = moved.weights[..., 1:]
     assert torch.allclose(after.weights, rest / rest.sum(-1, keepdim=True), atol=1e-5)
     assert after.layers.shape == (12, 16, 3, 3)
@@ -83,7 +83,7 @@ def test_a_removed_slot_stays_away_while_another_moves():
 def test_moving_every_slot_is_moving_the_camera_back(kind):
     model, scenes = tiny_model(f"decoder.kind={kind}"), tiny_scenes(1)
     move = {"op": "move", "translate": [0.7, -0.4, 0.1], "turn": 25.0, "centre": [0.5, 0.0, 0.0]}
-    saved = saved_slots(model, scenes, *({**move, "slot": slot} for slot in range(4)))
+    saved = saved_slots(model, scenes, *({**move, "slot": slot} for slot in range(1, 5)))
     moved = render(model, saved)
     inverse = torch.linalg.inv(rigid_transform(move["translate"], 25.0, move["centre"]))
     camera = moved_camera(scenes.camera(0, 0), inverse)
@@ -95,7 +95,7 @@ def test_moving_one_slot_of_a_broadcast_scene_moves_its_logit_alone():
     model, scenes = tiny_model("decoder.kind=broadcast"), tiny_scenes(1)
     rest = render(model, saved_slots(model, scenes)).weights
     moved = render(
-        model, saved_slots(model, scenes, {"op": "move", "slot": 2, "translate": [1.0, 0.0, 0.0]})
+        model, saved_slots(model, scenes, {"op": "move", "slot": 3, "translate": [1.0, 0.0, 0.0]})
     ).weights
     assert not torch.allclose(rest[..., 2], moved[..., 2], atol=1e-3)
     others = [0, 1, 3]
@@ -106,7 +106,7 @@ def test_moving_one_slot_of_a_broadcast_scene_moves_its_logit_alone():
 
 def test_moves_add_up_and_can_be_taken_back():
     model, scenes = tiny_model(), tiny_scenes(1)
-    there, back = ({"op": "move", "slot": 1, "translate": [s, 0.0, 0.0]} for s in (1.0, -1.0))
+    there, back = ({"op": "move", "slot": 2, "translate": [s, 0.0, 0.0]} for s in (1.0, -1.0))
     twice = apply_operations(saved_slots(model, scenes, there, there), None)
     assert twice.motions[1, :3, 3].tolist() == [2.0, 0.0, 0.0] and twice.group.tolist() == [0, 1, 0, 0]
     none = apply_operations(saved_slots(model, scenes, there, back), None)
@@ -117,11 +117,11 @@ def test_a_slot_is_copied_from_another_scene(tmp_path):
     model = tiny_model()
     one, other = saved_slots(model, tiny_scenes(1)), saved_slots(model, tiny_scenes(1, seed=9))
     save_slots(other, tmp_path / "other.safetensors")
-    copy = {"op": "copy", "from": "other.safetensors", "slot": 3}
+    copy = {"op": "copy", "from": "other.safetensors", "slot": 4}
     scene = apply_operations(
-        dataclasses.replace(one, operations=(copy, {"op": "remove", "slot": 0})), tmp_path
+        dataclasses.replace(one, operations=(copy, {"op": "remove", "slot": 1})), tmp_path
     )
-    assert scene.numbers == (1, 2, 3, 4)
+    assert scene.numbers == (2, 3, 4, 5)
     assert torch.equal(scene.slots[-1], other.slots[3]) and torch.equal(scene.slots[0], one.slots[1])
     foreign = dataclasses.replace(other, model="another")
     save_slots(foreign, tmp_path / "other.safetensors")
@@ -134,8 +134,9 @@ def test_a_slot_is_copied_from_another_scene(tmp_path):
     [
         ({"op": "paint", "slot": 1}, "remove, move, copy"),
         ({"op": "remove"}, "slot must be given"),
-        ({"op": "remove", "slot": 4}, "no slot 4"),
-        ({"op": "remove", "slot": 1.5}, "number from 0"),
+        ({"op": "remove", "slot": 5}, "no slot 5"),
+        ({"op": "remove", "slot": 0}, "number from 1"),
+        ({"op": "remove", "slot": 1.5}, "number from 1"),
         ({"op": "move", "slot": 1, "translate": [1, 2]}, "three numbers"),
         ({"op": "move", "slot": 1, "turn": float("nan")}, "degrees"),
         ({"op": "remove", "slot": 1, "by": 2}, "takes slot"),
@@ -151,7 +152,9 @@ def test_operations_that_make_no_sense_are_refused(operation, words):
 def test_a_scene_keeps_one_slot_and_no_slot_goes_twice():
     model, scenes = tiny_model(), tiny_scenes(1)
     with pytest.raises(UsageError, match="every slot"):
-        apply_operations(saved_slots(model, scenes, *({"op": "remove", "slot": s} for s in range(4))), None)
+        apply_operations(
+            saved_slots(model, scenes, *({"op": "remove", "slot": s} for s in range(1, 5))), None
+        )
     with pytest.raises(UsageError, match="removed before"):
         apply_operations(saved_slots(model, scenes, *({"op": "remove", "slot": 1} for _ in range(2))), None)
 
@@ -190,7 +193,7 @@ def test_cameras_go_round_and_to_and_fro():
 
 def test_masks_keep_the_colour_of_a_slot():
     model, scenes = tiny_model(), tiny_scenes(1)
-    rendered = render(model, saved_slots(model, scenes, {"op": "remove", "slot": 0}), layers=True)
+    rendered = render(model, saved_slots(model, scenes, {"op": "remove", "slot": 1}), layers=True)
     assert rendered.layers.shape == (12, 16, 3, 3)
     painted = paint_masks(rendered, (1, 2, 3))
     assert (painted == palette(4)[rendered.mask.numpy() + 1]).all()
@@ -211,7 +214,7 @@ def test_removing_an_object_of_the_shipped_model_leaves_the_rest_alone():
     sizes = torch.bincount(scenes.seg[0, 1].flatten().long())
     inside = scenes.seg[0, 1] == 1 + int(sizes[1:].argmax())
     slot = int(before.weights[inside].mean(0).argmax())
-    edited = dataclasses.replace(saved, operations=({"op": "remove", "slot": slot},))
+    edited = dataclasses.replace(saved, operations=({"op": "remove", "slot": slot + 1},))
     after = SlotRenderer(model, edited).render(camera)
     change = (after.colour - before.colour).abs().amax(-1)
     assert change[inside].mean() > 0.1
@@ -221,8 +224,8 @@ def test_removing_an_object_of_the_shipped_model_leaves_the_rest_alone():
 def test_the_shipped_model_gives_the_slots_and_images_that_it_gave():
     model, _ = load_model(shipped_model())
     scenes = tiny_scenes(3, seed=5, size=(24, 24))
-    move = {"op": "move", "slot": 1, "translate": [0.6, 0.1, 0.0], "turn": 20.0}
-    saved = saved_slots(model, scenes, move, {"op": "remove", "slot": 2})
+    move = {"op": "move", "slot": 2, "translate": [0.6, 0.1, 0.0], "turn": 20.0}
+    saved = saved_slots(model, scenes, move, {"op": "remove", "slot": 3})
     first = [-0.7785, 1.25923, 1.81779, -0.93269, -1.06868, 0.04985]
     assert saved.slots[1, :6].tolist() == pytest.approx(first, abs=1e-3)
     view = SlotRenderer(model, saved).render(scenes.camera(0, 1), (40, 48))

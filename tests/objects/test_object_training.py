@@ -13,6 +13,7 @@ import torch
 
 from smerf.engine.distributed import Process
 from smerf.engine.loop import resume, run_steps
+from smerf.engine.tensors import read_tensors, write_tensors
 from smerf.errors import InvalidDataError, UsageError
 from smerf.evaluation.metrics import psnr
 from smerf.objects.cameras import view_rays
@@ -367,6 +368,10 @@ def test_slots_survive_the_disk(scenes, tmp_path):
     ]
     for a, b in zip(saved.cameras, again.cameras, strict=True):
         assert (a.world_from_cam == b.world_from_cam).all() and a.intrinsics == b.intrinsics
+    # An older file counted slots from 0.
+    tensors, header = read_tensors(tmp_path / "s.safetensors", "smerf-slots-2", "slots", "")
+    write_tensors(tmp_path / "old.safetensors", tensors, "smerf-slots-1", {**header})
+    assert load_slots(tmp_path / "old.safetensors").operations == ({"op": "remove", "slot": 2},)
 
 
 def test_the_shipped_model_has_its_record_and_separates_objects():

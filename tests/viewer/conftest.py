@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import shutil
+import subprocess
 import time
 
 import numpy as np
@@ -105,3 +107,24 @@ def visit(browser):
         each.page.close()
     for server in servers:
         server.__exit__()
+
+
+@pytest.fixture(scope="session")
+def violations(tmp_path_factory):
+    """Return a function that names what axe-core, from npm's cache or its registry, finds wrong in a page."""
+    folder = tmp_path_factory.mktemp("axe")
+    if shutil.which("npm"):
+        command = ["npm", "pack", "axe-core@4.10.3", "--silent", "--prefer-offline", "--fetch-retries=0"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+        if done.returncode == 0:
+            shutil.unpack_archive(next(folder.glob("*.tgz")), folder, "gztar")
+            axe = (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+            return lambda tab: _violations(tab, axe)
+    pytest.skip("axe-core is not here, and no npm registry in reach")
+
+
+def _violations(tab, axe: str) -> list[str]:
+    if not tab.evaluate("'axe' in globalThis"):
+        tab.add_script_tag(content=axe)
+    found = tab.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    return [f"{each['id']}: {node['html'][:120]}" for each in found for node in each["nodes"]]

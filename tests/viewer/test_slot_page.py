@@ -73,7 +73,7 @@ def made():
 def opened(visit, made, tmp_path):
     export_slots(pack_scene(*made), tmp_path / "site", title="A & B")
     query = f"size={SIZE[0]},{SIZE[1]}"
-    return visit(tmp_path / "site", query, size=(400, 300)).ready()
+    return visit(tmp_path / "site", query, size=(800, 500), reduced_motion="reduce").ready()
 
 
 def test_a_frame_agrees_with_the_decoder_and_a_hidden_slot_with_a_removed_one(opened, made):
@@ -82,7 +82,7 @@ def test_a_frame_agrees_with_the_decoder_and_a_hidden_slot_with_a_removed_one(op
     assert whole.colour.std() > 0.02 and len(whole.mask.unique()) > 2, "the test would see nothing"
     assert opened.frame().shape == (SIZE[1], SIZE[0], 3)
     assert agree(opened.frame(), whole.colour)
-    slot = int(whole.mask.flatten().mode().values)
+    slot = int(whole.mask.flatten().mode().values) + 1
     gone = SavedSlots(**{**vars(saved), "operations": (MOVE, {"op": "remove", "slot": slot})})
     opened.page.evaluate(f"smerf.setVisible({slot}, false)")
     assert not agree(opened.frame(), whole.colour)
@@ -94,12 +94,13 @@ def test_a_frame_agrees_with_the_decoder_and_a_hidden_slot_with_a_removed_one(op
 
 def test_a_slot_that_an_edit_removed_is_gone_from_picture_and_list(visit, made, tmp_path):
     model, saved = made
-    slot = int(picture(model, saved).mask.flatten().mode().values)
+    slot = int(picture(model, saved).mask.flatten().mode().values) + 1
     gone = SavedSlots(**{**vars(saved), "operations": (MOVE, {"op": "remove", "slot": slot})})
     export_slots(pack_scene(model, gone), tmp_path / "site")
-    page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}", size=(400, 300)).ready()
+    page = visit(tmp_path / "site", f"size={SIZE[0]},{SIZE[1]}", size=(800, 500)).ready()
     assert agree(page.frame(), picture(model, gone).colour)
     assert slot not in [each["number"] for each in page.page.evaluate("smerf.slots()")]
+    assert page.page.locator("#objects-list li").count() == 3
     page.page.get_by_role("button", name="Masks").click()
     assert page.errors == []
 
@@ -132,7 +133,7 @@ def test_masks_and_highlight_show_who_owns_a_pixel(opened, made):
     plain = opened.frame()
     mask = picture(*made).mask.numpy()
     slots = opened.page.evaluate("smerf.slots()")
-    assert [slot["number"] for slot in slots] == [0, 1, 2, 3] and sum(s["isBackground"] for s in slots) == 1
+    assert [slot["number"] for slot in slots] == [1, 2, 3, 4] and sum(s["isBackground"] for s in slots) == 1
     opened.page.get_by_role("button", name="Masks").click()
     for index, slot in enumerate(slots):
         if (mask == index).any():
@@ -140,25 +141,60 @@ def test_masks_and_highlight_show_who_owns_a_pixel(opened, made):
             assert np.abs(opened.frame()[mask == index] - shown).max() <= 3
     opened.page.get_by_role("button", name="Masks").click()
     owner = int(np.bincount(mask.ravel()).argmax())
-    opened.page.get_by_role("button", name=f"Highlight slot {owner}").click()
+    opened.page.locator("#objects-list .entry").nth(owner).click()
     assert np.array_equal(opened.frame()[mask == owner], plain[mask == owner])
     assert (opened.frame()[mask != owner].mean() < 0.7 * plain[mask != owner].mean()).all()
 
 
-def test_the_keyboard_hides_slots_but_never_the_last(opened):
-    keys = opened.page.keyboard
-    for key in "123":
-        keys.press(key)
+def test_keyboard_and_clicks_hide_slots_but_never_the_last(opened, made):
+    tab, keys = opened.page, opened.page.keyboard
+    tab.click("#coach-end")
+    mask = picture(*made).mask.numpy()
+    owner = int(np.bincount(mask.ravel()).argmax())
+    box = tab.locator("#view").bounding_box()
+    row, column = np.argwhere(mask == owner)[len(np.argwhere(mask == owner)) // 2]
+    tab.mouse.click(box["x"] + column + 0.5, box["y"] + row + 0.5)
+    chosen = tab.locator("#objects-list .entry[aria-pressed=true]")
+    assert f"{owner + 1}" in chosen.inner_text() and "#object" not in opened.page.url
+    keys.press("h")
+    assert tab.evaluate("smerf.stats().visible") == 3
+    tab.evaluate("navigator.clipboard.writeText = async (text) => { globalThis.copied = text; }")
+    keys.press("c")
+    tab.wait_for_function("globalThis.copied")
+    assert tab.evaluate("copied").endswith(f"&object={owner + 1}&hidden={owner + 1}")
+    keys.press("Escape")
+    tab.click("#objects-all")
+    tab.focus("#objects-search")
+    keys.press("ArrowDown")
+    keys.press("Home")
+    for _ in range(4):
+        keys.press("Enter")
+        keys.press("Delete")
+        keys.press("ArrowDown")
     opened.ready()
-    assert opened.page.evaluate("smerf.stats().visible") == 1
-    keys.press("4")
-    assert opened.page.evaluate("smerf.stats().visible") == 1
-    assert "must stay visible" in opened.page.locator("[role=status]").inner_text()
-    box = opened.page.get_by_role("checkbox", name="Slot 1 visible")
-    assert not box.is_checked()
-    box.focus()
-    keys.press("Space")
-    assert box.is_checked() and opened.page.evaluate("smerf.stats().visible") == 2
+    assert tab.evaluate("smerf.stats().visible") == 1
+    assert "must stay visible" in tab.locator("#notice").inner_text()
+    error = tab.evaluate("smerf.setVisible(4, false).catch(({ message }) => message)")
+    assert "must stay visible" in error and opened.errors == []
+
+
+def test_the_page_of_slots_is_the_page_of_scenes(visit, made, tmp_path, violations):
+    export_slots(pack_scene(*made), tmp_path / "site")
+    query = f"size={SIZE[0]},{SIZE[1]}&lang=de#hidden=2,9"
+    page = visit(tmp_path / "site", query, size=(390, 844), bypass_csp=True, color_scheme="dark").ready()
+    tab = page.page
+    assert "das Objekt 9" in tab.locator("#notice").inner_text()
+    assert [each["isVisible"] for each in tab.evaluate("smerf.slots()")] == [True, False, True, True]
+    tab.click("#coach-end")
+    for button in ("#button-path", "#button-measure", "#button-orbit"):
+        assert tab.locator(button).is_hidden()
+    tab.click("#button-more")
+    tab.click("#button-objects")
+    assert tab.locator("[aria-label='Slot 2 zeigen']").is_visible()
+    tab.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
+    assert violations(tab) == []
+    tab.click("#button-help")
+    assert violations(tab) == []
 
 
 def test_visitors_turn_no_further_than_the_model_has_seen(visit, made, tmp_path):
@@ -207,7 +243,7 @@ def test_a_damaged_scene_is_explained(visit, made, tmp_path):
     (tmp_path / "site/slots/network.bin").write_bytes(b"short")
     page = visit(tmp_path / "site")
     page.page.locator("[role=alert]").wait_for()
-    assert "network.bin" in page.message() and "export the slots again" in page.message()
+    assert "network.bin" in page.message() and "export the scene again" in page.message()
 
 
 def test_foreign_folders_and_other_decoders_are_refused(made, tmp_path):

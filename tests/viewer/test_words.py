@@ -55,7 +55,7 @@ def said() -> set[str]:
     parser = Sentences()
     parser.feed(page)
     found = parser.found | set(re.findall(rf"(?:show|say)\({SENTENCE}", page))
-    for path in WEB.glob("*.js"):
+    for path in [*WEB.glob("*.js"), *WEB.glob("slots/*.js")]:
         # t("..."), and t(is ? "..." : "...").
         for call in re.findall(
             rf"(?<![\w.])t\(\s*(?:[^()\"]*\?\s*)?({SENTENCE}(?:\s*:\s*{SENTENCE})?)", path.read_text()
@@ -98,7 +98,7 @@ def test_scripts_show_no_text_of_their_own():
     )
     wrong = [
         f"{path.name}: {text}"
-        for path in sorted(WEB.glob("*.js"))
+        for path in sorted([*WEB.glob("*.js"), *WEB.glob("slots/*.js")])
         for _, text in shows.findall(path.read_text())
         if re.search(r"[A-Za-z]{3}", re.sub(r"\$\{(?:[^{}]|\{[^{}]*\})*\}", "", text))
         and "Benchmark" not in text

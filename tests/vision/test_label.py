@@ -167,7 +167,7 @@ def test_without_masks_a_detector_is_asked_for(truth, sight, tmp_path):
     write_things(plain)
     (plain / "transforms.json").write_text(json.dumps(document))
     bare = open_sight(plain, quiet=True)
-    assert read_instances(bare) is None and read_instances(sight) is not None
+    assert read_instances(bare.capture) is None and read_instances(sight.capture) is not None
     with pytest.raises(UsageError, match=r"no instance masks.*--model"):
         label(bare, tmp_path / "labels", quiet=True)
     with pytest.raises(UsageError, match="--words"):

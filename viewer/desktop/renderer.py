@@ -13,6 +13,7 @@ import numpy as np
 
 from smerf.errors import MissingPartError
 from smerf.scene import Camera, Intrinsics
+from smerf.scene.objects import id_words
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
 from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
@@ -121,28 +122,47 @@ class Renderer:
         self.unknown_colour = unknown_colour(scene, self.options)
         fades = self.unknown_colour is not None
         self._samplers = (*_SAMPLERS, "known") if fades else _SAMPLERS
-        if fades:
+        if fades or scene.manifest.objects:
             self.blended_names = (*self.blended_names, "unknown")
-        defines = scene_defines(scene, self.options.step_multiplier, bool(self.exposure), fades)
-        defines["GROWING_STEPS"] = str(int(self._occlusion_delay < 1.0))
-        if is_software():
-            defines["ROLLED_LOOPS"] = "1"
-        vertex = assemble("screen.vert", {})
-        self.march = Program(vertex, assemble("march.frag", defines))
-        self.shade = Program(vertex, assemble("shade.frag", defines))
-        self.march.use()
-        for unit, name in enumerate(self._samplers):
-            GL.glUniform1i(self.march.at(f"u_{name}"), unit)
-        self.shade.use()
-        for unit, name in enumerate(self.blended_names):
-            GL.glUniform1i(self.shade.at(f"u_{name}"), unit)
-        block = GL.glGetUniformBlockIndex(self.shade.number, "Network")
-        GL.glUniformBlockBinding(self.shade.number, block, 0)
+        self._words = np.zeros((2, 8), np.uint32)
+        self._with_objects: tuple[Program, Program] | None = None
+        self.march, self.shade = self._compile(False)
         self._network = int(GL.glGenBuffers(1))
         GL.glBindBuffer(GL.GL_UNIFORM_BUFFER, self._network)
         GL.glBufferData(GL.GL_UNIFORM_BUFFER, self._block_bytes, None, GL.GL_DYNAMIC_DRAW)
         # A core profile draws nothing without one, even where no attribute is read.
         self._vertices = int(GL.glGenVertexArrays(1))
+
+    def _compile(self, objects: bool) -> tuple[Program, Program]:
+        """Compile the march and the shading, with or without a look at the objects of voxels."""
+        GL = gl()
+        fades = self.unknown_colour is not None
+        defines = scene_defines(self.scene, self.options.step_multiplier, bool(self.exposure), fades, objects)
+        defines["GROWING_STEPS"] = str(int(self._occlusion_delay < 1.0))
+        if is_software():
+            defines["ROLLED_LOOPS"] = "1"
+        vertex = assemble("screen.vert", {})
+        march = Program(vertex, assemble("march.frag", defines))
+        shade = Program(vertex, assemble("shade.frag", defines))
+        march.use()
+        for unit, name in enumerate((*self._samplers, "atlas_ids")):
+            GL.glUniform1i(march.at(f"u_{name}"), unit)
+        shade.use()
+        for unit, name in enumerate(self.blended_names):
+            GL.glUniform1i(shade.at(f"u_{name}"), unit)
+        block = GL.glGetUniformBlockIndex(shade.number, "Network")
+        GL.glUniformBlockBinding(shade.number, block, 0)
+        return march, shade
+
+    def set_objects(self, hidden: np.ndarray | None = None, lit: np.ndarray | None = None) -> None:
+        """Leave out some objects and light up others from now on.
+
+        Args:
+            hidden: Table (256,) by id, not 0 where hidden (``smerf.scene.objects.id_table``); ``None`` hides nothing.
+            lit: The same of what is lit.
+        """
+        for row, table in zip(self._words, (hidden, lit)):
+            row[:] = 0 if table is None else id_words(table)
 
     @property
     def _occlusion_delay(self) -> float:
@@ -193,12 +213,19 @@ class Renderer:
         low: int = 0,
         high: int | None = None,
         near: float | None = None,
+        picks: bool = False,
     ) -> None:
         """Draw rows [low, high) of the target, counted from below, with a pinhole camera of any image size.
 
-        ``near`` is a near plane for this draw alone, in world units.
+        ``near`` is a near plane for this draw alone, in world units. With ``picks`` the target then knows which object
+        each pixel shows.
         """
         GL = gl()
+        march, shade, samplers = self.march, self.shade, self._samplers
+        looks = "atlas_ids" in submodel.textures and (picks or bool(self._words.any()))
+        if looks:
+            self._with_objects = self._with_objects or self._compile(True)
+            (march, shade), samplers = self._with_objects, (*samplers, "atlas_ids")
         params = self.scene.params
         lens = at_size(camera, target.width, target.height).intrinsics
         pose = np.asarray(camera.world_from_cam, np.float64)
@@ -217,35 +244,38 @@ class Renderer:
         GL.glScissor(0, low, target.width, rows)
 
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target.blended_frame)
-        self.march.use()
-        for unit, name in enumerate(self._samplers):
+        march.use()
+        for unit, name in enumerate(samplers):
             GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
             kind = GL.GL_TEXTURE_2D_ARRAY if name.startswith("planes") else GL.GL_TEXTURE_3D
             GL.glBindTexture(kind, submodel.textures[name])
-        GL.glUniform3f(self.march.at("u_atlas_size"), *map(float, submodel.atlas_size))
-        GL.glUniformMatrix3fv(self.march.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
-        GL.glUniform3f(self.march.at("u_camera_position"), *position)
-        GL.glUniform4f(self.march.at("u_lens"), *lens_values)
-        GL.glUniform1f(self.march.at("u_near"), (near or self.near) * params.submodel_scale)
-        GL.glUniform1f(self.march.at("u_submodel_scale"), params.submodel_scale)
-        GL.glUniform1f(self.march.at("u_occlusion_delay"), self._occlusion_delay)
+        GL.glUniform3f(march.at("u_atlas_size"), *map(float, submodel.atlas_size))
+        GL.glUniformMatrix3fv(march.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
+        GL.glUniform3f(march.at("u_camera_position"), *position)
+        GL.glUniform4f(march.at("u_lens"), *lens_values)
+        GL.glUniform1f(march.at("u_near"), (near or self.near) * params.submodel_scale)
+        GL.glUniform1f(march.at("u_submodel_scale"), params.submodel_scale)
+        GL.glUniform1f(march.at("u_occlusion_delay"), self._occlusion_delay)
+        if looks:
+            GL.glUniform4uiv(march.at("u_hidden"), 2, self._words[0])
+            GL.glUniform4uiv(march.at("u_lit"), 2, self._words[1])
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
 
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target.pixel_frame)
-        self.shade.use()
+        shade.use()
         for unit, texture in enumerate(target.blended):
             GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
             GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
         weights = pack_network(lattice_mlp_at(params, self.scene.mlp, submodel.k, pose[:, 3]))
         GL.glBindBufferBase(GL.GL_UNIFORM_BUFFER, 0, self._network)
         GL.glBufferSubData(GL.GL_UNIFORM_BUFFER, 0, weights.nbytes, weights)
-        GL.glUniformMatrix3fv(self.shade.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
-        GL.glUniform4f(self.shade.at("u_lens"), *lens_values)
-        GL.glUniform3f(self.shade.at("u_background"), *self.background)
+        GL.glUniformMatrix3fv(shade.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
+        GL.glUniform4f(shade.at("u_lens"), *lens_values)
+        GL.glUniform3f(shade.at("u_background"), *self.background)
         if self.unknown_colour is not None:
-            GL.glUniform3f(self.shade.at("u_unknown_colour"), *self.unknown_colour)
+            GL.glUniform3f(shade.at("u_unknown_colour"), *self.unknown_colour)
         if self.exposure:
-            GL.glUniform1f(self.shade.at("u_log_exposure"), math.log(self.exposure))
+            GL.glUniform1f(shade.at("u_log_exposure"), math.log(self.exposure))
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
         GL.glDisable(GL.GL_SCISSOR_TEST)
 
@@ -271,6 +301,27 @@ class Renderer:
         depth = float(out[3])
         return depth / (1.0 - depth) if 0.0 < depth < 0.999 else None
 
+    def read_ids(self, target: Target) -> np.ndarray:
+        """Return the objects that the pixels show, uint8 (H, W), upper row first, 0 for none; drawn with ``picks``."""
+        GL = gl()
+        out = np.zeros((target.height, target.width, 4), np.float32)
+        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, target.blended_frame)
+        GL.glReadBuffer(GL.GL_COLOR_ATTACHMENT0 + len(target.blended) - 1)
+        GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
+        GL.glReadPixels(0, 0, target.width, target.height, GL.GL_RGBA, GL.GL_FLOAT, out)
+        return np.rint(255.0 * out[::-1, :, 2]).astype(np.uint8)
+
+    def object_at(self, submodel: Submodel, camera: Camera, size: tuple[int, int], u: float, v: float) -> int:
+        """Return the object seen at a point (fractions from the upper left) of a picture of ``size``, 0 for none."""
+        if "atlas_ids" not in submodel.textures:
+            return 0
+        lens = at_size(camera, *size).intrinsics
+        x, y = (min(edge - 1, max(0, int(at * edge))) for at, edge in zip((u, v), size))
+        pixel = replace(lens, width=1, height=1, cx=lens.cx - x, cy=lens.cy - y)
+        target = self.target("pick", 1, 1)
+        self.draw(target, submodel, replace(camera, intrinsics=pixel), picks=True)
+        return int(self.read_ids(target)[0, 0])
+
     def load(self, k: int) -> Submodel:
         """Read submodel k from the scene and upload it whole."""
         packed = pack(k, self.scene.load(k))
@@ -286,6 +337,17 @@ class Renderer:
             camera: The camera; distortion of its lens is left out.
             k: Submodel to draw, ``None`` for the one that holds the camera's centre.
         """
+        return self.read(self._whole(camera, k, False))
+
+    def id_image(self, camera: Camera, k: int | None = None) -> np.ndarray:
+        """Draw which objects a camera sees: uint8 (H, W), 0 for none; the arguments are those of ``image``."""
+        target = self._whole(camera, k, True)
+        if not self.scene.manifest.objects:
+            return np.zeros((target.height, target.width), np.uint8)
+        return self.read_ids(target)
+
+    def _whole(self, camera: Camera, k: int | None, picks: bool) -> Target:
+        """Draw one camera at its own size, in bands."""
         k = self.scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
         if self._own is None or self._own.k != k:
             if self._own is not None:
@@ -295,8 +357,8 @@ class Renderer:
         target = self.target("image", camera.intrinsics.width, camera.intrinsics.height)
         rows = max(1, _BAND_PIXELS // target.width)
         for low in range(0, target.height, rows):
-            self.draw(target, self._own, camera, low, min(target.height, low + rows))
-        return self.read(target)
+            self.draw(target, self._own, camera, low, min(target.height, low + rows), picks=picks)
+        return target
 
     def free(self) -> None:
         """Delete everything this renderer made in the context."""
@@ -307,7 +369,7 @@ class Renderer:
         if self._own is not None:
             self._own.free()
             self._own = None
-        self.march.free()
-        self.shade.free()
+        for program in (self.march, self.shade, *(self._with_objects or ())):
+            program.free()
         GL.glDeleteBuffers(1, [self._network])
         GL.glDeleteVertexArrays(1, [self._vertices])

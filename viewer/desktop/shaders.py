@@ -31,9 +31,12 @@ def network_widths(scene: BakedScene) -> tuple[int, int, int]:
 
 
 def scene_defines(
-    scene: BakedScene, step_multiplier: int, has_exposure: bool, fades: bool = False
+    scene: BakedScene, step_multiplier: int, has_exposure: bool, fades: bool = False, objects: bool = False
 ) -> dict[str, str]:
-    """Return the constants of the table in ``viewer/shaders/README.md``; ``fades``: by the scene's known region."""
+    """Return the constants of the table in ``viewer/shaders/README.md``.
+
+    ``fades``: by the scene's known region; ``objects``: whether to look at the objects of voxels.
+    """
     params = scene.params
     texels = params.triplane_resolution
     widths = network_widths(scene)
@@ -54,6 +57,7 @@ def scene_defines(
         "ACTIVATION_ELU": params.activation == "elu",
         "EXPOSURE": has_exposure,
         "KNOWN_REGION": fades,
+        "OBJECTS": objects,
         "HIDDEN_1": widths[1],
         "HIDDEN_2": widths[2],
         "WEIGHT_COUNT": weight_count(widths),

@@ -17,7 +17,7 @@ __all__ = ["HELP", "SlotWindow"]
 
 HELP = (
     ("Objects",),
-    ("1 to 9", "hide or show a slot"),
+    ("1 to 9", "hide or show the slot of this number"),
     ("Ctrl+drag", "move the object under the pointer on the ground"),
     ("Click", "highlight the slot under the pointer, or none"),
     ("M", "masks"),
@@ -26,7 +26,8 @@ HELP = (
     ("",),
     ("Drag, right drag, wheel", "orbit, pan, zoom"),
     ("W A S D, Q E, arrow keys", "move, down and up, turn"),
-    ("R  P  H", "reset view, save the image, this help"),
+    ("R  P", "reset view, save the image"),
+    ("H", "hide the highlighted slot; without one, this help"),
 )
 _CLICK_PIXELS = 4.0
 _MARGIN = (0.09, 0.09, 0.1, 1.0)
@@ -101,7 +102,7 @@ class SlotWindow(BaseWindow):
         for index, slot in enumerate(view.scene.slots):
             state = "hidden" if index in view.edits.hidden else "background" if slot.is_background else ""
             mark = ">" if index == view.highlight else " "
-            rows.append((f"{mark} {index + 1}", f"slot {slot.number}", f"{slot.share:.0%}", state))
+            rows.append((f"{mark} slot {slot.number}", f"{slot.share:.0%}", state))
         return [*rows, ("H: help",)]
 
     # Events
@@ -110,20 +111,28 @@ class SlotWindow(BaseWindow):
         glfw = self.glfw
         if has_control:
             return {**super()._bind_keys(True), glfw.KEY_S: self._save_edits}
-        digits = {glfw.KEY_1 + index: lambda index=index: self._toggle(index) for index in range(9)}
+        digits = {glfw.KEY_0 + number: lambda number=number: self._toggle(number) for number in range(1, 10)}
         return digits | {
             glfw.KEY_M: self._toggle_masks,
             glfw.KEY_U: self.viewer.undo,
             glfw.KEY_R: self.viewer.reset,
             glfw.KEY_P: self.save_image,
-            glfw.KEY_H: self._toggle_help,
+            glfw.KEY_H: self._hide_or_help,
             glfw.KEY_SLASH: self._toggle_help,
             glfw.KEY_ESCAPE: self._escape,
         }
 
-    def _toggle(self, index: int) -> None:
-        if index < len(self.scene.slots) and not self.viewer.toggle(index):
+    def _toggle(self, number: int) -> None:
+        found = [index for index, slot in enumerate(self.scene.slots) if slot.number == number]
+        if found and not self.viewer.toggle(found[0]):
             self.tell("One slot must stay visible")
+
+    def _hide_or_help(self) -> None:
+        highlight = self.viewer.highlight
+        if highlight is None:
+            self._toggle_help()
+        else:
+            self._toggle(self.scene.slots[highlight].number)
 
     def _toggle_masks(self) -> None:
         self.viewer.are_masks_shown = not self.viewer.are_masks_shown

@@ -19,6 +19,7 @@ from .context import gl
 __all__ = ["PackedSubmodel", "Submodel", "pack"]
 
 _DENSITY, _COLOUR = [0, 7, 4, 5], [1, 2, 3, 6]
+_WHOLE_NUMBERS = ("blocks", "occupancy", "atlas_ids")
 PIECE_BYTES = 4 << 20
 """Largest upload between two looks at the window's events."""
 
@@ -54,6 +55,8 @@ def pack(k: int, submodel: BakedSubmodel) -> PackedSubmodel:
     }
     if submodel.known is not None:
         images["known"] = submodel.known.transpose(2, 1, 0, 3)
+    if submodel.object_ids is not None:
+        images["atlas_ids"] = submodel.object_ids.transpose(2, 1, 0)[..., None]
     packed = {name: np.ascontiguousarray(image) for name, image in images.items()}
     return PackedSubmodel(k, packed, submodel.known, submodel.solid)
 
@@ -101,8 +104,9 @@ class Submodel:
             internal, form = {
                 "blocks": (GL.GL_RGBA8UI, GL.GL_RGBA_INTEGER),
                 "occupancy": (GL.GL_RG8UI, GL.GL_RG_INTEGER),
+                "atlas_ids": (GL.GL_R8UI, GL.GL_RED_INTEGER),
             }.get(name, (GL.GL_RGBA8, GL.GL_RGBA))
-            smooth = GL.GL_NEAREST if name in ("blocks", "occupancy") else GL.GL_LINEAR
+            smooth = GL.GL_NEAREST if name in _WHOLE_NUMBERS else GL.GL_LINEAR
             self.textures[name] = texture = int(GL.glGenTextures(1))
             GL.glBindTexture(target, texture)
             layers, rows, columns, channels = image.shape

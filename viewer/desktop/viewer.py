@@ -20,6 +20,7 @@ from .camera import common_target, look_at
 from .context import gl
 from .controls import Controls
 from .frozen import Frozen
+from .objects import ObjectList
 from .path import View
 from .renderer import Renderer, Target, pinhole
 from .stream import Streamer
@@ -100,6 +101,7 @@ class Viewer(BaseView):
         self.renderer = Renderer(scene)
         self.streamer = Streamer(scene, ceiling_bytes)
         self.tour = Tour()
+        self.objects = ObjectList(scene.manifest.objects, self._set_objects)
         region = scene.manifest.region
         self.visitor = Visitor(region.eye if region is not None else None, self._tangents)
         mode = mode or (region.mode if region is not None else "orbit")
@@ -282,6 +284,16 @@ class Viewer(BaseView):
             stands = standing_places(self.scene.manifest)
             place = Place(self.scene.params, submodel.k, submodel.solid, submodel.known, *stands)
             self.visitor.place = place
+
+    def object_at(self, u: float, v: float) -> int:
+        """Return the object seen at a point of the image (fractions from the upper left), 0 for none."""
+        if self._drawn is None:
+            return 0
+        return self.renderer.object_at(self._drawn, self.camera, self.size, u, v)
+
+    def _set_objects(self, hidden: np.ndarray, lit: np.ndarray) -> None:
+        self.renderer.set_objects(hidden, lit)
+        self._changed()
 
     def _depth_at(self, u: float, v: float) -> float | None:
         return self.renderer.depth_at(self._shown, u, v) if self._shown is not None else None

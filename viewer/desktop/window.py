@@ -13,6 +13,7 @@ from smerf.scene.types import BakedScene
 
 from .base_window import BaseWindow, PanelRows
 from .camera import view_text
+from .objects import ObjectList
 from .path import read_path, write_path
 from .photo_layer import PhotoLayer, Photos
 from .viewer import Viewer
@@ -40,14 +41,16 @@ HELP = (
     ("[  ]  G", "previous, next photo, photo on or off"),
     ("-  =", "zoom lens"),
     ("K  Backspace", "add a keyframe, take the last one back"),
-    ("Space  O", "play or pause the camera path, loop it"),
+    ("Space  J", "play or pause the camera path, join its ends"),
     ("Ctrl+S", "save the camera path"),
     ("P  C", "save the image, copy this view"),
+    ("O", "list of objects: click selects, H hides, I isolates, U shows all"),
     ("I  H  Tab  F11", "statistics, this help, no panels, full screen"),
     ("",),
     ("Drop a scene's folder or a camera path (.json) on the window to open it.",),
 )
 _DOUBLE_CLICK_SECONDS, _DOUBLE_CLICK_PIXELS = 0.3, 15.0
+_CLICK_PIXELS = 4.0
 _STATISTICS_SECONDS = 0.25
 _ERROR_SECONDS = 8.0
 _NO_PATH = "No camera path yet: K adds a keyframe, two make a path"
@@ -89,10 +92,11 @@ class Window(BaseWindow):
         output: Path = Path("."),
         photos: Callable[[], Photos] = dict,
     ) -> None:
-        super().__init__(title, size, output, ("notice", "statistics", "help"))
+        super().__init__(title, size, output, ("notice", "statistics", "help", "objects"))
         self.are_statistics_shown = False
         self._photos = PhotoLayer(photos)
         self._last_click = (-math.inf, 0.0, 0.0)
+        self._pressed_at = (0.0, 0.0)
         self._windowed: tuple[int, int, int, int] | None = None
         self._statistics: tuple[float, list[tuple[str, str]]] = (-math.inf, [])
         self._ceiling_bytes, self._fov = ceiling_bytes, fov
@@ -148,8 +152,11 @@ class Window(BaseWindow):
     def _shown_panels(self) -> Iterator[PanelRows]:
         if self.is_help_shown:
             yield "help", HELP, (0.5, 0.5)
-        elif self.are_statistics_shown:
+            return
+        if self.are_statistics_shown:
             yield "statistics", self._statistics[1] or [("",)], (0.0, 0.0)
+        if self.viewer.objects.is_open:
+            yield "objects", self.viewer.objects.rows(), (1.0, 0.0)
 
     def _message(self) -> str | None:
         if self.viewer.streamer.error:
@@ -179,20 +186,36 @@ class Window(BaseWindow):
         glfw = self.glfw
         if action == glfw.RELEASE:
             if button == self._button:
+                self._select()
                 self._button = None
             return
         self._button, self._pointer = button, glfw.get_cursor_pos(self.window)
-        if button != glfw.MOUSE_BUTTON_LEFT:
+        self._pressed_at = self._pointer
+        if button != glfw.MOUSE_BUTTON_LEFT or self.viewer.objects.is_open:
             return
         now, (x, y) = time.monotonic(), self._pointer
         before, old_x, old_y = self._last_click
         is_near = math.hypot(x - old_x, y - old_y) < _DOUBLE_CLICK_PIXELS
         if now - before < _DOUBLE_CLICK_SECONDS and is_near:
-            width, height = glfw.get_window_size(self.window)
-            u, v = x / max(1, width), y / max(1, height)
+            u, v = self._place(x, y)
             self.viewer.controls.focus(u, v, self.viewer.ray(u, v))
             now = -math.inf
         self._last_click = (now, x, y)
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        """Turn a point of the window into fractions of the image, from its upper left."""
+        width, height = self.glfw.get_window_size(self.window)
+        return x / max(1, width), y / max(1, height)
+
+    def _select(self) -> None:
+        """A click, which is no drag, selects what is under it while the list of objects is open."""
+        objects = self.viewer.objects
+        is_click = math.dist(self._pointer, self._pressed_at) < _CLICK_PIXELS
+        if not objects.is_open or not is_click or self._button != self.glfw.MOUSE_BUTTON_LEFT:
+            return
+        found = self.viewer.object_at(*self._place(*self._pointer))
+        objects.select(found if found and found != objects.selected else None)
+        self.tell(objects.names.get(found, "") if found else "There is no object at this point")
 
     def _bind_keys(self, has_control: bool) -> dict[int, Callable[[], object]]:
         glfw = self.glfw
@@ -206,7 +229,11 @@ class Window(BaseWindow):
             glfw.KEY_R: lambda: self.viewer.reset(),
             glfw.KEY_F: lambda: self.viewer.frame_scene(),
             glfw.KEY_G: self._toggle_photo,
-            glfw.KEY_O: self._toggle_cycle,
+            glfw.KEY_J: self._toggle_cycle,
+            glfw.KEY_O: self._toggle_objects,
+            glfw.KEY_U: lambda: self.viewer.objects.show_all(),
+            glfw.KEY_PAGE_UP: lambda: self._step_objects(-1),
+            glfw.KEY_PAGE_DOWN: lambda: self._step_objects(1),
             glfw.KEY_TAB: self._hide_panels,
             glfw.KEY_L: lambda: self.viewer.controls.level(),
             glfw.KEY_LEFT_BRACKET: lambda: self._show_photo(-1),
@@ -218,8 +245,8 @@ class Window(BaseWindow):
             glfw.KEY_SPACE: self._play,
             glfw.KEY_P: self.save_image,
             glfw.KEY_C: self._copy_view,
-            glfw.KEY_I: self._toggle_statistics,
-            glfw.KEY_H: self._toggle_help,
+            glfw.KEY_I: lambda: self._with_selected(ObjectList.isolate) or self._toggle_statistics(),
+            glfw.KEY_H: lambda: self._with_selected(ObjectList.hide) or self._toggle_help(),
             glfw.KEY_SLASH: self._toggle_help,
             glfw.KEY_F11: self.toggle_full_screen,
             glfw.KEY_ESCAPE: self._escape,
@@ -235,6 +262,22 @@ class Window(BaseWindow):
         self.tell(
             "The camera may leave what was photographed" if visitor.is_free else "Staying where photos are"
         )
+
+    def _toggle_objects(self) -> None:
+        if not self.viewer.objects.toggle():
+            self.tell("This scene names no objects")
+
+    def _step_objects(self, by: int) -> None:
+        if self.viewer.objects.is_open:
+            self.viewer.objects.step(by)
+
+    def _with_selected(self, act: Callable[[ObjectList], None]) -> bool:
+        """Do something with the selected object; say whether there is one."""
+        objects = self.viewer.objects
+        if not objects.is_open or objects.selected is None:
+            return False
+        act(objects)
+        return True
 
     def _set_mode(self, mode: str) -> None:
         self.viewer.controls.set_mode(mode)
@@ -255,7 +298,7 @@ class Window(BaseWindow):
         self.tell("The path loops" if tour.is_cycle else "The path ends at its last keyframe")
 
     def _hide_panels(self) -> None:
-        self.is_help_shown = self.are_statistics_shown = False
+        self.is_help_shown = self.are_statistics_shown = self.viewer.objects.is_open = False
         self._notice = None
 
     def _play(self) -> None:
@@ -264,9 +307,8 @@ class Window(BaseWindow):
 
     def _copy_view(self) -> None:
         view = self.viewer.view
-        self.glfw.set_clipboard_string(
-            self.window, view_text(view.pose, self.viewer.controls.distance, view.fov)
-        )
+        text = view_text(view.pose, self.viewer.controls.distance, view.fov)
+        self.glfw.set_clipboard_string(self.window, text + self.viewer.objects.words())
         self.tell("Copied; put it behind the address of the page to see this view there")
 
     def _save_path(self) -> None:
@@ -280,6 +322,10 @@ class Window(BaseWindow):
     def _escape(self) -> None:
         if self.is_help_shown:
             self.is_help_shown = False
+        elif self.viewer.objects.selected is not None:
+            self.viewer.objects.select(None)
+        elif self.viewer.objects.is_open:
+            self.viewer.objects.toggle()
         elif self._windowed is not None:
             self.toggle_full_screen()
 

@@ -2,7 +2,8 @@
 //
 // target 0: rgb, visibility    target 1: features 0-3
 // target 2: coarse rgb, depth  target 3 (COARSE_SUM only): coarse features 0-3
-// With KNOWN_REGION the target behind the last says how much of the pixel no photo supports.
+// With KNOWN_REGION or OBJECTS there is a target behind the last: how much of the pixel no photo supports, how much of the
+// highlight it gets, and a 255th of the id of the object that it shows.
 // Depth is d / (1 + d) of the expected distance d from the camera in world units, 0 where nothing was hit.
 //
 // Textures hold two RGBA8 groups so that a sample costs two fetches per grid and plane:
@@ -45,6 +46,9 @@
 #ifndef KNOWN_REGION
 #define KNOWN_REGION 0
 #endif
+#ifndef OBJECTS
+#define OBJECTS 0
+#endif
 #if COUNT
 #define FETCHED(n) counts.w += float(n)
 #else
@@ -56,6 +60,9 @@
 #endif
 #if KNOWN_REGION
 #include "chunks/known.glsl"
+#endif
+#if OBJECTS
+#include "chunks/objects.glsl"
 #endif
 
 uniform sampler3D u_atlas_density;
@@ -80,9 +87,9 @@ layout(location = 2) out vec4 o_coarse_colour;
 #if COARSE_SUM
 layout(location = 3) out vec4 o_coarse_features;
 #endif
-#if KNOWN_REGION && COARSE_SUM
+#if (KNOWN_REGION || OBJECTS) && COARSE_SUM
 layout(location = 4) out vec4 o_unknown;
-#elif KNOWN_REGION
+#elif KNOWN_REGION || OBJECTS
 layout(location = 3) out vec4 o_unknown;
 #endif
 #endif
@@ -132,9 +139,12 @@ void main() {
   vec3 colour = vec3(0.0), coarse_colour = vec3(0.0);
   vec4 features = vec4(0.0), coarse_features = vec4(0.0);
   float visibility = 1.0, average_visibility = 1.0, depth = 0.0;
+  float unknown = 0.0, lit = 0.0;
 #if KNOWN_REGION
   vec3 view = normalize(ray);
-  float unknown = 0.0;
+#endif
+#if OBJECTS
+  Owners owners = Owners(vec4(0.0), vec4(0.0), 0.0);
 #endif
 
   Exits exits = find_exits(origin, ray);
@@ -263,7 +273,16 @@ void main() {
     }
     if (!is_found) continue;
 
-    vec3 atlas = clamp(g / SPARSE_VOXEL + slot_offset, slot_low, slot_low + float(BLOCK_SIZE)) * atlas_texel;
+    vec3 voxel = clamp(g / SPARSE_VOXEL + slot_offset, slot_low, slot_low + float(BLOCK_SIZE));
+#if OBJECTS
+    uint id = texelFetch(u_atlas_ids, ivec3(voxel), 0).r;
+    FETCHED(1);
+    if (is_among(u_hidden[0], u_hidden[1], id)) {
+      s += stride;
+      continue;
+    }
+#endif
+    vec3 atlas = voxel * atlas_texel;
     vec3 uvw = g * 0.25;
     vec4 sparse_density = textureLod(u_atlas_density, atlas, 0.0);
     // Dequantisation is affine, so the bytes of the three planes are summed first.
@@ -313,6 +332,10 @@ void main() {
 #if KNOWN_REGION
       unknown += weight * (1.0 - support_at(uvw, view));
 #endif
+#if OBJECTS
+      add_owner(owners, id, weight);
+      if (is_among(u_lit[0], u_lit[1], id)) lit += HIGHLIGHT_SHARE * weight;
+#endif
     }
     visibility *= 1.0 - alpha;
     s += stride;
@@ -325,6 +348,9 @@ void main() {
 #if FUSED_APPEARANCE
   vec3 d = normalize(u_camera_rotation * vec3(offset, -1.0));
   vec3 shown = appearance(vec4(colour, visibility), features, coarse_colour, coarse_features, d);
+#if OBJECTS
+  shown = mix(shown, HIGHLIGHT, lit);
+#endif
 #if KNOWN_REGION
   shown = mix(shown, u_unknown_colour, unknown);
 #endif
@@ -333,7 +359,10 @@ void main() {
   float opacity = 1.0 - visibility;
   float distance_seen = opacity > 0.05 ? depth / opacity : 0.0;
   o_colour = vec4(colour, visibility);
-#if KNOWN_REGION
+#if OBJECTS
+  owners.none += visibility;
+  o_unknown = vec4(unknown, lit, owner_of(owners) / 255.0, 1.0);
+#elif KNOWN_REGION
   o_unknown = vec4(unknown);
 #endif
   o_features = features;

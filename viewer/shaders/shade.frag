@@ -12,8 +12,16 @@ uniform sampler2D u_coarse_features;
 #ifndef KNOWN_REGION
 #define KNOWN_REGION 0
 #endif
-#if KNOWN_REGION
+#ifndef OBJECTS
+#define OBJECTS 0
+#endif
+#if OBJECTS
+#include "chunks/objects.glsl"
+#endif
+#if KNOWN_REGION || OBJECTS
 uniform sampler2D u_unknown;
+#endif
+#if KNOWN_REGION
 uniform vec3 u_unknown_colour;  // what no photo supports fades into it
 #endif
 uniform mat3 u_camera_rotation;  // viewer axes from camera axes
@@ -33,6 +41,9 @@ void main() {
   vec2 offset = (gl_FragCoord.xy - u_lens.zw) * u_lens.xy;
   vec3 d = normalize(u_camera_rotation * vec3(offset, -1.0));
   vec3 shown = appearance(colour, features, coarse_colour, coarse_features, d);
+#if OBJECTS
+  shown = mix(shown, HIGHLIGHT, texelFetch(u_unknown, pixel, 0).g);
+#endif
 #if KNOWN_REGION
   shown = mix(shown, u_unknown_colour, texelFetch(u_unknown, pixel, 0).r);
 #endif

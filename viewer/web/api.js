@@ -6,6 +6,7 @@ import { parseMatrix } from "./camera.js";
 import { parsePath, pathJson } from "./path.js";
 import { QUALITIES } from "./quality.js";
 import { MODES } from "./region.js";
+import { picture } from "./sharing.js";
 
 /** @param {import("./viewer.js").Viewer} viewer */
 export function publishScene(viewer) {
@@ -67,6 +68,26 @@ export function publishScene(viewer) {
       await viewer.opened;
       viewer.tools.notes.open(index);
     },
+    // What scripts hide and light, by names or ids; 0 is everything that belongs to no object. Left out: as it was.
+    async setObjects(given) {
+      await viewer.opened;
+      viewer.tools.objects.set(given ?? {});
+      await viewer.whenFinished();
+    },
+    async getObjects() {
+      await viewer.opened;
+      return viewer.tools.objects.get();
+    },
+    // Selects an object by its name or id, and flies there; null selects none.
+    async selectObject(given) {
+      await viewer.opened;
+      viewer.tools.objects.select(given);
+    },
+    // { id, name } of what is seen at (u, v) of the canvas; null where there is no object.
+    async objectAt(u, v) {
+      await viewer.opened;
+      return viewer.tools.objects.objectAt(u, v);
+    },
     // Where the rays through (u, v) of the canvas meet the scene; fractions from its upper left corner.
     async pick(u, v) {
       await viewer.opened;
@@ -77,7 +98,7 @@ export function publishScene(viewer) {
     // The finished image of the moment as a PNG.
     async picture() {
       await viewer.opened;
-      return viewer.tools.picture();
+      return picture(viewer);
     },
   };
   publish(verbs, () => viewer.whenFinished(), ["picture", "benchmark"]);

@@ -4,7 +4,8 @@
 
 const VERBS = /** @type {const} */ ([
   "setCamera", "getCamera", "flyTo", "reset", "setMode", "setQuality", "setPath", "getPath", "play", "stats", "picture",
-  "benchmark", "setAnnotations", "getAnnotations", "openAnnotation", "pick", "start",
+  "benchmark", "setAnnotations", "getAnnotations", "openAnnotation", "pick", "start", "setObjects", "getObjects", "selectObject",
+  "objectAt",
 ]);
 
 /**
@@ -16,7 +17,7 @@ const VERBS = /** @type {const} */ ([
  * @property {string} [title] name of the frame for screen readers
  */
 
-// Events: opened, progress, camera, annotation, failed; their detail is as in README.md.
+// Events: opened, progress, camera, annotation, object, failed; their detail is as in README.md.
 export class SceneViewer extends EventTarget {
   /** @param {HTMLElement} element @param {ViewerOptions} [options] */
   constructor(element, { page, parameters = {}, view = "", title = "3D" } = {}) {

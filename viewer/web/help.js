@@ -55,6 +55,7 @@ export class Help {
       const isPressed = event.type === "click" && event.target === $("coach-end");
       if ((card.contains(event.target) && !isPressed) || (event.key === "Tab" && event.type === "keydown")) return;
       card.hidden = true;
+      if (isPressed) this.canvas.focus({ preventScroll: true });
       remember();
       for (const name of ENDS) removeEventListener(name, end, true);
     };

@@ -10,7 +10,7 @@ export const LANGUAGES = {
   "zh-Hans": "简体中文", ko: "한국어",
 };
 const LANGUAGE_KEY = "smerf-language";
-const ATTRIBUTES = ["aria-label", "title", "alt", "data-label"];
+const ATTRIBUTES = ["aria-label", "title", "alt", "data-label", "placeholder"];
 
 /** @type {Record<string, string>} */
 let table = {};

@@ -56,7 +56,7 @@ async function open(page, viewer, settings, address) {
   await viewer.open(scene, sources, settings, progress);
   viewer.tools = new Tools(viewer, page);
   showAbout();
-  page.warn(settings.problems);
+  page.warn([...settings.problems, ...scene.problems, ...viewer.tools.objects.problems]);
   viewer.loop.open();
 }
 

@@ -9,12 +9,25 @@ import { $ } from "./ui.js";
 const CLICK_PIXELS = 6;
 // A mark is hidden where the scene is nearer by more than this part of its distance.
 const HIDDEN_FRACTION = 0.04;
-const SVG = "http://www.w3.org/2000/svg";
+export const SVG = "http://www.w3.org/2000/svg";
 
 /** What draws marks. @typedef {{ draw: (marks: Marks) => void }} Layer */
+/**
+ * What takes clicks: `take` points of the scene, `at` places of the canvas, as fractions from its upper left corner.
+ * @typedef {{ take?: (point: number[]) => void, at?: (u: number, v: number) => void, end: () => void }} Tool
+ */
+/**
+ * The part of a viewer that marks need; depths of its last image where it knows them.
+ * @typedef {object} MarkedView
+ * @property {HTMLCanvasElement} canvas
+ * @property {any} controls
+ * @property {{ matrix: number[], fov: number, near: number, lens: any }} camera
+ * @property {(u: number, v: number) => number[] | null} pick
+ * @property {(u: number, v: number) => number | null} depthAt
+ */
 
 export class Marks {
-  /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
+  /** @param {MarkedView} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
     this.viewer = viewer;
     this.page = page;
@@ -23,7 +36,7 @@ export class Marks {
     this.svg = this.root.querySelector("svg");
     /** @type {Layer[]} */
     this.layers = [];
-    /** @type {{ take: (point: number[]) => void, end: () => void } | null} */
+    /** @type {Tool | null} */
     this.tool = null;
     this.down = { x: 0, y: 0 };
     this.#listen();
@@ -38,7 +51,7 @@ export class Marks {
     $("crosshair").hidden = !(this.tool && isKeyboard);
   }
 
-  // The next clicks are points of `tool`; null gives them back to the controls.
+  // The next clicks belong to `tool`; null gives them back to the controls.
   use(tool) {
     if (this.tool && this.tool !== tool) this.tool.end();
     this.tool = tool;
@@ -62,7 +75,7 @@ export class Marks {
     const { clientWidth, clientHeight } = this.viewer.canvas;
     const [u, v] = [place.x / clientWidth, place.y / clientHeight];
     if (u < 0 || u > 1 || v < 0 || v > 1) return false;
-    const depth = this.viewer.renderer.depthAt(this.viewer.frames.shown, u, v);
+    const depth = this.viewer.depthAt(u, v);
     return depth !== null && depth < place.distance * (1 - HIDDEN_FRACTION);
   }
 
@@ -100,7 +113,9 @@ export class Marks {
 
   #take(x, y) {
     const box = this.viewer.canvas.getBoundingClientRect();
-    const point = this.viewer.pick((x - box.left) / box.width, (y - box.top) / box.height);
+    const [u, v] = [(x - box.left) / box.width, (y - box.top) / box.height];
+    if (this.tool.at) return this.tool.at(u, v);
+    const point = this.viewer.pick(u, v);
     if (point) this.tool.take(point);
     else this.page.notify(t("There is nothing at this point"));
   }

@@ -141,11 +141,11 @@ export class Residency {
         scene.levelParams(k, isCoarse, progress, signal), scene.network(k, progress, signal),
       ]);
       signal.throwIfAborted();
-      loading.bytes = textureBytes(params);
+      loading.bytes = textureBytes(params, scene.objects.length > 0);
       if (!this.#makeRoom(plan, isUrgent)) return;
       const folder = isCoarse ? scene.coarseFolder(k) : scene.submodelFolder(k);
       const [textures] = await Promise.all([
-        loadTextures(renderer.gl, this.uploads, scene.assets, folder, params, scene.knownFiles(k), progress, signal),
+        loadTextures(renderer.gl, this.uploads, scene, folder, params, scene.knownFiles(k), progress, signal),
         renderer.compiled(params, signal),
       ]);
       loading.bytes = 0;

@@ -6,6 +6,7 @@ import { Assets, LoadError } from "./assets.js";
 import { Appearance } from "./appearance.js";
 import { checkFov, parseMatrix, swapAxes } from "./camera.js";
 import { t } from "./language.js";
+import { readObjects } from "./objects.js";
 import { readParams } from "./params.js";
 import { checkHost } from "./policy.js";
 import { readRegion } from "./region.js";
@@ -69,6 +70,10 @@ export class Scene {
     /** Its widths are those of every network. @type {Appearance | null} */
     this.widths = null;
     this.region = readRegion(assets.manifest?.region);
+    const { list, problems } = readObjects(assets.manifest?.objects);
+    /** Without any the files that say whose a voxel is are not fetched. */
+    this.objects = list;
+    this.problems = problems;
     this.known = new Map();
     this.networks = new Map();
   }
@@ -105,6 +110,7 @@ export class Scene {
 
   // Whether this viewer fetches the named file of a submodel folder (test frames and coarse occupancy are left out).
   reads(name) {
+    if (/^object_ids_/.test(name)) return this.objects.length > 0;
     return /^(sparse_grid_|plane_|occupancy_grid_8_|distance_grid_8_|(known|solid)_grid\.)/.test(name);
   }
 
@@ -185,7 +191,7 @@ export class Scene {
   knownBytes(k, isCoarse) {
     const folder = isCoarse ? this.coarseFolder(k) : this.submodelFolder(k);
     const params = k === this.entry && !isCoarse ? this.params : this.known.get(folder);
-    return params ? textureBytes(params) : 0;
+    return params ? textureBytes(params, this.objects.length > 0) : 0;
   }
 
   // Distance of p from the region of submodel k, in region edges and along the largest axis; 0 inside.

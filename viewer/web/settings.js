@@ -2,7 +2,6 @@
 // The settings panel: quality, field of view, speed, colours of the page, statistics.
 
 import { LANGUAGES, language, number, setLanguage, t } from "./language.js";
-import { automaticQuality } from "./quality.js";
 import { $ } from "./ui.js";
 
 const THEME_KEY = "smerf-theme";
@@ -32,8 +31,20 @@ export class Theme {
   }
 }
 
+/**
+ * The part of a viewer that settings change; only walkable scenes have visitors.
+ * @typedef {object} Adjustable
+ * @property {Record<string, any>} settings
+ * @property {number} fov
+ * @property {string} automaticQuality
+ * @property {(name: string) => void} setQuality
+ * @property {(fovDegrees: number) => void} setFov
+ * @property {any} controls
+ * @property {{ isFree: boolean }} [visitor]
+ */
+
 export class Settings {
-  /** @param {import("./viewer.js").Viewer} viewer @param {import("./ui.js").Page} page */
+  /** @param {Adjustable} viewer @param {import("./ui.js").Page} page */
   constructor(viewer, page) {
     this.viewer = viewer;
     const theme = new Theme();
@@ -41,6 +52,7 @@ export class Settings {
       radio.checked = radio.value === theme.name;
       radio.addEventListener("change", () => theme.set(radio.value));
     }
+    for (const each of [$("set-free"), $("set-free").labels[0]]) each.hidden = !viewer.visitor;
     this.#nameAutomatic();
     document.addEventListener("language", () => this.#nameAutomatic());
     const languages = Object.entries(LANGUAGES).map(([value, text]) => Object.assign(new Option(text, value), { lang: value }));
@@ -61,7 +73,7 @@ export class Settings {
 
   #nameAutomatic() {
     const [automatic, ...named] = $("set-quality").options;
-    const chosen = named.find(({ value }) => value === automaticQuality());
+    const chosen = named.find(({ value }) => value === this.viewer.automaticQuality);
     automatic.textContent = t("Automatic ({name})", { name: chosen.textContent.toLocaleLowerCase(language()) });
   }
 

@@ -7,6 +7,7 @@ import { t } from "./language.js";
 const FILES = [
   "prologue_web.glsl", "screen.vert", "march.frag", "shade.frag",
   "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl", "chunks/known.glsl",
+  "chunks/objects.glsl",
 ];
 
 export const loadShaderSources = () => loadTexts(FILES);

@@ -12,20 +12,22 @@ const MAX_GRID_FILE_EDGE = 256;
 const GRID_SLICES = 8;
 const PACK_STEP = 1 << 15;
 
-// Texture bytes of a submodel with these parameters.
-export function textureBytes(params) {
+// Texture bytes of a submodel with these parameters; `hasObjects`: of a scene whose voxels belong to objects.
+export function textureBytes(params, hasObjects = false) {
   const texels = 3 * params.triplane_resolution ** 2;
   const voxels = params.atlas_width * params.atlas_height * params.atlas_depth;
   const blocks = (params.sparse_grid_resolution / params.data_block_size) ** 3;
-  return 8 * texels + 8 * voxels + 4 * blocks + 2 * Math.ceil(params.triplane_resolution / 8) ** 3;
+  return 8 * texels + (hasObjects ? 9 : 8) * voxels + 4 * blocks + 2 * Math.ceil(params.triplane_resolution / 8) ** 3;
 }
 
 // Loads the arrays in `folder`, and the known region of the submodel, and uploads them over several frames.
-export async function loadTextures(gl, uploads, assets, folder, params, known, progress, signal) {
+export async function loadTextures(gl, uploads, scene, folder, params, known, progress, signal) {
   checkLimits(gl, params);
-  const loader = new Loader(gl, uploads, assets, folder, params, progress, signal);
+  const loader = new Loader(gl, uploads, scene.assets, folder, params, progress, signal);
+  const parts = [loader.blocks(), loader.grids(), loader.planes(), loader.atlas(), loader.known(known)];
+  if (scene.objects.length) parts.push(loader.objects());
   try {
-    await Promise.all([loader.blocks(), loader.grids(), loader.planes(), loader.atlas(), loader.known(known)]);
+    await Promise.all(parts);
     signal.throwIfAborted();
   } catch (error) {
     loader.dispose();
@@ -78,6 +80,12 @@ class Loader {
     return this.assets.array(this.folder + name, this.params.export_array_format, shape, this.progress, this.signal);
   }
 
+  // Whether the manifest says that the level has no such array.
+  isMissing(name) {
+    const file = `${this.folder}${name}.${this.params.export_array_format.replace(".gz", "")}`;
+    return ["", ".gz"].every((tail) => this.assets.lists(`${file}${tail}`) === false);
+  }
+
   texture(name, target, format, size, filter) {
     const { gl } = this;
     const texture = gl.createTexture();
@@ -90,7 +98,7 @@ class Loader {
     ]) {
       gl.texParameteri(target, key, value);
     }
-    this.bytes += size[0] * size[1] * size[2] * (format === gl.RG8UI ? 2 : 4);
+    this.bytes += size[0] * size[1] * size[2] * ({ [gl.RG8UI]: 2, [gl.R8UI]: 1 }[format] ?? 4);
     return texture;
   }
 
@@ -132,10 +140,28 @@ class Loader {
       await this.upload(density, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.density);
       await this.upload(colour, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.colour);
     };
-    // A few slices in flight bound the memory of fetched files that wait for their partners.
+    await this.slices(slice);
+  }
+
+  // Whose each voxel of the atlas is, in a scene that names objects.
+  async objects() {
+    const { gl, params } = this;
+    if (this.isMissing("object_ids_000")) return;
+    const size = [params.atlas_width, params.atlas_height, params.atlas_depth];
+    const depth = params.atlas_depth / params.num_slices;
+    const ids = this.texture("atlas_ids", gl.TEXTURE_3D, gl.R8UI, size, gl.NEAREST);
+    await this.slices(async (i) => {
+      const shape = { width: size[0], height: size[1] * depth, channels: 1 };
+      const data = await this.array(`object_ids_${String(i).padStart(3, "0")}`, shape);
+      await this.upload(ids, gl.TEXTURE_3D, gl.RED_INTEGER, i * depth, [size[0], size[1], depth], data);
+    });
+  }
+
+  // A few slices in flight bound the memory of fetched files that wait for their partners.
+  async slices(load) {
     let next = 0;
     const worker = async () => {
-      while (next < params.num_slices) await slice(next++);
+      while (next < this.params.num_slices) await load(next++);
     };
     await Promise.all([worker(), worker(), worker()]);
   }
@@ -165,16 +191,13 @@ class Loader {
   }
 
   async grids() {
-    const { gl, params, assets, folder } = this;
+    const { gl, params } = this;
     const n = Math.ceil(params.triplane_resolution / 8);
-    const extension = params.export_array_format;
     const occupancy = await this.grid("occupancy_grid_8", n);
     // A plain 0/1 grid carries no child bits.
     if (occupancy.every((byte) => byte <= 1)) occupancy.forEach((byte, i) => (occupancy[i] = 255 * byte));
-    const first = this.gridFiles("distance_grid_8", n)[0];
     const isLegacy = params.legacyGrids || params.useDistanceGrid === false;
-    const file = `${folder}${first}.${extension.replace(".gz", "")}`;
-    const isMissing = ["", ".gz"].every((tail) => assets.lists(`${file}${tail}`) === false);
+    const isMissing = this.isMissing(this.gridFiles("distance_grid_8", n)[0]);
     const stored = isLegacy || isMissing ? null : await this.grid("distance_grid_8", n).catch(absentAsNull);
     const distance = stored ?? (await distancesOf(occupancy, n));
     const both = new Uint8Array(2 * n ** 3);

@@ -1,17 +1,18 @@
 // @ts-check
-// What people do with a scene beyond moving: settings, camera path, photos, images, full screen, gamepads.
+// What people do with a scene beyond moving: settings, camera path, photos, measures, notes, objects, images, gamepads.
 
 import { announce } from "./bridge.js";
 import { add, column, commonTarget, fromColumns, position, scale } from "./camera.js";
 import { Gamepads } from "./gamepad.js";
-import { t } from "./language.js";
 import { Marks } from "./marks.js";
 import { Measure } from "./measure.js";
 import { Notes } from "./notes.js";
 import { PathPanel } from "./pathpanel.js";
 import { Photos } from "./photos.js";
+import { SceneObjects } from "./sceneobjects.js";
 import { Settings } from "./settings.js";
-import { $, saveAs } from "./ui.js";
+import { connectFullScreen, saveImage, share } from "./sharing.js";
+import { $ } from "./ui.js";
 import { viewAddress } from "./url.js";
 
 const CAMERA_MS = 100;
@@ -24,7 +25,7 @@ export class Tools {
     page.connect({
       mode: (mode) => viewer.setMode(mode),
       reset: () => viewer.home(),
-      share: () => this.#share(),
+      share: () => share(page, this.address),
       play: () => viewer.journey.play(!viewer.journey.isPlaying),
     });
     this.settings = new Settings(viewer, page);
@@ -33,6 +34,7 @@ export class Tools {
     this.marks = new Marks(viewer, page);
     this.measure = new Measure(viewer, page, this.marks);
     this.notes = new Notes(viewer, page, this.marks, this.measure);
+    this.objects = new SceneObjects(viewer, page, this.marks, this.measure.units);
     new Gamepads(viewer.controls, {
       x: () => viewer.setMode(page.mode === "orbit" ? "fly" : "orbit"),
       y: () => viewer.home(),
@@ -41,13 +43,13 @@ export class Tools {
       left: () => this.photos.step(-1),
       right: () => this.photos.step(1),
     });
-    page.press("button-picture", () => this.#saveImage(), "KeyP");
+    page.press("button-picture", () => saveImage(page, viewer), "KeyP");
     page.keys.KeyF = () => this.frame();
-    for (const name of ["path", "photos", "measure", "notes"]) {
+    for (const name of ["path", "photos", "measure", "notes", "objects"]) {
       for (const event of ["shown", "hidden"]) $(name).addEventListener(event, () => this.follow());
     }
     document.addEventListener("language", () => this.follow());
-    this.#listenToFullScreen();
+    connectFullScreen(page);
     viewer.loop.onChange = () => this.follow();
     this.toldAt = -Infinity;
     addEventListener("hashchange", () => viewer.goToAddress());
@@ -87,48 +89,11 @@ export class Tools {
     viewer.flyTo({ matrix: fromColumns(...axes, add(point, scale(axes[2], distance))), fov: viewer.fov, target: point });
   }
 
-  async picture() {
-    await this.viewer.whenFinished();
-    return new Promise((resolve) => this.viewer.canvas.toBlob(resolve, "image/png"));
-  }
-
-  async #saveImage() {
-    try {
-      const name = `${document.title.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view"}.png`;
-      saveAs(await this.picture(), name);
-      this.page.notify(t("Saved {name}", { name }));
-    } catch (error) {
-      this.page.notify(error.message);
-    }
-  }
-
-  async #share() {
+  // The address of this view, with what is selected and hidden.
+  get address() {
     const { controls, fov } = this.viewer;
     const { matrix } = controls;
-    const href = viewAddress(location, { pos: position(matrix), look: controls.lookPoint, up: column(matrix, 1), fov });
-    history.replaceState(null, "", href);
-    // Where fingers are, people know the system's own sheet better than a clipboard.
-    if (navigator.share && matchMedia("(pointer: coarse)").matches) {
-      await navigator.share({ title: document.title, url: href }).catch(() => {});
-      return;
-    }
-    try {
-      await navigator.clipboard.writeText(href);
-      this.page.notify(t("Link to this view copied"));
-    } catch {
-      this.page.notify(t("The address bar now holds a link to this view"));
-    }
-  }
-
-  #listenToFullScreen() {
-    const button = $("button-full");
-    button.hidden = !document.fullscreenEnabled;
-    this.page.press("button-full", () => {
-      if (document.fullscreenElement) document.exitFullscreen();
-      else document.documentElement.requestFullscreen().catch(() => this.page.notify(t("Full screen is not allowed here")));
-    });
-    document.addEventListener("fullscreenchange", () => {
-      button.setAttribute("aria-pressed", String(!!document.fullscreenElement));
-    });
+    const camera = { pos: position(matrix), look: controls.lookPoint, up: column(matrix, 1), fov };
+    return viewAddress(location, camera, this.objects.state.words());
   }
 }

@@ -5,6 +5,8 @@ import { Help } from "./help.js";
 import { number, t } from "./language.js";
 import { Loading } from "./loading.js";
 
+// Above the dock; and at the right.
+const PLACES = [".tray", "#settings, #objects"];
 const NOTICE_MS = 2500;
 const WARNING_MS = 12000;
 
@@ -23,13 +25,15 @@ export class Page {
     this.isPlaying = false;
     /** What keys do while the scene has the focus, by their codes. @type {Record<string, () => void>} */
     this.keys = {};
+    /** What Escape does first; each says whether it was its turn. @type {(() => boolean)[]} */
+    this.escapes = [];
     /** @type {Map<string, { text: string, retry: (() => void) | null }>} */
     this.messages = new Map();
     this.loading = new Loading(isVisible);
     this.help = new Help(this.canvas);
     this.canvas.addEventListener("keydown", (event) => this.#press(event));
     document.addEventListener("language", () => this.setPlaying(this.isPlaying));
-    document.addEventListener("keydown", (event) => event.key === "Escape" && this.closePanels());
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.#escape());
     for (const button of document.querySelectorAll(".tray .close")) {
       button.addEventListener("click", () => this.showPanel(button.closest(".tray").id, false));
     }
@@ -67,7 +71,7 @@ export class Page {
 
   #press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !this.isVisible) return;
-    const action = event.key === "?" ? this.keys.KeyH : this.keys[event.code];
+    const action = event.key === "?" ? () => this.help.toggle() : this.keys[event.code];
     if (!action) return;
     event.preventDefault();
     action();
@@ -78,10 +82,11 @@ export class Page {
     return [...document.querySelectorAll(".panel")].map(({ id }) => id);
   }
 
-  // Shows or hides a panel; of the trays above the dock one is there at a time.
+  // Shows or hides a panel; of those that share a place one is there at a time.
   showPanel(name, isShown) {
-    const others = isShown && $(name).matches(".tray") ? document.querySelectorAll(".tray") : [];
-    for (const other of others) if (other.id !== name) this.#show(other.id, false);
+    for (const place of isShown ? PLACES.filter((each) => $(name).matches(each)) : []) {
+      for (const other of document.querySelectorAll(place)) if (other.id !== name) this.#show(other.id, false);
+    }
     this.#show(name, isShown);
   }
 
@@ -101,8 +106,11 @@ export class Page {
     $("button-more").setAttribute("aria-expanded", String(isShown));
   }
 
+  #escape() {
+    if (!this.help.isOpen && !this.escapes.some((each) => each())) this.closePanels();
+  }
+
   closePanels() {
-    if (this.help.isOpen) return;
     this.#showTools(false);
     document.body.classList.remove("bare");
     for (const name of this.panels) this.showPanel(name, false);
@@ -171,17 +179,19 @@ export class Page {
     if (!this.statisticsShown) return;
     const size = (width, height) => `${width} × ${height}`;
     const megabytes = (bytes) => `${number(bytes / 1e6, bytes < 1e7 ? 1 : 0)} MB`;
-    const place = { n: stats.submodel + 1, count: stats.submodels };
-    const submodel = stats.submodel === null ? t("none") : t("{n} of {count}", place);
+    /** @type {Record<string, string>} */
     const rows = {
       [t("Frame time")]: `${number(stats.frameMs, 1)} ms`,
       [t("Frames per second")]: number(stats.fps),
       [t("Rendered")]: size(stats.renderWidth, stats.renderHeight),
       [t("Canvas")]: size(stats.width, stats.height),
-      [t("Submodel")]: submodel,
-      [t("Textures")]: megabytes(stats.textureBytes),
-      [t("Downloaded")]: megabytes(stats.loadedBytes),
     };
+    if (stats.submodels) {
+      const place = { n: stats.submodel + 1, count: stats.submodels };
+      rows[t("Submodel")] = stats.submodel === null ? t("none") : t("{n} of {count}", place);
+      rows[t("Textures")] = megabytes(stats.textureBytes);
+      rows[t("Downloaded")] = megabytes(stats.loadedBytes);
+    }
     $("statistics").replaceChildren(
       ...Object.entries(rows).flatMap(([name, value]) => {
         const [term, detail] = [document.createElement("dt"), document.createElement("dd")];

@@ -60,6 +60,17 @@ const address = (text) => {
   if (!text) throw t("an address");
   return text;
 };
+const MAX_WORDS = 256;
+// Names or numbers of objects; the scene knows which there are.
+const words = (text) => {
+  const found = text.split(",").map((word) => word.trim()).filter(Boolean);
+  if (!found.length || found.length > MAX_WORDS) throw t("names or numbers of objects with commas between");
+  return found;
+};
+const word = (text) => {
+  if (!text.trim()) throw t("a name or a number of an object");
+  return text.trim();
+};
 
 /**
  * Each entry: the setting's name, its parser, and another spelling of the parameter.
@@ -75,6 +86,8 @@ const PARAMETERS = [
   ["look", vector],
   ["up", direction],
   ["near", number(1e-4, 100)],
+  ["object", word],
+  ["hidden", words],
   ["path", address],
   ["autoplay", flag],
   ["ui", flag],
@@ -156,10 +169,19 @@ function parse(query, problems) {
   return settings;
 }
 
-// The address that opens the page at this camera; the view sits in the hash and is never sent to a server.
-export function viewAddress(location, camera) {
-  const round = (values) => values.map((x) => +x.toFixed(5)).join(",");
+/**
+ * The address that opens the page at this camera; the view sits in the hash and is never sent to a server.
+ * @param {Location} location
+ * @param {{ pos: number[], look: number[], up: number[], fov: number }} camera
+ * @param {{ object: string | null, hidden: string[] }} [words] of the objects that are selected and hidden
+ */
+export function viewAddress(location, camera, { object, hidden } = { object: null, hidden: [] }) {
+  const round = (/** @type {number[]} */ values) => values.map((x) => +x.toFixed(5)).join(",");
   const url = new URL(location.href);
-  url.hash = `pos=${round(camera.pos)}&look=${round(camera.look)}&up=${round(camera.up)}&fov=${+camera.fov.toFixed(3)}`;
+  const { pos, look, up, fov } = camera;
+  const parts = [`pos=${round(pos)}`, `look=${round(look)}`, `up=${round(up)}`, `fov=${+fov.toFixed(3)}`];
+  if (object !== null) parts.push(`object=${encodeURIComponent(object)}`);
+  if (hidden.length) parts.push(`hidden=${hidden.map(encodeURIComponent).join(",")}`);
+  url.hash = parts.join("&");
   return url.href;
 }

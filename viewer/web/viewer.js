@@ -9,7 +9,7 @@ import { Journey } from "./journey.js";
 import { t } from "./language.js";
 import { FrameLoop } from "./loop.js";
 import { loadPath } from "./path.js";
-import { imageSize, maxPixels } from "./quality.js";
+import { automaticQuality, imageSize, maxPixels } from "./quality.js";
 import { Renderer } from "./renderer.js";
 import { Residency, memoryCeiling } from "./residency.js";
 import { metaContent } from "./ui.js";
@@ -82,7 +82,7 @@ export class Viewer {
     this.controls = new Controls(canvas, {
       visitor: this.visitor,
       up: settings.axis ?? [0, 0, 1],
-      depthAt: (u, v) => this.renderer.depthAt(this.frames.shown, u, v),
+      depthAt: (u, v) => this.depthAt(u, v),
       wake: () => loop.wake(),
       interrupt: () => this.#interrupt(),
       reducedMotion: () => this.reducedMotion.matches,
@@ -127,10 +127,11 @@ export class Viewer {
 
   // Takes the view that the page's address now names behind its hash.
   goToAddress() {
-    const { pos, look, up, fov, problems } = readSettings(location);
-    this.page.warn(problems);
+    const { pos, look, up, fov, object, hidden, problems } = readSettings(location);
     Object.assign(this.settings, { pos, look, up, fov });
     this.home();
+    const unknown = this.tools.objects.follow({ object, hidden, pos, look }, (view) => this.flyTo(view));
+    this.page.warn([...problems, ...unknown]);
   }
 
   flyTo(view) {
@@ -168,6 +169,11 @@ export class Viewer {
 
   getCamera() {
     return { cameraToWorld: this.controls?.matrix.slice() ?? null, fovDegrees: this.fov ?? null, lens: this.lens ?? null };
+  }
+
+  // Distance of what the last image shows at (u, v) of the canvas, or null.
+  depthAt(u, v) {
+    return this.renderer.depthAt(this.frames.shown, u, v);
   }
 
   /**
@@ -252,6 +258,10 @@ export class Viewer {
   // Width and height of an image at full detail.
   fullSize() {
     return imageSize(this.canvas, this.pixels);
+  }
+
+  get automaticQuality() {
+    return automaticQuality();
   }
 
   setQuality(name) {

@@ -69,6 +69,8 @@ SMERF_FN void shade(const MarchScene& m, const MarchResult& r, const Vec3& d, fl
   else
     run_network<0>(m, x, in, rgb);
   for (int c = 0; c < 3; ++c) rgb[c] += shown[c];
+  if (m.object_ids)
+    for (int c = 0; c < 3; ++c) rgb[c] = light_up(rgb[c], c, r.lit);
   if (m.known)
     for (int c = 0; c < 3; ++c) rgb[c] += r.unknown * (m.unknown_colour[c] - rgb[c]);
 }

@@ -19,7 +19,7 @@ _Many = tyro.conf.UseAppendAction
 class Options(Common):
     """Edit a scene of slots. The slots stay as they are; the edits are written beside them and applied when rendered.
 
-    Render the slots first: it prints the number of each, and which one is the background. The order is: the
+    Render the slots first: it prints the number of each, from 1, and which one is the background. The order is: the
     script, then copies, moves and removals.
 
     Examples:

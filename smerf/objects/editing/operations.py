@@ -7,7 +7,7 @@ An operation is a dictionary with ``op`` and its arguments:
      "centre": [x, y, z]}
     {"op": "copy", "from": "other.safetensors", "slot": 3}
 
-``slot`` counts the slots of the file; a copied slot takes the next number, in the order of the operations. The
+``slot`` counts the slots of the file from 1; a copied slot takes the next number, in the order of the operations. The
 operations are applied when slots are rendered, so every edit can be taken back.
 """
 
@@ -38,7 +38,7 @@ _KEYS = {
 class EditedScene:
     """Slots after their edits.
 
-    ``slots`` (K, D); ``numbers`` the number of each in the file and its copies; ``group`` (K,) int64 the ray
+    ``slots`` (K, D); ``numbers`` the number of each in the file and its copies, from 1; ``group`` (K,) int64 the ray
     group of each, and ``motions`` (G, 4, 4) the rigid motion of each group, the first of which is the identity.
     ``removed`` (J, D) are the slots that were there before.
     """
@@ -93,10 +93,10 @@ def check_operation(operation: Any, count: int) -> None:
             f"of which {', '.join(sorted(needed))} must be given"
         )
     slot = operation["slot"]
-    if not isinstance(slot, int) or isinstance(slot, bool) or slot < 0:
-        raise UsageError(f"operation {operation!r}: slot is a number from 0")
-    if operation["op"] != "copy" and slot >= count:
-        raise UsageError(f"operation {operation!r}: there is no slot {slot}, the last is {count - 1}")
+    if not isinstance(slot, int) or isinstance(slot, bool) or slot < 1:
+        raise UsageError(f"operation {operation!r}: slot is a number from 1")
+    if operation["op"] != "copy" and slot > count:
+        raise UsageError(f"operation {operation!r}: there is no slot {slot}, the last is {count}")
     for name in ("translate", "centre"):
         value = operation.get(name, [0.0, 0.0, 0.0])
         if not (isinstance(value, (list, tuple)) and len(value) == 3 and all(_is_number(x) for x in value)):
@@ -131,14 +131,14 @@ def apply_operations(saved: SavedSlots, folder: Path) -> EditedScene:
             removed.add(number)
         else:
             arguments = {key: operation[key] for key in ("translate", "turn", "centre") if key in operation}
-            motions[number] = rigid_transform(**arguments) @ motions[number]
-    kept = [number for number in range(len(slots)) if number not in removed]
+            motions[number - 1] = rigid_transform(**arguments) @ motions[number - 1]
+    kept = [number for number in range(1, len(slots) + 1) if number not in removed]
     if not kept:
         raise UsageError("operations: they remove every slot; at least one must stay")
-    group, unique = _group_motions([motions[number] for number in kept])
-    gone = [slots[number] for number in sorted(removed)]
+    group, unique = _group_motions([motions[number - 1] for number in kept])
+    gone = [slots[number - 1] for number in sorted(removed)]
     return EditedScene(
-        torch.stack([slots[number] for number in kept]),
+        torch.stack([slots[number - 1] for number in kept]),
         tuple(kept),
         group,
         unique,
@@ -153,9 +153,9 @@ def _foreign_slot(saved: SavedSlots, operation: dict[str, Any], folder: Path) ->
     other = load_slots(place)
     if other.model != saved.model:
         raise InvalidDataError(f"{place}: its slots come from another model; encode both with the same")
-    if operation["slot"] >= len(other.slots):
+    if operation["slot"] > len(other.slots):
         raise UsageError(f"operation {operation!r}: there is no slot {operation['slot']}")
-    return other.slots[operation["slot"]]
+    return other.slots[operation["slot"] - 1]
 
 
 def _group_motions(motions: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from smerf.capture.types import Camera
-from smerf.engine.tensors import read_tensors, write_tensors
+from smerf.engine.tensors import read_format, read_tensors, write_tensors
 from smerf.errors import InvalidDataError
 from smerf.objects.cameras import from_cv, make_camera, stack_cameras, to_cv
 
 __all__ = ["SavedSlots", "load_slots", "save_slots"]
 
-_FORMAT = "smerf-slots-1"
+_FORMAT = "smerf-slots-2"
+_COUNTED_FROM_0 = "smerf-slots-1"
+"""Its operations count slots from 0."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def load_slots(path: Path) -> SavedSlots:
         UsageError: If there is no such file.
         InvalidDataError: If it is damaged or of another kind.
     """
-    tensors, header = read_tensors(path, _FORMAT, "slots", "smerf objects encode makes them")
+    kind = _COUNTED_FROM_0 if path.is_file() and read_format(path) == _COUNTED_FROM_0 else _FORMAT
+    tensors, header = read_tensors(path, kind, "slots", "smerf objects encode makes them")
     try:
         slots, centres, fov_x = tensors["slots"], tensors["cam_pos"], tensors["fov_x"]
         count = len(centres)
@@ -83,6 +86,8 @@ def load_slots(path: Path) -> SavedSlots:
         poses = from_cv(centres, tensors["cam_R"])
         cameras = tuple(make_camera(pose, angle, (height, width)) for pose, angle in zip(poses, fov_x))
         operations = tuple(json.loads(header["operations"]))
+        if kind == _COUNTED_FROM_0:
+            operations = tuple({**operation, "slot": operation["slot"] + 1} for operation in operations)
         return SavedSlots(slots, cameras, header["model"], header["where"], operations)
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidDataError(f"{path}: is damaged ({error}); encode the views again") from error

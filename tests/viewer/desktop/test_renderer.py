@@ -173,3 +173,14 @@ def test_drawing_leaves_torch_alone(tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+def test_nothing_hidden_nothing_lit_is_the_picture_of_a_scene_without_ids(gl):
+    camera = example_camera(80, 60)
+    pictures = []
+    for objects in (False, True):
+        renderer = Renderer(example_scene(64, region=True, objects=objects))
+        pictures.append(renderer.image(camera))
+        assert renderer.id_image(camera).any() == objects
+        assert np.array_equal(renderer.image(camera), pictures[0])
+        renderer.free()

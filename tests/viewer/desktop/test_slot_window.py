@@ -77,7 +77,7 @@ def test_keys_hide_slots_and_a_drag_moves_one_as_edit_does(open_slots, tmp_path)
     whole = picture(model, saved, size)
     assert agree(settle(window), whole.colour)
     press(window, glfw.KEY_1)
-    gone = replace(saved, operations=({"op": "remove", "slot": 0},))
+    gone = replace(saved, operations=({"op": "remove", "slot": 1},))
     assert agree(settle(window), picture(model, gone, size).colour)
     press(window, glfw.KEY_1)
     assert agree(settle(window), whole.colour)
@@ -99,12 +99,12 @@ def test_keys_hide_slots_and_a_drag_moves_one_as_edit_does(open_slots, tmp_path)
     window.on_pointer(column + 2.5, row + 1.5)
     window.on_pointer(*points[1])
     window.on_button(glfw.MOUSE_BUTTON_LEFT, glfw.RELEASE, 0)
-    moved = replace(saved, operations=({"op": "move", "slot": owner, "translate": shift.tolist()},))
+    moved = replace(saved, operations=({"op": "move", "slot": owner + 1, "translate": shift.tolist()},))
     assert agree(settle(window), picture(model, moved, size).colour)
 
     press(window, glfw.KEY_S, glfw.MOD_CONTROL)
     [operation] = json.loads((tmp_path / "edits_001.json").read_text())
-    assert operation["op"] == "move" and operation["slot"] == owner
+    assert operation["op"] == "move" and operation["slot"] == owner + 1
     assert np.allclose(operation["translate"], shift, atol=1e-6)
     press(window, glfw.KEY_U)
     assert agree(settle(window), whole.colour)
@@ -112,7 +112,8 @@ def test_keys_hide_slots_and_a_drag_moves_one_as_edit_does(open_slots, tmp_path)
 
 def test_the_last_slot_stays(open_slots):
     window = open_slots(pack_scene(*make()))
-    for key in (window.glfw.KEY_1, window.glfw.KEY_2, window.glfw.KEY_3, window.glfw.KEY_4):
+    window.viewer.highlight = 0
+    for key in (window.glfw.KEY_H, window.glfw.KEY_2, window.glfw.KEY_3, window.glfw.KEY_4):
         press(window, key)
     assert window.viewer.edits.hidden == {0, 1, 2}
     assert "must stay" in window._notice[0]

@@ -243,7 +243,7 @@ def test_a_path_ends_or_loops(open_window, scene):
         window.step(now + i * 0.25)
     assert not window.viewer.tour.is_playing
     assert np.allclose(window.viewer.view.pose, window.viewer.tour.keyframes[1].pose)
-    press(window, g.KEY_O)
+    press(window, g.KEY_J)
     press(window, g.KEY_SPACE)
     assert window.viewer.tour.path.is_cycle
     for i in range(24):

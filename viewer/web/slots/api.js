@@ -15,7 +15,7 @@ export function publishSlots(viewer) {
     setCamera: (cameraToWorld, fovDegrees) => finished(() => viewer.setCamera(cameraToWorld, fovDegrees)),
     getCamera: () => viewer.getCamera(),
     stats: () => viewer.stats(),
-    // [{ number, colour, share, isBackground, isVisible }]
+    // [{ number, colour, share, isBackground, isVisible }]; numbers from 1.
     slots: () => viewer.slots(),
     setVisible: (number, isVisible) => finished(() => viewer.setVisible(number, isVisible)),
     // null takes the highlight away.

@@ -1,6 +1,7 @@
 // @ts-check
 // The three files of a scene of slots (see smerf/scene/slots.py), from a folder or from the page itself.
 
+import { t } from "../language.js";
 import { checkHost } from "../policy.js";
 
 const FORMAT = "smerf-slots-web-1";
@@ -11,7 +12,7 @@ async function bytesOf(address, name) {
   const url = new URL(`${address.replace(/\/?$/, "/")}${name}`, document.baseURI);
   checkHost(url);
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`${name} of the scene could not be loaded (HTTP ${response.status}).`);
+  if (!response.ok) throw new Error(t("{file} could not be loaded (HTTP {n}).", { file: name, n: response.status }));
   return response.arrayBuffer();
 }
 
@@ -22,14 +23,16 @@ export async function openSlots(address) {
   try {
     scene = JSON.parse(new TextDecoder().decode(text));
   } catch {
-    throw new Error("slots.json of the scene is damaged; export the slots again.");
+    throw damaged("slots.json");
   }
   if (scene.format !== FORMAT) {
     throw new Error(`slots.json has the format ${scene.format}; this page reads ${FORMAT}. Export the slots again.`);
   }
-  if (network.byteLength !== 8 * scene.network_texels) {
-    throw new Error("network.bin has the wrong length; export the slots again.");
-  }
-  if (matrices.byteLength !== 16 * scene.scene_texels) throw new Error("scene.bin has the wrong length; export the slots again.");
+  if (network.byteLength !== 8 * scene.network_texels) throw damaged("network.bin");
+  if (matrices.byteLength !== 16 * scene.scene_texels) throw damaged("scene.bin");
   return { ...scene, network: new Uint16Array(network), matrices: new Float32Array(matrices) };
+}
+
+function damaged(/** @type {string} */ file) {
+  return new Error(t("{file} is damaged. Upload or export the scene again.", { file }));
 }

@@ -1,29 +1,35 @@
 // @ts-check
 // Puts the page of a scene of slots together and publishes window.smerf.
 
+import { showAbout } from "../about.js";
 import { announce } from "../bridge.js";
+import { language, setLanguage, t } from "../language.js";
+import { Page, metaContent } from "../ui.js";
+import { readSettings } from "../url.js";
 import { publishSlots } from "./api.js";
 import { openSlots } from "./data.js";
-import { SlotPage } from "./page.js";
 import { loadSlotShaders } from "./shaders.js";
-import { readSlotSettings } from "./settings.js";
+import { SlotTools } from "./tools.js";
 import { SlotViewer } from "./viewer.js";
 
-const WARNING_MS = 12000;
-
 async function start() {
-  const page = new SlotPage(!/[?&]ui=(0|false)\b/.test(location.search));
+  const page = new Page(!/[?&]ui=(0|false)\b/.test(location.search));
   const viewer = new SlotViewer(page);
   publishSlots(viewer);
+  await setLanguage(language());
   try {
-    const settings = readSlotSettings(location);
-    const address = settings.dir ?? document.querySelector("meta[name=smerf-scene]")?.getAttribute("content");
-    if (!address) throw new Error("No scene is named: add ?dir=FOLDER to the address of this page.");
+    const settings = readSettings(location);
+    const address = settings.dir ?? metaContent("smerf-scene");
+    if (!address) throw new Error(t("No scene is named: add ?dir=FOLDER to the address of this page."));
     const [scene, sources] = await Promise.all([openSlots(address), loadSlotShaders()]);
     viewer.open(scene, sources, settings);
-    if (settings.problems.length) page.notify(settings.problems.join(" "), WARNING_MS);
+    viewer.tools = new SlotTools(viewer, page);
+    showAbout();
+    page.warn([...settings.problems, ...viewer.tools.problems]);
     announce("opened");
+    if (page.isVisible) page.help.coach();
   } catch (error) {
+    announce("failed", { error: error.message });
     viewer.loop.fail(error);
   }
 }

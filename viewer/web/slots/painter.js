@@ -105,6 +105,19 @@ export class SlotPainter {
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
+  // Index of the slot that owns a place of a target, in fractions from its upper left.
+  ownerAt(target, u, v) {
+    const { gl } = this;
+    const [x, y] = [u * target.width, (1 - v) * target.height].map((value, i) => {
+      return Math.max(0, Math.min((i ? target.height : target.width) - 1, Math.floor(value)));
+    });
+    const out = new Uint8Array(4);
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.frame);
+    gl.readBuffer(gl.COLOR_ATTACHMENT0 + (x & 1) + 2 * (y & 1));
+    gl.readPixels(x >> 1, y >> 1, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, out);
+    return out[3];
+  }
+
   #bind(kind, ...textures) {
     const { gl } = this;
     textures.forEach((each, unit) => {

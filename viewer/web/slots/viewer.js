@@ -3,7 +3,10 @@
 
 import { checkFov, length, lookAt, parseMatrix, position } from "../camera.js";
 import { Controls } from "../controls.js";
+import { t } from "../language.js";
 import { FrameLoop } from "../loop.js";
+import { ObjectState } from "../objects.js";
+import { readSettings } from "../url.js";
 import { SlotFrames } from "./frames.js";
 import { SlotPainter } from "./painter.js";
 
@@ -15,7 +18,7 @@ const PITCH = [-1.45, -0.1];
 const DISTANCE = [0.6, 1.6];
 
 export class SlotViewer {
-  /** @param {import("./page.js").SlotPage} page */
+  /** @param {import("../ui.js").Page} page */
   constructor(page) {
     this.page = page;
     this.canvas = page.canvas;
@@ -28,11 +31,13 @@ export class SlotViewer {
       restored: () => this.#restored(),
       failed: (error) => page.showMessage(error.message),
     });
-    /** Indices of slots. @type {Set<number>} */
+    /** What is hidden and selected, by the numbers of slots. @type {ObjectState<{ id: number, name: string }>} */
+    this.state = new ObjectState([], () => {});
+    /** Indices of hidden slots. @type {Set<number>} */
     this.hidden = new Set();
-    /** Index of a slot. @type {number | null} */
-    this.highlight = null;
     this.areMasksShown = false;
+    /** @type {import("./tools.js").SlotTools | null} */
+    this.tools = null;
     // Whether the camera may be where the model has not learnt anything.
     this.isFree = true;
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -42,12 +47,12 @@ export class SlotViewer {
     const { canvas, loop } = this;
     this.scene = scene;
     this.settings = settings;
-    const isTouch = matchMedia("(pointer: coarse)").matches;
     document.documentElement.style.setProperty("--aspect", scene.aspect);
     this.painter = new SlotPainter(canvas, scene, sources);
+    const slots = scene.slots.map(({ number }) => ({ id: number, name: "" }));
+    this.state = new ObjectState(slots, () => this.#changed());
     this.frames = new SlotFrames(this.painter, {
-      pixels: MAX_PIXELS[settings.quality === "auto" ? (isTouch ? "low" : "medium") : settings.quality],
-      isFixed: Boolean(settings.size) || settings.quality !== "auto",
+      ...this.#pixels(),
       presented: () => this.#presented(),
       counted: (ms) => this.#count(ms),
     });
@@ -59,22 +64,49 @@ export class SlotViewer {
       reducedMotion: () => this.reducedMotion.matches,
       fov: () => this.fov,
     });
-    canvas.addEventListener("keydown", (event) => {
-      const amount = { Equal: -0.1, NumpadAdd: -0.1, Minus: 0.1, NumpadSubtract: 0.1 }[event.code];
-      if (amount && !event.ctrlKey && !event.metaKey) this.controls.dolly(amount);
-    });
+    this.page.loading.prepare();
     this.reset();
-    this.page.connect(scene.slots, {
-      visible: (number, isVisible) => this.#try(() => this.setVisible(number, isVisible)),
-      highlight: (number) => this.setHighlight(number),
-      masks: () => this.setMasks(!this.areMasksShown),
-      reset: () => this.reset(),
-    });
     loop.start(settings.size);
     loop.open();
   }
 
+  // Maximum pixels at rest, and whether a slow device must render them all.
+  #pixels() {
+    const { quality, size } = this.settings;
+    const name = quality === "auto" ? this.automaticQuality : quality;
+    return { pixels: MAX_PIXELS[name], isFixed: Boolean(size) || quality !== "auto" };
+  }
+
+  get automaticQuality() {
+    return matchMedia("(pointer: coarse)").matches ? "low" : "medium";
+  }
+
+  /** @param {string} name */
+  setQuality(name) {
+    this.settings.quality = name;
+    Object.assign(this.frames, this.#pixels());
+    this.loop.jumped();
+  }
+
   // Camera --------------------------------------------------------------------------------------------------------
+
+  get camera() {
+    return { matrix: this.controls.matrix, fov: this.fov, near: 0, lens: null };
+  }
+
+  /** @param {number} fovDegrees */
+  setFov(fovDegrees) {
+    this.fov = fovDegrees;
+    this.loop.jumped();
+  }
+
+  // Takes the view that the page's address now names behind its hash.
+  goToAddress() {
+    const { pos, look, fov, object, hidden, problems } = readSettings(location);
+    Object.assign(this.settings, { pos, look, fov });
+    this.reset();
+    this.page.warn([...problems, ...this.state.follow({ object, hidden })]);
+  }
 
   reset() {
     const { scene, settings } = this;
@@ -119,53 +151,62 @@ export class SlotViewer {
   // Slots ---------------------------------------------------------------------------------------------------------
 
   slots() {
-    return (this.scene?.slots ?? []).map(({ number, colour, share, is_background: isBackground }, index) => {
-      return { number, colour, share, isBackground, isVisible: !this.hidden.has(index) };
+    return (this.scene?.slots ?? []).map(({ number, colour, share, is_background: isBackground }) => {
+      return { number, colour, share, isBackground, isVisible: !this.state.hidden.has(number) };
     });
   }
 
   setVisible(number, isVisible) {
-    const index = this.#index(number);
-    if (!isVisible && !this.hidden.has(index) && this.hidden.size === this.scene.slots.length - 1) {
-      throw new Error("One slot must stay visible.");
-    }
-    if (isVisible) this.hidden.delete(index);
-    else this.hidden.add(index);
-    this.#show();
-    this.loop.jumped();
+    this.#index(number);
+    this.state.hide(number, !isVisible);
+    if (!isVisible && !this.state.hidden.has(number)) throw new Error("One slot must stay visible.");
   }
 
   setHighlight(number) {
-    this.highlight = number === null ? null : this.#index(number);
-    this.#show();
-    this.#present();
+    if (number !== null) this.#index(number);
+    this.state.select(number);
   }
 
   setMasks(areShown) {
     this.areMasksShown = Boolean(areShown);
-    this.#show();
+    this.tools.show();
     this.#present();
+  }
+
+  // One slot at least is drawn: where all were hidden it stays as it was.
+  #changed() {
+    const { state, scene } = this;
+    const hidden = new Set([...state.hidden].map((number) => this.#index(number)));
+    if (hidden.size === scene.slots.length) {
+      state.hidden = new Set([...this.hidden].map((index) => scene.slots[index].number));
+      this.page.notify(t("One slot must stay visible"));
+    } else if (hidden.size !== this.hidden.size || [...hidden].some((index) => !this.hidden.has(index))) {
+      this.hidden = hidden;
+      this.loop.jumped();
+    }
+    this.tools?.show();
+    this.#present();
+  }
+
+  // Number of the slot that owns a place of the last image (fractions from its upper left); null before the first.
+  slotAt(u, v) {
+    const { shown } = this.frames;
+    return shown && !this.loop.isLost ? (this.scene.slots[this.painter.ownerAt(shown, u, v)]?.number ?? null) : null;
+  }
+
+  // There is no depth in such a scene.
+  pick() {
+    return null;
+  }
+
+  depthAt() {
+    return null;
   }
 
   #index(number) {
     const index = this.scene.slots.findIndex((slot) => slot.number === number);
     if (index < 0) throw new Error(`There is no slot ${number}.`);
     return index;
-  }
-
-  #try(action) {
-    try {
-      action();
-      return true;
-    } catch (error) {
-      this.page.notify(error.message);
-      return false;
-    }
-  }
-
-  #show() {
-    const lit = this.highlight === null ? null : this.scene.slots[this.highlight].number;
-    this.page.show(this.slots(), lit, this.areMasksShown);
   }
 
   // Frames --------------------------------------------------------------------------------------------------------
@@ -189,14 +230,21 @@ export class SlotViewer {
     this.loop.resolve();
   }
 
+  whenFinished() {
+    return this.loop.whenFinished();
+  }
+
   #presented() {
     this.canvas.classList.remove("empty");
+    this.page.loading.finish();
     this.#present();
   }
 
   #present() {
     const { shown } = this.frames;
-    if (shown && !this.loop.isLost) this.painter.present(shown, this.areMasksShown ? MASK_OPACITY : 0, this.highlight ?? -1);
+    const { selected } = this.state;
+    const lit = selected === null ? -1 : this.#index(selected);
+    if (shown && !this.loop.isLost) this.painter.present(shown, this.areMasksShown ? MASK_OPACITY : 0, lit);
   }
 
   #count(ms) {
@@ -223,11 +271,11 @@ export class SlotViewer {
 
   #lost() {
     this.frames.lose();
-    this.page.showMessage("The graphics device was reset. The scene comes back as soon as the browser allows.");
+    this.page.tell("device", t("The graphics device was reset. The scene comes back as soon as the browser allows."));
   }
 
   #restored() {
-    this.page.showMessage(null);
+    this.page.tell("device", null);
     this.painter.prepare();
   }
 }
