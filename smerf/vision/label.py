@@ -200,12 +200,25 @@ def _object(votes: Votes, rows: np.ndarray, weighted: np.ndarray) -> LabelledObj
     totals = weighted[rows].sum(0)
     order = totals.argsort()[::-1]
     second = votes.words[order[1]] if len(order) > 1 and totals[order[1]] > 0 else None
-    low, high = np.percentile(votes.grid.centres(votes.keys[rows]), (2, 98), 0)
+    low, high = _extent(votes.grid.centres(votes.keys[rows]), votes.seen[rows])
     edge = 0.5 * votes.grid.size
     score = float(votes.votes[rows, order[0]].mean())
     return LabelledObject(
         votes.words[order[0]], score, second, 0.5 * (low + high), 0.5 * (high - low) + edge, rows
     )
+
+
+def _extent(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return between which coordinates (3,) all but the outermost points (N, 3) lie, by weight (N,).
+
+    A voxel that few photos see, between a thing's outline and what is behind it, counts less than one of its surface.
+    """
+    ends = np.empty((2, 3))
+    for axis in range(3):
+        order = points[:, axis].argsort(kind="stable")
+        share = weights[order].cumsum() / weights.sum()
+        ends[:, axis] = points[order[np.searchsorted(share, (0.02, 0.98))], axis]
+    return ends[0], ends[1]
 
 
 def _ordered(objects: Sequence[LabelledObject]) -> tuple[LabelledObject, ...]:
