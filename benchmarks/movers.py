@@ -4,10 +4,10 @@
 
 Each capture of ``smerf synth`` is trained as it is (still), with three walkers in every training photo, occluded by
 exact depth (walkers), and with somebody before the camera in a fifth of the training photos (passers); with
-``teacher.robust`` off and auto, and with true masks (dilated by a pixel). The rules were tuned on tabletop and
-courtyard; flat is reported alone. PSNR is the mean over the clean held-out photos; ``recall`` is of the figures'
-pixels, ``lost`` the share of all training pixels that are left out and show none within four pixels. The teacher is
-a small one that learns in a quarter of a CPU minute.
+``teacher.robust`` off and auto, and with true masks (dilated by a pixel). The rules were tuned on tabletop, with
+looks at courtyard; flat is reported alone. PSNR is the mean over the clean held-out photos; ``recall`` is of the
+figures' pixels, ``lost`` the share of all training pixels that are left out and show none within four pixels. The
+teacher is a small one that learns in a quarter of a CPU minute.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
             started = time.perf_counter()
             trainer.advance()
             spent += time.perf_counter() - started
-            if spent >= planned:  # the schedule ends when the time does: steps are planned anew every second
+            if spent >= planned:  # the schedule ends when the time does: steps are planned again every second
                 planned = spent + 1.0
                 left = max(0.0, seconds - spent) * trainer.step / spent
                 trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "smerf/hash_encoding.h"
+#include "vectors.h"
 
 namespace smerf {
 
@@ -18,67 +19,63 @@ struct PointArrays {
   }
 };
 
-typedef float Floats16 __attribute__((vector_size(64), aligned(4)));
-typedef int32_t Ints16 __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t Words16 __attribute__((vector_size(64), aligned(4)));
-
 // Corners of a group: offsets are in floats (entry * features), and weights include the fade.
 struct Group {
   uint32_t offsets[8][kGroup];
   float weights[8][kGroup];
 };
 
-static inline __attribute__((always_inline)) Floats16 level_fade16(const Floats16& sigma, float n) {
-  Floats16 z = 8.0f * n * n * sigma * sigma;
-  z = z > 1e-12f ? z : 1e-12f - Floats16{};
-  Floats16 fade;
-  for (int i = 0; i < kGroup; ++i) fade[i] = fast_exp(-1.27323954f / z[i]);
-  fade = 1.0f - fade;
-  for (int i = 0; i < kGroup; ++i) fade[i] = sqrtf(fade[i]);
-  return sigma >= 0.0f ? fade : Floats16{};
+static inline __attribute__((always_inline)) Vec level_fades(const Vec& sigma, float n) {
+  Vec z = 8.0f * n * n * sigma * sigma;
+  z = z > 1e-12f ? z : 1e-12f - Vec{};
+  Vec fade;
+  for (int i = 0; i < kVec; ++i) fade[i] = fast_exp(-1.27323954f / z[i]);
+  fade = square_root(1.0f - fade);
+  return sigma >= 0.0f ? fade : Vec{};
 }
 
 // Vectors are spelled out: left to itself the compiler unrolls these loops into single steps.
 template <int F, bool kDense>
-static inline void find_corners(const HashLevel& level, const PointArrays& x, Group& group) {
+static inline void find_corners(const HashLevel& level, const PointArrays& x, int at, Group& group) {
   const int n = level.resolution;
-  Words16 index[3][2];
-  Floats16 part[3][2];
+  WordVec index[3][2];
+  Vec part[3][2];
   for (int axis = 0; axis < 3; ++axis) {
     const uint32_t factor = kDense ? (axis == 0 ? 1u : (axis == 1 ? (uint32_t)n : (uint32_t)n * (uint32_t)n))
                                    : (axis == 0 ? 1u : (axis == 1 ? 19349663u : 83492791u));
-    const Floats16 g = *(const Floats16*)x.axis[axis] * (float)n - 0.5f;
-    const Ints16 low = __builtin_convertvector(g, Ints16) + (g < 0.0f);  // floor: a true comparison is -1
-    part[axis][1] = g - __builtin_convertvector(low, Floats16);
+    const Vec g = *(const Vec*)(x.axis[axis] + at) * (float)n - 0.5f;
+    const IntVec low = __builtin_convertvector(g, IntVec) + (g < 0.0f);  // floor: a true comparison is -1
+    part[axis][1] = g - __builtin_convertvector(low, Vec);
     part[axis][0] = 1.0f - part[axis][1];
-    const Ints16 high = low + 1;
-    index[axis][0] = (Words16)(low < 0 ? Ints16{} : low) * factor;
-    index[axis][1] = (Words16)(high > n - 1 ? n - 1 - Ints16{} : high) * factor;
+    const IntVec high = low + 1;
+    index[axis][0] = (WordVec)(low < 0 ? IntVec{} : low) * factor;
+    index[axis][1] = (WordVec)(high > n - 1 ? n - 1 - IntVec{} : high) * factor;
   }
   if (x.sigma) {
-    const Floats16 fade = level_fade16(*(const Floats16*)x.sigma, (float)n);
+    const Vec fade = level_fades(*(const Vec*)(x.sigma + at), (float)n);
     part[2][0] *= fade;
     part[2][1] *= fade;
   }
   for (int c = 0; c < 2; ++c)
     for (int b = 0; b < 2; ++b) {
-      const Floats16 weight = part[1][b] * part[2][c];
-      const Words16 base = kDense ? index[1][b] + index[2][c] : index[1][b] ^ index[2][c];
+      const Vec weight = part[1][b] * part[2][c];
+      const WordVec base = kDense ? index[1][b] + index[2][c] : index[1][b] ^ index[2][c];
       for (int a = 0; a < 2; ++a) {
         const int corner = 4 * c + 2 * b + a;
-        *(Floats16*)group.weights[corner] = weight * part[0][a];
-        const Words16 entry = kDense ? base + index[0][a] : (base ^ index[0][a]) & level.mask;
-        *(Words16*)group.offsets[corner] = entry * F;
+        *(Vec*)(group.weights[corner] + at) = weight * part[0][a];
+        const WordVec entry = kDense ? base + index[0][a] : (base ^ index[0][a]) & level.mask;
+        *(WordVec*)(group.offsets[corner] + at) = entry * F;
       }
     }
 }
 
 template <int F>
 static inline void find_corners(const HashLevel& level, const PointArrays& x, Group& group) {
-  if (level.mask)
-    find_corners<F, false>(level, x, group);
-  else
-    find_corners<F, true>(level, x, group);
+  for (int at = 0; at < kGroup; at += kVec)
+    if (level.mask)
+      find_corners<F, false>(level, x, at, group);
+    else
+      find_corners<F, true>(level, x, at, group);
 }
 
 template <int F, typename Value>

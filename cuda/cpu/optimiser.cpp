@@ -1,18 +1,13 @@
 // Adam that touches only the entries with a gradient (sparse tables), and clears the gradient behind it.
 #include <math.h>
 
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
-
-#include "gemm.h"
+#include "vectors.h"
 
 namespace {
 
-using smerf::kLane;
-using smerf::Vec16;
-
-typedef int32_t Int16 __attribute__((vector_size(64), aligned(4)));
+using smerf::IntVec;
+using smerf::kVec;
+using smerf::Vec;
 
 struct AdamRates {
   float lr, beta1, beta2, eps, inverse1, inverse2, decay;
@@ -32,32 +27,31 @@ void update_record(const AdamRates& a, float* v, float* g, float* m1, float* m2,
     for (int i = 0; i < width; ++i) g[i] = 0.0f;
 }
 
-// Sixteen values at a time, whole records of `WIDTH` (a power of two): records without a gradient keep their values.
+// A vector of values at a time, whole records of `WIDTH` (a power of two): records without a gradient keep their
+// values.
 template <int WIDTH>
 void update_vector(const AdamRates& a, float* values, float* gradient, float* moment1, float* moment2, uint16_t* half) {
-  Vec16& g = *(Vec16*)gradient;
-  const Int16 bits = (Int16)g & 0x7fffffff;
-  bool any = false;
-  for (int i = 0; i < kLane; ++i) any |= bits[i] != 0;
-  if (!any) return;
+  Vec& g = *(Vec*)gradient;
+  const IntVec bits = (IntVec)g & 0x7fffffff;
+  if (!smerf::is_any_bit_set(bits)) return;
   // Sum of sizes within each record, in every lane of the record.
-  Vec16 size = (Vec16)bits;
-  const Int16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Vec size = (Vec)bits;
+  IntVec lane;
+  for (int i = 0; i < kVec; ++i) lane[i] = i;
   for (int hop = 1; hop < WIDTH; hop *= 2) size += __builtin_shuffle(size, lane ^ hop);
-  const Int16 moves = (size > 0.0f) & (size <= 3e38f);
-  Vec16 &v = *(Vec16*)values, &m1 = *(Vec16*)moment1, &m2 = *(Vec16*)moment2;
-  const Vec16 slope = g + a.decay * v;
-  const Vec16 first = a.beta1 * m1 + (1.0f - a.beta1) * slope, second = a.beta2 * m2 + (1.0f - a.beta2) * slope * slope;
-  Vec16 root = second * a.inverse2;
-  for (int i = 0; i < kLane; ++i) root[i] = sqrtf(root[i]);
-  const Vec16 value = v - a.lr * (first * a.inverse1) / (root + a.eps);
+  const IntVec moves = (size > 0.0f) & (size <= 3e38f);
+  Vec &v = *(Vec*)values, &m1 = *(Vec*)moment1, &m2 = *(Vec*)moment2;
+  const Vec slope = g + a.decay * v;
+  const Vec first = a.beta1 * m1 + (1.0f - a.beta1) * slope, second = a.beta2 * m2 + (1.0f - a.beta2) * slope * slope;
+  const Vec root = smerf::square_root(second * a.inverse2);
+  const Vec value = v - a.lr * (first * a.inverse1) / (root + a.eps);
   m1 = moves ? first : m1;
   m2 = moves ? second : m2;
   v = moves ? value : v;
-  g = Vec16{};
+  g = Vec{};
 #if defined(__F16C__)
   if (half)
-    for (int i = 0; i < kLane; i += 8)
+    for (int i = 0; i < kVec; i += 8)
       _mm_storeu_si128((__m128i*)(half + i), _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
 #endif
 }
@@ -65,12 +59,12 @@ void update_vector(const AdamRates& a, float* values, float* gradient, float* mo
 template <int WIDTH>
 int64_t update_vectors(const AdamRates& a, float* values, float* gradient, float* moment1, float* moment2,
                        int64_t floats, uint16_t* half) {
-  const int64_t vectors = floats / kLane;
+  const int64_t vectors = floats / kVec;
 #pragma omp parallel for schedule(dynamic, 4096) if (vectors > 1024)
   for (int64_t i = 0; i < vectors; ++i)
-    update_vector<WIDTH>(a, values + i * kLane, gradient + i * kLane, moment1 + i * kLane, moment2 + i * kLane,
-                         half ? half + i * kLane : nullptr);
-  return vectors * kLane;
+    update_vector<WIDTH>(a, values + i * kVec, gradient + i * kVec, moment1 + i * kVec, moment2 + i * kVec,
+                         half ? half + i * kVec : nullptr);
+  return vectors * kVec;
 }
 
 }  // namespace
@@ -87,7 +81,9 @@ SMERF_API int smerf_sparse_adam_half(float* values, float* gradient, float* mome
     case 1: done = update_vectors<1>(a, values, gradient, moment1, moment2, records, half); break;
     case 2: done = update_vectors<2>(a, values, gradient, moment1, moment2, records * 2, half) / 2; break;
     case 4: done = update_vectors<4>(a, values, gradient, moment1, moment2, records * 4, half) / 4; break;
+#if defined(__AVX2__)
     case 8: done = update_vectors<8>(a, values, gradient, moment1, moment2, records * 8, half) / 8; break;
+#endif
     default: break;
   }
   for (int64_t record = done; record < records; ++record) {

@@ -80,10 +80,10 @@ class RadianceNets {
     const float* out = weights_.out.data();
     for (int r = 0; r < rows; ++r) {
       const float* h = hidden + (int64_t)r * c_;
-      Vec16 sum[3] = {};
-      for (int k = 0; k < c_; k += kLane) {
-        const Vec16 value = *(const Vec16*)(h + k);
-        for (int c = 0; c < 3; ++c) sum[c] += value * *(const Vec16*)(out + c * c_ + k);
+      Vec sum[3] = {};
+      for (int k = 0; k < c_; k += kVec) {
+        const Vec value = *(const Vec*)(h + k);
+        for (int c = 0; c < 3; ++c) sum[c] += value * *(const Vec*)(out + c * c_ + k);
       }
       for (int c = 0; c < 3; ++c) logits[3 * r + c] = weights_.out_bias[c] + horizontal(sum[c]);
     }
@@ -93,23 +93,23 @@ class RadianceNets {
   void colour_backward(const float* geometry, int rows, const float* up, float* hidden, RadianceWeights& total,
                        float* grad_geometry) const {
     const float* out = weights_.out.data();
-    for (int k = 0; k < c_; k += kLane) {
-      Vec16 sum[3], weight[3];
+    for (int k = 0; k < c_; k += kVec) {
+      Vec sum[3], weight[3];
       for (int c = 0; c < 3; ++c) {
-        sum[c] = *(const Vec16*)(total.out.data() + c * c_ + k);
-        weight[c] = *(const Vec16*)(out + c * c_ + k);
+        sum[c] = *(const Vec*)(total.out.data() + c * c_ + k);
+        weight[c] = *(const Vec*)(out + c * c_ + k);
       }
       for (int r = 0; r < rows; ++r) {
         float* h = hidden + (int64_t)r * c_ + k;
-        const Vec16 value = *(const Vec16*)h;
-        Vec16 gradient = {};
+        const Vec value = *(const Vec*)h;
+        Vec gradient = {};
         for (int c = 0; c < 3; ++c) {
           sum[c] += value * up[3 * r + c];
           gradient += weight[c] * up[3 * r + c];
         }
-        *(Vec16*)h = value > 0.0f ? gradient : Vec16{};
+        *(Vec*)h = value > 0.0f ? gradient : Vec{};
       }
-      for (int c = 0; c < 3; ++c) *(Vec16*)(total.out.data() + c * c_ + k) = sum[c];
+      for (int c = 0; c < 3; ++c) *(Vec*)(total.out.data() + c * c_ + k) = sum[c];
     }
     for (int r = 0; r < rows; ++r)
       for (int c = 0; c < 3; ++c) total.out_bias[c] += up[3 * r + c];
@@ -119,10 +119,10 @@ class RadianceNets {
 
   // sum: (colour()), the gradients of the hidden layer summed over a ray's rows.
   void direction_backward(const float* encoding, const float* sum, RadianceWeights& total) const {
-    for (int k = 0; k < c_; k += kLane) {
-      const Vec16 value = *(const Vec16*)(sum + k);
-      *(Vec16*)(total.colour_bias.data() + k) += value;
-      for (int i = 0; i < kDirections; ++i) *(Vec16*)(total.directions.data() + i * c_ + k) += value * encoding[i];
+    for (int k = 0; k < c_; k += kVec) {
+      const Vec value = *(const Vec*)(sum + k);
+      *(Vec*)(total.colour_bias.data() + k) += value;
+      for (int i = 0; i < kDirections; ++i) *(Vec*)(total.directions.data() + i * c_ + k) += value * encoding[i];
     }
   }
 
@@ -143,17 +143,17 @@ class RadianceNets {
     for (int64_t i = 0; i < count; ++i) values[i] = values[i] > 0.0f ? values[i] : 0.0f;
   }
 
-  static float horizontal(const Vec16& v) {
+  static float horizontal(const Vec& v) {
     float sum = 0.0f;
-    for (int i = 0; i < kLane; ++i) sum += v[i];
+    for (int i = 0; i < kVec; ++i) sum += v[i];
     return sum;
   }
 
   static void add_rows(const float* rows_of, int rows, int width, float* total) {
-    for (int k = 0; k < width; k += kLane) {
-      Vec16 sum = *(const Vec16*)(total + k);
-      for (int r = 0; r < rows; ++r) sum += *(const Vec16*)(rows_of + (int64_t)r * width + k);
-      *(Vec16*)(total + k) = sum;
+    for (int k = 0; k < width; k += kVec) {
+      Vec sum = *(const Vec*)(total + k);
+      for (int r = 0; r < rows; ++r) sum += *(const Vec*)(rows_of + (int64_t)r * width + k);
+      *(Vec*)(total + k) = sum;
     }
   }
 

@@ -89,6 +89,7 @@ def run(options: Options) -> int:
 
 def _run_watched(options: Options) -> int:
     """Run the stages beside a live page, and serve the finished page until Ctrl-C."""
+    from smerf.engine.signals import end_on_terminate
     from smerf.pipeline.run import default_output, require_capture
     from smerf.pipeline.watch import Watch
 
@@ -96,9 +97,11 @@ def _run_watched(options: Options) -> int:
     with Watch(options.output or default_output(options.data)) as watch:
         print(f"watch: {watch.page.url}", file=sys.stderr, flush=True)
         code = _run(options, watch)
-        print(f"watch: {watch.page.url} shows the finished page (Ctrl-C stops)", file=sys.stderr, flush=True)
         try:
-            watch.page.wait()
+            with end_on_terminate():
+                shown = f"watch: {watch.page.url} shows the finished page (Ctrl-C stops)"
+                print(shown, file=sys.stderr, flush=True)
+                watch.page.wait()
         except KeyboardInterrupt:
             pass
         return code

@@ -194,8 +194,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, where)
-    if origin is Literal and value in arguments:
-        return value
+    if origin is Literal and (word := _word(value, arguments)) is not None:
+        return word
     if kind is bool and isinstance(value, bool):
         return value
     if kind is float and (number := _number(value)) is not None:
@@ -212,6 +212,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     expected = " | ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
     raise InvalidDataError(f"{where}: expected {expected}, got {reprlib.repr(value)}")
+
+
+def _word(value: Any, words: tuple[Any, ...]) -> Any:
+    """Return the one of some words that a value is: YAML reads a bare on or off as a truth value."""
+    if isinstance(value, bool):
+        names = ("on", "yes", "true") if value else ("off", "no", "false")
+        return next((name for name in names if name in words), None)
+    return value if value in words else None
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

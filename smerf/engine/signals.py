@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "catch_signals", "raise_if_stopped", "stop_requested"]
+__all__ = ["Interrupted", "catch_signals", "end_on_terminate", "raise_if_stopped", "stop_requested"]
 
 _received: list[int] = []
 
@@ -55,6 +55,23 @@ def catch_signals() -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         _received.clear()
+
+
+@contextmanager
+def end_on_terminate() -> Iterator[None]:
+    """Let SIGTERM end a wait as Ctrl-C does, by raising ``Interrupted``, so that what is behind it is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

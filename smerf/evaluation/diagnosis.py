@@ -364,8 +364,8 @@ def _detail(evidence: Evidence) -> Finding | None:
     return Finding(
         "detail", "advice", "use larger photos",
         f"Photos of {stored} are used at {used}: details below {math.floor(factor)} of their pixels are lost.",
-        f"--set max_side={min(max(evidence.file_size), 2 * max(evidence.used_size))} keeps more of them, at the cost "
-        "of time.",
+        "More time (--minutes) is spent on larger photos as well; "
+        f"--set max_side={min(max(evidence.file_size), 2 * max(evidence.used_size))} asks for them.",
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smerf.engine.files import read_json
 from smerf.engine.folder import RunFolder
@@ -70,18 +70,28 @@ def rerun_teacher(run: RunFolder, device: str, seconds: float = 60.0, *, quiet: 
     from smerf.teacher.plan import resolve_config
     from smerf.teacher.trainer import TeacherTrainer
 
-    recorded = read_trace(run.folder("teacher"))
+    trace = read_trace(run.folder("teacher"))
+    recorded = trace.figures
     if run.stage("teacher") is None or not recorded:
         raise UsageError(f"{run.path}: holds no teacher that was trained with a trace of its figures")
     config = load_config(run)
+    if config.teacher.minutes is not None and not trace.schedules:
+        raise UsageError(f"{run.path}: its record does not say how its schedule moved; train it again")
     capture = load_run_capture(run, config, None)
     saved = read_json(run.capture)
     if saved.get("fingerprint") != fingerprint(capture):
         raise UsageError(f"{run.path}: its photos have changed since it was trained")
-    trainer = TeacherTrainer(capture, resolve_config(config.teacher, capture, device, 1), device)
+    # The clock moves nothing now: the moves that it made are repeated.
+    settings = replace(config.teacher, minutes=None)
+    trainer = TeacherTrainer(capture, resolve_config(settings, capture, device, 1), device)
     repeated: dict[int, dict[str, float]] = {}
     deadline = time.monotonic() + seconds
     steps = max(recorded)
+
+    def follow() -> None:
+        trainer.schedule = trace.schedules.get(trainer.step, trainer.schedule)
+
+    follow()
     with Progress("rerun", None, "steps", stops=True, quiet=quiet) as progress:
 
         def report(step: int, figures: dict[str, float]) -> None:
@@ -89,7 +99,13 @@ def rerun_teacher(run: RunFolder, device: str, seconds: float = 60.0, *, quiet: 
                 repeated[step] = figures
             progress.update(step, steps)
 
-        run_steps(trainer, steps, report=report, stop=lambda: stop_requested() or time.monotonic() > deadline)
+        run_steps(
+            trainer,
+            steps,
+            report=report,
+            after_step=follow,
+            stop=lambda: stop_requested() or time.monotonic() > deadline,
+        )
     raise_if_stopped()
     environment = read_json(run.environment) if run.environment.is_file() else {}
     from smerf.kernels.native import instructions

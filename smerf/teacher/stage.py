@@ -59,6 +59,9 @@ def train_teacher(
         distributed.barrier()
         trainer = TeacherTrainer(capture, config, device)
         resume(trainer, folder)
+        noted = trainer.schedule
+        if process.is_first:
+            trace.note_schedule(folder, trainer.step, noted)
 
         def report(step: int, figures: dict[str, float]) -> None:
             if trace.is_noted(step):
@@ -67,7 +70,11 @@ def train_teacher(
                 progress(step, trainer.schedule.steps, **figures)
 
         def after_step() -> None:
+            nonlocal noted
             keep_pace(trainer)
+            if process.is_first and trainer.schedule is not noted:
+                noted = trainer.schedule
+                trace.note_schedule(folder, trainer.step, noted)
             if preview and process.is_first:
                 preview(trainer.model)
 

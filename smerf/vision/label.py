@@ -170,8 +170,9 @@ def name_instances(votes: Votes, owner: np.ndarray, *, weigh: bool = True) -> La
     objects = []
     for number in np.unique(owner[owner > 0]):
         rows = np.flatnonzero(owner == number)
-        if float(votes.votes[rows].sum(0).max(initial=0.0)) > _LEAST_VOTE * len(rows):
-            objects.append(_object(votes, rows, weighted))
+        named = _object(votes, rows, weighted)
+        if named.score > _LEAST_VOTE:
+            objects.append(named)
     return Labels(votes, _ordered(objects))
 
 

@@ -14,12 +14,16 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.optim import Optimizer
 
-from smerf.errors import InvalidDataError, UsageError
+from smerf.errors import InvalidDataError, MissingPartError, UsageError
 from smerf.vision.blocks import Attention, Block
+
+try:
+    from torch.distributed.fsdp import fully_shard
+except ImportError as error:
+    raise MissingPartError("smerf.vision.sharding: needs torch 2.6; pip install 'torch>=2.6'") from error
 
 __all__ = ["load_shards", "save_shards", "shard_by_heads", "shard_parameters", "sum_head_gradients"]
 

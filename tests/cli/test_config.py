@@ -1,6 +1,6 @@
 import importlib
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
@@ -164,3 +164,14 @@ def test_a_renamed_setting_is_refused_with_its_new_name(values, override, words)
         from_dict(Outer, values)
     with pytest.raises(UsageError, match=words):
         apply_overrides(Outer(), (override,))
+
+
+@dataclass(frozen=True)
+class Switch:
+    mode: Literal["auto", "off"] = "auto"
+
+
+def test_a_bare_off_is_the_word_and_not_a_truth_value():
+    assert apply_overrides(Switch(), ("mode=off",)) == Switch("off")
+    with pytest.raises(UsageError, match=r"mode: expected auto \| off, got True"):
+        apply_overrides(Switch(), ("mode=on",))

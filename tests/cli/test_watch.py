@@ -108,7 +108,10 @@ def test_previews_take_a_twentieth_of_the_time_after_the_first(smerf):
     assert 2.0 * (len(made) - 1) <= 0.05 * now[0]
 
 
-def test_the_command_says_where_and_serves_the_finished_page_until_ctrl_c(start, data, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_the_finished_page_until_it_is_stopped(number, start, data, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     process = start("run", data, "-o", tmp_path / "run", "--watch")
     lines = []
     while not lines or "shows the finished page" not in lines[-1]:
@@ -117,9 +120,10 @@ def test_the_command_says_where_and_serves_the_finished_page_until_ctrl_c(start,
     assert lines[0].startswith("watch: http://127.0.0.1:")
     url = lines[0].split()[1]
     assert state(url)["finished"] and b"<!doctype html>" in ask(url, "site/")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 0 and "report.html" in out
+    assert not list((tmp_path / "temporary").glob("smerf-watch-*"))
 
 
 def test_a_capture_that_is_not_there_is_refused_before_anything_is_served(smerf, tmp_path):

@@ -46,7 +46,7 @@ def run(place: Place, walk: dict) -> list[list[float]]:
 
 
 def write_vectors() -> None:
-    """Write the vectors anew, after a change of the rules that was meant."""
+    """Write the vectors again, after a change of the rules that was meant."""
     random = np.random.default_rng(5)
     place, walks = walk_room(), []
     for start in ([0.0, 0.0, 0.0], [0.3, -0.65, 0.0], [-0.6, 0.4, 0.6], [3.0, 0.2, 0.1]):

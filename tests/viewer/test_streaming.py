@@ -74,7 +74,7 @@ class Gate:
 
 
 def reload(page, gate_text):
-    """Load the page anew behind a gate."""
+    """Load the page again behind a gate."""
     gate = Gate(page, gate_text)
     page.page.reload()
     return gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from smerf.cli.main import main
+from smerf.errors import MissingPartError
 from smerf.vision.plan import PRESETS, Vit, plan
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +81,10 @@ dist.destroy_process_group()
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """Train in two processes and in one; return the parameters of each engine."""
+    try:
+        importlib.import_module("smerf.vision.sharding")
+    except MissingPartError as error:
+        pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("two")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -110,7 +110,7 @@ class Photo:
 
 
 class Panel:
-    """One panel in the current context; ``draw`` sets its text anew only when the text has changed."""
+    """One panel in the current context; ``draw`` sets its text again only when the text has changed."""
 
     def __init__(self) -> None:
         GL = gl()

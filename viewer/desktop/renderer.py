@@ -169,7 +169,7 @@ class Renderer:
         return self.options.visibility_delay if self.options.enlarge_steps_when_occluded else 1.0
 
     def target(self, role: str, width: int, height: int) -> Target:
-        """Return the images of one role (such as ``full``), made anew when the size changes."""
+        """Return the images of one role (such as ``full``), made again when the size changes."""
         old = self._targets.get(role)
         if old is not None:
             if (old.width, old.height) == (width, height):

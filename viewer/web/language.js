@@ -72,7 +72,7 @@ function translate(/** @type {Element} */ root) {
   }
 }
 
-// What a script has put there is said anew by that script.
+// What a script has put there is said again by that script.
 function isStatic(/** @type {Node} */ node) {
   return !node.parentElement.closest("output, [data-said]");
 }

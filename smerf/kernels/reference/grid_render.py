@@ -192,7 +192,7 @@ def _clean(stencil: Stencil, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _GridRender(torch.autograd.Function):
-    """The backward pass differentiates ``composite`` anew and spreads the gradients over the vertices."""
+    """The backward pass differentiates ``composite`` again and spreads the gradients over the vertices."""
 
     @staticmethod
     def forward(
