@@ -11,7 +11,6 @@ import { Walker, bodyOfEye } from "./walk.js";
 import { CENTRE, Resolution, Space, centreOf } from "./xrspace.js";
 
 const KINDS = ["vr", "ar"];
-const AROUND = 0.5;
 const TURN = Math.PI / 6;
 const PUSHED = 0.7;
 const RELEASED = 0.3;
@@ -127,15 +126,17 @@ export class Immersion {
     const port = layer.getViewport(view);
     const near = viewer.visitor.nearPlane(viewer.near);
     const camera = { ...this.space.camera(view), near };
-    const edge = (/** @type {number} */ pixels, /** @type {number} */ part) => Math.max(8, Math.round(pixels * part * resolution.share));
-    const draw = (/** @type {string} */ role, /** @type {any} */ lens, /** @type {number} */ part, /** @type {any} */ place) => {
-      const target = renderer.target(`eye/${eye}/${role}`, edge(port.width, part), edge(port.height, part));
+    // The middle is drawn with as many pixels as the whole.
+    const part = CENTRE * resolution.share;
+    const [width, height] = [port.width, port.height].map((pixels) => Math.max(8, Math.round(pixels * part)));
+    const draw = (/** @type {string} */ role, /** @type {any} */ lens, /** @type {any} */ place) => {
+      const target = renderer.target(`eye/${eye}/${role}`, width, height);
       renderer.draw(target, level, lens);
       renderer.copy(target, layer.framebuffer, place);
     };
-    draw("around", camera, AROUND, port);
+    draw("around", camera, port);
     const { camera: inner, left, top } = centreOf(camera);
-    draw("centre", { ...inner, near }, CENTRE, {
+    draw("centre", { ...inner, near }, {
       x: port.x + Math.round(left * port.width), y: port.y + Math.round((1 - CENTRE - top) * port.height),
       width: Math.round(CENTRE * port.width), height: Math.round(CENTRE * port.height),
     });
