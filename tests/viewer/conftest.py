@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,10 +35,12 @@ def browser():
 class Visit:
     """One page of the viewer, with everything it reported to the console."""
 
-    def __init__(self, browser, address: str, size=(96, 72), **options):
+    def __init__(self, browser, address: str, size=(96, 72), script: str | None = None, **options):
         self.size, self.address = size, address
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
         self.page.set_default_timeout(120_000)
+        if script:
+            self.page.add_init_script(script)
         self.errors: list[str] = []
         self.page.on(
             "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None
@@ -109,18 +112,32 @@ def visit(browser):
         server.__exit__()
 
 
-@pytest.fixture(scope="session")
-def violations(tmp_path_factory):
-    """Return a function that names what axe-core, from npm's cache or its registry, finds wrong in a page."""
-    folder = tmp_path_factory.mktemp("axe")
+def from_npm(folder: Path, package: str, file: str) -> str:
+    """Return the text of a file of a package, from npm's cache or its registry; skip the test without either."""
     if shutil.which("npm"):
-        command = ["npm", "pack", "axe-core@4.10.3", "--silent", "--prefer-offline", "--fetch-retries=0"]
+        command = ["npm", "pack", package, "--silent", "--prefer-offline", "--fetch-retries=0"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
         if done.returncode == 0:
             shutil.unpack_archive(next(folder.glob("*.tgz")), folder, "gztar")
-            axe = (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
-            return lambda tab: _violations(tab, axe)
-    pytest.skip("axe-core is not here, and no npm registry in reach")
+            return (folder / "package" / file).read_text(encoding="utf-8")
+    pytest.skip(f"{package} is not here, and no npm registry in reach")
+
+
+@pytest.fixture(scope="session")
+def violations(tmp_path_factory):
+    """Return a function that names what axe-core finds wrong in a page."""
+    axe = from_npm(tmp_path_factory.mktemp("axe"), "axe-core@4.10.3", "axe.min.js")
+    return lambda tab: _violations(tab, axe)
+
+
+@pytest.fixture(scope="session")
+def headset(tmp_path_factory):
+    """Return a script that gives a page the WebXR of an emulated headset, ``window.headset``."""
+    emulator = from_npm(tmp_path_factory.mktemp("iwer"), "iwer@2.5.0", "build/iwer.min.js")
+    return f"""{emulator}
+        window.headset = new IWER.XRDevice(IWER.metaQuest3);
+        headset.stereoEnabled = true;
+        headset.installRuntime({{ forceInstall: true }});"""
 
 
 def _violations(tab, axe: str) -> list[str]:

@@ -24,6 +24,7 @@ uniform sampler2D u_unknown;
 #if KNOWN_REGION
 uniform vec3 u_unknown_colour;  // what no photo supports fades into it
 #endif
+uniform float u_see_through;     // 1: alpha says how much of the pixel the scene covers, and the rest is black
 uniform mat3 u_camera_rotation;  // viewer axes from camera axes
 uniform vec4 u_lens;             // 1/fx, 1/fy, cx, cy in pixels of the target, from its lower left corner
 
@@ -47,5 +48,9 @@ void main() {
 #if KNOWN_REGION
   shown = mix(shown, u_unknown_colour, texelFetch(u_unknown, pixel, 0).r);
 #endif
-  o_pixel = vec4(shown, 1.0);
+  float cover = 1.0 - colour.a;
+#if KNOWN_REGION
+  cover *= 1.0 - texelFetch(u_unknown, pixel, 0).r;
+#endif
+  o_pixel = vec4(shown, mix(1.0, cover, u_see_through));
 }

@@ -20,6 +20,8 @@ export class Renderer {
     this.extra = {};
     /** Bits of the ids that are hidden and lit. */
     this.objects = { hidden: new Uint32Array(ID_WORDS), lit: new Uint32Array(ID_WORDS) };
+    /** Whether what is behind the page is seen where the scene has nothing. */
+    this.isSeeThrough = false;
   }
 
   // Compiles the programs for a scene; call again after a restored context.
@@ -215,8 +217,11 @@ export class Renderer {
   }
 
   #setShading(program) {
-    this.gl.uniform3fv(program.at("u_background"), this.background);
-    if (this.unknownColour) this.gl.uniform3fv(program.at("u_unknown_colour"), this.unknownColour);
+    const { gl, isSeeThrough } = this;
+    const black = [0, 0, 0];
+    gl.uniform3fv(program.at("u_background"), isSeeThrough ? black : this.background);
+    if (this.unknownColour) gl.uniform3fv(program.at("u_unknown_colour"), isSeeThrough ? black : this.unknownColour);
+    gl.uniform1f(program.at("u_see_through"), isSeeThrough ? 1 : 0);
     if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }
 
@@ -228,6 +233,25 @@ export class Renderer {
     const same = target.width === canvas.width && target.height === canvas.height;
     const [from, to] = [low, high].map((row) => Math.round((row * canvas.height) / target.height));
     gl.blitFramebuffer(0, low, target.width, high, 0, from, canvas.width, to, gl.COLOR_BUFFER_BIT, same ? gl.NEAREST : gl.LINEAR);
+  }
+
+  // Copies a target to a rectangle of another framebuffer.
+  copy(target, framebuffer, { x, y, width, height }) {
+    const { gl } = this;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.pixelFrame);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, framebuffer);
+    gl.blitFramebuffer(0, 0, target.width, target.height, x, y, x + width, y + height, gl.COLOR_BUFFER_BIT, gl.LINEAR);
+  }
+
+  // Paints a rectangle of another framebuffer white.
+  fill(framebuffer, { x, y, width, height }) {
+    const { gl } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, framebuffer);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(x, y, width, height);
+    gl.clearColor(1, 1, 1, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    gl.disable(gl.SCISSOR_TEST);
   }
 
   // The same at (u, v) of a canvas, by rays of its own beside each other: their median.

@@ -14,6 +14,7 @@ import { Settings } from "./settings.js";
 import { connectFullScreen, saveImage, share } from "./sharing.js";
 import { $ } from "./ui.js";
 import { viewAddress } from "./url.js";
+import { Immersion } from "./xr.js";
 
 const CAMERA_MS = 100;
 
@@ -35,6 +36,7 @@ export class Tools {
     this.measure = new Measure(viewer, page, this.marks);
     this.notes = new Notes(viewer, page, this.marks, this.measure);
     this.objects = new SceneObjects(viewer, page, this.marks, this.measure.units);
+    this.immersion = new Immersion(viewer, page);
     new Gamepads(viewer.controls, {
       x: () => viewer.setMode(page.mode === "orbit" ? "fly" : "orbit"),
       y: () => viewer.home(),

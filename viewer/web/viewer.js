@@ -44,6 +44,8 @@ export class Viewer {
     /** @type {import("./embedded.js").Embedding | null} */
     this.embedding = null;
     this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+    /** Whether a headset draws the scene, and the canvas waits. */
+    this.isAway = false;
   }
 
   createContext() {
@@ -239,6 +241,7 @@ export class Viewer {
 
   #tick(now, dt) {
     const { loop, submodels, frames } = this;
+    if (this.isAway) return;
     if (this.controls.update(dt)) this.#moved(now);
     this.journey.update(dt);
     if (frames.pace.isBusy) return loop.wake();
