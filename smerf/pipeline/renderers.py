@@ -56,10 +56,13 @@ def scene_renderer(scene: BakedScene, device: str, hide: Sequence[str] = ()) -> 
         UsageError: If one of them is none of the scene's.
     """
     from smerf.render.march import renderer
+
+    scene.cache_size = 1
+    if not hide:
+        return renderer(scene, device)
     from smerf.scene.objects import choose_objects
     from smerf.scene.view import MarchOptions
 
-    scene.cache_size = 1
     options = MarchOptions(hidden=frozenset(choose_objects(scene.manifest.objects, hide, "--hide")))
     return renderer(scene, device, options)
 

@@ -276,7 +276,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.evaluation.metrics": {"image_metrics": image_metrics, "METRIC_PROTOCOL": {"quantized": True}},
         "smerf.evaluation.summary": {"summarise": summarise, "hash_images": hash_images},
         "smerf.pipeline.diagnose": {"diagnose_run": lambda job, measured, render: {}},
-        "smerf.render.march": {"renderer": lambda scene, device, options=None: scene.render},
+        "smerf.render.march": {"renderer": lambda scene, device: scene.render},
     }
     return {name: module(name, **content) for name, content in contents.items()}
 
