@@ -35,8 +35,8 @@ int64_t tile_count(int64_t count, int width) {
 
 // Renders `count` rays. `origins` holds one origin per ray, or a single one if `is_shared_origin`. Frames as in
 // march.h. width: pixels of a picture's row if the rays are those of a picture, row by row, else 0. rgb: [count][3],
-// not clamped. depth: [count], the world distance at which a ray is spent and 0 where it never is, or null. objects:
-// [count], the object that each pixel shows, or null.
+// not clamped. depth: [count][spent_count], the world distances at which a ray is spent and 0 where it never is, or
+// null. objects: [count], the object that each pixel shows, or null.
 SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_shared_origin, const float* directions,
                           int64_t count, int width, float* rgb, float* depth, uint8_t* objects) {
   const int64_t tiles = tile_count(count, width);
@@ -55,7 +55,8 @@ SMERF_API int smerf_march(const MarchScene* scene, const float* origins, int is_
         for (int i = 0; i < kPacket; ++i)
           for (int c = 0; c < 3 && numbers[i] >= 0; ++c) rgb[3 * numbers[i] + c] = colours[c][i];
         for (int i = 0; i < kPacket && depth; ++i)
-          if (numbers[i] >= 0) depth[numbers[i]] = packet.depth(i);
+          for (int k = 0; k < scene->spent_count && numbers[i] >= 0; ++k)
+            depth[numbers[i] * scene->spent_count + k] = packet.depth(i, k);
         for (int i = 0; i < kPacket && objects; ++i)
           if (numbers[i] >= 0) objects[numbers[i]] = (uint8_t)packet.object(i);
       }

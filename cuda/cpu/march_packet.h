@@ -51,7 +51,9 @@ class MarchPacket {
       set_piece(i, first_piece(m_, origin_[i], direction_[i], active_[i] ? exit_[i] : m_.near + 1.0f), 0.0f);
     for (int i = 0; i < kPacket; ++i) visibility_[i] = average_[i] = 1.0f;
     for (int i = 0; i < kPacket; ++i) total_[i] = zero_pair();
-    for (int i = 0; i < kPacket; ++i) unknown_[i] = depth_[i] = lit_[i] = 0.0f;
+    for (int i = 0; i < kPacket; ++i) unknown_[i] = lit_[i] = 0.0f;
+    for (int k = 0; k < m_.spent_count; ++k)
+      for (int i = 0; i < kPacket; ++i) depth_[k][i] = 0.0f;
     if (m_.object_ids)
       for (int i = 0; i < kPacket; ++i) owners_[i] = no_owners();
   }
@@ -75,8 +77,8 @@ class MarchPacket {
   float channel(int i, int c) const { return pair_lane(total_[i], c < 7 ? c + 1 : c + 2); }
   float visibility(int i) const { return visibility_[i]; }
   float unknown(int i) const { return unknown_[i]; }
-  // World distance at which the ray is spent, 0 if it never is.
-  float depth(int i) const { return depth_[i]; }
+  // World distance at which the visibility has fallen to the k-th of `spent`, 0 if it never does.
+  float depth(int i, int k) const { return depth_[k][i]; }
   // How much of the highlight the pixel gets.
   float lit(int i) const { return lit_[i]; }
   // The object that the pixel shows.
@@ -228,7 +230,9 @@ class MarchPacket {
     for (int k = 0; k < count_; ++k) {
       const int i = list_[k];
       if (weight[i] > 0.0f) add_sigmoid(total_[i], values_[i], weight[i]);
-      if (before[i] > m_.spent && visibility_[i] <= m_.spent) depth_[i] = distance_from(m_, origin_[i], z_[i]);
+      for (int s = 0; s < m_.spent_count; ++s)
+        if (before[i] > m_.spent[s] && visibility_[i] <= m_.spent[s])
+          depth_[s][i] = distance_from(m_, origin_[i], z_[i]);
     }
     if (m_.object_ids) blend_objects(weight);
     if (!m_.known) return;
@@ -248,7 +252,7 @@ class MarchPacket {
 
   const MarchScene m_;
   Points origin_, direction_, start_, along_, inverse_, z_, upper_, lower_;
-  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, unknown_, depth_, lit_,
+  Floats exits_[7], exit_, leave_, s_, cell_end_, stride_, visibility_, average_, unknown_, lit_, depth_[kMaxSpent],
       density_ = {}, column_[4], upper_voxel_;
   Ints active_, reads_, has_data_, cell_, voxel_, texel_[3], id_;
   Owners owners_[kPacket];

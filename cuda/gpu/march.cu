@@ -29,10 +29,11 @@ __global__ void __launch_bounds__(kMarchThreads)
   const float* d = directions + 3 * ray;
   const Vec3 origin = {o[0], o[1], o[2]}, direction = {d[0], d[1], d[2]};
   float colour[3];
-  const MarchResult result = march_ray<kObjects>(scene, origin, direction);
+  float* own = depth ? depth + ray * scene.spent_count : nullptr;
+  for (int k = 0; own && k < scene.spent_count; ++k) own[k] = 0.0f;
+  const MarchResult result = march_ray<kObjects>(scene, origin, direction, own);
   shade(scene, result, direction, colour);
   for (int c = 0; c < 3; ++c) rgb[3 * ray + c] = colour[c];
-  if (depth) depth[ray] = result.depth;
   if (objects) objects[ray] = (uint8_t)result.object;
 }
 

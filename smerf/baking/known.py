@@ -13,7 +13,7 @@ from smerf.capture.downscale import scale_intrinsics
 from smerf.capture.rays import pixel_directions
 from smerf.capture.types import Camera, Frame
 from smerf.render.camera import to_submodel
-from smerf.render.march import render_depth
+from smerf.render.march import render_depths
 from smerf.scene.region import contract, uncontract
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
 
@@ -61,7 +61,7 @@ def _rays_of(scene: BakedScene, camera: Camera) -> PhotoRays:
     width, height = max(2, round(size.width * factor)), max(2, round(size.height * factor))
     scale = (width / size.width, height / size.height)
     small = Camera(scale_intrinsics(size, width, height, scale), camera.world_from_cam)
-    half, whole = (render_depth(scene, small, spent=spent).reshape(-1) for spent in (0.5, _SPENT))
+    half, whole = render_depths(scene, small, (0.5, _SPENT)).reshape(-1, 2).T
     # A ray that is never spent ends at its surface too, unless it meets none.
     depths = np.where(whole > 0.0, whole, half).astype(np.float64)
     directions = pixel_directions(small).astype(np.float64)

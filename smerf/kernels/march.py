@@ -17,10 +17,20 @@ import numpy as np
 
 from smerf.kernels import abi, native
 
-__all__ = ["MAX_HIDDEN", "MarchSettings", "is_available", "march_rays", "march_tensors", "sample_assets"]
+__all__ = [
+    "MAX_DEPTHS",
+    "MAX_HIDDEN",
+    "MarchSettings",
+    "is_available",
+    "march_rays",
+    "march_tensors",
+    "sample_assets",
+]
 
 MAX_HIDDEN = 64
 """Widest hidden layer of the appearance network that the kernel takes."""
+MAX_DEPTHS = 8
+"""Most depths of a ray; ``kMaxSpent`` of ``cuda/include/smerf/march_assets.h``."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class MarchSettings:
     enlarge_steps_when_occluded: bool = False
     visibility_delay: float = 0.99
     unknown_colour: tuple[float, float, float] | None = None
-    spent: float = 0.5
+    spent: tuple[float, ...] = ()
     hidden: frozenset[int] = frozenset()
     lit: frozenset[int] = frozenset()
 
@@ -127,7 +137,8 @@ def _scene(
         log_exposure=math.log(settings.exposure) if settings.exposure else 0.0,
         background=(red, green, blue),
         unknown_colour=settings.unknown_colour or (0.0, 0.0, 0.0),
-        spent=settings.spent,
+        spent_count=len(settings.spent),
+        spent=(settings.spent + (0.0,) * MAX_DEPTHS)[:MAX_DEPTHS],
     )
 
 
@@ -191,8 +202,8 @@ def march_rays(
         origins: (R, 3) or (1, 3) float32, submodel frame, viewer axes.
         directions: (R, 3) float32, same frame; t = 1 is the near plane. Not zero.
         width: Pixels of a row if the rays are those of a picture, row by row; rays of a tile then run together.
-        depth: Filled in if given, (R,) float32: the world distance at which a ray's visibility falls to
-            ``settings.spent``, 0 if it never does.
+        depth: Filled in if given, (R, D) float32: the world distances at which a ray's visibility falls to each of
+            ``settings.spent`` (D, at most 8), 0 where it never does.
         objects: Filled in if given, (R,) uint8: the object with the greatest part of a ray's weight, 0 if none.
 
     Returns:
@@ -206,7 +217,9 @@ def march_rays(
     native.check("directions", directions, np.float32, (count, 3))
     native.check("origins", origins, np.float32, (1 if len(origins) == 1 else count, 3))
     if depth is not None:
-        native.check("depth", depth, np.float32, (count,))
+        if len(settings.spent) > MAX_DEPTHS:
+            raise ValueError(f"spent: at most {MAX_DEPTHS} visibilities, got {len(settings.spent)}")
+        native.check("depth", depth, np.float32, (count, len(settings.spent)))
     if objects is not None:
         native.check("objects", objects, np.uint8, (count,))
     scene = _scene(settings, submodel, network, picks=objects is not None)

@@ -21,7 +21,7 @@ from smerf.engine.folder import RunFolder
 from smerf.engine.progress import Progress
 from smerf.errors import SmerfError
 from smerf.pipeline.label import read_instances
-from smerf.render.march import render_depth
+from smerf.render.march import render_depths
 from smerf.scene import BakedScene, load_scene
 from smerf.scene.object_files import write_object_ids
 from smerf.scene.objects import MAX_OBJECTS, SceneObject
@@ -194,9 +194,9 @@ def _photo_points(
         def made() -> Iterator[_PhotoPoints]:
             for done, (index, frame) in enumerate(chosen, 1):
                 camera = reduced_camera(frame.camera, _SIDE)
-                depths = [render_depth(scene, camera, spent=spent).reshape(-1) for spent in _SPENT]
+                depths = render_depths(scene, camera, _SPENT).reshape(-1, len(_SPENT)).T
                 size = camera.intrinsics.width, camera.intrinsics.height
-                yield _PhotoPoints(camera, np.stack(depths), None if read is None else read(index, size))
+                yield _PhotoPoints(camera, depths, None if read is None else read(index, size))
                 progress.update(done)
 
         return list(made())

@@ -24,6 +24,7 @@ __all__ = [
     "march_settings",
     "render_camera",
     "render_depth",
+    "render_depths",
     "render_ids",
     "render_rays",
     "renderer",
@@ -108,21 +109,34 @@ def render_depth(
     It is where the visibility falls to ``spent``; the other arguments are those of
     ``smerf.render.reference.render_camera``. (H, W) float32, 0 where that never happens.
     """
+    return render_depths(scene, camera, (spent,), near, k)[..., 0]
+
+
+def render_depths(
+    scene: BakedScene,
+    camera: Camera,
+    spent: tuple[float, ...],
+    near: float | None = None,
+    k: int | None = None,
+) -> np.ndarray:
+    """Return the distances of ``render_depth`` for several visibilities (D, at most 8): (H, W, D) float32."""
     _, directions = near_rays(camera, choose_near(scene, near))
     centre = np.asarray(camera.world_from_cam[None, :3, 3], np.float64)
     k = scene.params.choose_submodel(centre[0]) if k is None else k
     rays = to_submodel(scene.params, k, centre, directions)
     size = camera.intrinsics
+    depth = np.zeros((len(directions), len(spent)), np.float32)
     if not (march.is_available() and _supports(scene)):
         origins = np.broadcast_to(rays[0], rays[1].shape).copy()
         given = torch.from_numpy(origins), torch.from_numpy(rays[1])
-        marched = reference.march_all(scene.submodel(k), scene.params, *given, spent=spent)
-        return marched.depth.numpy().reshape(size.height, size.width)
-    depth = np.zeros(len(directions), np.float32)
-    network = lattice_mlp_at(scene.params, scene.mlp, k, centre[0])
-    settings = replace(_settings(scene, MarchOptions(fade_unknown=False), 1.0, None), spent=spent)
-    march.march_rays(settings, scene.submodel(k), network, *rays, size.width, depth)
-    return depth.reshape(size.height, size.width)
+        for column, each in zip(depth.T, spent):
+            marched = reference.march_all(scene.submodel(k), scene.params, *given, spent=each)
+            column[:] = marched.depth.numpy()
+    else:
+        network = lattice_mlp_at(scene.params, scene.mlp, k, centre[0])
+        settings = replace(_settings(scene, MarchOptions(fade_unknown=False), 1.0, None), spent=spent)
+        march.march_rays(settings, scene.submodel(k), network, *rays, size.width, depth)
+    return depth.reshape(size.height, size.width, len(spent))
 
 
 def render_ids(

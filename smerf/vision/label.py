@@ -30,6 +30,8 @@ __all__ = [
 
 _LEAST_VOTE = 0.1
 _LEAST_VOXELS = 20
+_LEAST_PART = 0.1
+"""Least share of a thing that a part of it is, by the photos that see its voxels."""
 _MERGE_EVERY = 64
 
 
@@ -170,7 +172,7 @@ def name_instances(votes: Votes, owner: np.ndarray, *, weigh: bool = True) -> La
     weighted = votes.votes * votes.weights() if weigh else votes.votes
     objects = []
     for number in np.unique(owner[owner > 0]):
-        rows = np.flatnonzero(owner == number)
+        rows = _main_parts(votes, np.flatnonzero(owner == number))
         if float(votes.votes[rows].sum(0).max(initial=0.0)) > _LEAST_VOTE * len(rows):
             objects.append(replace(_object(votes, rows, weighted), instance=int(number)))
     return Labels(votes, _ordered(objects))
@@ -200,12 +202,35 @@ def _object(votes: Votes, rows: np.ndarray, weighted: np.ndarray) -> LabelledObj
     totals = weighted[rows].sum(0)
     order = totals.argsort()[::-1]
     second = votes.words[order[1]] if len(order) > 1 and totals[order[1]] > 0 else None
-    low, high = np.percentile(votes.grid.centres(votes.keys[rows]), (2, 98), 0)
+    low, high = _extent(votes.grid.centres(votes.keys[rows]), votes.seen[rows])
     edge = 0.5 * votes.grid.size
     score = float(votes.votes[rows, order[0]].mean())
     return LabelledObject(
         votes.words[order[0]], score, second, 0.5 * (low + high), 0.5 * (high - low) + edge, rows
     )
+
+
+def _main_parts(votes: Votes, rows: np.ndarray) -> np.ndarray:
+    """Return the voxels (rows) of a thing without the small parts that lie apart.
+
+    Between the outline of a thing and what is behind it, depth falls anywhere.
+    """
+    part = _components(votes.keys[rows], np.zeros(len(rows), int))
+    weight = np.bincount(part, votes.seen[rows])
+    return np.asarray(rows[weight[part] >= _LEAST_PART * weight.sum()])
+
+
+def _extent(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return between which coordinates (3,) all but the outermost points (N, 3) lie, by weight (N,).
+
+    A voxel that few photos see, between a thing's outline and what is behind it, counts less than one of its surface.
+    """
+    ends = np.empty((2, 3))
+    for axis in range(3):
+        order = points[:, axis].argsort(kind="stable")
+        share = weights[order].cumsum() / weights.sum()
+        ends[:, axis] = points[order[np.searchsorted(share, (0.02, 0.98))], axis]
+    return ends[0], ends[1]
 
 
 def _ordered(objects: Sequence[LabelledObject]) -> tuple[LabelledObject, ...]:

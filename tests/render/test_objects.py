@@ -82,3 +82,15 @@ def test_lit_pixels_are_half_the_highlight(scene, camera):
 def test_an_id_that_no_byte_holds_is_refused():
     with pytest.raises(UsageError, match="object 256"):
         MarchOptions(hidden=frozenset([3, 256]))
+
+
+def test_several_depths_of_a_ray_are_those_of_one_march_each(scene, camera):
+    spent = (0.9, 0.5, 0.1)
+    found = native.render_depths(scene, camera, spent)
+    assert found.shape == (30, 40, 3)
+    for i, each in enumerate(spent):
+        assert np.array_equal(found[..., i], native.render_depth(scene, camera, spent=each))
+    hit = (found > 0).all(-1)
+    assert hit.mean() > 0.5 and (np.diff(found[hit], axis=-1) >= 0).all()
+    with pytest.raises(ValueError, match="at most 8"):
+        native.render_depths(scene, camera, (0.5,) * 9)

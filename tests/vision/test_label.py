@@ -12,8 +12,16 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.pipeline.find import find
 from smerf.pipeline.label import label, read_instances
 from smerf.pipeline.sight import open_sight
-from smerf.vision.label import Detection, collect_votes, instance_of_voxels, name_components, name_instances
+from smerf.vision.label import (
+    Detection,
+    Votes,
+    collect_votes,
+    instance_of_voxels,
+    name_components,
+    name_instances,
+)
 from smerf.vision.label_files import read_labels
+from smerf.vision.lift import VoxelGrid, pack_keys
 from smerf.vision.words import Tokeniser, match_word, plain_word
 from tests.helpers.known_things import NAMES, THINGS, write_things
 
@@ -244,3 +252,15 @@ def test_a_vocabulary_of_another_model_is_refused(vocabulary):
     (vocabulary / "vocab.json").write_text('{"a": 0}')
     with pytest.raises(InvalidDataError, match="lacks the tokens of start and end"):
         Tokeniser(vocabulary)
+
+
+def test_stray_voxels_between_a_thing_and_the_wall_do_not_stretch_it():
+    block = np.argwhere(np.ones((6, 6, 6)))
+    strays = np.stack([np.arange(10, 200, 5), np.full(38, 3), np.full(38, 3)], -1)
+    keys = np.concatenate([block, strays]).astype(np.int32)
+    order = pack_keys(keys).argsort()
+    seen = np.where(np.arange(len(keys)) < len(block), 40, 1)[order].astype(np.int32)
+    votes = Votes(VoxelGrid(np.zeros(3), 0.1), ("vase",), keys[order], seen, np.ones((len(keys), 1)))
+    (found,) = name_instances(votes, np.full(len(keys), 7)).objects
+    assert found.instance == 7 and len(found.voxels) == len(block)
+    assert np.allclose(found.centre, 0.3, atol=0.06) and np.all(found.half < 0.36)

@@ -193,11 +193,10 @@ SMERF_FN float support_at(const MarchScene& m, const Vec3& z, const Vec3& view) 
 }
 
 // Blended channels of a ray: lanes r, g, b, f0 .. f3 (lane 0 is unused), the visibility left, how much of the pixel no
-// photo supports, the world distance at which half of the ray is spent, 0 if it never is, how much of the highlight it
-// gets, and the object that it shows.
+// photo supports, how much of the highlight it gets, and the object that it shows.
 struct MarchResult {
   Lanes8 fine, coarse;
-  float visibility, unknown, depth, lit;
+  float visibility, unknown, lit;
   int32_t object;
 };
 
@@ -233,10 +232,11 @@ SMERF_FN bool next_region(const Vec3& o, const Vec3& d, const RegionExits& exits
   return true;
 }
 
-// One ray from its near plane until it has left the scene or is opaque. kObjects: somebody asks for objects.
+// One ray from its near plane until it has left the scene or is opaque. kObjects: somebody asks for objects. depth:
+// [spent_count] zeros or null, gets the world distances at which the ray is spent.
 template <bool kObjects>
-SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d) {
-  MarchResult result = {zero_lanes(), zero_lanes(), 1.0f, 0.0f, 0.0f, 0.0f, 0};
+SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d, float* depth) {
+  MarchResult result = {zero_lanes(), zero_lanes(), 1.0f, 0.0f, 0.0f, 0};
   Owners owners = no_owners();
   const Vec3 view = unit_of(d);
   const RegionExits exits = region_exits(o, d, m.near);
@@ -277,7 +277,8 @@ SMERF_FN MarchResult march_ray(const MarchScene& m, const Vec3& o, const Vec3& d
         if (kObjects && m.object_states[id] & kLit) result.lit += kHighlightShare * weight;
       }
       const float left = visibility * (1.0f - alpha);
-      if (visibility > m.spent && left <= m.spent) result.depth = distance_from(m, o, z);
+      for (int k = 0; depth && k < m.spent_count; ++k)
+        if (visibility > m.spent[k] && left <= m.spent[k]) depth[k] = distance_from(m, o, z);
       visibility = left;
     }
     s += stride;

@@ -7,6 +7,8 @@
 
 namespace smerf {
 
+constexpr int kMaxSpent = 8;
+
 struct MarchScene {
   const uint8_t* atlas;          // [atlas_x][atlas_y][atlas_z][8]: density, r, g, b, f0, f1, f2, gate
   const uint8_t* planes;         // [3][texels][texels][8], planes yz, xz, xy
@@ -43,7 +45,8 @@ struct MarchScene {
   float log_exposure;
   float background[3];
   float unknown_colour[3];  // what no photo supports fades into it
-  float spent;              // visibility at which a ray's depth is taken
+  int32_t spent_count;      // depths of a ray
+  float spent[kMaxSpent];   // visibilities at which they are taken
 };
 
 // Where a sample reads: the record of its lowest corner in the atlas and in each plane, and weights. The atlas is
