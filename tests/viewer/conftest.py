@@ -143,5 +143,7 @@ def headset(tmp_path_factory):
 def _violations(tab, axe: str) -> list[str]:
     if not tab.evaluate("'axe' in globalThis"):
         tab.add_script_tag(content=axe)
+    # What is fading in has no contrast yet.
+    tab.evaluate("Promise.allSettled(document.getAnimations().map((each) => each.finished)).then(() => null)")
     found = tab.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
     return [f"{each['id']}: {node['html'][:120]}" for each in found for node in each["nodes"]]
