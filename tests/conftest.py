@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Files run side by side, one a processor: threads on top of that only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 EXPECTED_SKIPS = {
     r"AVX-512|avx512": "the machine's processor has no AVX-512",
     r"AVX2|avx2": "the machine's processor has no AVX2",
