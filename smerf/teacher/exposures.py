@@ -32,8 +32,10 @@ __all__ = ["FILE", "Evening", "Gains", "Pairs", "save_factors", "solve_gains"]
 FILE = "exposures.json"
 _MARKS = (0.1, 0.2, 0.35, 0.5)
 """Fractions of the steps after which the photos are compared."""
-_RAYS_SHARE = 0.02
-"""A comparison takes at most so many of the training's rays."""
+_RAYS_SHARE, _MAX_SHARE = 0.02, 0.2
+"""A comparison should take so many of the training's rays; where it would take more than the latter, there is none."""
+_MIN_SIDE = 24
+"""Longest side in pixels below which photos are not reduced for that."""
 _MIN_PHOTOS = 8
 _RANGE = (0.08, 0.92)
 """Colours outside are noise or clipped, and say nothing of a factor."""
@@ -186,11 +188,17 @@ class Evening:
         """Prepare for the training photos ``frames``, whose pixels are in ``bank``."""
         self.bank = bank
         self.cameras = [frame.camera for frame in frames]
-        self.is_on = config.exposure == "auto" and len(frames) >= _MIN_PHOTOS
-        budget = _RAYS_SHARE * config.steps * config.rays
+        rays = config.steps * config.rays
+        budget = _RAYS_SHARE * rays
         self.factors = [
-            reduction((c.intrinsics.width, c.intrinsics.height), len(frames), budget) for c in self.cameras
+            reduction((c.intrinsics.width, c.intrinsics.height), len(frames), budget, _MIN_SIDE)
+            for c in self.cameras
         ]
+        pixels = sum(
+            (c.intrinsics.width // factor) * (c.intrinsics.height // factor)
+            for c, factor in zip(self.cameras, self.factors)
+        )
+        self.is_on = config.exposure == "auto" and len(frames) >= _MIN_PHOTOS and pixels <= _MAX_SHARE * rays
         self.nearest = _nearest(bank)
         self.looks = 0
         """How often the photos were compared."""

@@ -60,17 +60,17 @@ class PhotoScore:
     others: np.ndarray
 
 
-def reduction(size: tuple[int, int], photos: int, budget: float) -> int:
+def reduction(size: tuple[int, int], photos: int, budget: float, least: int = _MIN_SIDE) -> int:
     """Return the whole factor by which photos of a (width, height) are reduced.
 
     At least 2 where they are not small already; the longest side is at most 160 pixels, and all photos together have
-    at most ``budget`` pixels unless the longest side would fall below 48.
+    at most ``budget`` pixels unless the longest side would fall below ``least``.
     """
     longest = max(size)
     factor = max(2, -(-longest // _MAX_SIDE))
     while photos * (size[0] // factor) * (size[1] // factor) > budget:
         factor += 1
-    return max(1, min(factor, longest // _MIN_SIDE))
+    return max(1, min(factor, longest // least))
 
 
 def reduce_photo(

@@ -37,5 +37,6 @@ def shrunk(preset: str, **changes) -> TeacherConfig:
         "rays": 128,
         "steps": 6,
         "warmup_steps": 5,
+        "exposure": "off",
     }
     return replace(config, **{**sizes, **changes})
