@@ -24,7 +24,7 @@ __all__ = ["Video", "extract_frames", "probe", "read_grey"]
 _GREY_SIDE = 320
 _MAX_RATE = 30.0
 _MAX_CANDIDATES = 18_000  # ten minutes; they take a gigabyte of disk for a while
-_MAX_TERMS = 1000
+_MAX_TERMS, _GROUP = 1000, 32
 _TONE_MAP = (
     "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
     "zscale=t=bt709:m=bt709:r=full,format=rgb24"
@@ -106,20 +106,30 @@ def extract_frames(
     done = 0
     for begin in range(0, len(numbers), _MAX_TERMS):
         some = numbers[begin : begin + _MAX_TERMS]
-        chain = ["select=" + "+".join(f"eq(n\\,{number})" for number in some)]
+        chain = [f"select={_any_of(some)}"]
         chain += [_TONE_MAP] if video.hdr else []
         chain.append(f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int")
         command = [*_begin(video), "-vf", ",".join(chain), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        missing = None
         with _running(command) as output:
             for number in some:
                 pixels = output.read(width * height * 3)
                 if len(pixels) < width * height * 3:
-                    raise InvalidDataError(
-                        f"{video.path}: ends before frame {number}; export it again as MP4"
-                    )
+                    # What ffmpeg says of it, if it failed, says more.
+                    missing = number
+                    break
                 done += 1
                 progress(done)
                 yield number, Image.frombytes("RGB", (width, height), pixels)
+        if missing is not None:
+            raise InvalidDataError(f"{video.path}: ends before frame {missing}; export it again as MP4")
+
+
+def _any_of(numbers: Sequence[int]) -> str:
+    """Return ffmpeg's expression for frames of these numbers, in groups: it bears a hundred terms in a row."""
+    terms = [f"eq(n\\,{number})" for number in numbers]
+    groups = [terms[begin : begin + _GROUP] for begin in range(0, len(terms), _GROUP)]
+    return "+".join(f"({'+'.join(group)})" for group in groups)
 
 
 def _program() -> str:

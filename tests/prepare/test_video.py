@@ -86,3 +86,15 @@ def test_what_is_no_video_is_refused(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(InvalidDataError, match="not a readable video"):
         probe(tmp_path / "broken.mp4")
+
+
+def test_hundreds_of_frames_are_taken_from_a_long_clip(tmp_path):
+    grey = [np.full((32, 32, 3), 20 + number // 5, np.uint8) for number in range(1100)]
+    clip = encode(tmp_path / "long.mp4", grey, "-c:v", "libx264", "-qp", "4", "-pix_fmt", "yuv420p")
+    numbers = [number for number in range(1100) if number % 20]
+    found = [
+        (number, np.asarray(image).mean())
+        for number, image in extract_frames(probe(clip), numbers, 64, ignore)
+    ]
+    assert [number for number, _ in found] == numbers
+    assert all(abs(value - 20 - number // 5) < 6 for number, value in found)
