@@ -27,6 +27,10 @@ _ENOUGH = 0.95
 _MIN_PHOTOS = 8
 
 
+_MIN_DETAILS = 20
+"""Median keypoints a photo below which no attempt is worth its time: two photos share a tenth of them."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One mapper's largest model after cleaning, with its checks.
@@ -89,7 +93,7 @@ def map_photos(
     pairs = _between(photos, read_pairs(database))
     keypoints = read_keypoint_counts(database)
     outcome = Outcome(photos, gather_evidence(photos, keypoints, pairs, shop.config.order))
-    if outcome.evidence.is_rotation:
+    if outcome.evidence.is_rotation or outcome.evidence.keypoints < _MIN_DETAILS:
         return outcome
     for attempt in _attempts(shop, outcome, level, database, add_frames):
         outcome.candidates += attempt
