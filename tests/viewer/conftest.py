@@ -22,8 +22,9 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """A browser for the tests of a file; two in one process, with those of smerf verify, do not get on."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     assert path, "the viewer's tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
