@@ -123,11 +123,13 @@ class Benchmark:
 
 def header(script: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Return what every document says of how its figures came about."""
+    # Where things lie on this machine is nobody's business.
+    words = [Path(word).name if word.startswith("/") else word for word in arguments]
     return {
         "schema": SCHEMA,
         "script": script,
-        "arguments": list(arguments),
-        "command": shlex.join(["python", "-m", script, *arguments]),
+        "arguments": words,
+        "command": shlex.join(["python", "-m", script, *words]),
         "commit": commit(),
         "device": describe_device(),
         "versions": {"python": platform.python_version(), **_versions()},
