@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from smerf.engine.signals import end_on_terminate
 from smerf.errors import SmerfError, UsageError
 from smerf.export.bounded_server import BoundedServer, TimedReader, set_deadline
 from smerf.export.viewer_files import viewer_root
@@ -107,10 +106,9 @@ class SceneServer:
             self._thread.join()
 
     def wait(self) -> None:
-        """Block until the server stops; Ctrl-C and SIGTERM raise KeyboardInterrupt."""
-        with end_on_terminate():
-            while self._thread is not None and self._thread.is_alive():
-                self._thread.join(0.5)
+        """Block until the server stops; Ctrl-C raises KeyboardInterrupt."""
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(0.5)
 
 
 def serve(

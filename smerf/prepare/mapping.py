@@ -28,7 +28,7 @@ _MIN_PHOTOS = 8
 
 
 _MIN_DETAILS = 20
-"""Median keypoints a photo below which no attempt is worth its time: two photos share a tenth of them."""
+"""Median keypoints a photo below which no attempt is worth its time: a model needs as many points a photo."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from smerf.teacher import TeacherConfig, resolve_config
 from smerf.teacher.config import PRESETS
 from smerf.teacher.trainer import TeacherTrainer
 
-__all__ = ["make_trainer", "shrunk"]
+__all__ = ["QUICK", "make_trainer", "shrunk"]
 
 
 def make_trainer(capture: Capture, config: TeacherConfig) -> TeacherTrainer:
@@ -40,3 +40,15 @@ def shrunk(preset: str, **changes) -> TeacherConfig:
         "exposure": "off",
     }
     return replace(config, **{**sizes, **changes})
+
+
+QUICK = shrunk(
+    "preview",
+    cache_resolution=32,
+    samples=16,
+    proposal_samples=32,
+    rays=512,
+    steps=400,
+    checkpoint_seconds=1e9,
+)
+"""Learns the ball of ``tests.helpers.ball`` in a few seconds."""

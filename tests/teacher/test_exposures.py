@@ -13,18 +13,9 @@ from smerf.evaluation.metrics import image_metrics
 from smerf.teacher import train_teacher
 from smerf.teacher.exposures import Pairs, solve_gains
 from tests.helpers.ball import write_capture
-from tests.helpers.shrunk_teacher import shrunk
+from tests.helpers.shrunk_teacher import QUICK
 
 PHOTOS, PLACES = 40, 600
-CONFIG = shrunk(
-    "preview",
-    cache_resolution=32,
-    samples=16,
-    proposal_samples=32,
-    rays=512,
-    steps=400,
-    checkpoint_seconds=1e9,
-)
 
 
 def sightings(logs, noise=0.05, clutter=0.1):
@@ -66,7 +57,7 @@ def test_a_scene_is_learnt_at_one_exposure(tmp_path):
     psnr = {}
     for name, capture, exposure in (("off", drift, "off"), ("auto", drift, "auto")):
         (tmp_path / name).mkdir()
-        teacher = train_teacher(capture, replace(CONFIG, exposure=exposure), folder=tmp_path / name)
+        teacher = train_teacher(capture, replace(QUICK, exposure=exposure), folder=tmp_path / name)
         figures = []
         for frame in clean.split("test"):
             truth = np.asarray(Image.open(frame.image_path).convert("RGB"), np.float32) / 255

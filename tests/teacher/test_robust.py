@@ -17,17 +17,8 @@ from smerf.teacher import stage, train_teacher
 from smerf.teacher.residuals import PhotoScore, reduction
 from smerf.teacher.robust import enlarge, find_moving
 from tests.helpers.ball import HEIGHT, WIDTH, write_capture
-from tests.helpers.shrunk_teacher import shrunk
+from tests.helpers.shrunk_teacher import QUICK, shrunk
 
-CONFIG = shrunk(
-    "preview",
-    cache_resolution=32,
-    samples=16,
-    proposal_samples=32,
-    rays=512,
-    steps=400,
-    checkpoint_seconds=1e9,
-)
 MET = (3, 9, 15, 21)
 SQUARE = (slice(8, 17), slice(12, 20))
 MAGENTA = (250, 10, 250)
@@ -51,7 +42,7 @@ def passer(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(passer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    return train_teacher(passer, CONFIG, folder=folder), folder
+    return train_teacher(passer, QUICK, folder=folder), folder
 
 
 def test_a_passer_by_is_masked_and_nobody_else(passer, trained):
@@ -73,7 +64,7 @@ def test_a_still_scene_is_used_whole_and_to_the_byte(tmp_path):
     capture = photos(tmp_path / "still", passer=False)
     for robust in ("auto", "off"):
         (tmp_path / robust).mkdir()
-        train_teacher(capture, replace(CONFIG, robust=robust, steps=240), folder=tmp_path / robust)
+        train_teacher(capture, replace(QUICK, robust=robust, steps=240), folder=tmp_path / robust)
     assert not (tmp_path / "auto" / "masks").exists()
     auto, off = (load_file(tmp_path / name / "teacher.safetensors") for name in ("auto", "off"))
     assert all(torch.equal(auto[name], off[name]) for name in off)
