@@ -121,7 +121,8 @@ def _why_failed(outcome: Outcome) -> tuple[Finding, ...]:
                 "and don't pan in place.",
             )
         )
-    elif (numbers := _little_overlap(outcome)) is not None:
+    elif not _is_blurred(outcome) and (numbers := _little_overlap(outcome)) is not None:
+        # Photos without details match nothing, however many there are.
         findings.append(
             Finding(
                 "overlap",
