@@ -29,6 +29,9 @@ class Placement:
 class PlacedTeacher:
     """What every ``smerf.teacher.model.Teacher`` of a file has; none has density and colour at points."""
 
+    tests_nearby = False
+    """Whether intervals are dense also where rays pass close to a surface without meeting it."""
+
     def __init__(self, placement: Placement) -> None:
         self.place = placement.training_from_source
         self.spacing, self.scene_scale = placement.spacing, placement.scene_scale

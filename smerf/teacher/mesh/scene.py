@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smerf.capture.synth.tracer import Caster
+from smerf.teacher.mesh.nearness import Nearness
 from smerf.teacher.mesh.shading import Shading
 from smerf.teacher.mesh.surface import Surface
 
@@ -50,6 +51,7 @@ class MeshScene:
         self._vertices = (surface.vertices - centre) / radius
         self._faces = surface.faces
         self._caster = Caster(self._vertices.astype(np.float32), surface.faces)
+        self.nearness = Nearness(self._vertices, surface.faces)
         self._shading = Shading(surface, 1.0 / radius, light)
 
     def first(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

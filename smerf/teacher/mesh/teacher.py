@@ -10,6 +10,7 @@ import torch
 from smerf.capture.types import Camera
 from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
+from smerf.teacher.mesh.nearness import free_ends, stretches
 from smerf.teacher.mesh.scene import MeshHits, MeshScene
 from smerf.teacher.model import TeacherAnswer
 from smerf.teacher.placed import PlacedTeacher, Placement
@@ -20,7 +21,9 @@ _CHUNK = 65536
 _SUPERSAMPLING = 2
 _PITCH = np.sqrt(3.0)
 """Width of a pixel in units of a ray's radius."""
-_IN_FRONT = 0.75
+_SIDES = -0.1, 1.5
+"""Where a surface begins and ends, in half widths behind what a ray meets: were it in front, rays that graze a
+silhouette would cross a lot of it."""
 _SHARE = 4
 """One of so many intervals lies inside the surfaces."""
 _MIN_GAP = 5e-7
@@ -48,14 +51,15 @@ def _as_arrays(rays: Rays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def intervals_around(
-    hits: MeshHits, spacing: Spacing, samples: int, half_width: float
+    hits: MeshHits, near: torch.Tensor, spacing: Spacing, samples: int, half_width: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return intervals that are thin where rays meet something and even elsewhere, most of them in front.
+    """Return intervals that are thin where rays meet something, and dense where they pass close to it.
 
     A surface has a width, over which its weight is spread evenly: what is thinner than a voxel can't be learnt.
 
     Args:
         hits: Distances in the units of the spacing.
+        near: Whether stretches of equal length of s are near a surface (R, B) bool.
         spacing: Of the intervals.
         samples: Intervals S of each ray.
         half_width: Of a surface, metric.
@@ -64,21 +68,21 @@ def intervals_around(
         Metric interval ends (R, S + 1) and weights (R, S).
     """
     count = len(hits.weights)
-    s = torch.linspace(0.0, 1.0, samples + 1, dtype=torch.float64).repeat(count, 1)
+    s = torch.zeros(count, samples + 1, dtype=torch.float64)
     weights = torch.zeros(count, samples)
     layers = (hits.weights > 0.0).sum(1)
-    for number in np.unique(layers[layers > 0]):
+    for number in np.unique(layers):
         rows = np.flatnonzero(layers == number)
         t = torch.from_numpy(hits.distances[rows, :number])
         half = (1e-4 * t).clamp_min(half_width)
         far = min(spacing.far, 1e4)
-        low, high = (spacing.s_from_t((t + side * half).clamp(spacing.near, far)) for side in (-1.0, 1.0))
+        low, high = (spacing.s_from_t((t + side * half).clamp(spacing.near, far)) for side in _SIDES)
         # A surface at an end of the ray has a width all the same.
         low, high = (
             torch.minimum(low, 1.0 - 2.0 * (high - low).clamp_min(1e-4)),
             torch.maximum(high, low + 1e-4),
         )
-        ends = _ends(low, high, samples)
+        ends = _ends(low, high, samples, near[rows])
         s[rows] = ends
         inside = (ends[:, :, None] - low[:, None]) / (high - low)[:, None]
         share = inside.clamp(0.0, 1.0).diff(dim=1)
@@ -89,22 +93,23 @@ def intervals_around(
     return spacing.t_from_s(s).float(), weights
 
 
-def _ends(low: torch.Tensor, high: torch.Tensor, samples: int) -> torch.Tensor:
-    """Return interval ends (R, S + 1) in s around layers [low, high] (R, L) of s."""
-    layers = low.shape[1]
+def _ends(low: torch.Tensor, high: torch.Tensor, samples: int, near: torch.Tensor) -> torch.Tensor:
+    """Return interval ends (R, S + 1) in s around layers [low, high] (R, L) of s, which may be none."""
+    rays, layers = low.shape
+    if not layers:
+        nothing = torch.ones(rays, dtype=low.dtype)
+        return free_ends(near, nothing, nothing, samples + 1)
     inside = max(1, samples // (_SHARE * layers))
-    rest = samples - (layers * (inside + 1) - 1)
-    before = max(1, min(rest - 1, round(_IN_FRONT * rest)))
-    first, last = low.min(1, keepdim=True).values, high.max(1, keepdim=True).values
-    front = first * torch.arange(before, dtype=first.dtype) / before
-    behind = last + (1.0 - last) * torch.arange(1, rest - before + 1, dtype=first.dtype) / (rest - before)
-    steps = torch.arange(inside + 1, dtype=first.dtype) / inside
+    free = free_ends(near, low.amin(1), high.amax(1), samples + 1 - layers * (inside + 1))
+    steps = torch.arange(inside + 1, dtype=low.dtype) / inside
     within = (low[..., None] + (high - low)[..., None] * steps).flatten(1)
-    return torch.cat([front, within.sort(1).values, behind], 1)
+    return torch.cat([free, within], 1).sort(1).values
 
 
 class MeshTeacher(PlacedTeacher):
     """A mesh in training space as a teacher."""
+
+    tests_nearby = True
 
     def __init__(self, scene: MeshScene, near: float, placement: Placement) -> None:
         """Take a mesh in a space of its own, and the distance there at which rays begin."""
@@ -127,9 +132,17 @@ class MeshTeacher(PlacedTeacher):
             hits = MeshHits(hits.distances * scale, hits.weights, hits.colour)
             # Half of a voxel of 256 an axis.
             half_width = 1.0 / (128.0 * self.scene_scale)
-            edges, weights = intervals_around(hits, self.spacing, self.samples, half_width)
+            near = self._near_surface(origins[chunk], directions[chunk])
+            edges, weights = intervals_around(hits, near, self.spacing, self.samples, half_width)
             parts.append((edges, weights, torch.from_numpy(hits.colour)))
         return TeacherAnswer(*(torch.cat(each).to(device) for each in zip(*parts)))
+
+    def _near_surface(self, origins: np.ndarray, directions: np.ndarray) -> torch.Tensor:
+        """Return whether stretches of rays of training space are near a surface (R, B) bool."""
+        start = torch.from_numpy(self._to_scene(origins)).float()
+        along = torch.from_numpy(directions @ self.place.rotation / (self.place.scale * self.scene.radius))
+        t = self.spacing.t_from_s(stretches()).float()
+        return self.scene.nearness.along(start, along.float(), t)
 
     def _to_scene(self, points: np.ndarray) -> np.ndarray:
         """Take points (N, 3) of training space to the scene's."""

@@ -98,16 +98,35 @@ def test_intervals_hold_the_weights_of_all_layers():
     distances = np.array([[1.0, 3.0, 3.001], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.1, 7.9, 0.0]])
     weights = np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0]], np.float32)
     hits = MeshHits(distances, weights, np.zeros((4, 3), np.float32))
+    near = torch.zeros(4, 128, dtype=torch.bool)
     for spacing in (Spacing(0.1, 8.0, True), Spacing(0.1, float("inf"), False)):
-        edges, held = intervals_around(hits, spacing, 16, 0.01)
+        edges, held = intervals_around(hits, near, spacing, 16, 0.01)
         assert edges.shape == (4, 17) and (edges.diff(dim=-1) > 0.0).all()
         torch.testing.assert_close(held.sum(-1), torch.from_numpy(weights.sum(1)))
         middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
         mean = (held * middle).sum(-1).numpy()
         np.testing.assert_allclose(mean, (distances * weights).sum(1), atol=0.02)
     # Four intervals lie inside the surface, and nine of the other twelve in front, where the ray passes.
-    edges, held = intervals_around(hits, Spacing(0.1, 8.0, True), 16, 0.01)
+    edges, held = intervals_around(hits, near, Spacing(0.1, 8.0, True), 16, 0.01)
     assert int((edges[1] < 1.985).sum()) == 9 and int((held[1] > 0.0).sum()) == 4
+
+
+def test_rays_that_pass_close_by_are_tested_there(tmp_path):
+    # A ball: one ray hits it, one passes close to it, one far away.
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=1.0)
+    ball.export(tmp_path / "ball.glb")
+    teacher = open_asset(tmp_path / "ball.glb").teacher(
+        Placement(Similarity(), Spacing(0.5, 8.0, True), 1.0, 1.0)
+    )
+    origins = torch.tensor([[0.0, 0.0, 4.0], [1.02, 0.0, 4.0], [1.6, 0.0, 4.0]])
+    rays = Rays(origins, torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3), torch.full((3,), 1e-3))
+    answer = teacher.query(rays)
+    assert torch.allclose(answer.weights.sum(-1), torch.tensor([1.0, 0.0, 0.0]))
+    middle = 0.5 * (answer.edges[:, 1:] + answer.edges[:, :-1])
+    close = (middle - 4.0).abs() < 0.4
+    assert int(close[1].sum()) >= 16 and int(close[2].sum()) <= 4
+    # Nothing of the surface is in front of it, where rays that graze it would cross it.
+    assert float(answer.edges[0, :-1][answer.weights[0] > 0.0].min()) > 3.0 - 0.002
 
 
 def test_glass_in_front_of_a_wall_shows_both(tmp_path):
