@@ -19,6 +19,9 @@ __all__ = ["initialise_from_rays", "initialise_from_teacher", "to_contracted", "
 
 _CHUNK = 262144
 _MIN_LIGHT, _MAX_ALPHA = 0.05, 0.999
+_REACH, _AHEAD = 3, 0.5
+"""Voxels behind one with something in it that are given the same where no ray tested them, and the least cosine to its
+rays' heading."""
 
 
 def to_contracted(points: Tensor, spec: GridSpec) -> Tensor:
@@ -85,48 +88,114 @@ def _set_voxels(grids: Grids, rows: slice, density: Tensor, colour: Tensor, gate
     values[:, 7] = _bytes_of(torch.tensor(gate), *spec.feature_range)
 
 
-def initialise_from_rays(grids: Grids, batches: Iterable[TeacherBatch], gate: float) -> None:
+def initialise_from_rays(
+    grids: Grids, batches: Iterable[TeacherBatch], gate: float, *, closes_holes: bool = False
+) -> None:
     """Set the bytes of the voxels to what rays met in them, as ``initialise_from_teacher`` does for a teacher that
     answers rays alone.
 
     A voxel's density is the optical depth over the length of intervals, its colour the mean of their rays' colours.
-    An interval with weight counts in the eight voxels that are mixed at its middle, so that a thin surface is met
-    although it lies between voxels; an empty one in the voxel that holds it. Voxels that no ray tested start empty.
+    Voxels that no ray tested start empty, or with ``closes_holes`` as the voxels in front of them: right where rays
+    also test the space close to surfaces.
     """
-    spec, count = grids.spec, len(grids.voxels)
-    depth, length, weight = (torch.zeros(count, dtype=torch.float64) for _ in range(3))
-    colour = torch.zeros(count, 3, dtype=torch.float64)
+    sums = _Sums(grids)
     for batch in batches:
+        sums.add(batch)
+    if closes_holes:
+        sums.spread()
+    for start in range(0, len(grids.voxels), _CHUNK):
+        rows = slice(start, min(len(grids.voxels), start + _CHUNK))
+        density = torch.log((sums.depth[rows] / sums.length[rows].clamp_min(1e-12)).clamp_min(1e-9)) + 1.0
+        mean = sums.colour[rows] / sums.weight[rows, None].clamp_min(1e-12)
+        _set_voxels(grids, rows, density.float(), mean.float(), gate)
+
+
+class _Sums:
+    """What intervals of rays add to the stored voxels.
+
+    ``depth``, ``length`` and ``weight`` (V,) are of the optical depth, the metric length and the weight of intervals;
+    ``colour`` and ``heading`` (V, 3), times the weight, of their rays' colours and directions in contracted space.
+    """
+
+    def __init__(self, grids: Grids) -> None:
+        count = len(grids.voxels)
+        self._grids = grids
+        self.depth, self.length, self.weight = (torch.zeros(count, dtype=torch.float64) for _ in range(3))
+        self.colour, self.heading = (torch.zeros(count, 3, dtype=torch.float64) for _ in range(2))
+
+    def add(self, batch: TeacherBatch) -> None:
+        """Add the intervals of rays that some light reaches.
+
+        An interval with weight counts in the eight voxels that are mixed at its middle, so that a thin surface is met
+        although it lies between voxels; an empty one in the voxel that holds it.
+        """
         before = torch.cat([torch.zeros_like(batch.weights[:, :1]), batch.weights.cumsum(-1)[:, :-1]], -1)
         rows, columns = torch.nonzero(1.0 - before > _MIN_LIGHT, as_tuple=True)
-        width = (batch.edges[rows, columns + 1] - batch.edges[rows, columns]).double()
-        middle = 0.5 * (batch.edges[rows, columns] + batch.edges[rows, columns + 1])
-        points = to_contracted(batch.rays.origins[rows] + middle[:, None] * batch.rays.directions[rows], spec)
-        ours = batch.weights[rows, columns]
-        empty = ours <= 0.0
-        voxels = _stored_row(grids, torch.floor(_voxel_units(points[empty], spec) + 0.5).long())
-        length.index_add_(0, voxels[voxels >= 0], width[empty][voxels >= 0])
-        met = torch.nonzero(~empty)[:, 0]
-        ours, light = ours[met], 1.0 - before[rows[met], columns[met]]
-        optical = -torch.log1p(-(ours / light).clamp(0.0, _MAX_ALPHA)).double()
-        seen = (batch.colour / batch.weights.sum(-1, keepdim=True).clamp_min(1e-6))[rows[met]]
-        place = _voxel_units(points[met], spec)
+        weights, light = batch.weights[rows, columns], 1.0 - before[rows, columns]
+        start, stop = batch.edges[rows, columns], batch.edges[rows, columns + 1]
+        width = (stop - start).double()
+        empty = weights <= 0.0
+        place = self._place(batch, rows[empty], 0.5 * (start + stop)[empty])
+        self._put(torch.floor(place + 0.5).long(), ((self.length, width[empty]),))
+        met = ~empty
+        rows, start, stop = rows[met], start[met], stop[met]
+        optical = -torch.log1p(-(weights[met] / light[met]).clamp(0.0, _MAX_ALPHA)).double()
+        seen = (batch.colour / batch.weights.sum(-1, keepdim=True).clamp_min(1e-6))[rows]
+        place = self._place(batch, rows, 0.5 * (start + stop))
+        along = self._place(batch, rows, stop) - self._place(batch, rows, start)
+        along = torch.nn.functional.normalize(along, dim=-1)
         for corner in itertools.product((0, 1), repeat=3):
             cells = torch.floor(place).long() + torch.tensor(corner)
             share = (1.0 - (place - cells).abs()).clamp_min(0.0).prod(-1).double()
-            voxels = _stored_row(grids, cells)
-            held = voxels >= 0
-            voxels, share = voxels[held], share[held]
-            depth.index_add_(0, voxels, share * optical[held])
-            length.index_add_(0, voxels, share * width[met[held]])
-            share = share * ours[held]
-            weight.index_add_(0, voxels, share)
-            colour.index_add_(0, voxels, share[:, None] * seen[held])
-    for start in range(0, count, _CHUNK):
-        rows_of = slice(start, min(count, start + _CHUNK))
-        density = torch.log((depth[rows_of] / length[rows_of].clamp_min(1e-12)).clamp_min(1e-9)) + 1.0
-        mean = colour[rows_of] / weight[rows_of, None].clamp_min(1e-12)
-        _set_voxels(grids, rows_of, density.float(), mean.float(), gate)
+            ours = share * weights[met]
+            self._put(
+                cells,
+                (
+                    (self.depth, share * optical),
+                    (self.length, share * width[met]),
+                    (self.weight, ours),
+                    (self.colour, ours[:, None] * seen),
+                    (self.heading, ours[:, None] * along),
+                ),
+            )
+
+    def spread(self) -> None:
+        """Give voxels behind those with something in them the same, where no ray tested them.
+
+        Few rays pass where few photos look, and a surface would have holes there that no step closes: what starts
+        empty learns nothing.
+        """
+        blocks, every = block_coordinates(self._grids), BLOCK**3
+        front = torch.nonzero(self.weight > 0.0)[:, 0]
+        for _ in range(_REACH):
+            local = front % every
+            place = torch.stack([local // BLOCK**2, local // BLOCK % BLOCK, local % BLOCK], -1)
+            cells, reached = blocks[front // every].to(place) * BLOCK + place, []
+            untested = self.length <= 0.0
+            heading = torch.nn.functional.normalize(self.heading[front], dim=-1)
+            for offset in itertools.product((-1, 0, 1), repeat=3):
+                step = torch.tensor(offset)
+                rows = _stored_row(self._grids, cells + step)
+                ahead = heading @ torch.nn.functional.normalize(step.double(), dim=0) > _AHEAD
+                takes = (rows >= 0) & untested[rows.clamp_min(0)] & ahead
+                rows, source = rows[takes], front[takes]
+                for each in (self.depth, self.length, self.weight, self.colour, self.heading):
+                    each.index_add_(0, rows, each[source])
+                reached.append(rows)
+            front = torch.cat(reached).unique()
+
+    def _place(self, batch: TeacherBatch, rows: Tensor, t: Tensor) -> Tensor:
+        """Return points (N, 3) at distances t (N,) along the rays ``rows``, in voxels."""
+        points = batch.rays.origins[rows] + t[:, None] * batch.rays.directions[rows]
+        spec = self._grids.spec
+        return _voxel_units(to_contracted(points, spec), spec)
+
+    def _put(self, cells: Tensor, values: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Add values (N,) or (N, 3) to sums in the voxels at cells (N, 3), where they are stored."""
+        rows = _stored_row(self._grids, cells)
+        held = rows >= 0
+        for total, value in values:
+            total.index_add_(0, rows[held], value[held])
 
 
 def _voxel_units(points: Tensor, spec: GridSpec) -> Tensor:

@@ -190,7 +190,8 @@ class StudentTrainer:
         grids = self._allocate(votes.block_index(config.visible_margin, shell))
         teacher: object = self.teacher
         if config.parameterisation == "explicit" and not isinstance(teacher, PointTeacher):
-            initialise_from_rays(grids, self.pool.held(), config.initial_gate)
+            closes_holes = getattr(teacher, "tests_nearby", False)
+            initialise_from_rays(grids, self.pool.held(), config.initial_gate, closes_holes=closes_holes)
         elif config.parameterisation == "explicit" and isinstance(teacher, PointTeacher):
             exposures = self.rays.exposures
             initialise_from_teacher(
