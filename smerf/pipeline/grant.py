@@ -18,6 +18,7 @@ from smerf.pipeline.rates import measure_rates
 
 if TYPE_CHECKING:
     from smerf.capture.types import Capture
+    from smerf.teacher.asset import Asset
     from smerf.teacher.model import Teacher
 
 __all__ = [
@@ -103,9 +104,10 @@ def plan_run(
     device: str,
     settings: tuple[str, ...] = (),
     seed: int | None = None,
+    asset: Asset | None = None,
 ) -> tuple[RunConfig, Plan]:
-    """Return the settings of a whole run, and the plan that they are from."""
-    plan = _plan(data, minutes, start, device)
+    """Return the settings of a whole run, and the plan that they are from; of ``asset`` nothing is trained."""
+    plan = _plan(data, minutes, start, device, asset=asset)
     # Steps that are given count; they take what time they take.
     free = [f"{stage}.minutes=null" for stage in ("teacher", "student") if _gives(settings, f"{stage}.steps")]
     config = make_config("preview", (*plan.overrides(), *free, *settings), seed)
@@ -180,10 +182,21 @@ def _whole_to(plan: Plan, stage: str) -> Plan:
     )
 
 
-def _plan(data: Path, minutes: float, start: Start, device: str, *, is_whole: bool = True) -> Plan:
+def _plan(
+    data: Path,
+    minutes: float,
+    start: Start,
+    device: str,
+    *,
+    asset: Asset | None = None,
+    is_whole: bool = True,
+) -> Plan:
     from smerf.capture import load_capture
+    from smerf.teacher.foreign import placed
 
-    return _plan_of(load_capture(data, max_side=_PROBE_SIDE), minutes, start, device, is_whole=is_whole)
+    capture = load_capture(data, max_side=_PROBE_SIDE)
+    teacher = None if asset is None else placed(asset, capture)
+    return _plan_of(capture, minutes, start, device, teacher=teacher, is_whole=is_whole)
 
 
 def _plan_of(
@@ -213,9 +226,12 @@ def _plan_of(
     return make_plan(minutes, facts, rates, Table.load(), lambda most: divide(capture, most), start.used)
 
 
-def granted_seconds(config: RunConfig) -> dict[str, float] | None:
-    """Return the seconds of each command of a run that was granted a time; None for others."""
-    minutes = getattr(config.teacher, "minutes", None), getattr(config.student, "minutes", None)
+def granted_seconds(config: RunConfig, *, trains: bool = True) -> dict[str, float] | None:
+    """Return the seconds of each command of a run that was granted a time; None for others.
+
+    ``trains`` says whether the run has a teacher to train.
+    """
+    minutes = config.teacher.minutes if trains else 0.0, config.student.minutes
     if config.minutes is None or None in minutes:
         return None
     train, distill = (60.0 * float(each or 0.0) for each in minutes)

@@ -79,7 +79,7 @@ def run(
             ``capture/`` in the run.
         output: Run folder; ``runs/NAME`` if not given.
         minutes: Time for all of it, 1 to 600, from which everything else is chosen. New runs of photos on a CPU get
-            10 if neither a preset nor steps are given.
+            10 if neither a preset nor steps are given; finding poses and rendering a file are not part of it.
         preset: A fixed amount of work instead: ``preview``, ``standard``, ``paper``.
         settings: Dotted ``key=value`` pairs, such as ``teacher.steps=4000``.
         seed: Random seed of every stage.
@@ -107,10 +107,6 @@ def run(
     from smerf.engine.device import resolve_device
 
     device = resolve_device(device)
-    if opened is not None and minutes is not None:
-        raise UsageError(
-            "--minutes: is for photos; for a file, run it, then smerf distill RUN --minutes M --overwrite"
-        )
     minutes = choose_minutes(minutes, preset, settings, is_new=is_new and opened is None, device=device)
     with catch_signals(), folder:
         config = choose_config(folder, preset, settings, seed, overwrite=overwrite)
@@ -121,9 +117,10 @@ def run(
             data = posed(what, folder, **how)
         chosen = None
         if minutes is not None and config.minutes != minutes:
-            # Finding the poses is not part of the grant.
+            # Finding the poses, or rendering a file's photos, is not part of the grant.
             start = start if data == what else Start.now()
-            config, chosen = plan_run(data, minutes, start, device, settings, seed)
+            asset = None if opened is None else opened.asset
+            config, chosen = plan_run(data, minutes, start, device, settings, seed, asset)
             require_same(folder, config, overwrite=overwrite)
             if not quiet:
                 say(chosen, "run")
@@ -229,7 +226,7 @@ def _lacks_poses(what: Path) -> bool:
 
 def _run_stages(job: Job) -> RunResult:
     has_test = bool(job.capture.split("test"))
-    weights = granted_seconds(job.config) or _WEIGHTS
+    weights = granted_seconds(job.config, trains=job.source is None) or _WEIGHTS
     job.whole = WholeRun(
         {name: weight for name, weight in weights.items() if has_test or name != "eval"},
         is_granted=weights is not _WEIGHTS,

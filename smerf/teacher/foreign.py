@@ -24,6 +24,7 @@ __all__ = [
     "copy_record",
     "is_foreign",
     "load_foreign",
+    "placed",
     "read_foreign",
     "record_digest",
     "save_foreign",
@@ -52,7 +53,8 @@ def read_foreign(folder: Path) -> dict[str, Any]:
 
 def save_foreign(asset: Asset, options: AssetOptions, capture: Capture, folder: Path) -> None:
     """Write down that a file is the teacher of a capture that lies in the file's own space."""
-    similarity = capture.training_from_source
+    place = _placement(capture)
+    similarity, spacing = place.training_from_source, place.spacing
     write_json(
         folder / _FILE,
         {
@@ -67,13 +69,24 @@ def save_foreign(asset: Asset, options: AssetOptions, capture: Capture, folder: 
                 "rotation": similarity.rotation.tolist(),
                 "translation": similarity.translation.tolist(),
             },
-            "near": capture.near,
-            "far": capture.far if np.isfinite(capture.far) else None,
-            "linear": capture.bounded,
-            "scene_scale": content_scale(capture),
-            "background": 1.0 if capture.background == "white" else 0.5,
+            "near": spacing.near,
+            "far": spacing.far if np.isfinite(spacing.far) else None,
+            "linear": spacing.linear,
+            "scene_scale": place.scene_scale,
+            "background": place.background,
         },
     )
+
+
+def placed(asset: Asset, capture: Capture) -> Teacher:
+    """Return a file as the teacher of a capture that lies in the file's own space."""
+    return asset.teacher(_placement(capture))
+
+
+def _placement(capture: Capture) -> Placement:
+    spacing = Spacing(capture.near, capture.far, capture.bounded)
+    background = 1.0 if capture.background == "white" else 0.5
+    return Placement(capture.training_from_source, spacing, content_scale(capture), background)
 
 
 def load_foreign(folder: Path) -> Teacher:

@@ -262,7 +262,7 @@ def modules() -> dict[str, types.ModuleType]:
             "choose_minutes": lambda minutes, *rest, **named: minutes,
             "choose_stage_minutes": lambda minutes, *rest: minutes,
             "grant_distillation": None,
-            "granted_seconds": lambda config: None,
+            "granted_seconds": lambda config, **_: None,
             "plan_run": None,
             "plan_training": None,
             "require_alone": lambda minutes, world_size: None,
