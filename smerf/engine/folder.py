@@ -26,6 +26,7 @@ from smerf.engine.lock import FolderLock
 from smerf.errors import InvalidDataError, UsageError
 
 __all__ = [
+    "EXPOSURES",
     "FOREIGN",
     "SOURCE",
     "STAGES",
@@ -38,6 +39,8 @@ __all__ = [
 
 SOURCE = "source.json"
 """In a capture that was rendered from a file: which, and how."""
+EXPOSURES = "exposures.json"
+"""In a teacher folder: the factors that its photos were evened with."""
 FOREIGN = "foreign.json"
 """In a teacher or student folder: the file that is the teacher."""
 STAGES = ("teacher", "student", "baked", "site")

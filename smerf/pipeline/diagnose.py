@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smerf.engine.files import read_json
+from smerf.engine.folder import EXPOSURES
 from smerf.evaluation.diagnosis import (
     EXTRAPOLATION_DEGREES,
     THRESHOLDS,
@@ -245,7 +246,7 @@ def _settings(job: Job) -> dict[str, Any]:
         "teacher.exposure": teacher.exposure,
         "teacher.refine_cameras": teacher.refine_cameras,
         "has_exposure_tags": has_tags,
-        "is_evened": (job.run.folder("teacher") / "exposures.json").is_file(),
+        "is_evened": (job.run.folder("teacher") / EXPOSURES).is_file(),
     }
 
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smerf.engine.folder import EXPOSURES
 from smerf.engine.progress import Progress
 from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.pipeline.asset import rendered_from
@@ -120,7 +121,7 @@ class _Measurement:
             )
         truth = truth_of(frame, capture)
         save_report_images(run.path / "report", self.stage, self.files[frame.name], prediction, truth)
-        is_evened = (run.folder("teacher") / "exposures.json").is_file()
+        is_evened = (run.folder("teacher") / EXPOSURES).is_file()
         varies = is_evened or len({other.exposure for other in capture.frames}) > 1
         figures = image_metrics(prediction, truth, load_mask(frame), colour_corrected=varies)
         if figures:

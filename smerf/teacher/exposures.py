@@ -21,15 +21,15 @@ from torch import Tensor
 from smerf.capture.types import Capture, Frame
 from smerf.engine import distributed
 from smerf.engine.files import write_json
+from smerf.engine.folder import EXPOSURES
 from smerf.fields.ray_bank import RayBank
 from smerf.fields.rays import Rays
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
 from smerf.teacher.residuals import ReducedPhoto, place_cells, reduce_photo, reduction, view_photo
 
-__all__ = ["FILE", "Evening", "Gains", "Pairs", "save_factors", "solve_gains"]
+__all__ = ["Evening", "Gains", "Pairs", "save_factors", "solve_gains"]
 
-FILE = "exposures.json"
 _MARKS = (0.1, 0.2, 0.35, 0.5)
 """Fractions of the steps after which the photos are compared."""
 _RAYS_SHARE, _MAX_SHARE = 0.02, 0.2
@@ -178,7 +178,7 @@ def save_factors(folder: Path, capture: Capture, gains: Tensor | None) -> None:
     if gains is not None:
         names = [frame.name for frame in capture.split("train")]
         factors = [[round(value, 4) for value in row] for row in gains.tolist()]
-        write_json(folder / FILE, dict(zip(names, factors)))
+        write_json(folder / EXPOSURES, dict(zip(names, factors)))
 
 
 class Evening:
