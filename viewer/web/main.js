@@ -51,7 +51,7 @@ async function open(page, viewer, settings, address) {
   const fetched = Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
   // Drivers may take a second to start, during which the first files arrive.
   fetched.catch(() => {});
-  viewer.createContext();
+  await viewer.chooseBackend(settings.backend, fetched.then(([scene]) => scene));
   const [scene, sources] = await fetched;
   await viewer.open(scene, sources, settings, progress);
   viewer.tools = new Tools(viewer, page);

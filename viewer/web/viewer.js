@@ -3,6 +3,7 @@
 
 import { benchmark } from "./benchmark.js";
 import { add, checkFov, checkLens, parseMatrix, position, scale } from "./camera.js";
+import { chooseBackend } from "./choice.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
 import { Journey } from "./journey.js";
@@ -10,7 +11,6 @@ import { t } from "./language.js";
 import { FrameLoop } from "./loop.js";
 import { loadPath } from "./path.js";
 import { automaticQuality, imageSize, maxPixels } from "./quality.js";
-import { Renderer } from "./renderer.js";
 import { Residency, memoryCeiling } from "./residency.js";
 import { metaContent } from "./ui.js";
 import { parseColour, readSettings } from "./url.js";
@@ -48,8 +48,9 @@ export class Viewer {
     this.isAway = false;
   }
 
-  createContext() {
-    this.renderer = new Renderer(this.canvas);
+  /** @param {string} wanted @param {Promise<any>} opened the scene, whose sizes a device may not have */
+  async chooseBackend(wanted, opened) {
+    this.renderer = await chooseBackend(this.canvas, wanted, opened);
   }
 
   async open(scene, sources, settings, progress) {
@@ -258,6 +259,11 @@ export class Viewer {
     loop.wake();
   }
 
+  // Lets the canvas be read until the task ends.
+  keep() {
+    this.renderer.keep();
+  }
+
   // Width and height of an image at full detail.
   fullSize() {
     return imageSize(this.canvas, this.pixels);
@@ -301,6 +307,8 @@ export class Viewer {
   stats() {
     return {
       ...this.loop.stats,
+      backend: this.renderer?.name ?? null,
+      backendReason: this.renderer?.reason ?? null,
       renderWidth: this.frames?.shown?.width ?? 0,
       renderHeight: this.frames?.shown?.height ?? 0,
       submodel: this.submodels?.shown?.k ?? null,
