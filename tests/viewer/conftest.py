@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import shutil
@@ -25,10 +26,17 @@ CHROMIUM_FLAGS = [
 @pytest.fixture(scope="module")
 def browser():
     """A browser for the tests of a file; two in one process, with those of smerf verify, do not get on."""
+    with start_browser(CHROMIUM_FLAGS) as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def start_browser(flags):
+    """Start Chromium with these flags."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     assert path, "the viewer's tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=list(flags))
         yield browser
         browser.close()
 
