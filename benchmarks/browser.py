@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from smerf.errors import MissingPartError
+from smerf.evaluation.viewers import WEBGPU_FLAGS
 
 __all__ = ["DEVICE", "browser_versions", "canvas_image", "chromium", "gpu_process_ms", "render_camera"]
 
@@ -30,8 +31,10 @@ _RENDER = """async ([matrix, fov, intrinsics]) => {
 
 
 @contextlib.contextmanager
-def chromium(has_gpu: bool = False, is_timed: bool = False) -> Iterator[Any]:
+def chromium(has_gpu: bool = False, is_timed: bool = False, has_webgpu: bool = False) -> Iterator[Any]:
     """Start Chromium, in software unless it may use the GPU; when timed, without vsync and frame limit.
+
+    ``has_webgpu`` lets it draw by WebGPU in software.
 
     Raises:
         MissingPartError: If playwright or Chromium is not installed.
@@ -43,7 +46,8 @@ def chromium(has_gpu: bool = False, is_timed: bool = False) -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         raise MissingPartError("pages need Chromium: apt-get install chromium")
-    flags = ["--no-sandbox", *(() if has_gpu else SOFTWARE), *(UNLIMITED if is_timed else ())]
+    software = SOFTWARE + (WEBGPU_FLAGS if has_webgpu else ())
+    flags = ["--no-sandbox", *(() if has_gpu else software), *(UNLIMITED if is_timed else ())]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         try:

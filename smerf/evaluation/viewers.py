@@ -27,6 +27,7 @@ from smerf.scene.view import MarchOptions
 __all__ = [
     "BROWSERS",
     "VIEWERS",
+    "WEBGPU_FLAGS",
     "DesktopViewer",
     "NativeViewer",
     "NoWebGPUError",
@@ -47,6 +48,13 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+WEBGPU_FLAGS = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+)
+"""What lets Chromium draw by WebGPU in software; presenting needs the compositor on the same device."""
 _TIMEOUT_MS = 180_000
 _HIDE = """async (hidden) => {
   if (!smerf.setObjects) return false;
@@ -216,14 +224,7 @@ class WebGPUViewer(WebViewer):
     """The page once more, drawn by WebGPU."""
 
     name = "webgpu"
-    # Presenting needs the compositor on the same software device.
-    flags = (
-        *_FLAGS,
-        "--enable-unsafe-webgpu",
-        "--use-webgpu-adapter=swiftshader",
-        "--enable-features=Vulkan",
-        "--use-vulkan=swiftshader",
-    )
+    flags = _FLAGS + WEBGPU_FLAGS
     parameters = "ui=0&dpr=1&backend=webgpu"
 
     def _start(self, root: Path, size: tuple[int, int]) -> None:
