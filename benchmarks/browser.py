@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from smerf.errors import MissingPartError
-from smerf.evaluation.viewers import WEBGPU_FLAGS
+from smerf.evaluation.viewers import DRAW, WEBGPU_FLAGS
 
 __all__ = ["DEVICE", "browser_versions", "canvas_image", "chromium", "gpu_process_ms", "render_camera"]
 
@@ -25,9 +25,6 @@ DEVICE = """() => {
   return names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : "unknown";
 }"""
 """Returns the name of the device that renders the page."""
-_RENDER = """async ([matrix, fov, intrinsics]) => {
-  await smerf.setCamera(matrix, fov, intrinsics ?? undefined);
-}"""
 
 
 @contextlib.contextmanager
@@ -60,14 +57,16 @@ def render_camera(
     page: Any, matrix: Sequence[float], fov: float, intrinsics: dict | None = None
 ) -> np.ndarray:
     """Render a camera in our page (16 numbers by rows, vertical degrees); return the canvas (H, W, 3) uint8."""
-    page.evaluate(_RENDER, [list(matrix), fov, intrinsics])
-    return canvas_image(page)
+    return _pixels(page.evaluate(DRAW, [list(matrix), fov, intrinsics]))
 
 
 def canvas_image(page: Any) -> np.ndarray:
     """Return the page's canvas (H, W, 3) uint8."""
-    url = page.evaluate("document.querySelector('canvas').toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+    return _pixels(page.evaluate("document.querySelector('canvas').toDataURL().split(',')[1]"))
+
+
+def _pixels(png: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
 
 
 def gpu_process_ms(browser: Any) -> float:

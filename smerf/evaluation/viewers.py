@@ -26,6 +26,7 @@ from smerf.scene.view import MarchOptions
 
 __all__ = [
     "BROWSERS",
+    "DRAW",
     "VIEWERS",
     "WEBGPU_FLAGS",
     "DesktopViewer",
@@ -61,11 +62,12 @@ _HIDE = """async (hidden) => {
   await smerf.setObjects({ hidden, lit: [] });
   return true;
 }"""
-_DRAW = """async ([matrix, fov, intrinsics]) => {
+DRAW = """async ([matrix, fov, intrinsics]) => {
   await smerf.setCamera(matrix, fov, intrinsics);
   const bytes = new Uint8Array(await (await smerf.picture()).arrayBuffer());
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }"""
+"""Draws a camera in the page; returns the picture as a PNG in base64."""
 
 
 class NoWebGPUError(MissingPartError):
@@ -195,7 +197,7 @@ class WebViewer:
             "cx": intrinsics.cx / intrinsics.width,
             "cy": intrinsics.cy / intrinsics.height,
         }
-        png = self._ask(lambda: self._page.evaluate(_DRAW, [matrix, fov, fractions]))
+        png = self._ask(lambda: self._page.evaluate(DRAW, [matrix, fov, fractions]))
         with Image.open(io.BytesIO(base64.b64decode(png))) as image:
             return np.asarray(image.convert("RGB"))
 

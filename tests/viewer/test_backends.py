@@ -24,6 +24,9 @@ RED, BLUE = 1, 77
 HARDWARE = "Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });"
 """The adapter of the tests passes for a device of its own."""
 HEADSET = """Object.defineProperty(navigator, "xr", { value: { isSessionSupported: async () => true } });"""
+BROKEN = """GPUDevice.prototype.createComputePipelineAsync = async () => {
+  throw new Error("unknown word");
+};"""
 DEVICES = """
   globalThis.gate = Promise.resolve();
   const { requestDevice } = GPUAdapter.prototype;
@@ -172,6 +175,8 @@ def test_the_page_chooses_by_itself_and_the_address_may_force_it(visit, scene_di
     assert page.page.locator("#button-vr").is_visible()
     page = visit(single.as_uri(), "dpr=1&backend=webgpu", script=HEADSET).ready()
     assert backend(page) == ["WebGPU", ""] and page.page.locator("#button-vr").is_hidden()
+    page = visit(tmp_path / "site", "backend=webgpu", script=BROKEN).ready()
+    assert backend(page)[0] == "WebGL2" and "unknown word" in backend(page)[1] and page.errors == []
     page = visit(tmp_path / "site", "backend=metal", script="delete Navigator.prototype.gpu;").ready()
     assert backend(page)[0] == "WebGL2" and "no WebGPU" in backend(page)[1]
     assert "backend must be one of auto, webgl, webgpu" in page.page.locator("#notice").inner_text()

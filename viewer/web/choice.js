@@ -3,26 +3,31 @@
 
 import { GpuRenderer } from "./gpurenderer.js";
 import { GlRenderer } from "./renderer.js";
-import { checkLimits } from "./submodel.js";
 
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {string} wanted one of BACKENDS (quality.js)
- * @param {Promise<any>} opened the scene
- * @returns {Promise<GlRenderer | GpuRenderer>}
+ * @param {(renderer: GlRenderer | GpuRenderer) => Promise<void>} prepare gives it the scene, when that is there
+ * @returns {Promise<GlRenderer | GpuRenderer>} ready to draw
  */
-export async function chooseBackend(canvas, wanted, opened) {
+export async function chooseBackend(canvas, wanted, prepare) {
+  let reason = null;
+  /** @type {GpuRenderer | null} */
+  let first = null;
   try {
     const request = await findDevice(wanted);
-    const device = await request();
-    const scene = await opened;
-    checkLimits({ volume: device.limits.maxTextureDimension3D, plane: device.limits.maxTextureDimension2D }, scene.params);
-    return new GpuRenderer(canvas, device, request);
+    first = new GpuRenderer(canvas, await request(), request);
+    await prepare(first);
+    await first.prove();
+    return first;
   } catch (error) {
-    const renderer = new GlRenderer(canvas);
-    renderer.reason = error.message;
-    return renderer;
+    first?.drop();
+    reason = error.message;
   }
+  const renderer = new GlRenderer(canvas);
+  renderer.reason = reason;
+  await prepare(renderer);
+  return renderer;
 }
 
 // A function that gets a device. Throws an Error, for scripts, where WebGPU is not to be taken.

@@ -57,3 +57,16 @@ export function frameEntries(seen) {
     { binding: 0, visibility, buffer: {} }, { binding: 1, visibility, buffer: {} }, stored(2, "rgba8unorm"), stored(3, seen),
   ];
 }
+
+/**
+ * What a program of screen.wgsl reads: an image, and numbers that are written at once.
+ * @param {GPUDevice} device @param {GPURenderPipeline} pipeline @param {GPUTexture} image
+ * @param {GPUBuffer} buffer @param {number[]} numbers @param {GPUSampler | null} sampler where it takes one
+ */
+export function bindImage(device, pipeline, image, buffer, numbers, sampler = null) {
+  device.queue.writeBuffer(buffer, 0, new Float32Array(numbers));
+  /** @type {GPUBindGroupEntry[]} */
+  const entries = [{ binding: 0, resource: image.createView() }, { binding: 2, resource: { buffer } }];
+  if (sampler) entries.push({ binding: 1, resource: sampler });
+  return device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+}

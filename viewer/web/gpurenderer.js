@@ -3,9 +3,11 @@
 
 import { Backend } from "./backend.js";
 import { assemble, bindingOf, frameEntries, textureEntries } from "./gpuprogram.js";
+import { GpuReader, READ } from "./gpureader.js";
 import { GpuScreen } from "./gpuscreen.js";
 import { GpuTextures } from "./gputextures.js";
 import { t } from "./language.js";
+import { checkLimits } from "./submodel.js";
 
 const TILE = 8;
 const FIRST_PAUSE_MS = 250;
@@ -30,8 +32,16 @@ export class GpuRenderer extends Backend {
     /** What draws; null while there is none. @type {GPUDevice | null} */
     this.device = null;
     this.textures = new GpuTextures(this);
-    this.context = /** @type {any} */ (canvas.getContext("webgpu"));
+    /** Null until it is proven that this device can do what the page needs. @type {GpuScreen | null} */
+    this.screen = null;
+    this.isDropped = false;
     this.#take(device);
+  }
+
+  // Another back end draws.
+  drop() {
+    this.isDropped = true;
+    this.device?.destroy();
   }
 
   // The loop listens to these events of the canvas as to those of WebGL2.
@@ -41,6 +51,11 @@ export class GpuRenderer extends Backend {
   }
 
   async #replace() {
+    if (this.isDropped || !this.screen) {
+      // Whoever chooses takes another back end.
+      this.device = null;
+      return;
+    }
     this.canvas.dispatchEvent(new Event("devicelost"));
     for (let pause = FIRST_PAUSE_MS, left = TRIES; left > 0; pause = Math.min(2 * pause, LONGEST_PAUSE_MS), left--) {
       const device = await this.request().catch(() => null);
@@ -57,6 +72,7 @@ export class GpuRenderer extends Backend {
   prepare(scene, sources, settings) {
     const { device } = this;
     if (!device) throw new Error(t("This device cannot draw the scene."));
+    checkLimits(this.textures.limits, scene.params);
     this.take(scene, settings);
     this.sources = sources;
     const size = 16 * scene.widths.weightCount;
@@ -68,7 +84,11 @@ export class GpuRenderer extends Backend {
     this.words = new Uint32Array(this.numbers.buffer);
     this.frame = buffer(this.numbers.byteLength);
     this.weights = buffer(size);
-    this.screen = new GpuScreen(this.canvas, this.context, device, sources);
+    this.linear = device.createSampler({ magFilter: "linear", minFilter: "linear" });
+    const code = assemble(sources, "wgsl/screen.wgsl", {});
+    this.copies = device.createShaderModule({ code });
+    this.reader = new GpuReader(device, this.copies);
+    if (this.screen) this.screen = new GpuScreen(this.canvas, device, this.copies);
     /** @type {GPUTextureFormat} */
     this.seenFormat = this.extra.COUNT ? "rgba32float" : "rg32float";
     this.frameLayout = device.createBindGroupLayout({ entries: frameEntries(this.seenFormat) });
@@ -79,6 +99,15 @@ export class GpuRenderer extends Backend {
     this.marches = new Map();
     /** Groups of textures. @type {WeakMap<any, GPUBindGroup[]>} */
     this.groups = new WeakMap();
+  }
+
+  // Takes the canvas, which until then is free for another back end. Throws where this device, or what the browser knows of
+  // WGSL, is not enough.
+  async prove() {
+    await this.compiled(this.scene.params);
+    if (!this.device) throw new Error("The WebGPU device was lost.");
+    if (!this.reader.isTrue) throw new Error("This browser blurs the numbers that WebGPU gives back.");
+    this.screen = new GpuScreen(this.canvas, this.device, this.copies);
   }
 
   // What a march is made from.
@@ -154,7 +183,7 @@ export class GpuRenderer extends Backend {
     return (groups[Number(looks)] ??= this.device.createBindGroup({
       layout: this.layouts[Number(looks)],
       entries: [
-        { binding: 0, resource: this.screen.samplers.linear },
+        { binding: 0, resource: this.linear },
         ...this.samplers(looks).map((name) => ({ binding: bindingOf(name), resource: level.textures[name].view })),
       ],
     }));
@@ -192,13 +221,13 @@ export class GpuRenderer extends Backend {
   readDepth(target, x, y) {
     const { width, height, seen } = target;
     const row = height - 1 - y;
-    if (width > 3 || height > 3) return this.screen.read(seen, 0, x, row, 1, 1)[0];
-    target.depths ??= this.screen.read(seen, 0, 0, 0, width, height);
+    if (width > READ || height > READ) return this.reader.read(seen, 0, x, row, 1, 1)[0];
+    target.depths ??= this.reader.read(seen, 0, 0, 0, width, height);
     return target.depths[row * width + x];
   }
 
   readOwner({ seen }) {
-    return this.screen.read(seen, 1, 0, 0, 1, 1)[0];
+    return this.reader.read(seen, 1, 0, 0, 1, 1)[0];
   }
 
   mark() {
@@ -221,7 +250,8 @@ export class GpuRenderer extends Backend {
     await buffer.mapAsync(GPUMapMode.READ);
     const all = new Float32Array(buffer.getMappedRange());
     const out = new Float32Array(4 * width * height);
-    for (let y = 0; y < height; y++) out.set(all.subarray((y * bytesPerRow) / 4, (y * bytesPerRow) / 4 + 4 * width), 4 * y * width);
+    const stride = bytesPerRow / 4;
+    for (let y = 0; y < height; y++) out.set(all.subarray(y * stride, y * stride + 4 * width), 4 * y * width);
     buffer.destroy();
     return out;
   }

@@ -1,45 +1,31 @@
 // @ts-check
-// WebGPU: what is drawn off screen gets to the canvas, and single numbers of it back to the processor at once.
-//
-// A canvas of WebGPU is empty again after every frame; the picture is kept beside it, and copied when a part has changed.
+// WebGPU: what is drawn off screen gets to the canvas. That is empty again after every frame; the picture is kept beside it,
+// and copied when a part has changed.
 
-import { assemble } from "./gpuprogram.js";
-
-// Columns and rows of texels that are read together.
-const READ = 3;
+import { bindImage } from "./gpuprogram.js";
 
 export class GpuScreen {
   /**
-   * @param {HTMLCanvasElement} canvas @param {GPUCanvasContext} context @param {GPUDevice} device
-   * @param {Record<string, string>} sources
+   * @param {HTMLCanvasElement} canvas which no other kind of context may have taken
+   * @param {GPUDevice} device @param {GPUShaderModule} module
    */
-  constructor(canvas, context, device, sources) {
+  constructor(canvas, device, module) {
     this.canvas = canvas;
-    this.context = context;
     this.device = device;
     /** @type {GPUTexture | null} */
     this.kept = null;
     this.format = navigator.gpu.getPreferredCanvasFormat();
-    const usage = GPUTextureUsage.RENDER_ATTACHMENT | GPUTextureUsage.COPY_DST;
-    context.configure({ device, format: this.format, alphaMode: "opaque", usage });
-    const module = device.createShaderModule({ code: assemble(sources, "wgsl/screen.wgsl", {}) });
-    const pipeline = (/** @type {string} */ entryPoint, /** @type {GPUTextureFormat} */ format) => {
-      return device.createRenderPipeline({
-        layout: "auto", vertex: { module, entryPoint: "cover" }, fragment: { module, entryPoint, targets: [{ format }] },
-      });
-    };
-    this.show = pipeline("show", this.format);
-    this.tell = pipeline("tell", "rgba8unorm");
-    this.place = device.createBuffer({ size: 16, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
-    this.samplers = {
-      linear: device.createSampler({ magFilter: "linear", minFilter: "linear" }), nearest: device.createSampler(),
-    };
-    // Drawing a canvas onto one of the processor is the one way to read from the GPU without waiting for a promise.
-    this.told = new OffscreenCanvas(2 * READ, READ);
     /** @type {GPUCanvasContext} */
-    this.telling = /** @type {any} */ (this.told.getContext("webgpu"));
-    this.telling.configure({ device, format: "rgba8unorm", alphaMode: "opaque" });
-    this.paper = new OffscreenCanvas(2 * READ, READ).getContext("2d", { willReadFrequently: true });
+    this.context = /** @type {any} */ (canvas.getContext("webgpu"));
+    const usage = GPUTextureUsage.RENDER_ATTACHMENT | GPUTextureUsage.COPY_DST;
+    this.context.configure({ device, format: this.format, alphaMode: "opaque", usage });
+    this.show = device.createRenderPipeline({
+      layout: "auto", vertex: { module, entryPoint: "cover" },
+      fragment: { module, entryPoint: "show", targets: [{ format: this.format }] },
+    });
+    this.place = device.createBuffer({ size: 16, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
+    this.linear = device.createSampler({ magFilter: "linear", minFilter: "linear" });
+    this.nearest = device.createSampler();
   }
 
   // Copies rows [low, high), counted from below, of an image to the canvas.
@@ -48,8 +34,8 @@ export class GpuScreen {
     if (this.kept?.width !== canvas.width || this.kept.height !== canvas.height) this.#remake();
     const same = width === canvas.width && height === canvas.height;
     const [from, to] = [low, high].map((row) => Math.round((row * canvas.height) / height));
-    const sampler = same ? this.samplers.nearest : this.samplers.linear;
-    const group = this.#group(this.show, pixel, [1 / canvas.width, 1 / canvas.height, 0, 0], sampler);
+    const place = [1 / canvas.width, 1 / canvas.height, 0, 0];
+    const group = bindImage(device, this.show, pixel, this.place, place, same ? this.nearest : this.linear);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginRenderPass({
       colorAttachments: [{ view: this.kept.createView(), loadOp: "load", storeOp: "store" }],
@@ -77,40 +63,5 @@ export class GpuScreen {
     this.kept?.destroy();
     const usage = GPUTextureUsage.RENDER_ATTACHMENT | GPUTextureUsage.COPY_SRC;
     this.kept = device.createTexture({ size: [canvas.width, canvas.height], format, usage });
-  }
-
-  /**
-   * A channel of the texels from a column and a row on, row by row; the image holds whole floats.
-   * @param {GPUTexture} image @param {number} channel @param {number} x @param {number} y counted from above
-   * @param {number} width @param {number} height at most READ each
-   */
-  read(image, channel, x, y, width, height) {
-    const { device } = this;
-    const group = this.#group(this.tell, image, [x, y, channel, 0]);
-    const encoder = device.createCommandEncoder();
-    const view = this.telling.getCurrentTexture().createView();
-    const pass = encoder.beginRenderPass({ colorAttachments: [{ view, loadOp: "clear", storeOp: "store" }] });
-    pass.setPipeline(this.tell);
-    pass.setBindGroup(0, group);
-    pass.draw(3);
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    this.paper.drawImage(this.told, 0, 0);
-    const { data } = this.paper.getImageData(0, 0, 2 * width, height);
-    const bits = Uint32Array.from({ length: width * height }, (_, i) => {
-      const [low, middle, high, , highest] = data.subarray(8 * i);
-      return low | (middle << 8) | (high << 16) | (highest << 24);
-    });
-    return new Float32Array(bits.buffer);
-  }
-
-  #group(/** @type {GPURenderPipeline} */ pipeline, /** @type {GPUTexture} */ image, place, sampler = null) {
-    this.device.queue.writeBuffer(this.place, 0, new Float32Array(place));
-    /** @type {GPUBindGroupEntry[]} */
-    const entries = [
-      { binding: 0, resource: image.createView() }, { binding: 2, resource: { buffer: this.place } },
-    ];
-    if (sampler) entries.push({ binding: 1, resource: sampler });
-    return this.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
   }
 }

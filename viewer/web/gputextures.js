@@ -21,9 +21,9 @@ export class GpuTextures {
 
   /** @param {keyof typeof FORMATS} format @param {number[]} size */
   create(format, size, isVolume = true) {
-    const texture = this.owner.device.createTexture({
-      size, dimension: isVolume ? "3d" : "2d", format: FORMATS[format], usage: GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST,
-    });
+    const usage = GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST;
+    const dimension = isVolume ? "3d" : "2d";
+    const texture = this.owner.device.createTexture({ size, dimension, format: FORMATS[format], usage });
     return { texture, bytes: TEXEL_BYTES[format], view: texture.createView({ dimension: isVolume ? "3d" : "2d-array" }) };
   }
 

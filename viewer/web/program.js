@@ -13,7 +13,7 @@ export function createContext(canvas) {
   return gl;
 }
 
-/** A mark behind what the GPU was given so far: a function that says whether it has done that. @param {WebGL2RenderingContext} gl */
+/** Marks what the GPU was given so far: a function that says whether it has done that. @param {WebGL2RenderingContext} gl */
 export function mark(gl) {
   const sync = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
   gl.flush();

@@ -7,14 +7,15 @@ const REST_BYTES = 16 << 20;
 const FRAME_MS = 4;
 
 export class Uploads {
-  /** @param {import("./textures.js").Textures} textures @param {() => void} wake asks for a frame, in which `run` must be called */
+  // wake: asks for a frame, in which `run` must be called.
+  /** @param {import("./textures.js").Textures} textures @param {() => void} wake */
   constructor(textures, wake) {
     this.textures = textures;
     this.wake = wake;
     this.waiting = [];
   }
 
-  // Queues layers of a texture from z on; resolves when all of them have been handed to the driver. `isStale` drops what is left.
+  // Queues layers of a texture from z on; resolves when all have been handed to the driver. `isStale` drops what is left.
   texture(texture, z, [width, height, depth], data, isStale) {
     const row = data.length / (height * depth);
     const rows = Math.max(1, Math.min(height, Math.floor(PIECE_BYTES / row)));

@@ -26,6 +26,10 @@ export class Viewer {
   constructor(page) {
     this.page = page;
     this.canvas = page.canvas;
+    /** @type {import("./scene.js").Scene | null} */
+    this.scene = null;
+    /** Texts of the shaders. @type {Record<string, string>} */
+    this.sources = {};
     this.loop = new FrameLoop(this.canvas, {
       tick: (now, dt) => this.#tick(now, dt),
       isDrawing: () => this.frames.pace.fence !== null,
@@ -48,20 +52,23 @@ export class Viewer {
     this.isAway = false;
   }
 
-  /** @param {string} wanted @param {Promise<any>} opened the scene, whose sizes a device may not have */
-  async chooseBackend(wanted, opened) {
-    this.renderer = await chooseBackend(this.canvas, wanted, opened);
+  /**
+   * Decides what draws the scene, which may come later.
+   * @param {Record<string, any>} settings @param {Promise<[import("./scene.js").Scene, Record<string, string>]>} fetched
+   */
+  async chooseBackend(settings, fetched) {
+    this.settings = settings;
+    this.renderer = await chooseBackend(this.canvas, settings.backend, async (renderer) => {
+      [this.scene, this.sources] = await fetched;
+      this.page.loading.prepare();
+      this.prepare(renderer);
+    });
   }
 
-  async open(scene, sources, settings, progress) {
-    const { canvas, loop } = this;
-    this.scene = scene;
-    this.sources = sources;
-    this.settings = settings;
+  async open(progress) {
+    const { canvas, loop, scene, settings } = this;
     this.progress = progress;
     this.pixels = maxPixels(settings.quality);
-    this.page.loading.prepare();
-    this.prepare();
     this.frames = new Frames(this.renderer, {
       fullSize: () => this.fullSize(),
       presented: () => this.#presented(),
@@ -207,12 +214,12 @@ export class Viewer {
 
   // Submodels -----------------------------------------------------------------------------------------------------
 
-  prepare() {
+  prepare(renderer = this.renderer) {
     const { params } = this.scene;
     const background = this.settings.bg ?? parseColour(params.backgroundColor) ?? [0.5, 0.5, 0.5];
     const exposure = params.default_exposure || this.settings.exposure || 0;
     const occlusionDelay = this.settings.occlusion ?? OCCLUSION_DELAY;
-    this.renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
+    renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
   }
 
   // Another level is in memory.
