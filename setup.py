@@ -133,7 +133,7 @@ setup(
     package_data={
         "smerf": ["**/*.css", "**/*.js"],
         "smerf.viewer": [
-            f"**/*.{kind}" for kind in ("glsl", "frag", "vert", "js", "html", "css", "svg", "json")
+            f"**/*.{kind}" for kind in ("glsl", "wgsl", "frag", "vert", "js", "html", "css", "svg", "json")
         ],
         "smerf.data": ["**/*.yaml", "**/*.json", "**/*.safetensors", "**/LICENSE"],
     },

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from smerf.errors import MissingPartError
+from smerf.evaluation.viewers import DRAW, WEBGPU_FLAGS
 
 __all__ = ["DEVICE", "browser_versions", "canvas_image", "chromium", "gpu_process_ms", "render_camera"]
 
@@ -24,14 +25,13 @@ DEVICE = """() => {
   return names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : "unknown";
 }"""
 """Returns the name of the device that renders the page."""
-_RENDER = """async ([matrix, fov, intrinsics]) => {
-  await smerf.setCamera(matrix, fov, intrinsics ?? undefined);
-}"""
 
 
 @contextlib.contextmanager
-def chromium(has_gpu: bool = False, is_timed: bool = False) -> Iterator[Any]:
+def chromium(has_gpu: bool = False, is_timed: bool = False, has_webgpu: bool = False) -> Iterator[Any]:
     """Start Chromium, in software unless it may use the GPU; when timed, without vsync and frame limit.
+
+    ``has_webgpu`` lets it draw by WebGPU in software.
 
     Raises:
         MissingPartError: If playwright or Chromium is not installed.
@@ -43,7 +43,8 @@ def chromium(has_gpu: bool = False, is_timed: bool = False) -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         raise MissingPartError("pages need Chromium: apt-get install chromium")
-    flags = ["--no-sandbox", *(() if has_gpu else SOFTWARE), *(UNLIMITED if is_timed else ())]
+    software = SOFTWARE + (WEBGPU_FLAGS if has_webgpu else ())
+    flags = ["--no-sandbox", *(() if has_gpu else software), *(UNLIMITED if is_timed else ())]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         try:
@@ -56,14 +57,16 @@ def render_camera(
     page: Any, matrix: Sequence[float], fov: float, intrinsics: dict | None = None
 ) -> np.ndarray:
     """Render a camera in our page (16 numbers by rows, vertical degrees); return the canvas (H, W, 3) uint8."""
-    page.evaluate(_RENDER, [list(matrix), fov, intrinsics])
-    return canvas_image(page)
+    return _pixels(page.evaluate(DRAW, [list(matrix), fov, intrinsics]))
 
 
 def canvas_image(page: Any) -> np.ndarray:
     """Return the page's canvas (H, W, 3) uint8."""
-    url = page.evaluate("document.querySelector('canvas').toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+    return _pixels(page.evaluate("document.querySelector('canvas').toDataURL().split(',')[1]"))
+
+
+def _pixels(png: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
 
 
 def gpu_process_ms(browser: Any) -> float:

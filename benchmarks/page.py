@@ -184,7 +184,7 @@ def measure_page(browser: Any, path: Path, options: argparse.Namespace, report: 
     cameras = choose_cameras(scene, options.frames)
     photos = photos_of(options.photos, cameras, width, height) if options.photos else [None] * len(cameras)
     with SceneServer(site) as server:
-        page = Page(browser, f"{server.url}?ui=0&dpr=1", width, height)
+        page = Page(browser, f"{server.url}?ui=0&dpr=1&backend=webgl", width, height)
         for entry, photo in zip(cameras, photos, strict=True):
             camera = at_size(entry.camera, width, height)
             started = time.perf_counter()

@@ -189,7 +189,7 @@ class Pages:
     def ours(self, site: str, motion: str, is_whole: bool) -> tuple[Settling, dict[str, Any], dict[str, Any]]:
         """Return what our page shows after a motion, and its cameras before and after."""
         mode, radians = MOTIONS[motion]
-        page = self.open(f"{site}?ui=0&free=1&dpr=1&mode={mode}", is_whole)
+        page = self.open(f"{site}?ui=0&free=1&dpr=1&backend=webgl&mode={mode}", is_whole)
         page.evaluate("smerf.ready")
         # There and back: an object is behind one who has turned, and the pace of the device is known on the way back.
         pixels = radians / RADIANS_PER_PIXEL

@@ -1,6 +1,6 @@
 """Frame times of the exported page in headless Chromium, what each optimisation brings, and another viewer's page.
 
-    python -m benchmarks.web [SITE_OR_RUN] [--cameras 3] [--size 320x240] [--frames 20] [--ablate] [--gpu]
+    python -m benchmarks.web [SITE_OR_RUN] [--cameras 3] [--size 320x240] [--frames 20] [--ablate] [--webgpu] [--gpu]
                              [--official DIR] [--other URL] [--other-ready JS] [--other-camera JS] [--json FILE]
 
 Held-out cameras of the scene's manifest are drawn at full detail, vsync and frame limit off, and every frame is
@@ -10,6 +10,8 @@ room made from formulas is baked and exported first; a folder with ``baked/``, `
 official viewer, see ``benchmarks/official_viewer_frames.py``) is opened as it is. Without --gpu the browser draws
 in software (SwiftShader): the figures then compare shaders, not devices. "CPU ms" is the processor time of the
 browser's GPU process per frame; that of variants also holds the compilation of their shaders.
+
+--webgpu measures the page drawn by WebGPU beside it, in a browser of its own; its ratio is to WebGL2's time.
 
 --official is the folder ``viewer`` of the official SMERF viewer's published source, which is served on this machine
 beside the same assets. --other names any other viewer's page. Either is opened once per camera; the last column
@@ -39,7 +41,7 @@ from benchmarks.official_viewer_frames import training_camera
 from benchmarks.other_pages import OtherPage, fov, measure_other, official_page, pose
 from benchmarks.page import TOLERANCE, at_size, choose_cameras, export_example, find_scene, find_site
 from smerf.capture.types import Camera, Intrinsics
-from smerf.errors import UsageError
+from smerf.errors import MissingPartError, UsageError
 from smerf.export.serve import SceneServer
 from smerf.scene import load_scene
 
@@ -139,21 +141,51 @@ def find_subject(path: Path | None, temporary: Path, count: int, width: int, hei
     return Subject(site, baked, cameras, scene.manifest.near or DEFAULT_NEAR)
 
 
+def open_own(
+    browser: Any, options: argparse.Namespace, subject: Subject, stack: Any, backend: str
+) -> tuple[Any, dict[str, Any]]:
+    """Open our page, drawn by one back end; return it and what its records share."""
+    width, height = options.size
+    server = stack.enter_context(SceneServer(subject.served))
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(600_000)
+    page.goto(f"{server.url}?ui=0&dpr=1&quality=high&backend={backend}&occlusion={options.occlusion:g}")
+    page.evaluate("smerf.ready")
+    stats = page.evaluate("smerf.stats()")
+    if backend == "webgpu" and stats["backendReason"]:
+        raise MissingPartError(f"--webgpu: {stats['backendReason']}")
+    return page, {
+        "frames": options.frames * len(subject.cameras),
+        "occlusion_delay": options.occlusion,
+        "backend": stats["backend"],
+        **browser_versions(browser, page),
+    }
+
+
+def measure_webgpu(options: argparse.Namespace, subject: Subject, webgl: dict[str, Any]) -> dict[str, Any]:
+    """Measure our page as WebGPU draws it; its peer is what WebGL2 took."""
+    with (
+        chromium(options.gpu, is_timed=True, has_webgpu=True) as browser,
+        contextlib.ExitStack() as stack,
+    ):
+        page, shared = open_own(browser, options, subject, stack, "webgpu")
+        found = measure_own(browser, page, subject.cameras, options.frames, {})
+    peer = {"peer": "WebGL2", "peer_ms": webgl["median_ms"]}
+    return {
+        "name": "web/webgpu",
+        **found,
+        **shared,
+        **peer,
+        "speedup": webgl["median_ms"] / found["median_ms"],
+    }
+
+
 def measure_pages(
     browser: Any, options: argparse.Namespace, subject: Subject, stack: Any
 ) -> list[dict[str, Any]]:
     """Measure our page in every variant, then the other pages."""
     width, height = options.size
-    server = stack.enter_context(SceneServer(subject.served))
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-    page.set_default_timeout(600_000)
-    page.goto(f"{server.url}?ui=0&dpr=1&quality=high&occlusion={options.occlusion:g}")
-    page.evaluate("smerf.ready")
-    shared = {
-        "frames": options.frames * len(subject.cameras),
-        "occlusion_delay": options.occlusion,
-        **browser_versions(browser, page),
-    }
+    page, shared = open_own(browser, options, subject, stack, "webgl")
     records = []
     for name, defines in VARIANTS.items() if options.ablate else [("everything", {})]:
         found = measure_own(browser, page, subject.cameras, options.frames, defines)
@@ -205,6 +237,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=size, default=(320, 240))
     parser.add_argument("--frames", type=int, default=20, help="per camera")
     parser.add_argument("--ablate", action="store_true", help="switch off one optimisation at a time")
+    parser.add_argument("--webgpu", action="store_true", help="the page drawn by WebGPU as well")
     parser.add_argument("--gpu", action="store_true", help="let the browser find the machine's GPU")
     parser.add_argument("--occlusion", type=float, default=1.0, help="1 keeps every step at one voxel")
     parser.add_argument("--official", type=Path, metavar="DIR", help="the official viewer; see above")
@@ -214,10 +247,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, report: Report) -> None:
-    with chromium(options.gpu, is_timed=True) as browser, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         subject = find_subject(options.path, temporary, options.cameras, *options.size)
-        records = measure_pages(browser, options, subject, stack)
+        with chromium(options.gpu, is_timed=True) as browser, contextlib.ExitStack() as pages:
+            records = measure_pages(browser, options, subject, pages)
+        if options.webgpu:
+            records.append(measure_webgpu(options, subject, records[0]))
     for record in records:
         report.add(**record)
     print_tables(records)

@@ -19,6 +19,7 @@ EXPECTED_SKIPS = {
     r"nvcc": "no CUDA toolkit on the machine",
     r"tinycudann|tiny-cuda-nn|nerfacc": "optional accelerators of the teacher on a GPU",
     r"(timm|vit_pytorch) is not installed": "second opinions on models that transformers checks too",
+    r"gives no WebGPU adapter|no WebGPU": "the page draws with WebGL2 there",
     r"no node": "the page itself needs no node",
     r"no npm registry in reach": "the page itself needs no package",
 }

@@ -27,8 +27,8 @@ class Options(Common):
 
     scene: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENE")]]
     """Run folder or baked scene."""
-    viewers: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = "native,desktop,web"
-    """Viewers to compare; the others are held against the first."""
+    viewers: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = "native,desktop,web,webgpu"
+    """Viewers to compare; the others are held against the first. webgpu is left out where the browser has none."""
     size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "320x240"
     """Size of the images."""
     cameras: Annotated[int, tyro.conf.arg(metavar="INT")] = 4
@@ -94,6 +94,8 @@ def run(options: Options) -> int:
         print(f"files: {files[None if found.problems is None else bool(found.problems)]}")
         for problem in found.problems or ():
             print(f"  {problem}")
+        for name, reason in found.skipped.items():
+            print(f"{name}: left out: {reason}")
         rows = [
             [
                 f"{difference.camera}: {difference.viewer} - {difference.reference}",

@@ -17,7 +17,7 @@ import numpy as np
 
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
-from smerf.evaluation.viewers import VIEWERS, open_viewer
+from smerf.evaluation.viewers import VIEWERS, NoWebGPUError, open_viewer
 from smerf.scene import BakedScene, load_scene, verify_manifest
 from smerf.scene.manifest import MANIFEST_NAME
 from smerf.scene.view import fit_camera
@@ -61,13 +61,17 @@ class Difference:
 
 @dataclass
 class Verification:
-    """What was found. ``problems`` lists files that are not as the manifest says; ``None`` without a manifest."""
+    """What was found. ``problems`` lists files that are not as the manifest says; ``None`` without a manifest.
+
+    ``skipped`` says of viewers that were left out why.
+    """
 
     scene: str
     viewers: tuple[str, ...]
     size: tuple[int, int]
     problems: list[str] | None
     differences: list[Difference] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def complaint(self) -> str | None:
@@ -90,6 +94,7 @@ class Verification:
             "scene": self.scene,
             "passed": self.complaint is None,
             "viewers": list(self.viewers),
+            "skipped": self.skipped,
             "size": list(self.size),
             "tolerance": TOLERANCE,
             "share_needed": FRACTION_WITHIN,
@@ -164,7 +169,8 @@ def verify_scene(
 ) -> Verification:
     """Check a scene's files against its manifest, then render the same cameras in several viewers and compare.
 
-    Files that differ end the check: their images would say nothing.
+    Files that differ end the check: their images would say nothing. ``webgpu`` is left out, with the reason in what is
+    returned, where the browser has no WebGPU, as long as two viewers are left to compare.
 
     Args:
         root: Folder of the baked scene.
@@ -192,7 +198,8 @@ def verify_scene(
         scene = load_scene(root)
         chosen = choose_cameras(scene, cameras, size)
         shots = [Shot(name, camera) for name, camera in chosen] + _without_object(scene, chosen)
-        images = _draw_all(scene, root, names, shots, size, progress)
+        images, result.skipped = _draw_all(scene, root, names, shots, size, progress)
+        result.viewers = names = tuple(name for name in names if name not in result.skipped)
         for shot, row in zip(shots, images):
             for name in names[1:]:
                 if name in row and names[0] in row:
@@ -237,23 +244,31 @@ def _draw_all(
     shots: Sequence[Shot],
     size: tuple[int, int],
     progress: Callable[[int, int], None],
-) -> list[dict[str, np.ndarray]]:
+) -> tuple[list[dict[str, np.ndarray]], dict[str, str]]:
+    """Return the images of each shot by viewer, and why a viewer was left out."""
     rows: list[dict[str, np.ndarray]] = [{} for _ in shots]
-    done, total = 0, len(names) * len(shots)
+    skipped: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         # All start before one renders, so that what is missing is told at once.
         opened = []
         for name in names:
-            viewer = open_viewer(name, scene, root, size)
+            try:
+                viewer = open_viewer(name, scene, root, size)
+            except NoWebGPUError as error:
+                if len(names) < 3:
+                    raise
+                skipped[name] = str(error.__cause__ or error)
+                continue
             stack.callback(viewer.close)
             opened.append(viewer)
+        done, total = 0, len(opened) * len(shots)
         for viewer in opened:
             for row, shot in zip(rows, shots):
                 if not shot.hidden or viewer.hide(shot.hidden):
                     row[viewer.name] = viewer.draw(shot.camera)
                 done += 1
                 progress(done, total)
-    return rows
+    return rows, skipped
 
 
 def _write_sheet(

@@ -1,4 +1,4 @@
-"""The three viewers behind one face: a camera in, the 8-bit image that a user would see out.
+"""The four viewers behind one face: a camera in, the 8-bit image that a user would see out.
 
 Cameras are pinhole cameras of one size, in training axes. Each viewer says in one line what this machine lacks
 to run it.
@@ -24,7 +24,18 @@ from smerf.scene import BakedScene
 from smerf.scene.objects import id_table
 from smerf.scene.view import MarchOptions
 
-__all__ = ["BROWSERS", "VIEWERS", "DesktopViewer", "NativeViewer", "WebViewer", "open_viewer"]
+__all__ = [
+    "BROWSERS",
+    "DRAW",
+    "VIEWERS",
+    "WEBGPU_FLAGS",
+    "DesktopViewer",
+    "NativeViewer",
+    "NoWebGPUError",
+    "WebGPUViewer",
+    "WebViewer",
+    "open_viewer",
+]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = (
@@ -38,16 +49,29 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+WEBGPU_FLAGS = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+)
+"""What lets Chromium draw by WebGPU in software; presenting needs the compositor on the same device."""
 _TIMEOUT_MS = 180_000
 _HIDE = """async (hidden) => {
   if (!smerf.setObjects) return false;
   await smerf.setObjects({ hidden, lit: [] });
   return true;
 }"""
-_DRAW = """async ([matrix, fov, intrinsics]) => {
+DRAW = """async ([matrix, fov, intrinsics]) => {
   await smerf.setCamera(matrix, fov, intrinsics);
-  return document.querySelector("canvas").toDataURL();
+  const bytes = new Uint8Array(await (await smerf.picture()).arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }"""
+"""Draws a camera in the page; returns the picture as a PNG in base64."""
+
+
+class NoWebGPUError(MissingPartError):
+    """The browser draws without WebGPU; the message says why."""
 
 
 class NativeViewer:
@@ -103,6 +127,8 @@ class WebViewer:
     """The page in headless Chromium, its own thread being what playwright's plain interface needs."""
 
     name = "web"
+    flags = _FLAGS
+    parameters = "ui=0&dpr=1&backend=webgl"
 
     def __init__(self, scene: BakedScene, root: Path, size: tuple[int, int]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="smerf-web")
@@ -128,7 +154,7 @@ class WebViewer:
         playwright = sync_playwright().start()
         self._ends.append(playwright.stop)
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+            browser = playwright.chromium.launch(executable_path=path, args=list(self.flags))
         except Error as error:
             raise MissingPartError(f"Chromium does not start ({str(error).splitlines()[0]})") from error
         self._ends.append(browser.close)
@@ -138,7 +164,7 @@ class WebViewer:
         self._page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
         self._page.set_default_timeout(_TIMEOUT_MS)
         address = (
-            f"{server.url}?ui=0&dpr=1"
+            f"{server.url}?{self.parameters}"
             if (root / "manifest.json").is_file()
             else self._old_address(server, root)
         )
@@ -149,12 +175,11 @@ class WebViewer:
         question = partial(self._page.evaluate, _HIDE, list(ids))
         return bool(self._thread.submit(self._ask, question).result())
 
-    @staticmethod
-    def _old_address(server: Any, root: Path) -> str:
+    def _old_address(self, server: Any, root: Path) -> str:
         # A scene without manifest is opened by its first submodel's folder.
         entries = sorted(path.parent.name for path in root.glob("sm_*/scene_params.json*"))
         folder = f"/baked/{entries[0]}" if entries else "/baked"
-        return f"{server.url}viewer/web/index.html?dir={folder}&ui=0&dpr=1"
+        return f"{server.url}viewer/web/index.html?dir={folder}&{self.parameters}"
 
     def draw(self, camera: Camera) -> np.ndarray:
         """Render a camera: uint8 (H, W, 3)."""
@@ -172,8 +197,8 @@ class WebViewer:
             "cx": intrinsics.cx / intrinsics.width,
             "cy": intrinsics.cy / intrinsics.height,
         }
-        url = self._ask(lambda: self._page.evaluate(_DRAW, [matrix, fov, fractions]))
-        with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
+        png = self._ask(lambda: self._page.evaluate(DRAW, [matrix, fov, fractions]))
+        with Image.open(io.BytesIO(base64.b64decode(png))) as image:
             return np.asarray(image.convert("RGB"))
 
     def _ask(self, question: Callable[[], Any]) -> Any:
@@ -188,7 +213,7 @@ class WebViewer:
                 if message.count() and message.is_visible()
                 else str(error).splitlines()[0]
             )
-            raise VerificationError(f"web: the page reports: {told}") from error
+            raise VerificationError(f"{self.name}: the page reports: {told}") from error
 
     def close(self) -> None:
         """End the browser and the server."""
@@ -197,7 +222,21 @@ class WebViewer:
         self._thread.shutdown()
 
 
-VIEWERS = {viewer.name: viewer for viewer in (NativeViewer, DesktopViewer, WebViewer)}
+class WebGPUViewer(WebViewer):
+    """The page once more, drawn by WebGPU."""
+
+    name = "webgpu"
+    flags = _FLAGS + WEBGPU_FLAGS
+    parameters = "ui=0&dpr=1&backend=webgpu"
+
+    def _start(self, root: Path, size: tuple[int, int]) -> None:
+        super()._start(root, size)
+        reason = self._ask(lambda: self._page.evaluate("smerf.stats().backendReason"))
+        if reason is not None:
+            raise NoWebGPUError(reason.rstrip("."))
+
+
+VIEWERS = {viewer.name: viewer for viewer in (NativeViewer, DesktopViewer, WebViewer, WebGPUViewer)}
 """Every viewer by name; the first of those that are compared is the reference of the others."""
 
 
@@ -218,5 +257,7 @@ def open_viewer(
     try:
         return VIEWERS[name](scene, root, size)
     except MissingPartError as error:
-        others = ",".join(other for other in VIEWERS if other != name)
-        raise MissingPartError(f"{name}: {error}; or leave it out with --viewers {others}") from error
+        # What lacks the browser lacks both pages.
+        lacking = {name} if isinstance(error, NoWebGPUError) or name == "desktop" else {"web", "webgpu"}
+        others = ",".join(other for other in VIEWERS if other not in lacking)
+        raise type(error)(f"{name}: {error}; or leave it out with --viewers {others}") from error

@@ -35,6 +35,7 @@ MIME_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".json": "application/json",
     ".glsl": "text/plain; charset=utf-8",
+    ".wgsl": "text/plain; charset=utf-8",
     ".frag": "text/plain; charset=utf-8",
     ".vert": "text/plain; charset=utf-8",
     ".svg": "image/svg+xml",

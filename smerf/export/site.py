@@ -210,7 +210,8 @@ def _shader_module() -> str:
     """Return shaders.js with the texts inside: some hosts refuse to serve unknown file types."""
     root = viewer_root() / "shaders"
     names = ["prologue_web.glsl", "screen.vert", "march.frag", "shade.frag"]
-    names += [f"chunks/{path.name}" for path in sorted((root / "chunks").glob("*.glsl"))]
+    parts = [*(root / "chunks").glob("*.glsl"), *(root / "wgsl").glob("*.wgsl")]
+    names += [path.relative_to(root).as_posix() for path in sorted(parts)]
     texts = json.dumps({name: (root / name).read_text() for name in names}, indent=1).replace("</", "<\\/")
     return f"export async function loadShaderSources() {{\n  return {texts};\n}}\n"
 

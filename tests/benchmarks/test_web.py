@@ -8,6 +8,7 @@ import pytest
 from benchmarks import web
 from benchmarks.common import check
 from benchmarks.other_pages import fill
+from smerf.errors import MissingPartError
 from smerf.scene.example import example_camera
 
 OTHER = """data:text/html,<canvas></canvas><script>
@@ -21,11 +22,13 @@ requestAnimationFrame(draw);
 def test_times_counts_and_the_other_page_are_reported(tmp_path, capsys, monkeypatch):
     variants = ("everything", "colour with density", "no skipping")
     monkeypatch.setattr(web, "VARIANTS", {name: web.VARIANTS[name] for name in variants})
-    arguments = ["--cameras", "1", "--size", "32x24", "--frames", "2", "--ablate"]
+    arguments = ["--cameras", "1", "--size", "32x24", "--frames", "2", "--ablate", "--webgpu"]
     # A thread of its own: another test of this process may hold a browser.
     with ThreadPoolExecutor(1) as thread:
         asked = [*arguments, "--other", OTHER, "--json", str(tmp_path / "web.json")]
         code = thread.submit(web.BENCHMARK.main, asked).result()
+    if code == MissingPartError.exit_code:
+        pytest.skip("Chromium gives no WebGPU adapter here")
     assert code == 0
     document = json.loads((tmp_path / "web.json").read_text())
     # Uncommitted changes alone keep it from being quoted.
@@ -38,6 +41,10 @@ def test_times_counts_and_the_other_page_are_reported(tmp_path, capsys, monkeypa
     # Fewer fetches with density first, fewer samples with skipping; the pictures' samples with colour stay.
     assert records["web/colour with density"]["fetches_per_sample"] > best["fetches_per_sample"]
     assert records["web/no skipping"]["samples_per_ray"] > best["samples_per_ray"]
+    # WebGPU marches the same rays.
+    assert records["web/webgpu"]["peer_ms"] == best["median_ms"]
+    for name in ("iterations_per_ray", "samples_per_ray", "fetches_per_ray"):
+        assert records["web/webgpu"][name] == pytest.approx(best[name], rel=1e-3)
     assert records["web/other page"]["fps"] > 0 and best["peer_ms"] > 0
     shown = capsys.readouterr().out
     assert "SwiftShader" in shown and "other page" in shown and "fetches/sample" in shown

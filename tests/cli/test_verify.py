@@ -43,7 +43,7 @@ def verify(capsys):
     return verify
 
 
-def test_three_viewers_draw_one_picture(verify, baked, tmp_path):
+def test_four_viewers_draw_one_picture(verify, baked, tmp_path):
     words = ("--cameras", "2", "--size", "64x48", "-o", tmp_path / "report", "--json", "-q")
     code, out, err = verify(baked, *words)
     assert code == 0, err
@@ -51,10 +51,14 @@ def test_three_viewers_draw_one_picture(verify, baked, tmp_path):
     assert found == json.loads((tmp_path / "report" / "verify.json").read_text())
     assert found["passed"] and found["hashes"] == {"checked": True, "problems": []}
     pairs = [(entry["camera"], entry["viewer"], entry["reference"]) for entry in found["differences"]]
-    assert pairs == [(f"photo {k}", viewer, "native") for k in (0, 1) for viewer in ("desktop", "web")]
+    drawn = [name for name in ("desktop", "web", "webgpu") if name not in found["skipped"]]
+    assert pairs == [(f"photo {k}", viewer, "native") for k in (0, 1) for viewer in drawn]
     assert all(entry["fraction_within"] >= 0.999 and entry["mean"] < 0.5 for entry in found["differences"])
     sheet = np.asarray(Image.open(tmp_path / "report" / "differences.png"))
-    assert sheet.shape[1] > 5 * 64 and sheet.shape[0] > 2 * 48 and sheet[:, : 3 * 64].std() > 10
+    assert sheet.shape[1] > (1 + 2 * len(drawn)) * 64 and sheet.shape[0] > 2 * 48
+    assert sheet[:, : 3 * 64].std() > 10
+    if found["skipped"]:
+        pytest.skip(found["skipped"]["webgpu"])
 
 
 def test_viewers_are_compared_without_an_object_too(verify, tmp_path):
@@ -106,6 +110,15 @@ def test_a_viewer_that_cannot_run_is_exit_3_unless_it_is_left_out(verify, baked,
     code, _, err = verify(baked, *words)
     assert code == 3 and "web: Chromium is not installed" in err and "--viewers native,desktop" in err
     assert verify(baked, *words, "--viewers", "native,desktop")[0] == 0
+
+
+def test_a_browser_without_webgpu_is_told_and_the_others_are_compared(verify, baked, monkeypatch):
+    monkeypatch.setattr(viewers.WebGPUViewer, "flags", viewers.WebViewer.flags)
+    words = ("--size", "48x36", "--cameras", "1", "-q")
+    code, out, err = verify(baked, *words, "--viewers", "native,desktop,webgpu")
+    assert code == 0 and "webgpu: left out: The browser gives no WebGPU adapter" in out, err
+    code, _, err = verify(baked, *words, "--viewers", "native,webgpu")
+    assert code == 3 and "webgpu: The browser gives no WebGPU adapter" in err
 
 
 def test_the_desktop_viewer_names_itself_when_it_cannot_run(baked, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import shutil
@@ -25,10 +26,17 @@ CHROMIUM_FLAGS = [
 @pytest.fixture(scope="module")
 def browser():
     """A browser for the tests of a file; two in one process, with those of smerf verify, do not get on."""
+    with start_browser(CHROMIUM_FLAGS) as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def start_browser(flags):
+    """Start Chromium with these flags."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     assert path, "the viewer's tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=list(flags))
         yield browser
         browser.close()
 
@@ -43,13 +51,16 @@ class Visit:
         if script:
             self.page.add_init_script(script)
         self.errors: list[str] = []
-        self.page.on(
-            "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None
-        )
+        self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         # Playwright's own compiles its text in the page, which the page's policy forbids.
         self.page.wait_for_function = self._wait_for
         self.page.goto(address)
+
+    def _note(self, message) -> None:
+        # What Chromium says by itself to a page that asks for WebGPU where there is none.
+        if message.type in ("error", "warning") and message.text != "No available adapters.":
+            self.errors.append(message.text)
 
     def _wait_for(self, expression: str, polling: int = 20) -> None:
         end = time.monotonic() + 120

@@ -27,7 +27,7 @@ export class Frames {
     this.fullSize = fullSize;
     this.presented = presented;
     this.counted = counted;
-    this.pace = new Pace(renderer.gl, PREVIEW_MS / FIRST_PIXELS, SLOWER, FASTER);
+    this.pace = new Pace(() => renderer.mark(), PREVIEW_MS / FIRST_PIXELS, SLOWER, FASTER);
     this.heat = new Heat();
     this.lose();
   }

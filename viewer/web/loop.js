@@ -54,8 +54,8 @@ export class FrameLoop {
     this.resize();
     new ResizeObserver(() => this.resize()).observe(canvas);
     document.addEventListener("visibilitychange", () => this.wake());
-    canvas.addEventListener("webglcontextlost", (event) => this.#lose(event));
-    canvas.addEventListener("webglcontextrestored", () => this.#restore());
+    for (const name of ["webglcontextlost", "devicelost"]) canvas.addEventListener(name, (event) => this.#lose(event));
+    for (const name of ["webglcontextrestored", "devicerestored"]) canvas.addEventListener(name, () => this.#restore());
     canvas.focus({ preventScroll: true });
     this.wake();
   }

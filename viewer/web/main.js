@@ -51,12 +51,11 @@ async function open(page, viewer, settings, address) {
   const fetched = Promise.all([openScene(address, progress, settings.overrides), loadShaderSources()]);
   // Drivers may take a second to start, during which the first files arrive.
   fetched.catch(() => {});
-  viewer.createContext();
-  const [scene, sources] = await fetched;
-  await viewer.open(scene, sources, settings, progress);
+  await viewer.chooseBackend(settings, fetched);
+  await viewer.open(progress);
   viewer.tools = new Tools(viewer, page);
   showAbout();
-  page.warn([...settings.problems, ...scene.problems, ...viewer.tools.objects.problems]);
+  page.warn([...settings.problems, ...viewer.scene.problems, ...viewer.tools.objects.problems]);
   viewer.loop.open();
 }
 

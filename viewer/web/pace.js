@@ -1,28 +1,26 @@
 // @ts-check
-// How long the GPU takes: a fence behind every draw, and from it the time per pixel that sizes the next one.
+// How long the GPU takes: a mark behind every draw, and from it the time per pixel that sizes the next one.
 
 export class Pace {
   /**
-   * @param {WebGL2RenderingContext} gl
+   * @param {() => () => boolean} mark returns a function that says whether the GPU has done all that it was given before
    * @param {number} pixelMs first guess of the milliseconds a pixel takes
    * @param {number} slower weight of a measurement that is slower than expected
    * @param {number} faster weight of one that is faster
    */
-  constructor(gl, pixelMs, slower, faster) {
-    this.gl = gl;
+  constructor(mark, pixelMs, slower, faster) {
+    this.mark = mark;
     this.pixelMs = pixelMs;
     this.slower = slower;
     this.faster = faster;
-    /** @type {{ sync: WebGLSync, pixels: number, since: number, done: (ms: number) => void } | null} */
+    /** @type {{ isPassed: () => boolean, pixels: number, since: number, done: (ms: number) => void } | null} */
     this.fence = null;
   }
 
   // Whether the GPU still works on what was drawn last.
   get isBusy() {
     if (!this.fence) return false;
-    const { gl } = this;
-    if (gl.clientWaitSync(this.fence.sync, 0, 0) === gl.TIMEOUT_EXPIRED) return true;
-    gl.deleteSync(this.fence.sync);
+    if (!this.fence.isPassed()) return true;
     const { pixels, since, done } = this.fence;
     this.fence = null;
     const ms = performance.now() - since;
@@ -37,10 +35,8 @@ export class Pace {
    * @param {number} pixels @param {() => void} draw @param {(ms: number) => void} done
    */
   time(pixels, draw, done) {
-    const { gl } = this;
     const since = performance.now();
     draw();
-    this.fence = { sync: gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0), pixels, since, done };
-    gl.flush();
+    this.fence = { isPassed: this.mark(), pixels, since, done };
   }
 }

@@ -77,6 +77,7 @@ export class PathPanel {
     const scale = Math.min(canvas.width / IMAGE.width, canvas.height / IMAGE.height);
     const [width, height] = [IMAGE.width * scale, IMAGE.height * scale];
     const [x, y] = [(canvas.width - width) / 2, (canvas.height - height) / 2];
+    this.viewer.keep();
     small.getContext("2d").drawImage(canvas, x, y, width, height, 0, 0, IMAGE.width, IMAGE.height);
     return `url("${small.toDataURL("image/jpeg", 0.8)}")`;
   }

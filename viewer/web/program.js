@@ -13,6 +13,17 @@ export function createContext(canvas) {
   return gl;
 }
 
+/** Marks what the GPU was given so far: a function that says whether it has done that. @param {WebGL2RenderingContext} gl */
+export function mark(gl) {
+  const sync = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+  gl.flush();
+  return () => {
+    if (gl.clientWaitSync(sync, 0, 0) === gl.TIMEOUT_EXPIRED) return false;
+    gl.deleteSync(sync);
+    return true;
+  };
+}
+
 /** A program that is being compiled. @typedef {{ program: WebGLProgram, stages: [string, WebGLShader][] }} Begun */
 /**
  * A program and the places of its uniforms.

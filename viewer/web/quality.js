@@ -1,9 +1,12 @@
 // @ts-check
-// How many pixels are rendered: by the chosen quality and the kind of device.
+// How many pixels are rendered, and with what: by the chosen quality and the kind of device.
 
 // Maximum rendered pixels at rest.
 const MAX_PIXELS = { phone: 135e3, low: 150e3, medium: 768e3, high: Infinity };
 export const QUALITIES = ["auto", ...Object.keys(MAX_PIXELS)];
+
+// WebGPU or WebGL2 (choice.js).
+export const BACKENDS = ["auto", "webgl", "webgpu"];
 
 // What "auto" stands for on this device.
 export function automaticQuality() {

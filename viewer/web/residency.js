@@ -27,7 +27,7 @@ export class Residency {
     this.wake = wake;
     this.changed = changed;
     this.failed = failed;
-    this.uploads = new Uploads(renderer.gl, wake);
+    this.uploads = new Uploads(renderer.textures, wake);
     this.levels = [];
     this.errors = new Map();
     this.loading = null;
@@ -145,7 +145,7 @@ export class Residency {
       if (!this.#makeRoom(plan, isUrgent)) return;
       const folder = isCoarse ? scene.coarseFolder(k) : scene.submodelFolder(k);
       const [textures] = await Promise.all([
-        loadTextures(renderer.gl, this.uploads, scene, folder, params, scene.knownFiles(k), progress, signal),
+        loadTextures(this.uploads, scene, folder, params, scene.knownFiles(k), progress, signal),
         renderer.compiled(params, signal),
       ]);
       loading.bytes = 0;

@@ -20,13 +20,19 @@ export async function share(page, href) {
   }
 }
 
-/** @param {{ canvas: HTMLCanvasElement, whenFinished: () => Promise<void> }} viewer @returns {Promise<Blob>} a PNG */
+/**
+ * What has a canvas with images; `keep` lets it be read.
+ * @typedef {{ canvas: HTMLCanvasElement, whenFinished: () => Promise<void>, keep?: () => void }} Shown
+ */
+
+/** @param {Shown} viewer @returns {Promise<Blob>} a PNG */
 export async function picture(viewer) {
   await viewer.whenFinished();
+  viewer.keep?.();
   return new Promise((resolve) => viewer.canvas.toBlob(resolve, "image/png"));
 }
 
-/** @param {import("./ui.js").Page} page @param {{ canvas: HTMLCanvasElement, whenFinished: () => Promise<void> }} viewer */
+/** @param {import("./ui.js").Page} page @param {Shown} viewer */
 export async function saveImage(page, viewer) {
   try {
     const name = `${document.title.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view"}.png`;

@@ -7,6 +7,7 @@
 import { LoadError } from "./assets.js";
 import { breathe, isTimeUp } from "./breathe.js";
 import { t } from "./language.js";
+import { TEXEL_BYTES } from "./textures.js";
 
 const MAX_GRID_FILE_EDGE = 256;
 const GRID_SLICES = 8;
@@ -21,9 +22,9 @@ export function textureBytes(params, hasObjects = false) {
 }
 
 // Loads the arrays in `folder`, and the known region of the submodel, and uploads them over several frames.
-export async function loadTextures(gl, uploads, scene, folder, params, known, progress, signal) {
-  checkLimits(gl, params);
-  const loader = new Loader(gl, uploads, scene.assets, folder, params, progress, signal);
+export async function loadTextures(uploads, scene, folder, params, known, progress, signal) {
+  checkLimits(uploads.textures.limits, params);
+  const loader = new Loader(uploads, scene.assets, folder, params, progress, signal);
   const parts = [loader.blocks(), loader.grids(), loader.planes(), loader.atlas(), loader.known(known)];
   if (scene.objects.length) parts.push(loader.objects());
   try {
@@ -43,10 +44,9 @@ export async function loadTextures(gl, uploads, scene, folder, params, known, pr
   };
 }
 
-function checkLimits(gl, params) {
+/** Throws where a level is too large for a device. @param {{ volume: number, plane: number }} limits */
+export function checkLimits({ volume, plane }, params) {
   const edge = Math.max(params.atlas_width, params.atlas_height, params.atlas_depth, Math.ceil(params.triplane_resolution / 8));
-  const volume = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE);
-  const plane = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   if (edge > volume) throw tooLarge(volume, edge);
   if (params.triplane_resolution > plane) {
     throw tooLarge(plane, params.triplane_resolution);
@@ -58,15 +58,14 @@ function tooLarge(max, needed) {
 }
 
 class Loader {
-  constructor(gl, uploads, assets, folder, params, progress, signal) {
-    this.gl = gl;
+  constructor(uploads, assets, folder, params, progress, signal) {
     this.uploads = uploads;
     this.assets = assets;
     this.folder = folder;
     this.params = params;
     this.progress = progress;
     this.signal = signal;
-    /** @type {Record<string, WebGLTexture>} */
+    /** @type {Record<string, any>} */
     this.textures = {};
     this.bytes = 0;
     /** What the controls read of it on the processor. @type {{ cells: number, data: Uint8Array } | null} */
@@ -86,24 +85,15 @@ class Loader {
     return ["", ".gz"].every((tail) => this.assets.lists(`${file}${tail}`) === false);
   }
 
-  texture(name, target, format, size, filter) {
-    const { gl } = this;
-    const texture = gl.createTexture();
+  texture(name, format, size, isVolume = true) {
+    const texture = this.uploads.textures.create(format, size, isVolume);
     this.textures[name] = texture;
-    gl.bindTexture(target, texture);
-    gl.texStorage3D(target, 1, format, ...size);
-    for (const [key, value] of [
-      [gl.TEXTURE_MIN_FILTER, filter], [gl.TEXTURE_MAG_FILTER, filter],
-      [gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_R, gl.CLAMP_TO_EDGE],
-    ]) {
-      gl.texParameteri(target, key, value);
-    }
-    this.bytes += size[0] * size[1] * size[2] * ({ [gl.RG8UI]: 2, [gl.R8UI]: 1 }[format] ?? 4);
+    this.bytes += size[0] * size[1] * size[2] * TEXEL_BYTES[format];
     return texture;
   }
 
-  async upload(texture, target, format, z, size, data) {
-    await this.uploads.texture(texture, target, format, z, size, data, () => this.isDisposed || this.signal.aborted);
+  async upload(texture, z, size, data) {
+    await this.uploads.texture(texture, z, size, data, () => this.isDisposed || this.signal.aborted);
     this.signal.throwIfAborted();
   }
 
@@ -129,31 +119,31 @@ class Loader {
   }
 
   async atlas() {
-    const { gl, params } = this;
+    const { params } = this;
     const size = [params.atlas_width, params.atlas_height, params.atlas_depth];
     const depth = params.atlas_depth / params.num_slices;
-    const density = this.texture("atlas_density", gl.TEXTURE_3D, gl.RGBA8, size, gl.LINEAR);
-    const colour = this.texture("atlas_colour", gl.TEXTURE_3D, gl.RGBA8, size, gl.LINEAR);
+    const density = this.texture("atlas_density", "rgba8", size);
+    const colour = this.texture("atlas_colour", "rgba8", size);
     const slab = [size[0], size[1], depth];
     const slice = async (i) => {
       const packed = await this.groups("sparse_grid", String(i).padStart(3, "0"), slab[0], slab[1] * depth, true);
-      await this.upload(density, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.density);
-      await this.upload(colour, gl.TEXTURE_3D, gl.RGBA, i * depth, slab, packed.colour);
+      await this.upload(density, i * depth, slab, packed.density);
+      await this.upload(colour, i * depth, slab, packed.colour);
     };
     await this.slices(slice);
   }
 
   // Whose each voxel of the atlas is, in a scene that names objects.
   async objects() {
-    const { gl, params } = this;
+    const { params } = this;
     if (this.isMissing("object_ids_000")) return;
     const size = [params.atlas_width, params.atlas_height, params.atlas_depth];
     const depth = params.atlas_depth / params.num_slices;
-    const ids = this.texture("atlas_ids", gl.TEXTURE_3D, gl.R8UI, size, gl.NEAREST);
+    const ids = this.texture("atlas_ids", "r8ui", size);
     await this.slices(async (i) => {
       const shape = { width: size[0], height: size[1] * depth, channels: 1 };
       const data = await this.array(`object_ids_${String(i).padStart(3, "0")}`, shape);
-      await this.upload(ids, gl.TEXTURE_3D, gl.RED_INTEGER, i * depth, [size[0], size[1], depth], data);
+      await this.upload(ids, i * depth, [size[0], size[1], depth], data);
     });
   }
 
@@ -167,31 +157,31 @@ class Loader {
   }
 
   async planes() {
-    const { gl, params } = this;
+    const { params } = this;
     const t = params.triplane_resolution;
-    const density = this.texture("planes_density", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
-    const colour = this.texture("planes_colour", gl.TEXTURE_2D_ARRAY, gl.RGBA8, [t, t, 3], gl.LINEAR);
+    const density = this.texture("planes_density", "rgba8", [t, t, 3], false);
+    const colour = this.texture("planes_colour", "rgba8", [t, t, 3], false);
     for (let i = 0; i < 3; i++) {
       const packed = await this.groups("plane", String(i), t, t, false);
-      await this.upload(density, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.density);
-      await this.upload(colour, gl.TEXTURE_2D_ARRAY, gl.RGBA, i, [t, t, 1], packed.colour);
+      await this.upload(density, i, [t, t, 1], packed.density);
+      await this.upload(colour, i, [t, t, 1], packed.colour);
     }
   }
 
   async blocks() {
-    const { gl, params } = this;
+    const { params } = this;
     const n = params.sparse_grid_resolution / params.data_block_size;
     const slots = await this.array("sparse_grid_block_indices", { width: n, height: n * n, channels: 3 });
     const padded = new Uint8Array(4 * n ** 3);
     for (let i = 0; i < n ** 3; i++) {
       for (let c = 0; c < 3; c++) padded[4 * i + c] = slots[3 * i + c];
     }
-    const texture = this.texture("blocks", gl.TEXTURE_3D, gl.RGBA8UI, [n, n, n], gl.NEAREST);
-    await this.upload(texture, gl.TEXTURE_3D, gl.RGBA_INTEGER, 0, [n, n, n], padded);
+    const texture = this.texture("blocks", "rgba8ui", [n, n, n]);
+    await this.upload(texture, 0, [n, n, n], padded);
   }
 
   async grids() {
-    const { gl, params } = this;
+    const { params } = this;
     const n = Math.ceil(params.triplane_resolution / 8);
     const occupancy = await this.grid("occupancy_grid_8", n);
     // A plain 0/1 grid carries no child bits.
@@ -205,20 +195,20 @@ class Loader {
       both[2 * i] = distance[i];
       both[2 * i + 1] = occupancy[i];
     }
-    const texture = this.texture("occupancy", gl.TEXTURE_3D, gl.RG8UI, [n, n, n], gl.NEAREST);
-    await this.upload(texture, gl.TEXTURE_3D, gl.RG_INTEGER, 0, [n, n, n], both);
+    const texture = this.texture("occupancy", "rg8ui", [n, n, n]);
+    await this.upload(texture, 0, [n, n, n], both);
   }
 
   // The known region: a texture, and on the processor what the controls read.
   async known(files) {
     if (!files) return;
-    const { gl, assets } = this;
+    const { assets } = this;
     const { folder, extension, cells: n, solidCells: m } = files;
     const load = (name, edge, channels) =>
       assets.array(folder + name, extension, { width: edge, height: edge * edge, channels }, this.progress, this.signal);
     const [known, solid] = await Promise.all([load("known_grid", n, 4), load("solid_grid", m, 1)]);
-    const texture = this.texture("known", gl.TEXTURE_3D, gl.RGBA8, [n, n, n], gl.LINEAR);
-    await this.upload(texture, gl.TEXTURE_3D, gl.RGBA, 0, [n, n, n], known);
+    const texture = this.texture("known", "rgba8", [n, n, n]);
+    await this.upload(texture, 0, [n, n, n], known);
     this.region = { cells: n, data: known };
     this.solid = { cells: m, data: solid };
   }
@@ -245,7 +235,7 @@ class Loader {
 
   dispose() {
     this.isDisposed = true;
-    for (const texture of Object.values(this.textures)) this.gl.deleteTexture(texture);
+    for (const texture of Object.values(this.textures)) this.uploads.textures.free(texture);
     this.textures = {};
   }
 }

@@ -185,6 +185,7 @@ export class Page {
       [t("Frames per second")]: number(stats.fps),
       [t("Rendered")]: size(stats.renderWidth, stats.renderHeight),
       [t("Canvas")]: size(stats.width, stats.height),
+      [t("Drawn with")]: stats.backend,
     };
     if (stats.submodels) {
       const place = { n: stats.submodel + 1, count: stats.submodels };

@@ -8,15 +8,15 @@ const FRAME_MS = 4;
 
 export class Uploads {
   // wake: asks for a frame, in which `run` must be called.
-  constructor(gl, wake) {
-    this.gl = gl;
+  /** @param {import("./textures.js").Textures} textures @param {() => void} wake */
+  constructor(textures, wake) {
+    this.textures = textures;
     this.wake = wake;
     this.waiting = [];
   }
 
-  // Queues rows of a texture; resolves when all of them have been handed to the driver. `isStale` drops what is left.
-  texture(texture, target, format, z, [width, height, depth], data, isStale) {
-    const { gl } = this;
+  // Queues layers of a texture from z on; resolves when all have been handed to the driver. `isStale` drops what is left.
+  texture(texture, z, [width, height, depth], data, isStale) {
     const row = data.length / (height * depth);
     const rows = Math.max(1, Math.min(height, Math.floor(PIECE_BYTES / row)));
     const layers = rows < height ? 1 : Math.max(1, Math.floor(PIECE_BYTES / (row * height)));
@@ -26,11 +26,7 @@ export class Uploads {
         const size = [width, Math.min(rows, height - y), Math.min(layers, depth - layer)];
         const from = (layer * height + y) * row;
         const part = data.subarray(from, from + row * size[1] * size[2]);
-        pieces.push(this.#add(part.length, isStale, () => {
-          gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-          gl.bindTexture(target, texture);
-          gl.texSubImage3D(target, 0, 0, y, z + layer, ...size, format, gl.UNSIGNED_BYTE, part);
-        }));
+        pieces.push(this.#add(part.length, isStale, () => this.textures.write(texture, [0, y, z + layer], size, part)));
       }
     }
     return Promise.all(pieces);

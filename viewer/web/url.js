@@ -3,7 +3,7 @@
 
 import { length, subtract } from "./camera.js";
 import { LANGUAGES, t } from "./language.js";
-import { QUALITIES } from "./quality.js";
+import { BACKENDS, QUALITIES } from "./quality.js";
 
 const MAX_DPR = 4;
 const MAX_SIDE = 8192;
@@ -79,6 +79,7 @@ const word = (text) => {
 const PARAMETERS = [
   ["dir", address, "url"],
   ["quality", same(...QUALITIES)],
+  ["backend", same(...BACKENDS)],
   ["mode", choice({ orbit: "orbit", walk: "walk", fly: "fly", fps: "fly", map: "orbit" }), "mouseMode"],
   ["free", flag],
   ["fov", number(1, 170), "vfovy"],
@@ -117,7 +118,7 @@ const OVERRIDES = {
   legacyGrids: "legacyGrids",
 };
 
-const DEFAULTS = { quality: "auto", free: false, ui: true, embed: false };
+const DEFAULTS = { quality: "auto", backend: "auto", free: false, ui: true, embed: false };
 
 /**
  * Reads the query and the hash of `location`; the hash (the shared view) wins. `problems` holds a sentence for each

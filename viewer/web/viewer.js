@@ -3,6 +3,7 @@
 
 import { benchmark } from "./benchmark.js";
 import { add, checkFov, checkLens, parseMatrix, position, scale } from "./camera.js";
+import { chooseBackend } from "./choice.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
 import { Journey } from "./journey.js";
@@ -10,7 +11,6 @@ import { t } from "./language.js";
 import { FrameLoop } from "./loop.js";
 import { loadPath } from "./path.js";
 import { automaticQuality, imageSize, maxPixels } from "./quality.js";
-import { Renderer } from "./renderer.js";
 import { Residency, memoryCeiling } from "./residency.js";
 import { metaContent } from "./ui.js";
 import { parseColour, readSettings } from "./url.js";
@@ -26,6 +26,10 @@ export class Viewer {
   constructor(page) {
     this.page = page;
     this.canvas = page.canvas;
+    /** @type {import("./scene.js").Scene | null} */
+    this.scene = null;
+    /** Texts of the shaders. @type {Record<string, string>} */
+    this.sources = {};
     this.loop = new FrameLoop(this.canvas, {
       tick: (now, dt) => this.#tick(now, dt),
       isDrawing: () => this.frames.pace.fence !== null,
@@ -48,19 +52,23 @@ export class Viewer {
     this.isAway = false;
   }
 
-  createContext() {
-    this.renderer = new Renderer(this.canvas);
+  /**
+   * Decides what draws the scene, which may come later.
+   * @param {Record<string, any>} settings @param {Promise<[import("./scene.js").Scene, Record<string, string>]>} fetched
+   */
+  async chooseBackend(settings, fetched) {
+    this.settings = settings;
+    this.renderer = await chooseBackend(this.canvas, settings.backend, async (renderer) => {
+      [this.scene, this.sources] = await fetched;
+      this.page.loading.prepare();
+      this.prepare(renderer);
+    });
   }
 
-  async open(scene, sources, settings, progress) {
-    const { canvas, loop } = this;
-    this.scene = scene;
-    this.sources = sources;
-    this.settings = settings;
+  async open(progress) {
+    const { canvas, loop, scene, settings } = this;
     this.progress = progress;
     this.pixels = maxPixels(settings.quality);
-    this.page.loading.prepare();
-    this.prepare();
     this.frames = new Frames(this.renderer, {
       fullSize: () => this.fullSize(),
       presented: () => this.#presented(),
@@ -206,12 +214,12 @@ export class Viewer {
 
   // Submodels -----------------------------------------------------------------------------------------------------
 
-  prepare() {
+  prepare(renderer = this.renderer) {
     const { params } = this.scene;
     const background = this.settings.bg ?? parseColour(params.backgroundColor) ?? [0.5, 0.5, 0.5];
     const exposure = params.default_exposure || this.settings.exposure || 0;
     const occlusionDelay = this.settings.occlusion ?? OCCLUSION_DELAY;
-    this.renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
+    renderer.prepare(this.scene, this.sources, { background, exposure, occlusionDelay });
   }
 
   // Another level is in memory.
@@ -258,6 +266,11 @@ export class Viewer {
     loop.wake();
   }
 
+  // Lets the canvas be read until the task ends.
+  keep() {
+    this.renderer.keep();
+  }
+
   // Width and height of an image at full detail.
   fullSize() {
     return imageSize(this.canvas, this.pixels);
@@ -301,6 +314,8 @@ export class Viewer {
   stats() {
     return {
       ...this.loop.stats,
+      backend: this.renderer?.name ?? null,
+      backendReason: this.renderer?.reason ?? null,
       renderWidth: this.frames?.shown?.width ?? 0,
       renderHeight: this.frames?.shown?.height ?? 0,
       submodel: this.submodels?.shown?.k ?? null,

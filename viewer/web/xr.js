@@ -6,6 +6,7 @@
 
 import { add, column, position, scale } from "./camera.js";
 import { t } from "./language.js";
+import { GlRenderer } from "./renderer.js";
 import { $ } from "./ui.js";
 import { Walker, bodyOfEye } from "./walk.js";
 import { CENTRE, Resolution, Space, centreOf } from "./xrspace.js";
@@ -36,8 +37,14 @@ export class Immersion {
     }
   }
 
+  // A headset is drawn to by WebGL2; null where the page draws otherwise.
+  get renderer() {
+    const { renderer } = this.viewer;
+    return renderer instanceof GlRenderer ? renderer : null;
+  }
+
   async #offer(/** @type {string} */ kind) {
-    const { xr } = /** @type {any} */ (navigator);
+    const { xr } = this.renderer ? /** @type {any} */ (navigator) : {};
     $(`button-${kind}`).hidden = !(await xr?.isSessionSupported(`immersive-${kind}`).catch(() => false));
   }
 
@@ -61,7 +68,7 @@ export class Immersion {
   async #begin(session, /** @type {string} */ kind) {
     const { viewer } = this;
     /** @type {any} */
-    const gl = viewer.renderer.gl;
+    const gl = this.renderer.gl;
     await gl.makeXRCompatible();
     const Layer = /** @type {any} */ (globalThis).XRWebGLLayer;
     this.layer = new Layer(session, gl, { antialias: false, depth: false, stencil: false });
@@ -121,8 +128,7 @@ export class Immersion {
   }
 
   #drawEye(view, /** @type {number} */ eye, level) {
-    const { layer, resolution, viewer } = this;
-    const { renderer } = viewer;
+    const { layer, resolution, viewer, renderer } = this;
     const port = layer.getViewport(view);
     const near = viewer.visitor.nearPlane(viewer.near);
     const camera = { ...this.space.camera(view), near };
@@ -153,7 +159,7 @@ export class Immersion {
     if (Math.min(u, v) < 0 || Math.max(u, v) > 1) return;
     const half = MARK_PIXELS / 2;
     const [left, low] = [port.x + u * port.width - half, port.y + (1 - v) * port.height - half].map(Math.round);
-    this.viewer.renderer.fill(this.layer.framebuffer, { x: left, y: low, width: MARK_PIXELS, height: MARK_PIXELS });
+    this.renderer.fill(this.layer.framebuffer, { x: left, y: low, width: MARK_PIXELS, height: MARK_PIXELS });
   }
 
   // Controllers ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // Images of a scene of slots: a small preview while things move or full detail takes long, then full detail in bands.
 
 import { Pace } from "../pace.js";
+import { mark } from "../program.js";
 import { imageSize } from "../quality.js";
 
 const PREVIEW_MS = 28;
@@ -34,7 +35,7 @@ export class SlotFrames {
     this.isFixed = isFixed;
     this.presented = presented;
     this.counted = counted;
-    this.pace = new Pace(painter.gl, PREVIEW_MS / USEFUL_PREVIEW_PIXELS, SMOOTHING, SMOOTHING);
+    this.pace = new Pace(() => mark(painter.gl), PREVIEW_MS / USEFUL_PREVIEW_PIXELS, SMOOTHING, SMOOTHING);
     this.hasCounted = false;
     this.previewVersion = -1;
     this.lose();

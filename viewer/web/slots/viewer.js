@@ -255,6 +255,7 @@ export class SlotViewer {
   stats() {
     return {
       ...this.loop.stats,
+      backend: "WebGL2",
       renderWidth: this.frames?.shown?.width ?? 0,
       renderHeight: this.frames?.shown?.height ?? 0,
       slots: this.scene?.slots.length ?? 0,
