@@ -17,7 +17,7 @@ from smerf.engine.progress import Progress
 from smerf.engine.settings import apply_overrides, load_yaml, save_yaml, to_dict
 from smerf.engine.signals import raise_if_stopped
 from smerf.errors import UsageError
-from smerf.objects.config import ObjectsConfig, make_config
+from smerf.objects.config import ObjectsConfig, make_config, plain_values
 
 if TYPE_CHECKING:
     from smerf.objects.data.scenes import SceneSet
@@ -102,7 +102,7 @@ def train(
 
     init = None if start is None else load_model(find_model(start))[0]
     origin = "" if init is None else f" {model_digest(init)}"
-    key = stage_key(to_dict(config), f"{scenes.source} {len(scenes)}{origin}")
+    key = stage_key(plain_values(config), f"{scenes.source} {len(scenes)}{origin}")
     process = distributed.this_process()
     with _first_locks(run, process):
         if run.is_done(_STAGE, key):
