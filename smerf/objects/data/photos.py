@@ -20,18 +20,19 @@ from smerf.capture.types import Capture, Frame
 from smerf.errors import InvalidDataError
 from smerf.objects.data.scenes import SceneSet
 
-__all__ = ["DISTANCE", "views_of_capture"]
+__all__ = ["DISTANCE", "scenes_of_capture", "views_of_capture"]
 
 DISTANCE = 7.5
 """Mean distance of the cameras from the origin, in world units."""
 
 
-def views_of_capture(path: Path, count: int, size: tuple[int, int]) -> SceneSet:
+def views_of_capture(path: Path, count: int, size: tuple[int, int], *, every: bool = False) -> SceneSet:
     """Read photos of a posed capture as the views of one scene, without masks.
 
     Args:
         path: Capture in any layout that ``smerf.capture`` reads.
         count: How many photos, spread evenly over the capture.
+        every: Take all photos, of which there must be ``count`` or more.
         size: Height and width to bring them to. The largest middle part of that shape is kept, without distortion.
 
     Raises:
@@ -40,6 +41,7 @@ def views_of_capture(path: Path, count: int, size: tuple[int, int]) -> SceneSet:
     capture = load_capture(path, max_side=8 * max(size))
     if len(capture.frames) < count:
         raise InvalidDataError(f"{path}: has {len(capture.frames)} photos, {count} are needed")
+    count = len(capture.frames) if every else count
     chosen = np.unique(np.linspace(0, len(capture.frames) - 1, count).round().astype(int))
     frames = [capture.frames[i] for i in chosen]
     focus, scale = _focus(capture, path)
@@ -53,6 +55,40 @@ def views_of_capture(path: Path, count: int, size: tuple[int, int]) -> SceneSet:
         torch.from_numpy(poses.astype(np.float32))[None],
         torch.tensor([angles], dtype=torch.float32),
         source={"kind": "photos", "folder": path.resolve().name},
+    )
+
+
+def scenes_of_capture(path: Path, size: tuple[int, int], held_out: int, views: int = 5) -> SceneSet:
+    """Make a set of scenes of a posed capture's photos: each a photo with those whose cameras are nearest.
+
+    Every fifth photo is held out: the last ``held_out`` scenes are of those photos alone, and no other scene has one
+    of them. All show one place, so they say how well new views of it are seen, not other places.
+
+    Args:
+        path: Capture.
+        size: As for ``views_of_capture``.
+        held_out: Scenes of held-out photos, with repetition where they are few.
+        views: Photos of a scene.
+
+    Raises:
+        InvalidDataError: If there are fewer than ``5 * views`` photos, or as ``views_of_capture``.
+    """
+    photos = views_of_capture(path, 5 * views, size, every=True)
+    number = torch.arange(photos.views)
+    centres = photos.world_from_cam[0, :, :, 3]
+    near = torch.cdist(centres, centres)
+    groups = []
+    for own in (number[number % 5 != 4], number[number % 5 == 4]):
+        order = near[own][:, own].argsort(dim=1, stable=True)[:, :views]
+        groups.append(own[order])
+    again = torch.arange(held_out) % len(groups[1])
+    which = torch.cat([groups[0], groups[1][again]])
+    return SceneSet(
+        photos.rgb[0, which],
+        photos.seg[0, which],
+        photos.world_from_cam[0, which],
+        photos.fov_x[0, which],
+        source=photos.source | {"scenes": len(which)},
     )
 
 

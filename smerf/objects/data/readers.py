@@ -33,10 +33,25 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.cameras import from_cv, look_at
 from smerf.objects.data.scenes import SceneSet, load_scenes
 
-__all__ = ["open_scenes", "open_views", "read_kubric", "read_obsurf"]
+__all__ = ["holds_sets", "is_scene_set", "open_scenes", "open_views", "read_kubric", "read_obsurf"]
 
 _FOV_X = 2.0 * math.atan(16.0 / 35.0)
 _DEPTH_UNIT = 40.0 / 65536.0
+
+
+def is_scene_set(path: Path) -> bool:
+    """Return whether a folder is a set of scenes in a layout that ``open_scenes`` reads."""
+    return path.is_dir() and (
+        any((path / name).is_file() for name in ("set.json", "metadata.npz")) or any(path.glob("scene_*.npz"))
+    )
+
+
+def holds_sets(path: Path) -> bool:
+    """Return whether a folder is no set but holds sets, or folders that hold sets."""
+    if not path.is_dir() or is_scene_set(path):
+        return False
+    inner = [each for each in path.iterdir() if each.is_dir()]
+    return any(is_scene_set(each) or holds_sets(each) for each in inner)
 
 
 def open_scenes(path: Path, limit: int | None = None) -> SceneSet:
@@ -79,10 +94,7 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
         UsageError: If the scene is not there.
         InvalidDataError: If the images of a set have another size.
     """
-    is_set = path.is_dir() and (
-        any((path / name).is_file() for name in ("set.json", "metadata.npz")) or any(path.glob("scene_*.npz"))
-    )
-    if not is_set:
+    if not is_scene_set(path):
         from smerf.objects.data.photos import views_of_capture
 
         return views_of_capture(path, count, size)

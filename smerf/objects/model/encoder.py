@@ -56,8 +56,8 @@ class SceneEncoder(nn.Module):
         Args:
             images: Colours in [0, 1], (B, V, H, W, 3).
             origins: Camera centres (B, V, 3); not read by a pose-free encoder.
-            directions: Unit directions of all pixels (B, V, H, W, 3), with ``patch_ray=centre`` of all patches; not read
-                by a pose-free encoder.
+            directions: Unit directions of all pixels (B, V, H, W, 3), with ``patch_ray=centre`` of all patches; not
+                read by a pose-free encoder.
 
         Returns:
             Tokens (B, T, width), view by view.
