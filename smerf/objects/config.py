@@ -209,6 +209,14 @@ class ObjectsConfig:
                 "slots.shared_background needs slots.start=learned and slots.count of at least 2"
             )
 
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Return whether images of a height and width may be given: ``image``, and with exact rays of patches any."""
+        patch = self.encoder.patch
+        has_exact = (
+            self.encoder.patch_ray == "centre" and self.encoder.positions == (0, 0) and self.encoder.posed
+        )
+        return size == self.image or bool(patch and has_exact and not any(side % patch for side in size))
+
     def require_any_size(self) -> None:
         """Raise ValueError unless the encoder takes photos of any size."""
         encoder = self.encoder

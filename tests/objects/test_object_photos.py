@@ -1,5 +1,6 @@
 """Photos of any size in the encoder: packing changes nothing, scenes do not see each other, rays stay exact."""
 
+import json
 import math
 
 import pytest
@@ -116,9 +117,8 @@ def test_the_ray_of_a_patch_does_not_depend_on_the_resolution():
     camera = (scenes.world_from_cam[0, :1].double(), scenes.fov_x[0, :1].double())
     large = patch_directions(*camera, (48, 64), 8)
     small = patch_directions(*camera, (24, 32), 4)
-    middle = pixel_directions(
-        camera[0][0], camera[1][0], torch.tensor(11.5).double(), torch.tensor(19.5).double(), (48, 64)
-    )
+    column, row = torch.tensor([11.5, 19.5]).double()
+    middle = pixel_directions(camera[0][0], camera[1][0], column, row, (48, 64))
     assert (large - small).abs().max() < 1e-12 and (large[0, 2, 1] - middle).abs().max() < 1e-12
     mean = patch_directions(*camera, (24, 32), 4, "mean")
     assert 1e-6 < (mean - small).abs().max() < 2e-2
@@ -206,6 +206,20 @@ def test_quotas_give_their_shares_and_heads_stay_apart(tmp_path):
     assert meters["logit"] > 0 and 0 < meters["entropy"] < math.log(16) + 1e-6
 
 
+def test_a_stopped_training_of_several_sets_continues_exactly():
+    config = tiny_config(*QUOTAS, *ANY, "training.drop=0.5", "training.ema=0.5")
+    whole, first, second = (ObjectsTrainer(two_sets(), config) for _ in range(3))
+    for _ in range(6):
+        whole.advance()
+    for _ in range(3):
+        first.advance()
+    second.restore({k: v.clone() for k, v in first.tensors().items()}, json.loads(json.dumps(first.state())))
+    for _ in range(3):
+        second.advance()
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
+
+
 @pytest.mark.parametrize("kind", ["mixer", "broadcast"])
 def test_a_folded_head_does_what_the_head_did(kind):
     model = tiny_model(*QUOTAS, f"decoder.kind={kind}")
@@ -286,5 +300,6 @@ def test_folders_of_sets_are_read_and_faults_named(tmp_path):
         )
     with pytest.raises(InvalidDataError, match="20x10 pixels, no multiple"):
         Mixture({"": (tiny_scenes(4, size=(10, 20)), tiny_scenes(4))}).parts(tiny_config(), "cpu")
+    assert config.takes((8, 24)) and not config.takes((8, 22)) and not tiny_config().takes((8, 24))
     with pytest.raises(UsageError, match=r"heads: expected the names of training\.quotas"):
         tiny_config("heads=[a]")

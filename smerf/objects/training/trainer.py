@@ -277,12 +277,13 @@ class ObjectsTrainer:
 
     def _labelled(self) -> list[tuple[str, str, Part]]:
         """Return all parts with a label for their figures, empty if there is one alone, and their data set."""
-        result = []
+        result: dict[str, tuple[str, Part]] = {}
         for name, parts in self.sets.items():
-            for part in parts:
+            for number, part in enumerate(parts, 1):
                 size = f"{part.scenes.size[1]}x{part.scenes.size[0]}" if len(parts) > 1 else ""
-                result.append((".".join(filter(None, (name, size))), name, part))
-        return result
+                label = ".".join(filter(None, (name, size)))
+                result[f"{label}.{number}" if label in result else label] = (name, part)
+        return [(label, *found) for label, found in result.items()]
 
     def meters(self) -> dict[str, float]:
         """Return the encoder's largest attention ``logit``, and the least ``entropy`` in nats of its layers.
