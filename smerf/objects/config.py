@@ -209,13 +209,17 @@ class ObjectsConfig:
                 "slots.shared_background needs slots.start=learned and slots.count of at least 2"
             )
 
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether photos keep their shapes: with patches of which each has exactly its own ray."""
+        encoder = self.encoder
+        is_exact = encoder.patch > 0 and encoder.posed and encoder.patch_ray == "centre"
+        return is_exact and encoder.positions == (0, 0) and self.slots.count > 0
+
     def takes(self, size: tuple[int, int]) -> bool:
-        """Return whether images of a height and width may be given: ``image``, and with exact rays of patches any."""
-        patch = self.encoder.patch
-        has_exact = (
-            self.encoder.patch_ray == "centre" and self.encoder.positions == (0, 0) and self.encoder.posed
-        )
-        return size == self.image or bool(patch and has_exact and not any(side % patch for side in size))
+        """Return whether images of a height and width may be given: ``image``, or any whole number of patches."""
+        is_whole = self.takes_any_size and not any(side % self.encoder.patch for side in size)
+        return size == self.image or is_whole
 
     def require_any_size(self) -> None:
         """Raise ValueError unless the encoder takes photos of any size."""

@@ -5,12 +5,16 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
+from smerf.engine.quotas import quota_order
 from smerf.errors import InvalidDataError, UsageError
-from smerf.objects.cameras import patch_directions, pixel_directions, view_rays
+from smerf.objects.cameras import look_at, patch_directions, pixel_directions, view_rays
 from smerf.objects.config import plain_values
 from smerf.objects.data.mixtures import Mixture, open_mixture
-from smerf.objects.data.scenes import save_scenes
+from smerf.objects.data.photos import photos_as_shot, scenes_of_capture
+from smerf.objects.data.scenes import SceneSet, save_scenes
+from smerf.objects.editing.encode import encode_photos, encode_views
 from smerf.objects.model.photos import Photos, best_row, pack_photos, split_token
 from smerf.objects.model.store import load_model, model_digest, shipped_model
 from smerf.objects.training.schedule import dropped_share
@@ -171,6 +175,15 @@ QUOTAS = ("training.quotas=[[a,2],[b,1]]", "heads=[a,b]", "training.steps=6", "t
           "slots.shared_background=true")  # fmt: skip
 
 
+def test_steps_are_shared_out_exactly_and_always_alike():
+    quotas = (("a", 20_000), ("b", 10_000), ("c", 500))
+    order = quota_order(quotas, 30_500, seed=3)
+    assert {name: order.count(name) for name, _ in quotas} == dict(quotas)
+    assert order == quota_order(quotas, 30_500, seed=3) != quota_order(quotas, 30_500, seed=4)
+    assert 250 < order[:500].count("a") < 400
+    assert sorted(quota_order((("a", 3), ("b", 2), ("c", 1)), 10)) == [*"aaaaabbbcc"]
+
+
 def two_sets():
     return Mixture(
         {"a": (tiny_scenes(4),), "b": (tiny_scenes(4, seed=9, size=(8, 24)), tiny_scenes(4, seed=3))}
@@ -218,6 +231,53 @@ def test_a_stopped_training_of_several_sets_continues_exactly():
         second.advance()
     for name, value in whole.average.items():
         assert torch.equal(value, second.average[name]), name
+
+
+@pytest.mark.parametrize("frame", ["world", "reference"])
+def test_views_as_single_photos_give_the_slots_of_one_set(frame):
+    model, views = tiny_model(*ANY, f"frame={frame}"), tiny_scenes(1)
+    photos = [
+        SceneSet(*(each[:, v : v + 1] for each in (views.rgb, views.seg, views.world_from_cam, views.fov_x)))
+        for v in range(3)
+    ]
+    ours, theirs = encode_photos(model, photos, where="m"), encode_views(model, views, 3, where="m")
+    assert (ours.slots - theirs.slots).abs().max() < 1e-5
+    assert len(ours.cameras) == 3 and ours.model == theirs.model
+
+
+def write_capture(folder, count, size):
+    """Write a posed capture of plain photos (height, width) on a circle; photo i has the grey level i."""
+    height, width = size
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for number in range(count):
+        name = f"images/{number:02d}.png"
+        Image.new("RGB", (width, height), (number,) * 3).save(folder / name)
+        angle = torch.tensor(2.0 * math.pi * number / count)
+        pose = torch.eye(4)
+        pose[:3] = look_at(torch.stack([6 * angle.cos(), 6 * angle.sin(), torch.tensor(3.0)]))
+        frames.append({"file_path": name, "transform_matrix": pose.tolist()})
+    lens = {"w": width, "h": height, "fl_x": 50.0, "fl_y": 50.0, "cx": width / 2, "cy": height / 2}
+    (folder / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    return folder
+
+
+def test_photos_of_a_capture_keep_their_shapes(tmp_path):
+    photos = photos_as_shot(write_capture(tmp_path / "c", 4, (40, 62)), 3, (16, 16), 4)
+    # 62 to 40 in 5 x 3 patches: a side is cut by less than a patch, and a pixel stays a square.
+    assert [each.size for each in photos] == [(12, 20)] * 3
+    assert math.tan(0.5 * float(photos[0].fov_x[0, 0])) == pytest.approx(31 / 50, rel=1e-5)
+
+
+def test_a_capture_becomes_scenes_that_share_no_photo_with_those_held_out(tmp_path):
+    scenes = scenes_of_capture(write_capture(tmp_path / "c", 15, (16, 16)), (16, 16), held_out=4, views=3)
+    shown = scenes.rgb[:, :, 0, 0, 0]
+    train, test = shown[:-4], shown[-4:]
+    assert len(train) == 12 and set(test.flatten().tolist()) == {4, 9, 14}
+    assert not set(train.flatten().tolist()) & {4, 9, 14}
+    assert all(len(set(each.tolist())) == 3 for each in shown)
+    with pytest.raises(InvalidDataError, match="25 are needed"):
+        scenes_of_capture(tmp_path / "c", (16, 16), held_out=4)
 
 
 @pytest.mark.parametrize("kind", ["mixer", "broadcast"])

@@ -8,6 +8,7 @@ from it 7.5. The capture's vertical must be z, which its reader sees to.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from smerf.capture.types import Capture, Frame
 from smerf.errors import InvalidDataError
 from smerf.objects.data.scenes import SceneSet
 
-__all__ = ["DISTANCE", "scenes_of_capture", "views_of_capture"]
+__all__ = ["DISTANCE", "photos_as_shot", "scenes_of_capture", "views_of_capture"]
 
 DISTANCE = 7.5
 """Mean distance of the cameras from the origin, in world units."""
@@ -38,16 +39,35 @@ def views_of_capture(path: Path, count: int, size: tuple[int, int], *, every: bo
     Raises:
         InvalidDataError: If there are fewer photos, or no point that the cameras look at.
     """
-    capture = load_capture(path, max_side=8 * max(size))
-    if len(capture.frames) < count:
-        raise InvalidDataError(f"{path}: has {len(capture.frames)} photos, {count} are needed")
-    count = len(capture.frames) if every else count
-    chosen = np.unique(np.linspace(0, len(capture.frames) - 1, count).round().astype(int))
-    frames = [capture.frames[i] for i in chosen]
-    focus, scale = _focus(capture, path)
+    frames, poses = _posed(path, count, size, every=every)
     images, angles = zip(*(_crop(frame, size) for frame in frames))
-    poses = np.stack([frame.camera.world_from_cam for frame in frames])
-    poses[:, :, 3] = scale * (poses[:, :, 3] - focus)
+    return _scene(path, images, poses, angles)
+
+
+def photos_as_shot(path: Path, count: int, size: tuple[int, int], patch: int) -> tuple[SceneSet, ...]:
+    """Read photos of a posed capture in their own shapes, each as the one view of a scene of its own.
+
+    Args:
+        path: Capture.
+        count: How many photos, spread evenly over the capture.
+        size: Height and width whose number of pixels each photo is brought to, about.
+        patch: Sides become multiples of it; less than a patch is cut away, nothing is distorted.
+
+    Raises:
+        InvalidDataError: As ``views_of_capture``.
+    """
+    result = []
+    frames, poses = _posed(path, count, size)
+    for frame, pose in zip(frames, poses):
+        intrinsics = frame.camera.intrinsics
+        scale = math.sqrt(size[0] * size[1] / (intrinsics.height * intrinsics.width)) / patch
+        sides = (max(1, round(side * scale)) * patch for side in (intrinsics.height, intrinsics.width))
+        image, angle = _crop(frame, tuple(sides))
+        result.append(_scene(path, (image,), pose[None], (angle,)))
+    return tuple(result)
+
+
+def _scene(path: Path, images: Sequence[np.ndarray], poses: np.ndarray, angles: Sequence[float]) -> SceneSet:
     rgb = torch.from_numpy(np.stack(images))[None]
     return SceneSet(
         rgb,
@@ -56,6 +76,22 @@ def views_of_capture(path: Path, count: int, size: tuple[int, int], *, every: bo
         torch.tensor([angles], dtype=torch.float32),
         source={"kind": "photos", "folder": path.resolve().name},
     )
+
+
+def _posed(
+    path: Path, count: int, size: tuple[int, int], *, every: bool = False
+) -> tuple[list[Frame], np.ndarray]:
+    """Return photos of a capture and their poses (N, 3, 4) in the space of the models."""
+    capture = load_capture(path, max_side=8 * max(size))
+    if len(capture.frames) < count:
+        raise InvalidDataError(f"{path}: has {len(capture.frames)} photos, {count} are needed")
+    count = len(capture.frames) if every else count
+    chosen = np.unique(np.linspace(0, len(capture.frames) - 1, count).round().astype(int))
+    frames = [capture.frames[i] for i in chosen]
+    focus, scale = _focus(capture, path)
+    poses = np.stack([frame.camera.world_from_cam for frame in frames])
+    poses[:, :, 3] = scale * (poses[:, :, 3] - focus)
+    return frames, poses
 
 
 def scenes_of_capture(path: Path, size: tuple[int, int], held_out: int, views: int = 5) -> SceneSet:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,13 @@ def open_scenes(path: Path, limit: int | None = None) -> SceneSet:
     )
 
 
-def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> SceneSet:
+def open_views(
+    path: Path,
+    scene: int,
+    count: int,
+    size: tuple[int, int],
+    takes: Callable[[tuple[int, int]], bool] | None = None,
+) -> SceneSet:
     """Read one scene: of a set, or a capture of photos.
 
     Args:
@@ -89,6 +96,7 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
         scene: Which of a set.
         count: Views that are needed, of a capture; evenly spread over its photos.
         size: Height and width of the images that the model expects.
+        takes: Whether it takes images of a set of another size, too.
 
     Raises:
         UsageError: If the scene is not there.
@@ -103,7 +111,7 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
     scenes = open_scenes(path, limit=scene + 1)
     if scene >= len(scenes):
         raise UsageError(f"--scene {scene}: {path} holds {len(scenes)} scenes, counted from 0")
-    if scenes.size != size:
+    if scenes.size != size and not (takes and takes(scenes.size)):
         raise InvalidDataError(
             f"{path}: has images of {scenes.size[1]}x{scenes.size[0]} pixels, the model expects {size[1]}x{size[0]}"
         )
