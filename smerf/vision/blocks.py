@@ -203,7 +203,7 @@ def _per_head(mask: Tensor | None) -> Tensor | None:
 def attention_meters(
     block: Block, x: Tensor, mask: Tensor | None = None, counted: Tensor | None = None
 ) -> tuple[float, float]:
-    """Return the largest absolute logit and the mean entropy in nats of a block's self-attention.
+    """Return the largest absolute logit and the mean entropy in nats of a block's self-attention; inf, nan if diverged.
 
     Both warn of divergence long before the loss does: logits grow, entropy falls towards 0 (ViT-22B, section 2.2).
 
@@ -223,4 +223,5 @@ def attention_meters(
     if counted is not None:
         logits, weights = (each.transpose(1, 2)[counted] for each in (logits, weights))
     entropy = -torch.special.xlogy(weights, weights).sum(-1).mean()
-    return float(logits[logits.isfinite()].abs().max()), float(entropy)
+    finite = logits[logits.isfinite()]
+    return float(finite.abs().max()) if len(finite) else math.inf, float(entropy)

@@ -169,6 +169,7 @@ def test_meters_of_a_hand_case():
     assert found == pytest.approx((4.0 / math.sqrt(2.0), entropy), abs=1e-4)
     # Counted as well, the padding that sees itself alone would lower the mean entropy.
     assert attention_meters(block, x, mask)[1] == pytest.approx(2.0 / 3.0 * entropy, abs=1e-4)
+    assert attention_meters(block, x * math.nan)[0] == math.inf
 
 
 QUOTAS = ("training.quotas=[[a,2],[b,1]]", "heads=[a,b]", "training.steps=6", "training.warmup=1",

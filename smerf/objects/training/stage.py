@@ -109,7 +109,8 @@ def _smoothed(
 def _measure(trainer: ObjectsTrainer) -> None:
     """Measure on held-out scenes, and start a stuck run again if it may."""
     figures = trainer.evaluate() | trainer.meters()
-    scores = {name: round(value, 4) for name, value in figures.items()}
+    # JSON has no number for the meters of a training that diverged.
+    scores = {name: round(value, 4) for name, value in figures.items() if math.isfinite(value)}
     line = {"seed": trainer.seed, "step": trainer.step, "seconds": round(trainer.seconds, 1), **scores}
     trainer.history.append(line)
     if trainer.process.is_first:
