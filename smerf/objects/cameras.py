@@ -9,6 +9,7 @@ optical axis meets the middle of the image. Sets of scenes and the published mod
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ __all__ = [
     "from_cv",
     "look_at",
     "make_camera",
+    "mean_directions",
+    "patch_directions",
     "pixel_directions",
     "pose_and_fov",
     "resize_camera",
@@ -120,6 +123,34 @@ def view_rays(world_from_cam: Tensor, fov_x: Tensor, size: tuple[int, int]) -> t
         size,
     )
     return world_from_cam[..., None, None, :, 3].expand_as(directions), directions
+
+
+def mean_directions(directions: Tensor, patch: int) -> Tensor:
+    """Return the mean directions (N, H / patch, W / patch, 3) of square patches of those of pixels (N, H, W, 3)."""
+    middle = torch.nn.functional.avg_pool2d(directions.permute(0, 3, 1, 2), patch)
+    return torch.nn.functional.normalize(middle.permute(0, 2, 3, 1), dim=-1)
+
+
+def patch_directions(
+    world_from_cam: Tensor,
+    fov_x: Tensor,
+    size: tuple[int, int],
+    patch: int,
+    kind: Literal["mean", "centre"] = "centre",
+) -> Tensor:
+    """Return unit directions (N, H / patch, W / patch, 3) of the patches of photos (N).
+
+    Args:
+        world_from_cam: Camera poses (N, 3, 4).
+        fov_x: Horizontal fields of view in radians (N,).
+        size: Height and width in pixels, multiples of ``patch``.
+        patch: Side of a patch.
+        kind: Through the middle of each patch exactly, or the mean of its pixels' directions.
+    """
+    if kind == "mean":
+        return mean_directions(view_rays(world_from_cam, fov_x, size)[1], patch)
+    # The pixel centres of an image of whole patches are the middles of those patches.
+    return view_rays(world_from_cam, fov_x, (size[0] // patch, size[1] // patch))[1]
 
 
 def to_reference_frame(world_from_cam: Tensor) -> Tensor:

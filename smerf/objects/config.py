@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from smerf.engine.settings import apply_overrides, nearest, require
+from smerf.engine.settings import apply_overrides, nearest, require, to_dict
 from smerf.errors import UsageError
+from smerf.objects.config_training import TrainingConfig, at_least
 
 __all__ = [
     "PRESETS",
@@ -23,6 +24,7 @@ __all__ = [
     "SlotConfig",
     "TrainingConfig",
     "make_config",
+    "plain_values",
 ]
 
 
@@ -46,8 +48,8 @@ class RayCode:
     """Heights of the planes in world units, around the objects."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "origin_octaves", "direction_octaves")
-        _at_least(self, 0, "slab_octaves")
+        at_least(self, 1, "origin_octaves", "direction_octaves")
+        at_least(self, 0, "slab_octaves")
         for name in ("origin_start", "direction_start", "slab_start"):
             start = getattr(self, name)
             require(-60 <= start <= 60, name, "an octave from -60 to 60", start)
@@ -82,10 +84,19 @@ class EncoderConfig:
     """Whether the input's rays are given; off is the pose-free variant, which needs ``positions``."""
     positions: tuple[int, int] = (0, 0)
     """Rows and columns of learned token positions with one more vector for the first view; (0, 0) for none."""
+    qk_norm: Literal["none", "layer", "unit"] = "none"
+    """Norm of queries and keys, see ``smerf.vision.blocks``; it keeps logits small at high learning rates."""
+    parallel: bool = False
+    """Whether attention and MLP of a layer run side by side, as in ViT-22B."""
+    patch_ray: Literal["mean", "centre"] = "mean"
+    """Ray of a patch: the mean of its pixels' directions, or exactly the one through its middle, which is the same
+    whatever size a photo has."""
+    row: int = 0
+    """Tokens of a row into which scenes of several sizes are packed; 0 takes the length that costs least."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "patch_width", "width", "heads", "hidden")
-        _at_least(self, 0, "patch", "layers")
+        at_least(self, 1, "patch_width", "width", "heads", "hidden")
+        at_least(self, 0, "patch", "layers", "row")
         require(
             self.patch > 0 or all(outputs > 0 and stride > 0 for outputs, stride in self.convolutions),
             "convolutions", "output channels and strides of 1 or more", self.convolutions,
@@ -116,8 +127,8 @@ class SlotConfig:
     stand before one background, which the slots of objects need not learn then. Needs learned starts."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "width", "hidden", "iterations")
-        _at_least(self, 0, "count")
+        at_least(self, 1, "width", "hidden", "iterations")
+        at_least(self, 0, "count")
 
 
 @dataclass(frozen=True)
@@ -148,83 +159,10 @@ class DecoderConfig:
     """Importance samples of the volumetric decoder."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "layers", "heads", "inner", "hidden", "render_width", "samples")
-        _at_least(self, 0, "render_layers", "fine_samples")
+        at_least(self, 1, "layers", "heads", "inner", "hidden", "render_width", "samples")
+        at_least(self, 0, "render_layers", "fine_samples")
         require(self.inner % self.heads == 0, "inner", f"a multiple of heads={self.heads}", self.inner)
         require(0 <= self.near < self.far < math.inf, "near, far", "0 <= near < far", (self.near, self.far))
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The schedule. Rates follow the published recipe: linear warm-up, then exponential decay."""
-
-    batch: int = 256
-    """Scenes in a step, over all processes."""
-    rays: int = 8192
-    """Target rays of each scene."""
-    input_views: int = 5
-    """Views that the encoder sees."""
-    targets: Literal["others", "all"] = "others"
-    """Whether rays come from the views not given as input, or from every view."""
-    contrast: float = 0.0
-    """Fraction of the rays sampled in proportion to local image contrast, the rest evenly; needs no masks."""
-    lr: float = 1e-4
-    """Peak learning rate of Adam."""
-    warmup: int = 5000
-    """Steps of linear warm-up."""
-    decay: float = 0.16
-    """Factor of the learning rate after each ``decay_steps`` steps."""
-    decay_steps: int = 4_000_000
-    """See ``decay``."""
-    clip: float = 0.0
-    """Maximum norm of the gradient; 0 does not clip."""
-    steps: int = 750_000
-    """Steps of the whole training."""
-    ema: float = 0.0
-    """Decay of the averaged weights that are kept; 0 keeps the last ones."""
-    broadcast_steps: int = 0
-    """Steps in which a mixer model is first trained with a Spatial Broadcast decoder, which is then dropped; the
-    encoder is frozen for a quarter as many steps after that."""
-    teach: float = 0.0
-    """Weight of the cross entropy of the mixer's slot weights against those of that first decoder. The encoder is then
-    frozen to the end, every other step is on edited scenes as the first decoder renders them, and the learning rate
-    starts again."""
-    margin: float = 0.0
-    """Logit margin for object slots over the shared background in those weights: the background is the more certain, so
-    it would take the pixels of uncertain edges. More of it finds more of the objects and more floor around them."""
-    background: float = 0.0
-    """Weight of a prior that the background, the shared slot or else the largest of a scene, covers as much as it can:
-    floor that any slot could render goes to one of them. Too early or too strong, it leaves one slot with
-    everything."""
-    background_step: int = 1500
-    """Step at which that prior begins; it grows to its weight over 500 steps."""
-    evaluate_every: int = 1000
-    """Steps between measurements on held-out scenes."""
-    held_out: int = 32
-    """Scenes at the end of the set that are never trained on."""
-    stuck_step: int = 0
-    """Step at which a run whose FG-ARI was never above ``stuck_ari`` counts as stuck; 0 never checks."""
-    stuck_ari: float = 0.3
-    """See ``stuck_step``."""
-    restarts: int = 0
-    """How often a stuck run starts again with the next seed."""
-    seed: int = 0
-    """Random seed."""
-    checkpoint_seconds: float = 60.0
-    """Time between checkpoints."""
-
-    def __post_init__(self) -> None:
-        _at_least(
-            self, 1, "batch", "rays", "input_views", "steps", "decay_steps", "evaluate_every", "held_out"
-        )
-        _at_least(self, 0, "warmup", "broadcast_steps", "background_step", "stuck_step", "restarts", "seed")
-        for name in ("lr", "decay"):
-            _within(self, name, 0.0, math.inf, above=True)
-        for name in ("clip", "teach", "margin", "background", "checkpoint_seconds"):
-            _within(self, name, 0.0, math.inf)
-        _within(self, "contrast", 0.0, 1.0)
-        _within(self, "stuck_ari", -1.0, 2.0)
-        require(0.0 <= self.ema < 1.0, "ema", "a number from 0 to below 1", self.ema)
 
 
 @dataclass(frozen=True)
@@ -247,10 +185,21 @@ class ObjectsConfig:
     """From slots to colour."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Schedule."""
+    heads: tuple[str, ...] = ()
+    """Data sets that have a head of their own: what the background slot starts from, and exposure and white balance.
+    Each gets a model file of its own, in which its head is folded into the other weights."""
 
     def __post_init__(self) -> None:
         require(min(self.image) > 0, "image", "height and width of 1 or more", self.image)
         self._check_encoder()
+        quotas = [name for name, _ in self.training.quotas]
+        require(
+            not self.heads or sorted(self.heads) == sorted(quotas),
+            "heads", "the names of training.quotas, or none", self.heads,
+        )  # fmt: skip
+        if self.training.drop or self.encoder.row:
+            self.require_any_size()
+        require(all(name.isidentifier() for name in self.heads), "heads", "names of letters", self.heads)
         if not self.encoder.posed and (self.encoder.positions == (0, 0) or self.frame == "world"):
             raise ValueError("a pose-free encoder needs encoder.positions and frame=reference")
         if self.slots.count == 0 and self.decoder.kind != "srt":
@@ -258,6 +207,27 @@ class ObjectsConfig:
         if self.slots.shared_background and (self.slots.start != "learned" or self.slots.count < 2):
             raise ValueError(
                 "slots.shared_background needs slots.start=learned and slots.count of at least 2"
+            )
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether photos keep their shapes: with patches of which each has exactly its own ray."""
+        encoder = self.encoder
+        is_exact = encoder.patch > 0 and encoder.posed and encoder.patch_ray == "centre"
+        return is_exact and encoder.positions == (0, 0) and self.slots.count > 0
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Return whether images of a height and width may be given: ``image``, or any whole number of patches."""
+        is_whole = self.takes_any_size and not any(side % self.encoder.patch for side in size)
+        return size == self.image or is_whole
+
+    def require_any_size(self) -> None:
+        """Raise ValueError unless the encoder takes photos of any size."""
+        encoder = self.encoder
+        if not (encoder.patch and encoder.posed and encoder.positions == (0, 0) and self.slots.count):
+            raise ValueError(
+                "photos of several sizes, and dropped tokens, need encoder.patch, encoder.posed, slots and no "
+                "encoder.positions"
             )
 
     def _check_encoder(self) -> None:
@@ -271,18 +241,26 @@ class ObjectsConfig:
             )
 
 
-def _at_least(config: object, minimum: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        require(value >= minimum, name, f"{minimum} or more", value)
+_LATER = {
+    "encoder": ("qk_norm", "parallel", "patch_ray", "row"),
+    "training": ("drop", "drop_steps", "drop_whole", "quotas"),
+}
 
 
-def _within(config: object, name: str, low: float, high: float, *, above: bool = False) -> None:
-    """Check that a number is finite and lies from ``low`` to ``high``, or with ``above`` above ``low``."""
-    value = getattr(config, name)
-    holds = math.isfinite(value) and (low < value if above else low <= value) and value <= high
-    upper = "" if high == math.inf else f" to {high:g}"
-    require(holds, name, f"more than {low:g}" if above else f"a number from {low:g}{upper}", value)
+def plain_values(config: ObjectsConfig) -> dict[str, Any]:
+    """Return plain values by which models and runs are told apart.
+
+    Settings that came later are left out where they have their defaults: what was made before them keeps its name.
+    """
+    values = to_dict(config)
+    for part, names in _LATER.items():
+        kind = type(getattr(config, part))
+        for field_ in dataclasses.fields(kind):
+            if field_.name in names and getattr(getattr(config, part), field_.name) == field_.default:
+                del values[part][field_.name]
+    if not config.heads:
+        del values["heads"]
+    return values
 
 
 _SMALL_CODE = RayCode(6, -4, 5, -1)

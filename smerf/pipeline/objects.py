@@ -17,9 +17,10 @@ from smerf.engine.progress import Progress
 from smerf.engine.settings import apply_overrides, load_yaml, save_yaml, to_dict
 from smerf.engine.signals import raise_if_stopped
 from smerf.errors import UsageError
-from smerf.objects.config import ObjectsConfig, make_config
+from smerf.objects.config import ObjectsConfig, make_config, plain_values
 
 if TYPE_CHECKING:
+    from smerf.objects.data.mixtures import Mixture
     from smerf.objects.data.scenes import SceneSet
     from smerf.objects.editing.slots import SavedSlots
     from smerf.objects.model.osrt import Osrt
@@ -37,7 +38,7 @@ def choose_config(
     preset: str | None,
     settings: tuple[str, ...],
     seed: int | None,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     *,
     overwrite: bool = False,
 ) -> ObjectsConfig:
@@ -48,7 +49,7 @@ def choose_config(
         preset: One of ``smerf.objects.config.PRESETS``.
         settings: Dotted ``key=value`` pairs.
         seed: Seed of the training.
-        size: Height and width of the images of the set.
+        size: Height and width of the images of the set; the preset's if not given.
         overwrite: Accept another config than that of an existing run.
 
     Raises:
@@ -59,7 +60,8 @@ def choose_config(
         config = apply_overrides(saved, settings)
     else:
         name = preset or (saved.preset if saved else "cpu-tiny")
-        config = make_config(name, (f"image=[{size[0]},{size[1]}]", *settings), seed)
+        image = () if size is None else (f"image=[{size[0]},{size[1]}]",)
+        config = make_config(name, (*image, *settings), seed)
     differences = describe_differences(to_dict(saved), to_dict(config)) if saved is not None else []
     if differences and not overwrite:
         raise UsageError(
@@ -71,7 +73,7 @@ def choose_config(
 
 def train(
     run: RunFolder,
-    scenes: SceneSet,
+    scenes: SceneSet | Mixture,
     config: ObjectsConfig,
     device: str,
     *,
@@ -102,7 +104,7 @@ def train(
 
     init = None if start is None else load_model(find_model(start))[0]
     origin = "" if init is None else f" {model_digest(init)}"
-    key = stage_key(to_dict(config), f"{scenes.source} {len(scenes)}{origin}")
+    key = stage_key(plain_values(config), f"{scenes.source} {len(scenes)}{origin}")
     process = distributed.this_process()
     with _first_locks(run, process):
         if run.is_done(_STAGE, key):

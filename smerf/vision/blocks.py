@@ -200,8 +200,10 @@ def _per_head(mask: Tensor | None) -> Tensor | None:
 
 
 @torch.no_grad()
-def attention_meters(block: Block, x: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
-    """Return the largest absolute logit and the mean entropy in nats of a block's self-attention.
+def attention_meters(
+    block: Block, x: Tensor, mask: Tensor | None = None, counted: Tensor | None = None
+) -> tuple[float, float]:
+    """Return the largest absolute logit and the mean entropy in nats of a block's self-attention; inf, nan if diverged.
 
     Both warn of divergence long before the loss does: logits grow, entropy falls towards 0 (ViT-22B, section 2.2).
 
@@ -209,6 +211,7 @@ def attention_meters(block: Block, x: Tensor, mask: Tensor | None = None) -> tup
         block: The block.
         x: Its input (B, N, D).
         mask: As for the block.
+        counted: Which tokens look, bool (B, N), so that padding counts for nothing; all if not given.
     """
     normed = block.attention_norm(x)
     keys, _ = block.attention.keys_values(normed)
@@ -217,5 +220,8 @@ def attention_meters(block: Block, x: Tensor, mask: Tensor | None = None) -> tup
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)
     weights = torch.softmax(logits, -1)
+    if counted is not None:
+        logits, weights = (each.transpose(1, 2)[counted] for each in (logits, weights))
     entropy = -torch.special.xlogy(weights, weights).sum(-1).mean()
-    return float(logits[logits.isfinite()].abs().max()), float(entropy)
+    finite = logits[logits.isfinite()]
+    return float(finite.abs().max()) if len(finite) else math.inf, float(entropy)

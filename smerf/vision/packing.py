@@ -24,6 +24,7 @@ __all__ = [
     "pack",
     "patches_of",
     "segment_mask",
+    "unpack",
 ]
 
 
@@ -105,6 +106,26 @@ def segment_mask(segment: Tensor) -> Tensor:
     """Return who may see whom, bool (B, L, L): tokens of one photo each other, padding itself alone."""
     same = (segment[:, :, None] == segment[:, None, :]) & (segment[:, None, :] > 0)
     return same | torch.eye(segment.shape[1], dtype=torch.bool, device=segment.device)
+
+
+def unpack(values: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Take what was made of rows apart again: (N, T, D) for the N sequences in their order, padded to the longest.
+
+    Args:
+        values: One vector a token, (B, L, D).
+        packed: The rows.
+
+    Returns:
+        The values, and which of them are there, bool (N, T); the others hold those of other tokens.
+    """
+    owner = packed.photo.gather(1, (packed.segment - 1).clamp_min(0))
+    owner = torch.where(packed.segment > 0, owner, -1).flatten()
+    lengths = torch.bincount(owner[owner >= 0], minlength=int(packed.photo.max()) + 1)
+    order = owner.argsort(stable=True)[int((owner < 0).sum()) :]
+    is_there = torch.arange(int(lengths.max()), device=values.device) < lengths[:, None]
+    index = torch.zeros_like(is_there, dtype=torch.int64)
+    index[is_there] = order
+    return values.flatten(0, 1)[index], is_there
 
 
 def keep_fraction(

@@ -50,8 +50,9 @@ def run(options: Options) -> int:
     """Encode the views and print where the slots are."""
     from smerf.cli.objects.parts import refuse_existing
     from smerf.errors import UsageError
-    from smerf.objects.data.readers import open_views
-    from smerf.objects.editing.encode import encode_views
+    from smerf.objects.data.photos import photos_as_shot
+    from smerf.objects.data.readers import is_scene_set, open_views
+    from smerf.objects.editing.encode import encode_photos, encode_views
     from smerf.objects.editing.slots import save_slots
     from smerf.objects.model.store import load_model
     from smerf.pipeline.objects import SHIPPED, find_model
@@ -66,10 +67,16 @@ def run(options: Options) -> int:
     where = find_model(options.model)
     model, record = load_model(where, resolve_device(options.device))
     count = options.inputs or model.config.training.input_views
-    views = open_views(options.views, options.scene, count, model.config.image)
-    name = str(where) if options.model else SHIPPED
-    saved = encode_views(model, views, count, where=name, count=options.slots, seed=options.seed)
-    _note_other_data(record.get("data", {}), views.source)
+    config, name = model.config, str(where) if options.model else SHIPPED
+    if config.takes_any_size and not is_scene_set(options.views):
+        photos = photos_as_shot(options.views, count, config.image, config.encoder.patch)
+        saved = encode_photos(model, photos, where=name, count=options.slots, seed=options.seed)
+        source = photos[0].source
+    else:
+        views = open_views(options.views, options.scene, count, config.image, config.takes)
+        saved = encode_views(model, views, count, where=name, count=options.slots, seed=options.seed)
+        source = views.source
+    _note_other_data(record.get("data", {}), source)
     save_slots(saved, options.output)
     print(
         f"slots: {options.output} ({len(saved.slots)} of width {saved.slots.shape[1]}, from {count} "

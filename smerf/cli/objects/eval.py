@@ -52,7 +52,7 @@ def run(options: Options) -> int:
     where = find_model(options.model)
     model, record = load_model(where, resolve_device(options.device))
     scenes = open_scenes(options.scenes, limit=options.limit)
-    if scenes.size != model.config.image:
+    if not model.config.takes(scenes.size):
         raise UsageError(
             f"{options.scenes}: has images of {scenes.size[1]}x{scenes.size[0]} pixels, the model expects "
             f"{model.config.image[1]}x{model.config.image[0]}"

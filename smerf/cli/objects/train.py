@@ -20,13 +20,17 @@ class Options(Common):
     The decomposition into objects depends on the seed: the log shows FG-ARI on held-out scenes, and a run that
     stays below 0.3 is reported as stuck. On several GPUs or machines start it with torchrun.
 
+    A folder of sets trains on all of them, whatever their image sizes; with training.quotas each folder (sets, or a
+    posed capture of photos) is a data set that gets its share of the steps, and with heads a head of its own.
+
     Examples:
       smerf objects train scenes/easy -o runs/easy --preset cpu-tiny
       torchrun --nproc-per-node 4 -m smerf objects train scenes/clevr -o runs/clevr --preset gpu-small
+      smerf objects train sets -o runs/sets --set "training.quotas=[[easy,3],[photos,1]]" --set "heads=[easy,photos]"
     """
 
     scenes: Positional[Annotated[Path, tyro.conf.arg(metavar="SCENES")]]
-    """Folder of scenes: ours, CLEVR-3D or ObSuRF's, or a Kubric export."""
+    """Folder of scenes: ours, CLEVR-3D or ObSuRF's, or a Kubric export; or a folder of such folders."""
     output: RunOutput = None
     """Run folder; runs/NAME-objects if not given."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="cpu-tiny|cpu-easy|gpu-lean|gpu-small|reference")] = (
@@ -52,16 +56,20 @@ def run(options: Options) -> int:
     from smerf.engine.distributed import process_group
     from smerf.engine.folder import RunFolder
     from smerf.engine.signals import catch_signals
-    from smerf.objects.data.readers import open_scenes
+    from smerf.objects.data.mixtures import open_mixture
+    from smerf.objects.data.readers import holds_sets
     from smerf.pipeline.objects import choose_config, train
 
     device = resolve_device(options.device)
     run = RunFolder(options.output or Path("runs") / f"{options.scenes.resolve().name or 'scenes'}-objects")
-    scenes = open_scenes(options.scenes, limit=options.limit)
+    alone = None if holds_sets(options.scenes) else open_mixture(options.scenes, limit=options.limit)
+    size = None if alone is None else alone.first.size
     with process_group(device) as process, catch_signals():
         config = choose_config(
-            run, options.preset, options.set, options.seed, scenes.size, overwrite=options.overwrite
+            run, options.preset, options.set, options.seed, size, overwrite=options.overwrite
         )
+        names = [name for name, _ in config.training.quotas]
+        scenes = alone or open_mixture(options.scenes, config, options.limit, names=names)
         model = train(run, scenes, config, device, start=options.start, quiet=options.quiet)
     if process.is_first:
         print(

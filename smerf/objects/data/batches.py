@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -11,26 +12,67 @@ from smerf.errors import InvalidDataError
 from smerf.objects.cameras import pixel_directions, to_reference_frame
 from smerf.objects.config import TrainingConfig
 from smerf.objects.data.scenes import SceneSet
+from smerf.objects.model.photos import Photos
 
-__all__ = ["SceneBatch", "local_contrast", "sample_batch"]
+__all__ = ["MixedBatch", "SceneBatch", "TargetRays", "local_contrast", "sample_batch"]
 
 
 @dataclass(frozen=True)
-class SceneBatch:
+class TargetRays:
+    """Rays ``origins`` and ``directions`` (B, R, 3) with their ``colours`` (B, R, 3) and true object numbers ``labels``
+    (B, R) int64, 0 for the background.
+    """
+
+    origins: Tensor
+    directions: Tensor
+    colours: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class SceneBatch(TargetRays):
     """Input views and target rays of some scenes.
 
-    ``images`` (B, V, H, W, 3) float32 in [0, 1] with ``world_from_cam`` (B, V, 3, 4) and ``fov_x`` (B, V); rays
-    ``origins`` and ``directions`` (B, R, 3) with their ``colours`` (B, R, 3) and true object numbers ``labels`` (B, R)
-    int64, 0 for the background.
+    ``images`` (B, V, H, W, 3) float32 in [0, 1] with ``world_from_cam`` (B, V, 3, 4) and ``fov_x`` (B, V).
     """
 
     images: Tensor
     world_from_cam: Tensor
     fov_x: Tensor
-    origins: Tensor
-    directions: Tensor
-    colours: Tensor
-    labels: Tensor
+
+
+@dataclass(frozen=True)
+class MixedBatch(TargetRays):
+    """Input photos of several sizes, and target rays; scenes are in the order of ``photos``."""
+
+    photos: tuple[Photos, ...]
+
+    @classmethod
+    def of(cls, batches: Sequence[SceneBatch]) -> MixedBatch:
+        """Join batches of one size each."""
+        photos, first = [], 0
+        for each in batches:
+            count, views = each.fov_x.shape
+            scene = torch.arange(first, first + count, device=each.fov_x.device).repeat_interleave(views)
+            photos.append(
+                Photos(
+                    each.images.flatten(0, 1), each.world_from_cam.flatten(0, 1), each.fov_x.flatten(), scene
+                )
+            )
+            first += count
+        names = [field.name for field in fields(TargetRays)]
+        rays = {name: torch.cat([getattr(each, name) for each in batches]) for name in names}
+        return cls(**rays, photos=tuple(photos))
+
+    @property
+    def lengths(self) -> Tensor:
+        """Pixels of each scene's input photos, (B,) int64."""
+        owners = torch.cat([each.scene for each in self.photos])
+        pixels = [each.images.shape[1] * each.images.shape[2] for each in self.photos]
+        sizes = torch.cat([torch.full_like(each.scene, n) for each, n in zip(self.photos, pixels)])
+        return torch.zeros(len(self.colours), dtype=torch.int64, device=owners.device).index_add(
+            0, owners, sizes
+        )
 
 
 def sample_batch(

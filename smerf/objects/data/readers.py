@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,25 @@ from smerf.errors import InvalidDataError, UsageError
 from smerf.objects.cameras import from_cv, look_at
 from smerf.objects.data.scenes import SceneSet, load_scenes
 
-__all__ = ["open_scenes", "open_views", "read_kubric", "read_obsurf"]
+__all__ = ["holds_sets", "is_scene_set", "open_scenes", "open_views", "read_kubric", "read_obsurf"]
 
 _FOV_X = 2.0 * math.atan(16.0 / 35.0)
 _DEPTH_UNIT = 40.0 / 65536.0
+
+
+def is_scene_set(path: Path) -> bool:
+    """Return whether a folder is a set of scenes in a layout that ``open_scenes`` reads."""
+    return path.is_dir() and (
+        any((path / name).is_file() for name in ("set.json", "metadata.npz")) or any(path.glob("scene_*.npz"))
+    )
+
+
+def holds_sets(path: Path) -> bool:
+    """Return whether a folder is no set but holds sets, or folders that hold sets."""
+    if not path.is_dir() or is_scene_set(path):
+        return False
+    inner = [each for each in path.iterdir() if each.is_dir()]
+    return any(is_scene_set(each) or holds_sets(each) for each in inner)
 
 
 def open_scenes(path: Path, limit: int | None = None) -> SceneSet:
@@ -66,7 +82,13 @@ def open_scenes(path: Path, limit: int | None = None) -> SceneSet:
     )
 
 
-def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> SceneSet:
+def open_views(
+    path: Path,
+    scene: int,
+    count: int,
+    size: tuple[int, int],
+    takes: Callable[[tuple[int, int]], bool] | None = None,
+) -> SceneSet:
     """Read one scene: of a set, or a capture of photos.
 
     Args:
@@ -74,15 +96,13 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
         scene: Which of a set.
         count: Views that are needed, of a capture; evenly spread over its photos.
         size: Height and width of the images that the model expects.
+        takes: Whether it takes images of a set of another size, too.
 
     Raises:
         UsageError: If the scene is not there.
         InvalidDataError: If the images of a set have another size.
     """
-    is_set = path.is_dir() and (
-        any((path / name).is_file() for name in ("set.json", "metadata.npz")) or any(path.glob("scene_*.npz"))
-    )
-    if not is_set:
+    if not is_scene_set(path):
         from smerf.objects.data.photos import views_of_capture
 
         return views_of_capture(path, count, size)
@@ -91,7 +111,7 @@ def open_views(path: Path, scene: int, count: int, size: tuple[int, int]) -> Sce
     scenes = open_scenes(path, limit=scene + 1)
     if scene >= len(scenes):
         raise UsageError(f"--scene {scene}: {path} holds {len(scenes)} scenes, counted from 0")
-    if scenes.size != size:
+    if scenes.size != size and not (takes and takes(scenes.size)):
         raise InvalidDataError(
             f"{path}: has images of {scenes.size[1]}x{scenes.size[0]} pixels, the model expects {size[1]}x{size[0]}"
         )

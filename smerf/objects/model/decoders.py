@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smerf.objects.config import DecoderConfig, RayCode
+from smerf.objects.model.heads import colour_of
 from smerf.objects.model.layers import attention_layer, mlp, projection
 from smerf.objects.model.ray_code import encode_rays
 
@@ -37,7 +38,8 @@ class PreparedSlots:
     ``slots`` (B, K, D); ``keys_values`` of each cross-attention layer; ``mixing_keys`` (B, K, inner);
     ``visible`` (B, K) bool, or ``None`` if all are; ``group`` (K,) int64, the ray group of each slot, or
     ``None`` with one group. ``shown`` (K,) bool, or ``None`` if all are: a mixer gives slots that are not shown no
-    weight, but its allocation still sees them, so rays in which they had no weight stay as they were.
+    weight, but its allocation still sees them, so rays in which they had no weight stay as they were. ``tone`` (2, 3)
+    is that of a data set's head, or ``None``.
     """
 
     slots: Tensor
@@ -46,6 +48,7 @@ class PreparedSlots:
     visible: Tensor | None = None
     group: Tensor | None = None
     shown: Tensor | None = None
+    tone: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,8 @@ class MixerDecoder(nn.Module):
         rays = self._own_rays(rays.unflatten(1, (groups, -1)), weights, prepared.group)
         # A matrix product: the products weight x slot of all rays, held at once, would fill any memory.
         mixed = weights.to(prepared.slots.dtype) @ prepared.slots
-        colour = torch.sigmoid(self.render(torch.cat([mixed, rays.to(mixed.dtype)], -1)).float())
-        return Decoded(colour, weights, self._layers(prepared.slots, rays) if layers else None)
+        colour = colour_of(self.render(torch.cat([mixed, rays.to(mixed.dtype)], -1)), prepared.tone)
+        return Decoded(colour, weights, self._layers(prepared, rays) if layers else None)
 
     def _own_rays(self, rays: Tensor, weights: Tensor, group: Tensor | None) -> Tensor:
         """Average the features (B, G, R, C) of the ray groups by the weight of the slots that look along them."""
@@ -150,12 +153,12 @@ class MixerDecoder(nn.Module):
         totals = weights.new_zeros(*weights.shape[:2], rays.shape[1]).index_add(2, group, weights)
         return torch.einsum("brg,bgrc->brc", totals.to(rays.dtype), rays)
 
-    def _layers(self, slots: Tensor, rays: Tensor) -> Tensor:
+    def _layers(self, prepared: PreparedSlots, rays: Tensor) -> Tensor:
         colours = [
-            torch.sigmoid(
-                self.render(torch.cat([slot[:, None].expand(-1, rays.shape[1], -1), rays], -1)).float()
+            colour_of(
+                self.render(torch.cat([slot[:, None].expand(-1, rays.shape[1], -1), rays], -1)), prepared.tone
             )
-            for slot in slots.unbind(1)
+            for slot in prepared.slots.unbind(1)
         ]
         return torch.stack(colours, 2)
 
@@ -194,7 +197,7 @@ class BroadcastDecoder(PlainSlots):
             hidden = part(hidden)
         outputs = hidden.float()
         weights = torch.softmax(hide(outputs[..., 0].mT, prepared.visible), -1)
-        colours = torch.sigmoid(outputs[..., 1:])
+        colours = colour_of(outputs[..., 1:], prepared.tone)
         # Not as a matrix product, which autocast would round to half precision.
         colour = (weights.mT[..., None] * colours).sum(1)
         return Decoded(colour, weights, colours.transpose(1, 2) if layers else None)
@@ -238,4 +241,4 @@ class SrtDecoder(nn.Module):
                 logits = logits.masked_fill(~prepared.visible[:, None, None, :], -torch.inf)
             weights = torch.softmax(logits, -1).mean(1)
         x = last(x, (keys, values), prepared.visible)
-        return Decoded(torch.sigmoid(self.render(x).float()), weights)
+        return Decoded(colour_of(self.render(x), prepared.tone), weights)

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from smerf.objects.cameras import mean_directions
 from smerf.objects.config import EncoderConfig, RayCode, SlotConfig
-from smerf.objects.model.layers import attention_layer, projection
+from smerf.objects.model.layers import Block, BlockConfig, projection
+from smerf.objects.model.photos import split_token
 from smerf.objects.model.ray_code import encode_rays
+from smerf.vision.blocks import attention_meters
+from smerf.vision.packing import Packed, segment_mask, unpack
 
 __all__ = ["SceneEncoder", "SlotAttention"]
 
@@ -41,10 +45,10 @@ class SceneEncoder(nn.Module):
             self.view_marks = nn.Parameter(torch.randn(2, config.width) * config.width**-0.5)
         else:
             self.positions = self.view_marks = None
-        self.layers = nn.ModuleList(
-            attention_layer(config.width, config.width, config.heads, config.hidden)
-            for _ in range(config.layers)
+        block = BlockConfig(
+            config.width, config.heads, config.hidden, qk_norm=config.qk_norm, parallel=config.parallel
         )
+        self.layers = nn.ModuleList(Block(block) for _ in range(config.layers))
 
     def forward(self, images: Tensor, origins: Tensor | None, directions: Tensor | None) -> Tensor:
         """Encode views.
@@ -52,7 +56,8 @@ class SceneEncoder(nn.Module):
         Args:
             images: Colours in [0, 1], (B, V, H, W, 3).
             origins: Camera centres (B, V, 3); not read by a pose-free encoder.
-            directions: Unit directions of all pixels (B, V, H, W, 3); not read by a pose-free encoder.
+            directions: Unit directions of all pixels (B, V, H, W, 3), with ``patch_ray=centre`` of all patches; not
+                read by a pose-free encoder.
 
         Returns:
             Tokens (B, T, width), view by view.
@@ -60,6 +65,10 @@ class SceneEncoder(nn.Module):
         Raises:
             ValueError: If a posed encoder gets no rays, or the image has more tokens than positions.
         """
+        return self._mix(self.embed(images, origins, directions))
+
+    def embed(self, images: Tensor, origins: Tensor | None, directions: Tensor | None) -> Tensor:
+        """Return tokens as ``forward`` does, before they look at each other."""
         scenes, views, height, width = images.shape[:4]
         if not self.config.posed:
             origins = directions = None
@@ -79,10 +88,35 @@ class SceneEncoder(nn.Module):
             is_first = torch.arange(views, device=x.device) == 0
             marks = torch.where(is_first[:, None], self.view_marks[0], self.view_marks[1])
             x = x + marks.repeat(scenes, 1)[:, :, None, None]
-        x = x.flatten(2).mT.unflatten(0, (scenes, views)).flatten(1, 2)
+        return x.flatten(2).mT.unflatten(0, (scenes, views)).flatten(1, 2)
+
+    def encode_rows(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Encode what ``pack_photos`` packed; scenes of a row do not see each other.
+
+        Returns:
+            Tokens (B, T, width) of the B scenes, and which of them are there, bool (B, T).
+        """
+        # Where every row is one scene without padding, all may look at all.
+        is_full = bool((packed.segment == 1).all())
+        x = self._mix(self._embed_rows(packed.tokens), None if is_full else segment_mask(packed.segment))
+        return unpack(x, packed)
+
+    def _mix(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, mask=mask)
         return x
+
+    @torch.no_grad()
+    def meters(
+        self, x: Tensor, mask: Tensor | None = None, counted: Tensor | None = None
+    ) -> list[tuple[float, float]]:
+        """Return ``attention_meters`` of every layer for embedded tokens (B, T, width)."""
+        found = []
+        for layer in self.layers:
+            assert isinstance(layer, Block)
+            found.append(attention_meters(layer, x, mask, counted))
+            x = layer(x, mask=mask)
+        return found
 
     def _convolve(self, images: Tensor, origins: Tensor | None, directions: Tensor | None) -> Tensor:
         pixels = [images]
@@ -99,11 +133,23 @@ class SceneEncoder(nn.Module):
         x = self.stem(4.0 * (images - 0.5).flatten(0, 1).permute(0, 3, 1, 2))
         if origins is not None and directions is not None:
             assert self.patch_rays is not None
-            middle = functional.avg_pool2d(directions.flatten(0, 1).permute(0, 3, 1, 2), self.config.patch)
-            middle = functional.normalize(middle.permute(0, 2, 3, 1), dim=-1)
+            middle = directions.flatten(0, 1)
+            if self.config.patch_ray == "mean":
+                middle = mean_directions(middle, self.config.patch)
             code = encode_rays(origins.flatten(0, 1)[:, None, None, :], middle, self.code)
             x = x + self.patch_rays(code.to(x.dtype)).permute(0, 3, 1, 2)
         return functional.relu(x)
+
+    def _embed_rows(self, tokens: Tensor) -> Tensor:
+        """Embed packed tokens (B, L, C) as ``_patches`` embeds photos: (B, L, width)."""
+        assert self.patch_rays is not None
+        stem, to_tokens = self.stem[0], self.to_tokens
+        assert isinstance(stem, nn.Conv2d)
+        colours, centres, directions = split_token(tokens)
+        x = functional.linear(4.0 * (colours - 0.5), stem.weight.flatten(1), stem.bias)
+        code = encode_rays(centres, directions, self.code)
+        x = functional.relu(x + self.patch_rays(code.to(x.dtype)))
+        return functional.linear(x, to_tokens.weight.flatten(1), to_tokens.bias)
 
 
 class SlotAttention(nn.Module):
@@ -156,8 +202,10 @@ class SlotAttention(nn.Module):
         noise = torch.randn(shape, generator=generator, device=device).to(self.mean)
         return self.mean + self.log_std.exp() * noise
 
-    def forward(self, tokens: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Group tokens (B, T, C) into slots.
+    def forward(
+        self, tokens: Tensor, starts: Tensor, is_there: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Group tokens (B, T, C) into slots; those that are not there, bool (B, T), are not read.
 
         Returns:
             Slots (B, K, D), and the attention of the last round (B, K, T), which sums to 1 over slots.
@@ -170,6 +218,8 @@ class SlotAttention(nn.Module):
             queries = self.query(self.slot_norm(slots))
             attention = torch.softmax((queries @ keys.mT).float() * width**-0.5, 1)
             weights = attention + 1e-8
+            if is_there is not None:
+                weights = weights * is_there[:, None]
             weights = weights / weights.sum(-1, keepdim=True)
             updates = weights.to(values.dtype) @ values
             slots = self.cell(updates.flatten(0, 1), slots.flatten(0, 1).to(updates.dtype))

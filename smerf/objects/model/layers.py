@@ -8,7 +8,7 @@ from torch import nn
 
 from smerf.vision.blocks import Block, BlockConfig, projection, xavier
 
-__all__ = ["Block", "attention_layer", "mlp", "projection"]
+__all__ = ["Block", "BlockConfig", "attention_layer", "mlp", "projection"]
 
 
 def mlp(sizes: list[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:

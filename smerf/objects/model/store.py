@@ -17,7 +17,7 @@ from smerf.engine.files import data_folder
 from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.tensors import read_tensors, write_tensors
 from smerf.errors import InvalidDataError
-from smerf.objects.config import ObjectsConfig
+from smerf.objects.config import ObjectsConfig, plain_values
 from smerf.objects.model.osrt import Osrt
 
 __all__ = ["MODEL_FILE", "load_model", "model_digest", "save_model", "shipped_model"]
@@ -81,7 +81,7 @@ def shipped_model() -> Path:
 
 def model_digest(model: Osrt) -> str:
     """Return a name for the weights of a model: 16 hexadecimal digits."""
-    digest = hashlib.sha256(json.dumps(to_dict(model.config), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(plain_values(model.config), sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from smerf.objects.config import DecoderConfig, RayCode
 from smerf.objects.model.decoders import Decoded, PlainSlots, PreparedSlots, render_mlp
+from smerf.objects.model.heads import colour_of
 from smerf.objects.model.ray_code import frequency_code
 
 __all__ = ["NerfDecoder", "composite"]
@@ -92,7 +93,7 @@ class NerfDecoder(PlainSlots):
         density = torch.nn.functional.softplus(outputs[..., 0] - 1.0)
         if prepared.visible is not None:
             density = density * prepared.visible[:, :, None, None]
-        return density, torch.sigmoid(outputs[..., 1:])
+        return density, colour_of(outputs[..., 1:], prepared.tone)
 
 
 def _resample(t: Tensor, weights: Tensor, count: int, is_random: bool) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from smerf.engine.distributed import Process
-from smerf.objects.data.batches import SceneBatch
+from smerf.objects.data.batches import TargetRays
 from smerf.objects.model.decoders import BroadcastDecoder, Decoded, PreparedSlots
 from smerf.objects.model.osrt import Osrt
 
@@ -41,7 +41,7 @@ class RandomEdit:
 
 
 def random_edit(
-    batch: SceneBatch, count: int, first: int, generator: torch.Generator, process: Process = _ALONE
+    batch: TargetRays, count: int, first: int, generator: torch.Generator, process: Process = _ALONE
 ) -> RandomEdit:
     """Sample an edit.
 
@@ -84,10 +84,11 @@ def distillation_loss(
     model: Osrt,
     teacher: BroadcastDecoder,
     slots: Tensor,
-    batch: SceneBatch,
+    batch: TargetRays,
     weight: float,
     edit: RandomEdit | None = None,
     margin: float = 0.0,
+    head: str | None = None,
 ) -> Tensor:
     """Return the loss of the model's decoder: squared error of colours, and ``weight`` times the cross entropy of
     its slot weights.
@@ -101,14 +102,16 @@ def distillation_loss(
         batch: Rays and their colours.
         weight: Of the cross entropy.
         edit: Of these scenes.
+        head: Data set whose tone the images have.
         margin: See ``favour_objects``; 0 where the background is no slot in particular.
     """
 
     def render(decoder: torch.nn.Module) -> Decoded:
         if edit is None:
-            prepared: PreparedSlots = decoder.prepare(slots)
+            prepared: PreparedSlots = model.toned(decoder.prepare(slots), head)
             return decoder(prepared, batch.origins[:, None], batch.directions[:, None])
-        return decoder(decoder.prepare(slots, edit.visible, edit.group), edit.origins, edit.directions)
+        prepared = model.toned(decoder.prepare(slots, edit.visible, edit.group), head)
+        return decoder(prepared, edit.origins, edit.directions)
 
     with torch.no_grad():
         wanted = render(teacher)

@@ -34,6 +34,7 @@ def evaluate_scenes(
     input_views: int,
     *,
     decoder: nn.Module | None = None,
+    head: str | None = None,
     images: bool = False,
     progress: Callable[..., None] | None = None,
 ) -> dict[str, float]:
@@ -44,6 +45,7 @@ def evaluate_scenes(
         scenes: With more views than ``input_views``; on any device.
         input_views: How many of the first views are given.
         decoder: Measured in place of the model's own.
+        head: Data set whose head to use, of a model with heads.
         images: Measure SSIM as well.
         progress: Called as ``progress(done, scenes)``.
 
@@ -58,7 +60,7 @@ def evaluate_scenes(
     for start in range(0, len(scenes), _CHUNK):
         part = scenes[start : start + _CHUNK]
         generator = torch.Generator().manual_seed(start)
-        rendered, masks = _render_views(model, decoder, part, input_views, generator)
+        rendered, masks = _render_views(model, decoder, part, input_views, generator, head)
         labels.append(masks.flatten(1))
         truth = quantise(part.images(slice(input_views, None)).cpu().numpy())
         for ours, theirs in zip(quantise(rendered.cpu().numpy()), truth):
@@ -79,15 +81,24 @@ def evaluate_scenes(
 
 
 def _render_views(
-    model: Osrt, decoder: nn.Module, scenes: SceneSet, input_views: int, generator: torch.Generator
+    model: Osrt,
+    decoder: nn.Module,
+    scenes: SceneSet,
+    input_views: int,
+    generator: torch.Generator,
+    head: str | None,
 ) -> tuple[Tensor, Tensor]:
     """Return colours (B, V, H, W, 3) and the strongest slot (B, V, H, W), on the CPU, of all views not given."""
     given = slice(0, input_views)
     starts = None if model.slots is None else model.slots.begin(len(scenes), generator)
     slots = model.encode(
-        scenes.images(given), scenes.world_from_cam[:, given], scenes.fov_x[:, given], starts=starts
+        scenes.images(given),
+        scenes.world_from_cam[:, given],
+        scenes.fov_x[:, given],
+        starts=starts,
+        head=head,
     )
-    prepared = decoder.prepare(slots)
+    prepared = model.toned(decoder.prepare(slots), head)
     images, masks = [], []
     for view in range(input_views, scenes.views):
         rays = view_rays(scenes.world_from_cam[:, view], scenes.fov_x[:, view], scenes.size)

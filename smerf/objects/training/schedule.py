@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from smerf.engine.schedule import linear
 from smerf.objects.config import TrainingConfig
+from smerf.vision.packing import keep_fraction
 
 __all__ = [
+    "dropped_share",
     "is_broadcasting",
     "is_distilling",
     "is_encoder_frozen",
@@ -48,6 +50,13 @@ def learning_rate(step: int, training: TrainingConfig) -> float:
     if step < training.warmup:
         return training.lr * step / training.warmup
     return training.lr * training.decay ** ((step - training.warmup) / training.decay_steps)
+
+
+def dropped_share(step: int, training: TrainingConfig) -> float:
+    """Return the share of a scene's input tokens that the encoder is not shown at a step."""
+    if not training.drop or is_encoder_frozen(step, training):
+        return 0.0
+    return keep_fraction(step, training.drop_steps or training.steps, 0.0, training.drop)
 
 
 def prior_weight(step: int, training: TrainingConfig) -> float:

@@ -16,6 +16,7 @@ from smerf.engine.loop import resume, run_steps
 from smerf.engine.settings import to_dict
 from smerf.errors import InvalidDataError
 from smerf.objects.config import ObjectsConfig
+from smerf.objects.data.mixtures import Mixture
 from smerf.objects.data.scenes import SceneSet
 from smerf.objects.model.osrt import Osrt
 from smerf.objects.model.store import MODEL_FILE, save_model
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def train_objects(
-    scenes: SceneSet,
+    scenes: SceneSet | Mixture,
     config: ObjectsConfig,
     *,
     folder: Path,
@@ -42,7 +43,8 @@ def train_objects(
     Under ``smerf.engine.distributed.process_group`` all processes train it together.
 
     Args:
-        scenes: The set; its last ``config.training.held_out`` scenes are measured on and never trained on.
+        scenes: The set, or several; the last ``config.training.held_out`` scenes of each are measured on and never
+            trained on.
         config: Sizes and schedule.
         folder: Where checkpoints and, at the end, ``model.safetensors`` with its ``record.json`` are written.
         device: ``cpu`` or ``cuda``.
@@ -58,12 +60,14 @@ def train_objects(
         UsageError: If the batch can't be divided evenly over the processes.
     """
     training = config.training
-    if scenes.views <= training.input_views:
-        raise InvalidDataError(
-            f"scenes have {scenes.views} views, and {training.input_views} are given, which leaves none to measure on; "
-            "set training.input_views"
-        )
-    trainer = ObjectsTrainer(scenes, config, device)
+    mixture = Mixture({"": (scenes,)}) if isinstance(scenes, SceneSet) else scenes
+    for each in (each for sets in mixture.sets.values() for each in sets):
+        if each.views <= training.input_views:
+            raise InvalidDataError(
+                f"scenes have {each.views} views, and {training.input_views} are given, which leaves none to measure "
+                "on; set training.input_views"
+            )
+    trainer = ObjectsTrainer(mixture, config, device)
     if not resume(trainer, folder) and start is not None:
         trainer.init_from(start)
     before, began = trainer.seconds, time.monotonic()
@@ -95,7 +99,7 @@ def _smoothed(
     def report(step: int, figures: dict[str, float]) -> None:
         nonlocal mean
         mean = figures["loss"] if mean is None else 0.98 * mean + 0.02 * figures["loss"]
-        shown = {name: trainer.scores[name] for name in ("fg_ari",) if name in trainer.scores}
+        shown = {name: trainer.scores[name] for name in trainer.scores if name.rpartition(".")[2] == "fg_ari"}
         psnr = -10.0 * math.log10(max(mean, 1e-10))
         progress(step, trainer.config.training.steps, loss=mean, psnr=psnr, **shown)
 
@@ -104,7 +108,9 @@ def _smoothed(
 
 def _measure(trainer: ObjectsTrainer) -> None:
     """Measure on held-out scenes, and start a stuck run again if it may."""
-    scores = {name: round(value, 4) for name, value in trainer.evaluate().items()}
+    figures = trainer.evaluate() | trainer.meters()
+    # JSON has no number for the meters of a training that diverged.
+    scores = {name: round(value, 4) for name, value in figures.items() if math.isfinite(value)}
     line = {"seed": trainer.seed, "step": trainer.step, "seconds": round(trainer.seconds, 1), **scores}
     trainer.history.append(line)
     if trainer.process.is_first:
@@ -138,9 +144,9 @@ def _finish(trainer: ObjectsTrainer, folder: Path, command: list[str]) -> None:
         "restarts": trainer.restarts,
         "seconds": round(trainer.seconds, 1),
         "processes": trainer.process.world_size,
-        "data": trainer.scenes.source,
-        "scenes": len(trainer.scenes),
-        "held_out": len(trainer.held_out),
+        "data": trainer.mixture.source,
+        "scenes": sum(len(part.scenes) for parts in trainer.sets.values() for part in parts),
+        "held_out": sum(len(part.held_out) for parts in trainer.sets.values() for part in parts),
         "scores": {name: round(value, 4) for name, value in trainer.scores.items()},
         "protocol": PROTOCOL,
         "machine": {
@@ -148,7 +154,14 @@ def _finish(trainer: ObjectsTrainer, folder: Path, command: list[str]) -> None:
         },
         "versions": {"smerf": environment["smerf"], "torch": torch.__version__},
     }
-    save_model(trainer.averaged(), folder / MODEL_FILE, record)
+    model = trainer.averaged()
+    for number, head in enumerate(trainer.config.heads):
+        plain, own = model.with_head(head), record | {"head": head}
+        save_model(plain, folder / f"{Path(MODEL_FILE).stem}-{head}.safetensors", own)
+        if not number:
+            save_model(plain, folder / MODEL_FILE, own)
+    if not trainer.config.heads:
+        save_model(model, folder / MODEL_FILE, record)
     write_json(
         folder / "record.json", record | {"config": to_dict(trainer.config), "history": trainer.history}
     )

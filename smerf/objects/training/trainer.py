@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 
 from smerf.engine import distributed
 from smerf.engine.adam_state import add_prefix, pack_adam, restore_adam, strip_prefix
+from smerf.engine.quotas import quota_order
 from smerf.errors import InvalidDataError
 from smerf.objects.config import ObjectsConfig
-from smerf.objects.data.batches import SceneBatch, local_contrast, sample_batch
+from smerf.objects.data.batches import MixedBatch, SceneBatch, sample_batch
+from smerf.objects.data.mixtures import Mixture, Part, sample_mixed
 from smerf.objects.data.scenes import SceneSet
 from smerf.objects.model.decoders import BroadcastDecoder, Decoded
 from smerf.objects.model.osrt import Osrt
@@ -20,6 +23,8 @@ from smerf.objects.training.distillation import distillation_loss, random_edit
 from smerf.objects.training.evaluate import evaluate_scenes
 
 __all__ = ["ObjectsTrainer", "background_prior"]
+
+_METERED = 16
 
 
 def background_prior(weights: Tensor, slot: int | None = None) -> Tensor:
@@ -40,7 +45,7 @@ class ObjectsTrainer:
     gradients; all keep the same weights, those of one process.
 
     Args:
-        scenes: The whole set; its last ``training.held_out`` scenes are never trained on.
+        scenes: The whole set, or several; the last ``training.held_out`` scenes of each are never trained on.
         config: Sizes and schedule.
         device: Where to train; the scenes are moved there.
 
@@ -49,16 +54,13 @@ class ObjectsTrainer:
         UsageError: If the batch can't be divided evenly over the processes.
     """
 
-    def __init__(self, scenes: SceneSet, config: ObjectsConfig, device: str = "cpu") -> None:
+    def __init__(self, scenes: SceneSet | Mixture, config: ObjectsConfig, device: str = "cpu") -> None:
         training = config.training
-        _check_scenes(scenes, config)
+        self.mixture = Mixture({"": (scenes,)}) if isinstance(scenes, SceneSet) else scenes
+        self.sets = self.mixture.parts(config, device)
         self.config, self.device = config, device
         self.process = distributed.this_process()
         self.rows = self.process.rows(training.batch, "scenes")
-        scenes = scenes.to(device)
-        split = len(scenes) - training.held_out
-        self.scenes, self.held_out = scenes[:split], scenes[split:]
-        self.contrast = local_contrast(self.scenes) if training.contrast else None
         # Not the config's: a run that is stuck moves on to the next seed.
         self.seed = training.seed
         self.restarts = 0
@@ -71,6 +73,8 @@ class ObjectsTrainer:
     def _begin(self) -> None:
         self.step = 0
         self.best_ari = -1.0
+        training = self.config.training
+        self._order = quota_order(training.quotas, training.steps, self.seed) if training.quotas else []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.model = Osrt(self.config).to(self.device)
@@ -97,8 +101,10 @@ class ObjectsTrainer:
         Raises:
             InvalidDataError: If the sizes differ.
         """
+        # A head that the other model lacks begins as no change.
+        heads = {name: value for name, value in self.model.state_dict().items() if name.startswith("heads.")}
         try:
-            self.model.load_state_dict(model.state_dict())
+            self.model.load_state_dict(heads | model.state_dict())
         except RuntimeError as error:
             raise InvalidDataError(
                 f"the model to start from has other sizes than preset {self.config.preset} ({error})"
@@ -129,20 +135,32 @@ class ObjectsTrainer:
         self._update_averages()
         return distributed.average_values({"loss": loss.detach()})
 
-    def _sample(self) -> SceneBatch:
-        training = self.config.training
-        which = torch.randint(len(self.scenes), (training.batch,), generator=self.generator)
+    @property
+    def data_set(self) -> str:
+        """Name of the data set that the next step is on; '' where there are no quotas."""
+        return self._order[self.step] if self.step < len(self._order) else next(iter(self.sets))
+
+    @property
+    def _head(self) -> str | None:
+        return self.data_set if self.config.heads else None
+
+    def _sample(self) -> SceneBatch | MixedBatch:
+        training, parts = self.config.training, self.sets[self.data_set]
+        total = sum(len(part.scenes) for part in parts)
+        which = torch.randint(total, (training.batch,), generator=self.generator)
+        if len(parts) > 1 or training.drop or self.config.encoder.row:
+            return sample_mixed(parts, which, self.config, self.generator, self.rows)
         return sample_batch(
-            self.scenes,
+            parts[0].scenes,
             which,
             training,
             self.generator,
             frame=self.config.frame,
-            contrast=self.contrast,
+            contrast=parts[0].contrast,
             rows=self.rows,
         )
 
-    def loss(self, batch: SceneBatch) -> Tensor:
+    def loss(self, batch: SceneBatch | MixedBatch) -> Tensor:
         """Return the mean squared error of the rays' colours, over rays and channels, and the prior if there is one."""
         training = self.config.training
         is_cuda = self.device.startswith("cuda")
@@ -161,21 +179,45 @@ class ObjectsTrainer:
     def _background(self) -> int | None:
         return 0 if self.config.slots.shared_background else None
 
-    def _encode(self, batch: SceneBatch) -> Tensor:
+    def _encode(self, batch: SceneBatch | MixedBatch) -> Tensor:
         is_frozen = schedule.is_encoder_frozen(self.step, self.config.training)
         with torch.set_grad_enabled(not is_frozen):
             starts = None
             if self.model.slots is not None:
                 starts = self.model.slots.begin(self.config.training.batch, self.generator)[self.rows]
-            return self.model.encode(batch.images, batch.world_from_cam, batch.fov_x, starts=starts)
+            if isinstance(batch, MixedBatch):
+                keep = self._kept_tokens(batch)
+                return self.model.encode_photos(batch.photos, starts=starts, keep=keep, head=self._head)
+            return self.model.encode(
+                batch.images, batch.world_from_cam, batch.fov_x, starts=starts, head=self._head
+            )
 
-    def _decode(self, slots: Tensor, batch: SceneBatch) -> Decoded:
-        if self.broadcast is not None and schedule.is_broadcasting(self.step, self.config.training):
-            prepared = self.broadcast.prepare(slots)
-            return self.broadcast(prepared, batch.origins[:, None], batch.directions[:, None])
-        return self.model.decode(self.model.prepare(slots), batch.origins, batch.directions)
+    def _kept_tokens(self, batch: MixedBatch) -> list[Tensor] | None:
+        """Sample which tokens of each scene the encoder sees, in their order; None for all."""
+        training = self.config.training
+        share = schedule.dropped_share(self.step, training)
+        if not share:
+            return None
+        lengths = (batch.lengths // self.config.encoder.patch**2).tolist()
+        largest = max(math.prod(part.scenes.size) for parts in self.sets.values() for part in parts)
+        longest = training.input_views * largest // self.config.encoder.patch**2
+        noise = torch.rand(training.batch, longest, generator=self.generator)[self.rows]
+        is_whole = (torch.rand(training.batch, generator=self.generator) < training.drop_whole)[self.rows]
+        counts = [n if whole else max(1, round((1.0 - share) * n)) for n, whole in zip(lengths, is_whole)]
+        return [
+            noise[i, :length].argsort()[:count].sort().values.to(batch.colours.device)
+            for i, (length, count) in enumerate(zip(lengths, counts))
+        ]
 
-    def _distillation_loss(self, slots: Tensor, batch: SceneBatch) -> Tensor:
+    def _decode(self, slots: Tensor, batch: SceneBatch | MixedBatch) -> Decoded:
+        is_first = self.broadcast is not None and schedule.is_broadcasting(self.step, self.config.training)
+        decoder = self.broadcast if self.broadcast is not None and is_first else self.model.decoder
+        prepared = self.model.toned(decoder.prepare(slots), self._head)
+        if is_first:
+            return decoder(prepared, batch.origins[:, None], batch.directions[:, None])
+        return self.model.decode(prepared, batch.origins, batch.directions)
+
+    def _distillation_loss(self, slots: Tensor, batch: SceneBatch | MixedBatch) -> Tensor:
         """Every other step is on edited scenes."""
         assert self.broadcast is not None
         training = self.config.training
@@ -183,7 +225,9 @@ class ObjectsTrainer:
         edit = None
         if self.step % 2:
             edit = random_edit(batch, slots.shape[1], first, self.generator, self.process)
-        return distillation_loss(self.model, self.broadcast, slots, batch, training.teach, edit, margin)
+        return distillation_loss(
+            self.model, self.broadcast, slots, batch, training.teach, edit, margin, self._head
+        )
 
     def _freeze_first(self) -> None:
         """Set slots and first decoder to their averages, which are better than their latest values."""
@@ -206,17 +250,56 @@ class ObjectsTrainer:
         model.load_state_dict({name: value.clone() for name, value in self.average.items()}, assign=True)
         return model.eval().requires_grad_(False)
 
+    def averaged_first(self) -> BroadcastDecoder | None:
+        """Return the first decoder with averaged weights, as long as the model's own is not trained yet."""
+        # At the very step of the change it is not either.
+        if self.broadcast is None or self.step > self.config.training.broadcast_steps:
+            return None
+        decoder = self._new_broadcast()
+        decoder.load_state_dict(self.broadcast_average)
+        return decoder
+
     def evaluate(self) -> dict[str, float]:
-        """Measure the averaged weights on the held-out scenes (see ``evaluate_scenes``)."""
-        decoder = None
-        # At the very step of the change the second decoder is not trained yet.
-        if self.broadcast is not None and self.step <= self.config.training.broadcast_steps:
-            decoder = self._new_broadcast()
-            decoder.load_state_dict(self.broadcast_average)
+        """Measure the averaged weights on the held-out scenes (see ``evaluate_scenes``).
+
+        With several sets each figure has the name of its set before it, such as ``easy.psnr``; they are never averaged.
+        """
+        decoder = self.averaged_first()
         views = self.config.training.input_views
-        self.scores = evaluate_scenes(self.averaged(), self.held_out, views, decoder=decoder)
-        self.best_ari = max(self.best_ari, self.scores.get("fg_ari", -1.0))
+        model, self.scores = self.averaged(), {}
+        for label, name, part in self._labelled():
+            head = name if self.config.heads else None
+            scores = evaluate_scenes(model, part.held_out, views, decoder=decoder, head=head)
+            self.scores |= {f"{label}.{key}" if label else key: value for key, value in scores.items()}
+        found = [value for key, value in self.scores.items() if key.rpartition(".")[2] == "fg_ari"]
+        self.best_ari = max(self.best_ari, *found, -1.0)
         return self.scores
+
+    def _labelled(self) -> list[tuple[str, str, Part]]:
+        """Return all parts with a label for their figures, empty if there is one alone, and their data set."""
+        result: dict[str, tuple[str, Part]] = {}
+        for name, parts in self.sets.items():
+            for number, part in enumerate(parts, 1):
+                size = f"{part.scenes.size[1]}x{part.scenes.size[0]}" if len(parts) > 1 else ""
+                label = ".".join(filter(None, (name, size)))
+                result[f"{label}.{number}" if label in result else label] = (name, part)
+        return [(label, *found) for label, found in result.items()]
+
+    def meters(self) -> dict[str, float]:
+        """Return the encoder's largest attention ``logit``, and the least ``entropy`` in nats of its layers.
+
+        Of held-out scenes and the latest weights; both warn of divergence long before the loss does.
+        """
+        given = slice(0, self.config.training.input_views)
+        found = []
+        for _, _, part in self._labelled():
+            views = part.held_out[:_METERED].in_frame(self.config.frame)
+            found += self.model.attention_meters(
+                views.images(given), views.world_from_cam[:, given], views.fov_x[:, given]
+            )
+        if not found:
+            return {}
+        return {"logit": max(logit for logit, _ in found), "entropy": min(entropy for _, entropy in found)}
 
     @property
     def is_stuck(self) -> bool:
@@ -260,19 +343,6 @@ class ObjectsTrainer:
         self.step, self.best_ari = int(state["step"]), float(state["best_ari"])
         self.seconds, self.scores = float(state["seconds"]), dict(state["scores"])
         self.history = list(state.get("history", []))
-
-
-def _check_scenes(scenes: SceneSet, config: ObjectsConfig) -> None:
-    if len(scenes) <= config.training.held_out:
-        raise InvalidDataError(
-            f"the set holds {len(scenes)} scenes, and {config.training.held_out} are held out; "
-            "give more scenes, or set training.held_out"
-        )
-    if scenes.size != config.image:
-        raise InvalidDataError(
-            f"the set has images of {scenes.size[1]}x{scenes.size[0]} pixels, the config says "
-            f"{config.image[1]}x{config.image[0]}; set image=[{scenes.size[0]},{scenes.size[1]}]"
-        )
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:
