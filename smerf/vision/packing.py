@@ -19,8 +19,8 @@ __all__ = [
     "Navit",
     "NavitConfig",
     "Packed",
+    "drop_share",
     "first_fit",
-    "keep_fraction",
     "pack",
     "patches_of",
     "segment_mask",
@@ -128,7 +128,7 @@ def unpack(values: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
     return values.flatten(0, 1)[index], is_there
 
 
-def keep_fraction(
+def drop_share(
     seen: float, total: float, low: float = 0.2, high: float = 0.8, sharpness: float = 10.0
 ) -> float:
     """Return the share of tokens to drop after ``seen`` of ``total`` photos, falling from ``high`` to ``low``.

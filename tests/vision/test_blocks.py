@@ -14,8 +14,8 @@ from smerf.vision.experts import GatedExperts, SwitchExperts, balance_loss
 from smerf.vision.packing import (
     Navit,
     NavitConfig,
+    drop_share,
     first_fit,
-    keep_fraction,
     pack,
     patches_of,
     segment_mask,
@@ -141,7 +141,7 @@ def test_looking_ahead_leaves_little_padding(row, limit):
 
 
 def test_the_share_of_dropped_tokens_falls():
-    shares = [keep_fraction(n, 1000) for n in range(0, 1001, 100)]
+    shares = [drop_share(n, 1000) for n in range(0, 1001, 100)]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0.79 and shares[-1] < 0.21
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from smerf.engine.schedule import linear
 from smerf.objects.config import TrainingConfig
-from smerf.vision.packing import keep_fraction
+from smerf.vision.packing import drop_share
 
 __all__ = [
     "dropped_share",
@@ -56,7 +56,7 @@ def dropped_share(step: int, training: TrainingConfig) -> float:
     """Return the share of a scene's input tokens that the encoder is not shown at a step."""
     if not training.drop or is_encoder_frozen(step, training):
         return 0.0
-    return keep_fraction(step, training.drop_steps or training.steps, 0.0, training.drop)
+    return drop_share(step, training.drop_steps or training.steps, 0.0, training.drop)
 
 
 def prior_weight(step: int, training: TrainingConfig) -> float:
