@@ -3,8 +3,8 @@
     python -m benchmarks.endurance [PART ...] [--hours 8] [--contexts 50] [--json FILE]
 
 A visitor who never rests: seeded keys, drags, wheel, modes, photos, hidden objects and resizing, in a small scene of
-two submodels with texture memory for one, so that submodels come and go. The clock is simulated, a quarter of a second
-a frame, and frames follow each other as fast as they can: an hour is 14400 frames. Parts: ``page``, in headless
+two submodels with texture memory for one, so that submodels come and go. The clock is simulated, half a second a frame,
+and frames follow each other as fast as they can: an hour is 7200 frames. Parts: ``page``, in headless
 Chromium: heap after a collection, texture bytes as the page counts them, graphics objects that its calls have made and
 not deleted, resident memory of the renderer and of the GPU process; ``window``, under Xvfb: resident memory of its
 process, texture bytes; both every quarter of an hour. ``contexts``: a page's context is lost at rest, while another

@@ -27,8 +27,8 @@ __all__ = [
     "write_room",
 ]  # fmt: skip
 
-SECONDS_PER_FRAME = 0.25
-"""The longest step that either viewer's motion makes."""
+SECONDS_PER_FRAME = 0.5
+"""Of the simulated clock. Motion goes on by a quarter of a second at most."""
 FRAMES_PER_HOUR = round(3600 / SECONDS_PER_FRAME)
 SIZE = (32, 24)
 """Pixels of the picture."""
