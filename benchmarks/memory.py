@@ -1,6 +1,7 @@
 """Peak memory of a run: what the plan says before, what the report says after, and what the system shows meanwhile.
 
-    python -m benchmarks.memory [CAPTURE ...] [--minutes 1] [--settings KEY=VALUE ...] [--json FILE]
+    python -m benchmarks.memory [CAPTURE ...] [--minutes 1] [--settings KEY=VALUE ...] [--keep FOLDER]
+                                    [--json FILE]
 
 ``smerf run CAPTURE --minutes M`` in a process of its own, whose resident memory is read every 10 ms from outside. For
 each stage: the peak that its record and the report name, and the largest of the samples between the stage before it
@@ -99,6 +100,7 @@ def print_rows(name: str, values: dict[str, Any]) -> list[bool]:
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("captures", type=Path, nargs="*", metavar="CAPTURE")
     parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--keep", type=Path, help="where the runs stay; a temporary folder by default")
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="as smerf run --set")
 
 
@@ -107,7 +109,7 @@ def measure(options: argparse.Namespace, report: Report) -> int:
     with tempfile.TemporaryDirectory(prefix="smerf_memory_") as temporary:
         captures = options.captures or [write_tabletop(Path(temporary), views=24, width=160, height=120)]
         for data in captures:
-            values = measure_capture(data, Path(temporary) / "runs" / data.name, options)
+            values = measure_capture(data, (options.keep or Path(temporary) / "runs") / data.name, options)
             report.add(f"memory/{data.name}", **values)
             found += print_rows(data.name, values)
     return 0 if all(found) else 1
