@@ -89,7 +89,9 @@ def in_child(words, folder=None, at=0, fault=kill) -> tuple[int, int, str]:
         finally:
             if faults is not None:
                 faults.active = False
-            os.write(theirs, f"{faults.count if faults else 0}\n{err.getvalue()}".encode())
+            # Whatever happens here, such as a parent that is gone: a child must not go on with the tests.
+            with contextlib.suppress(OSError):
+                os.write(theirs, f"{faults.count if faults else 0}\n{err.getvalue()}".encode())
             os._exit(code)
     os.close(theirs)
     with os.fdopen(ours, "rb") as file:
