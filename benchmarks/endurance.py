@@ -3,8 +3,8 @@
     python -m benchmarks.endurance [PART ...] [--hours 8] [--contexts 50] [--json FILE]
 
 A visitor who never rests: seeded keys, drags, wheel, modes, photos, hidden objects and resizing, in a small scene of
-two submodels with texture memory for one, so that submodels come and go. The clock is simulated, half a second a frame,
-and frames follow each other as fast as they can: an hour is 7200 frames. Parts: ``page``, in headless
+two submodels with texture memory for one, so that submodels come and go. The clock is simulated, a second a frame, and
+frames follow each other as fast as they can: an hour is 3600 frames. Parts: ``page``, in headless
 Chromium: heap after a collection, texture bytes as the page counts them, graphics objects that its calls have made and
 not deleted, resident memory of the renderer and of the GPU process; ``window``, under Xvfb: resident memory of its
 process, texture bytes; both every quarter of an hour. ``contexts``: a page's context is lost at rest, while another
@@ -45,13 +45,15 @@ def watched(samples: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [sample[name] for sample in samples] for name in names}
 
 
-def judge(name: str, samples: list[dict[str, float]], report: Report, **more: Any) -> bool:
-    """Report and print a series of samples; return whether nothing grew."""
+def judge(name: str, record: dict[str, Any], report: Report, **more: Any) -> bool:
+    """Complete and print the record of a series of samples; return whether nothing grew."""
+    samples = record["samples"]
     series = watched(samples)
     grown = [key for key, values in series.items() if grows(values, *([FEW] if key in COUNTED else []))]
     values = {f"{key}_growth": growth(each) for key, each in series.items()}
     values |= {f"{key}_last": each[-1] for key, each in series.items()}
-    report.add(f"endurance/{name}", **values, grown=grown, samples=samples, **more)
+    record |= {**more, **values, "grown": grown}
+    report.write()
     print(f"{name}: {len(samples)} samples")
     for key, each in series.items():
         mark = "GROWS" if key in grown else ""
@@ -60,23 +62,24 @@ def judge(name: str, samples: list[dict[str, float]], report: Report, **more: An
     return not grown
 
 
-def gather(name: str, samples: Iterable[dict[str, float]]) -> tuple[list[dict[str, float]], float]:
-    """Return all samples, showing progress, and the seconds that they took."""
-    found, began = [], time.perf_counter()
+def gather(name: str, samples: Iterable[dict[str, float]], report: Report) -> dict[str, Any]:
+    """Return a record that grew by the samples; it is written after each, so that an end before time loses nothing."""
+    record, began = report.add(f"endurance/{name}", hours=0.0, wall_s=0.0, samples=[]), time.perf_counter()
     for sample in samples:
-        found.append(sample)
-        hours = sample["frames"] / FRAMES_PER_HOUR
-        print(f"  {name}: {hours:.2f} h, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    return found, time.perf_counter() - began
+        record["samples"].append(sample)
+        record |= {"hours": sample["frames"] / FRAMES_PER_HOUR, "wall_s": time.perf_counter() - began}
+        report.write()
+        print(f"  {name}: {record['hours']:.2f} h, {record['wall_s']:.0f} s", file=sys.stderr, flush=True)
+    return record
 
 
 def measure_page(scene: Path, frames: int, options: argparse.Namespace, report: Report) -> bool:
     """Walk in the page; return whether nothing grew."""
     with chromium(is_timed=True) as browser:
         walk = walk_page(browser, scene, frames, FRAMES_PER_HOUR // SAMPLES_PER_HOUR, MEMORY_MB)
-        samples, seconds = gather("page", walk)
+        record = gather("page", walk, report)
         versions = browser_versions(browser, browser.new_page())
-    return judge("page", samples, report, hours=options.hours, wall_s=seconds, **versions)
+    return judge("page", record, report, **versions)
 
 
 def measure_contexts(scene: Path, frames: int, options: argparse.Namespace, report: Report) -> bool:
@@ -84,7 +87,8 @@ def measure_contexts(scene: Path, frames: int, options: argparse.Namespace, repo
     with chromium() as browser:
         found = list(lose_contexts(browser, scene, options.contexts))
     recovered = sum(each.pop("is_told") and each.pop("is_same") and not each.pop("errors") for each in found)
-    is_steady = judge("contexts", found, report, lost=options.contexts, recovered=recovered)
+    record = report.add("endurance/contexts", lost=options.contexts, recovered=recovered, samples=found)
+    is_steady = judge("contexts", record, report)
     print(f"  {options.contexts} lost contexts, {recovered} recoveries with the same picture")
     return is_steady and recovered == options.contexts
 
@@ -99,10 +103,10 @@ def measure_window(scene: Path, frames: int, options: argparse.Namespace, report
     words = [sys.executable, "-m", "benchmarks.endurance_window", str(scene), *map(str, numbers)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        samples, seconds = gather("window", map(json.loads, process.stdout))
+        record = gather("window", map(json.loads, process.stdout), report)
     if process.returncode:
         raise SmerfError(f"the window's process ended with {process.returncode}")
-    return judge("window", samples, report, hours=options.hours, wall_s=seconds)
+    return judge("window", record, report)
 
 
 PARTS: dict[str, Callable[[Path, int, argparse.Namespace, Report], bool]] = {

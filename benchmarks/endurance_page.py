@@ -177,7 +177,7 @@ def walk_page(
         RuntimeError: If the page reports an error.
     """
     with SceneServer(scene) as server:
-        visitor = PageVisitor(browser, scene, f"{server.url}?dpr=1&ui=1&memory={memory_mb}")
+        visitor = PageVisitor(browser, scene, f"{server.url}?dpr=1&ui=0&memory={memory_mb}")
         yield visitor.sample() | {"frames": 0}
         done, due = 0, per_sample
         for kind, value, count in actions():

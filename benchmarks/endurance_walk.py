@@ -27,7 +27,7 @@ __all__ = [
     "write_room",
 ]  # fmt: skip
 
-SECONDS_PER_FRAME = 0.5
+SECONDS_PER_FRAME = 1.0
 """Of the simulated clock. Motion goes on by a quarter of a second at most."""
 FRAMES_PER_HOUR = round(3600 / SECONDS_PER_FRAME)
 SIZE = (32, 24)
