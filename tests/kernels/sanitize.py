@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace, report: Report) -> int:
     build()
     is_clean = True
     for part in options.parts or PARTS:
-        pytest = ["pytest", "-q", "-s", "-p", "no:cacheprovider", *PARTS[part]]
+        pytest = ["pytest", "-s", "-p", "no:cacheprovider", *PARTS[part]]
         files = [
             "tests.helpers.damaged_assets",
             "--mutated",
