@@ -26,7 +26,7 @@ std::vector<int32_t> sort_by_cell(const AppearanceRays& rays, int lattice) {
   for (int64_t r = 0; r < rays.rays; ++r) {
     cell[r] = 0;
     for (int c = 2; c >= 0; --c)
-      cell[r] = cell[r] * edge + clampi((int)(lattice_place(rays.positions[3 * r + c], lattice) + 1.0f), 0, lattice);
+      cell[r] = cell[r] * edge + clamp_whole(lattice_place(rays.positions[3 * r + c], lattice) + 1.0f, 0, lattice);
     ++start[cell[r] + 1];
   }
   for (size_t i = 1; i < start.size(); ++i) start[i] += start[i - 1];

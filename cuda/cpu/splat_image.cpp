@@ -30,8 +30,8 @@ struct TilePixels {
 int blend(const SplatOnImage& p, float left, float top, TilePixels& tile) {
   const Lanes8 steps = {0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 6.5f, 7.5f};
   const float high = sqrtf(p.cut * p.a / larger(p.a * p.c - p.b * p.b, 1e-30f));
-  const int first = clampi((int)(p.y - high - top - 0.5f), 0, kSplatTile),
-            last = clampi((int)(p.y + high - top + 0.5f), 0, kSplatTile - 1);
+  const int first = clamp_whole(p.y - high - top - 0.5f, 0, kSplatTile),
+            last = clamp_whole(p.y + high - top + 0.5f, 0, kSplatTile - 1);
   int finished = 0;
   for (int row = first; row <= last; ++row) {
     const float dy = top + row + 0.5f - p.y;

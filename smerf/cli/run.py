@@ -132,7 +132,8 @@ def _run(options: Options, watch: Watch | None) -> int:
 def _print_plan(options: Options) -> int:
     from smerf.pipeline.run import plan
 
-    print(plan(options.data, minutes=options.minutes, preset=options.preset, device=options.device).table())
+    how = {"minutes": options.minutes, "preset": options.preset, "device": options.device}
+    print(plan(options.data, settings=options.set, **how).table())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -38,7 +39,7 @@ def describe_environment(command: list[str] | None = None, device: str = "cpu") 
         "device": device,
         "instructions": _instructions(),
         "command": command or [],
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {name: _installed()[name] for name in _PACKAGES if name in _installed()},
         "lock": _lock(),
     }
     torch = sys.modules.get("torch")
@@ -83,23 +84,23 @@ def peak_gpu_mb() -> float | None:
     return round(torch.cuda.max_memory_allocated() / 2**20, 1)
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _instructions() -> str | None:
     """Return the instruction set of the native kernels, if they were loaded."""
     native = sys.modules.get("smerf.kernels.native")
     return native.instructions() if native is not None else None
 
 
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Return every installed package's version, by its name; read once, for that takes a second."""
+    read = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    # Of two of a name, the first is what is imported.
+    return {each["Name"]: each["Version"] for each in reversed(read) if each["Name"]}
+
+
 def _lock() -> list[str]:
     """Return every installed package with its version, as ``pip install`` takes them."""
-    found = {(d.metadata["Name"] or "", d.version) for d in importlib.metadata.distributions()}
-    return sorted(f"{name}=={version}" for name, version in found if name)
+    return sorted(f"{name}=={version}" for name, version in _installed().items())
 
 
 def processor_name() -> str:

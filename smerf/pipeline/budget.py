@@ -71,6 +71,10 @@ class Plan:
     rates: Rates
     expected: Expected
     division: Division
+    photos: int
+    """Of the capture, held-out ones included."""
+    memory_mb: float | None = None
+    """MiB that the run takes at its peak (``smerf.pipeline.footprint``), if that is known."""
 
     def overrides(self) -> tuple[str, ...]:
         """Return the settings as ``--set`` takes them."""
@@ -89,7 +93,8 @@ class Plan:
             "rates": vars(self.rates),
             "settings": self.settings,
             "partition": self.division.reason,
-            "expected": vars(self.expected),
+            "expected": vars(self.expected)
+            | ({} if self.memory_mb is None else {"memory_mb": self.memory_mb}),
         }
 
     def line(self) -> str:
@@ -107,6 +112,20 @@ class Plan:
             parts.append(f"{format_seconds(self.rest_seconds)} for the rest")
         return f"{self.minutes:g} min: {', '.join(parts)}; {self.expected.word} {self.expected.psnr:.1f} dB"
 
+    def sentence(self) -> str:
+        """Return what the plan comes to, for people who have not decided yet."""
+        expected, size = self.expected, self.expected.megabytes * self.division.submodels
+        return (
+            f"{self.photos} photos at {self.settings['max_side']} px take {format_seconds(60.0 * self.minutes)} and "
+            f"{self._memory}, for {expected.word} {expected.psnr:.0f} dB and a page of {expected.word} {size:.0f} MB"
+        )
+
+    @property
+    def _memory(self) -> str:
+        if self.memory_mb is None:
+            return f"{self.expected.word} {self.expected.memory_mb * 2**20 / 1e9:.1f} GB of memory"
+        return f"about {self.memory_mb * 2**20 / 1e9:.1f} GB of memory"
+
     def table(self) -> str:
         """Return what ``--dry-run`` prints."""
         word = self.expected.word
@@ -116,7 +135,7 @@ class Plan:
             ("distill", format_seconds(self.distill_seconds)),
             ("rest", f"{format_seconds(self.rest_seconds)} (reading, baking, the page, measuring)"),
             ("submodels", f"{self.division.submodels}, K = {self.division.edge}: {self.division.reason}"),
-            ("memory", f"{word} {self.expected.memory_mb / 1000:.1f} GB"),
+            ("memory", self._memory.removesuffix(" of memory")),
             ("page", f"{word} {self.expected.megabytes * self.division.submodels:.0f} MB"),
             ("quality", f"{word} {self.expected.psnr:.1f} dB PSNR, as captures of its kind in the table"),
             *((key, str(value)) for key, value in self.settings.items()),
@@ -181,6 +200,7 @@ def make_plan(
         rates,
         table.expected(facts.kind, minutes * speed),
         division,
+        facts.train + facts.test,
     )
 
 

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smerf.engine.folder import flatten
+from smerf.engine.memory import held_memory
 from smerf.engine.pace import budget_clock
-from smerf.engine.settings import apply_overrides
+from smerf.engine.settings import apply_overrides, to_dict
 from smerf.errors import UsageError
 from smerf.pipeline.budget import Facts, Plan, check_minutes, make_plan
 from smerf.pipeline.config import RunConfig, make_config
+from smerf.pipeline.footprint import Photos, peak_bytes
 from smerf.pipeline.job import Job, require_same
 from smerf.pipeline.ladder import Table
 from smerf.pipeline.rates import measure_rates
@@ -107,10 +110,20 @@ def plan_run(
     asset: Asset | None = None,
 ) -> tuple[RunConfig, Plan]:
     """Return the settings of a whole run, and the plan that they are from; of ``asset`` nothing is trained."""
-    plan = _plan(data, minutes, start, device, asset=asset)
+    from smerf.teacher.foreign import placed
+
+    capture = _load_probe(data)
+    teacher = None if asset is None else placed(asset, capture)
+    plan = _plan_of(capture, minutes, start, device, teacher=teacher, is_whole=True)
     # Steps that are given count; they take what time they take.
     free = [f"{stage}.minutes=null" for stage in ("teacher", "student") if _gives(settings, f"{stage}.steps")]
     config = make_config("preview", (*plan.overrides(), *free, *settings), seed)
+    values = flatten(to_dict(config))
+    plan = dataclasses.replace(plan, settings={key: values[key] for key in plan.settings})
+    held = held_memory() if device == "cpu" else None
+    if held is not None:
+        photos = Photos.of(capture, config.max_side)
+        plan = dataclasses.replace(plan, memory_mb=peak_bytes(config, photos, held) / 2**20)
     return dataclasses.replace(config, minutes=minutes), plan
 
 
@@ -123,7 +136,7 @@ def plan_training(
     seed: int | None = None,
 ) -> tuple[RunConfig, Plan]:
     """Return the settings of a run whose teacher gets all of the time."""
-    plan = _whole_to(_plan(data, minutes, start, device, is_whole=False), "teacher")
+    plan = _whole_to(_plan_of(_load_probe(data), minutes, start, device, is_whole=False), "teacher")
     return make_config("preview", (*plan.overrides(), *settings), seed), plan
 
 
@@ -182,21 +195,11 @@ def _whole_to(plan: Plan, stage: str) -> Plan:
     )
 
 
-def _plan(
-    data: Path,
-    minutes: float,
-    start: Start,
-    device: str,
-    *,
-    asset: Asset | None = None,
-    is_whole: bool = True,
-) -> Plan:
+def _load_probe(data: Path) -> Capture:
+    """Open a capture at the size at which the machine is measured on it."""
     from smerf.capture import load_capture
-    from smerf.teacher.foreign import placed
 
-    capture = load_capture(data, max_side=_PROBE_SIDE)
-    teacher = None if asset is None else placed(asset, capture)
-    return _plan_of(capture, minutes, start, device, teacher=teacher, is_whole=is_whole)
+    return load_capture(data, max_side=_PROBE_SIDE)
 
 
 def _plan_of(

@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Check", "Verdict", "check_machine", "judge"]
+__all__ = ["Check", "Verdict", "check_machine", "check_run", "judge"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ def judge(checks: list[Check]) -> Verdict:
     device = f"{gpu.found} and {processor}" if gpu else processor
     lacks = [check.name for check in checks if check.state == "absent" and not check.is_detail]
     return Verdict(True, f"Ready: {device}" + (f"; without {', '.join(lacks)}" if lacks else ""))
+
+
+def check_run(data: Path, minutes: float | None) -> Check:
+    """Measure the machine on posed photos and say what ``smerf run`` would take; raises as ``run.plan`` does."""
+    from smerf.pipeline.run import plan
+
+    return Check(f"smerf run {data}", "ok", plan(data, minutes=minutes).sentence())
 
 
 def _guard(look: Callable[[], list[Check]]) -> list[Check]:

@@ -11,7 +11,7 @@ import numpy as np
 from smerf.capture import load_composited, load_mask
 from smerf.evaluation import photos
 from smerf.evaluation.coverage import pose_distances, reduce_camera
-from smerf.evaluation.diagnosis import PhotoEvidence
+from smerf.evaluation.diagnosis import THRESHOLDS, PhotoEvidence
 from smerf.evaluation.gains import pair_gain, solve_gains
 
 if TYPE_CHECKING:
@@ -82,7 +82,13 @@ def photo_evidence(capture: Capture, render: Render, surfaces: Surfaces | None) 
         for chosen in choose_checked(scores[own], _MAX_RENDERED)
     ]
     compared = _against_renderings(small, checked, render)
-    gains = np.full(len(small), np.nan) if surfaces is None else _gains(small, checked, degrees, surfaces)
+    # A photo that stands elsewhere shows other surfaces than its camera meets, which tells of nobody's brightness.
+    placed = np.ones(len(small), bool)
+    for i, found in compared.items():
+        placed[i] = found["other_match"] <= found["match"] + THRESHOLDS["pose_match"]
+    gains = (
+        np.full(len(small), np.nan) if surfaces is None else _gains(small, checked, degrees, surfaces, placed)
+    )
     nearest = _nearest(distances), _nearest(degrees)
     typical = max(float(np.median(nearest[0])), 1e-9)
     return {
@@ -171,9 +177,14 @@ def _against_renderings(
 
 
 def _gains(
-    small: Sequence[_SmallPhoto], sources: Sequence[int], degrees: np.ndarray, surfaces: Surfaces
+    small: Sequence[_SmallPhoto],
+    checked: Sequence[int],
+    degrees: np.ndarray,
+    surfaces: Surfaces,
+    placed: np.ndarray,
 ) -> np.ndarray:
-    """Return the gain of every photo in stops (N,), NaN where no other sees the same."""
+    """Return the gain of every photo that is ``placed`` in stops (N,), NaN where no other sees the same."""
+    sources = [i for i in checked if placed[i]]
     ratios = np.full((len(sources), len(small)), np.nan)
     for row, i in enumerate(sources):
         points, _, is_met = surfaces(small[i].camera)
@@ -181,7 +192,7 @@ def _gains(
         if mask is not None:
             used = mask.ravel()[is_met]
             points, colours = points[used], colours[used]
-        for j in np.flatnonzero(degrees[i] < _MAX_DEGREES).tolist():
+        for j in np.flatnonzero(placed & (degrees[i] < _MAX_DEGREES)).tolist():
             if i != j:
                 other = small[j]
                 gain = pair_gain(points, colours, other.camera, other.image, other.mask)

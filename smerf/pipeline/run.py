@@ -16,6 +16,7 @@ from smerf.errors import UsageError
 from smerf.pipeline import stages
 from smerf.pipeline.asset import AssetSource, render_capture
 from smerf.pipeline.evaluate import evaluate
+from smerf.pipeline.footprint import require_grids
 from smerf.pipeline.grant import Start, choose_minutes, granted_seconds, plan_run, say
 from smerf.pipeline.job import Job, choose_config, require_same, start_run
 from smerf.pipeline.metrics import current_metrics, is_current
@@ -124,6 +125,8 @@ def run(
             require_same(folder, config, overwrite=overwrite)
             if not quiet:
                 say(chosen, "run")
+        if folder.stage("student") is None:
+            require_grids(config.student, device)
         job = start_run(folder, data, config, device, **how, verbose=verbose, source=opened)
         job.watch = watch
         if chosen is not None:
@@ -132,7 +135,12 @@ def run(
 
 
 def plan(
-    what: Path | str, *, minutes: float | None = None, preset: str | None = None, device: str = "auto"
+    what: Path | str,
+    *,
+    minutes: float | None = None,
+    preset: str | None = None,
+    settings: tuple[str, ...] = (),
+    device: str = "auto",
 ) -> Plan:
     """Return how ``run`` would spend a time on posed photos: the machine is measured, and nothing is written.
 
@@ -153,7 +161,7 @@ def plan(
     minutes = choose_minutes(minutes, preset, (), is_new=True, device="cpu")
     if minutes is None:
         raise UsageError("--dry-run: shows how a time is spent; give --minutes, and no preset")
-    return plan_run(what, minutes, start, resolve_device(device))[1]
+    return plan_run(what, minutes, start, resolve_device(device), settings)[1]
 
 
 def _open_source(path: Path, options: AssetOptions | None) -> AssetSource | None:

@@ -24,6 +24,7 @@ from smerf.engine.signals import raise_if_stopped
 from smerf.errors import UsageError
 from smerf.pipeline.asset import AssetSource, name_teacher
 from smerf.pipeline.config import RunConfig, load_config, part, write_config
+from smerf.pipeline.footprint import require_grids
 from smerf.pipeline.job import Job, load_run_capture, teacher_key, write_records
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def distill(job: Job, teacher: Path | None = None, options: AssetOptions | None 
         from smerf.student.plan import resolve_config
         from smerf.teacher import load_teacher
 
+        require_grids(config.student, job.device)
         chosen = resolve_config(config.student, load_teacher(source), capture, job.device)
         return dataclasses.replace(config, student=chosen)
 

@@ -1,6 +1,7 @@
 """The frame of the command line: help, version, unknown words, errors and exit codes."""
 
 import errno
+import importlib
 import json
 import os
 import subprocess
@@ -159,6 +160,27 @@ def test_doctor_ends_with_a_verdict_and_keeps_details_for_verbose(smerf):
     assert code == 0 and short.splitlines()[-1].startswith("Ready: ") and "kernel " not in short
     code, long, _ = smerf("doctor", "--verbose")
     assert code == 0 and "kernel " in long and long.splitlines()[-1] == short.splitlines()[-1]
+
+
+def test_doctor_says_what_a_run_of_a_capture_would_take(smerf, data, monkeypatch):
+    asked = []
+
+    class Plan:
+        def sentence(self):
+            return "12 photos take 10 min"
+
+    def plan(path, minutes=None):
+        asked.append((path, minutes))
+        return Plan()
+
+    monkeypatch.setattr(importlib.import_module("smerf.pipeline.run"), "plan", plan)
+    code, out, _ = smerf("doctor", data, "--minutes", "10")
+    assert code == 0 and asked == [(data, 10.0)]
+    assert out.splitlines()[-1] == f"smerf run {data}: 12 photos take 10 min"
+    found = json.loads(smerf("doctor", data, "--json")[1])[-1]
+    assert found["name"] == f"smerf run {data}" and found["found"] == "12 photos take 10 min"
+    monkeypatch.undo()
+    assert smerf("doctor", "nowhere")[0] == 2
 
 
 def test_wrong_options_are_one_line_like_all_errors(smerf):

@@ -8,6 +8,7 @@ import pytest
 from smerf.errors import UsageError
 from smerf.pipeline.budget import Facts, check_minutes, make_plan
 from smerf.pipeline.config import make_config
+from smerf.pipeline.footprint import Photos, peak_bytes, require_grids
 from smerf.pipeline.grant import (
     DEFAULT_MINUTES,
     Start,
@@ -182,3 +183,38 @@ def test_several_processes_are_granted_no_time():
     require_alone(5.0, 1)
     with pytest.raises(UsageError, match="one process"):
         require_alone(5.0, 2)
+
+
+def test_memory_follows_what_is_held_at_once(measured):
+    def planned(*settings, minutes=8.0):
+        found = plan_run(Path("x"), minutes, Start.now(), "cpu", settings)[1]
+        assert found.record()["expected"]["memory_mb"] == found.memory_mb
+        return found
+
+    small, large = planned(), planned("student.plane_resolution=4096")
+    extra = 72 * 3 * (4096**2 - small.settings["student.plane_resolution"] ** 2) / 2**20
+    assert large.memory_mb - small.memory_mb == pytest.approx(extra, rel=0.2)
+    # What --set changes is what the plan shows and says.
+    assert large.settings["student.plane_resolution"] == 4096 and "4096" in large.table()
+    assert f"{large.memory_mb * 2**20 / 1e9:.1f} GB" in large.sentence()
+    assert "12 photos" in small.sentence() and "take 8 min" in small.sentence()
+
+
+def test_photos_cost_memory_by_their_pixels_at_the_size_trained_on(measured):
+    config = make_config("preview")
+    whole, quarter = (Photos("scene", count) for count in (40_000_000, 10_000_000))
+    assert peak_bytes(config, whole, 1e9) - peak_bytes(config, quarter, 1e9) == 30_000_000 * 11
+    size = measured.frames[0].camera.intrinsics
+    photos = Photos.of(measured, max(size.width, size.height))
+    assert photos.pixels == size.width * size.height * len(measured.split("train"))
+
+
+def test_grids_that_do_not_fit_are_refused_with_the_setting_to_lower():
+    def student(*settings):
+        return make_config("preview", settings).student
+
+    require_grids(student())
+    with pytest.raises(UsageError, match=r"lower student\.plane_resolution"):
+        require_grids(student("student.plane_resolution=1048576"))
+    with pytest.raises(UsageError, match=r"lower student\.voxel_resolution"):
+        require_grids(student("student.voxel_resolution=1048576"))

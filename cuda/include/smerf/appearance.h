@@ -105,7 +105,7 @@ SMERF_FN LatticeCorners lattice_corners(const float* position, int lattice) {
   for (int c = 0; c < 3; ++c) {
     const float where = lattice_place(position[c], lattice);
     const float base = floorf(where);
-    low[c] = (int)base;
+    low[c] = clamp_whole(base, -1, lattice);
     f[c] = where - base;
   }
   for (int i = 0; i < 8; ++i) {

@@ -24,6 +24,8 @@ SMERF_FN float smaller(float a, float b) { return a < b ? a : b; }
 SMERF_FN float larger(float a, float b) { return a > b ? a : b; }
 SMERF_FN float clampf(float x, float lo, float hi) { return x < lo ? lo : (x > hi ? hi : x); }
 SMERF_FN int clampi(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
+// The whole part of a float, at least lo and at most hi; lo for NaN. An integer need not hold what a float does.
+SMERF_FN int clamp_whole(float x, int lo, int hi) { return (int)smaller(larger(x, (float)lo), (float)hi); }
 
 // On a CPU each writer owns its range; on a GPU many threads add to one address.
 SMERF_FN void add_to(float* address, float value) {

@@ -23,7 +23,7 @@ struct CacheSampling {
 };
 
 // What is not a number goes to cell 0.
-SMERF_FN int cell_index(float x, int n) { return (int)smaller(larger(x * (float)n, 0.0f), (float)(n - 1)); }
+SMERF_FN int cell_index(float x, int n) { return clamp_whole(x * (float)n, 0, n - 1); }
 
 // x in the unit cube of the grids.
 SMERF_FN int cache_cell(float x0, float x1, float x2, int n) {

@@ -46,8 +46,8 @@ SMERF_FN void split(float s, int resolution, int* low, int* high, float* fractio
   const float g = (s + 2.0f) * (0.25f * (float)resolution) - 0.5f;
   const float base = floorf(g);
   *fraction = g - base;
-  *low = clampi((int)base, 0, resolution - 1);
-  *high = clampi((int)base + 1, 0, resolution - 1);
+  *low = clamp_whole(base, 0, resolution - 1);
+  *high = clamp_whole(base + 1.0f, 0, resolution - 1);
 }
 
 SMERF_FN int64_t voxel_address(const GridView& grid, int a, int b, int c) {

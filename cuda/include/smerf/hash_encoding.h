@@ -44,8 +44,8 @@ SMERF_FN void level_corners(const HashLevel& level, const float* x, uint32_t* en
     const float g = (valid ? clampf(x[axis], 0.0f, 1.0f) : 0.0f) * (float)n - 0.5f;
     const float base = floorf(g);
     f[axis] = g - base;
-    lo[axis] = (uint32_t)clampi((int)base, 0, n - 1);
-    hi[axis] = (uint32_t)clampi((int)base + 1, 0, n - 1);
+    lo[axis] = (uint32_t)clamp_whole(base, 0, n - 1);
+    hi[axis] = (uint32_t)clamp_whole(base + 1.0f, 0, n - 1);
   }
   for (int corner = 0; corner < 8; ++corner) {
     const uint32_t cx = corner & 1 ? hi[0] : lo[0], cy = corner & 2 ? hi[1] : lo[1], cz = corner & 4 ? hi[2] : lo[2];

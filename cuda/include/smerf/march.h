@@ -132,9 +132,9 @@ SMERF_FN float cells_per_unit(const MarchScene& m) { return 0.03125f * (float)m.
 SMERF_FN int cell_number(const MarchScene& m, const Vec3& z) {
   const float inv = cells_per_unit(m);
   const int n = m.cells;
-  const int x = clampi((int)((z.x + 2.0f) * inv), 0, n - 1);
-  const int y = clampi((int)((z.y + 2.0f) * inv), 0, n - 1);
-  const int w = clampi((int)((z.z + 2.0f) * inv), 0, n - 1);
+  const int x = clamp_whole((z.x + 2.0f) * inv, 0, n - 1);
+  const int y = clamp_whole((z.y + 2.0f) * inv, 0, n - 1);
+  const int w = clamp_whole((z.z + 2.0f) * inv, 0, n - 1);
   return (x * n + y) * n + w;
 }
 
@@ -170,7 +170,7 @@ SMERF_FN float alpha_of(float density, float length) { return 1.0f - fast_exp(-f
 // One axis of a position in the known region: the cell below, and the weight of the one above.
 SMERF_FN int known_corner(const MarchScene& m, float z, float& weight) {
   const float g = clampf((z + 2.0f) * (0.25f * (float)m.known_cells) - 0.5f, 0.0f, (float)(m.known_cells - 1));
-  const int low = clampi((int)g, 0, m.known_cells - 2);
+  const int low = clamp_whole(g, 0, m.known_cells - 2);
   weight = g - (float)low;
   return low;
 }

@@ -65,9 +65,9 @@ SMERF_FN float voxels_per_unit(const MarchScene& m) { return 0.25f * (float)(m.n
 SMERF_FN int block_number(const MarchScene& m, const Vec3& z) {
   const float inv = voxels_per_unit(m), inv_block = 1.0f / (float)m.block_size;
   const int n = m.num_blocks;
-  const int x = clampi((int)floorf(((z.x + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
-  const int y = clampi((int)floorf(((z.y + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
-  const int w = clampi((int)floorf(((z.z + 2.0f) * inv - 0.5f) * inv_block), 0, n - 1);
+  const int x = clamp_whole(((z.x + 2.0f) * inv - 0.5f) * inv_block, 0, n - 1);
+  const int y = clamp_whole(((z.y + 2.0f) * inv - 0.5f) * inv_block, 0, n - 1);
+  const int w = clamp_whole(((z.z + 2.0f) * inv - 0.5f) * inv_block, 0, n - 1);
   return (x * n + y) * n + w;
 }
 
@@ -76,7 +76,7 @@ SMERF_FN int block_number(const MarchScene& m, const Vec3& z) {
 SMERF_FN int atlas_corner(const MarchScene& m, float z, int slot, float& weight) {
   const float g = (z + 2.0f) * voxels_per_unit(m) - 0.5f, edge = (float)m.block_size;
   const float local = clampf(g - edge * floorf(g * (1.0f / edge)), 0.0f, edge);
-  const int low = clampi((int)local, 0, m.block_size - 1);
+  const int low = clamp_whole(local, 0, m.block_size - 1);
   weight = local - (float)low;
   return low + slot * (m.block_size + 1);
 }
@@ -84,7 +84,7 @@ SMERF_FN int atlas_corner(const MarchScene& m, float z, int slot, float& weight)
 // One axis of a position in a plane: the texel below, and the weight of the one above. Edges repeat.
 SMERF_FN int plane_corner(const MarchScene& m, float z, float& weight) {
   const float g = clampf((z + 2.0f) * (0.25f * (float)m.texels) - 0.5f, 0.0f, (float)(m.texels - 1));
-  const int low = clampi((int)g, 0, m.texels - 2);
+  const int low = clamp_whole(g, 0, m.texels - 2);
   weight = g - (float)low;
   return low;
 }

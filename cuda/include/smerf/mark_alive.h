@@ -13,9 +13,7 @@ struct AliveGrid {
   float seen, solid;  // weights above which a sample counts, and belongs to a surface
 };
 
-SMERF_FN int alive_index(float s, int cells) {
-  return clampi((int)floorf((s + 2.0f) * (0.25f * (float)cells)), 0, cells - 1);
-}
+SMERF_FN int alive_index(float s, int cells) { return clamp_whole((s + 2.0f) * (0.25f * (float)cells), 0, cells - 1); }
 
 // The cell in which the interval [t0, t1] of a ray reads the grids; -1 for what is not a number.
 SMERF_FN int64_t alive_cell(const AliveGrid& grid, const float* o, const float* d, float t0, float t1) {

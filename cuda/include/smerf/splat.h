@@ -239,7 +239,7 @@ SMERF_FN void deposit(const SplatBox* boxes, int count, int samples, float mix, 
   for (int i = 0; i < count; ++i) {
     const SplatBox box = boxes[i];
     const float slope = 1.0f / (box.high - box.low);
-    const int first = clampi((int)(box.low * kSplatBins), 0, kSplatBins);
+    const int first = clamp_whole(box.low * kSplatBins, 0, kSplatBins);
     total += box.weight;
     for (int k = first; k <= kSplatBins; ++k)
       cumulative[k] += box.weight * clampf(((float)k / kSplatBins - box.low) * slope, 0.0f, 1.0f);

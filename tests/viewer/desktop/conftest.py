@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-
 import pytest
 
+from benchmarks.display import virtual_display
 from smerf.export.desktop import desktop_viewer
 
 desktop_viewer("context")
@@ -35,27 +32,11 @@ def gl(egl):
 @pytest.fixture(scope="session")
 def display():
     """An X server without a screen; returns its name."""
-    path = shutil.which("Xvfb")
-    assert path, "the window's tests need Xvfb: apt-get install xvfb"
-    reader, writer = os.pipe()
-    words = [path, "-displayfd", str(writer), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
-    server = subprocess.Popen(words, pass_fds=[writer], stderr=subprocess.DEVNULL)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        number = pipe.readline().strip()
-    assert number, "Xvfb did not start"
-    old = os.environ.get("DISPLAY")
-    os.environ["DISPLAY"] = f":{number}"
-    yield f":{number}"
-    import glfw
+    with virtual_display() as name:
+        yield name
+        import glfw
 
-    glfw.terminate()
-    server.terminate()
-    server.wait()
-    if old is None:
-        del os.environ["DISPLAY"]
-    else:
-        os.environ["DISPLAY"] = old
+        glfw.terminate()
 
 
 @pytest.fixture
