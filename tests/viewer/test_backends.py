@@ -27,6 +27,7 @@ HEADSET = """Object.defineProperty(navigator, "xr", { value: { isSessionSupporte
 BROKEN = """GPUDevice.prototype.createComputePipelineAsync = async () => {
   throw new Error("unknown word");
 };"""
+SILENT = "GPU.prototype.requestAdapter = () => new Promise(() => {});"
 DEVICES = """
   globalThis.gate = Promise.resolve();
   const { requestDevice } = GPUAdapter.prototype;
@@ -177,6 +178,8 @@ def test_the_page_chooses_by_itself_and_the_address_may_force_it(visit, scene_di
     assert backend(page) == ["WebGPU", ""] and page.page.locator("#button-vr").is_hidden()
     page = visit(tmp_path / "site", "backend=webgpu", script=BROKEN).ready()
     assert backend(page)[0] == "WebGL2" and "unknown word" in backend(page)[1] and page.errors == []
+    page = visit(tmp_path / "site", script=SILENT).ready()
+    assert backend(page) == ["WebGL2", "The browser's WebGPU does not answer."]
     page = visit(tmp_path / "site", "backend=metal", script="delete Navigator.prototype.gpu;").ready()
     assert backend(page)[0] == "WebGL2" and "no WebGPU" in backend(page)[1]
     assert "backend must be one of auto, webgl, webgpu" in page.page.locator("#notice").inner_text()

@@ -4,6 +4,10 @@
 import { GpuRenderer } from "./gpurenderer.js";
 import { GlRenderer } from "./renderer.js";
 
+// How long WebGPU may take to give a device, and to compile; where it is asked for, software may draw.
+/** @type {Record<string, { device: number, proof: number }>} */
+const PATIENCE_MS = { auto: { device: 4000, proof: 20000 }, webgpu: { device: 60000, proof: 120000 } };
+
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {string} wanted one of BACKENDS (quality.js)
@@ -16,9 +20,10 @@ export async function chooseBackend(canvas, wanted, prepare) {
   let first = null;
   try {
     const request = await findDevice(wanted);
-    first = new GpuRenderer(canvas, await request(), request);
+    const patience = PATIENCE_MS[wanted];
+    first = new GpuRenderer(canvas, await inTime(request(), patience.device), request);
     await prepare(first);
-    await first.prove();
+    await inTime(first.prove(), patience.proof);
     return first;
   } catch (error) {
     first?.drop();
@@ -28,6 +33,20 @@ export async function chooseBackend(canvas, wanted, prepare) {
   renderer.reason = reason;
   await prepare(renderer);
   return renderer;
+}
+
+// Throws where a browser's WebGPU does not answer: visitors see WebGL2 then, and not an empty page.
+/** @template T @param {Promise<T>} promise @param {number} patience @returns {Promise<T>} */
+async function inTime(promise, patience) {
+  let timer = 0;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("The browser's WebGPU does not answer.")), patience);
+  });
+  try {
+    return /** @type {T} */ (await Promise.race([promise, late]));
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // A function that gets a device. Throws an Error, for scripts, where WebGPU is not to be taken.
