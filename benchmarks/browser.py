@@ -15,7 +15,15 @@ from PIL import Image
 from smerf.errors import MissingPartError
 from smerf.evaluation.viewers import DRAW, WEBGPU_FLAGS
 
-__all__ = ["DEVICE", "browser_versions", "canvas_image", "chromium", "gpu_process_ms", "render_camera"]
+__all__ = [
+    "DEVICE",
+    "browser_versions",
+    "canvas_image",
+    "chromium",
+    "gpu_process_ms",
+    "is_complaint",
+    "render_camera",
+]
 
 SOFTWARE = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 UNLIMITED = ("--disable-gpu-vsync", "--disable-frame-rate-limit", "--disable-renderer-backgrounding")
@@ -51,6 +59,12 @@ def chromium(has_gpu: bool = False, is_timed: bool = False, has_webgpu: bool = F
             yield browser
         finally:
             browser.close()
+
+
+def is_complaint(message: Any) -> bool:
+    """Return whether a message of the console is an error or a warning of the page."""
+    # Chromium says this by itself to a page that asks for WebGPU where there is none.
+    return message.type in ("error", "warning") and message.text != "No available adapters."
 
 
 def render_camera(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.browser import browser_versions, chromium, render_camera
+from benchmarks.browser import browser_versions, chromium, is_complaint, render_camera
 from benchmarks.common import Benchmark, Report, size
 from smerf.capture import load_capture, load_image
 from smerf.capture.types import Camera, Intrinsics
@@ -110,7 +110,7 @@ class Page:
         self.page.evaluate("smerf.ready")
 
     def _note(self, message) -> None:
-        if message.type in ("error", "warning"):
+        if is_complaint(message):
             self.errors.append(message.text)
 
     def render(self, camera: Camera) -> np.ndarray:

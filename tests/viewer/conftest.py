@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from benchmarks.browser import is_complaint
 from smerf.export.serve import SceneServer
 
 CHROMIUM_FLAGS = [
@@ -58,8 +59,7 @@ class Visit:
         self.page.goto(address)
 
     def _note(self, message) -> None:
-        # What Chromium says by itself to a page that asks for WebGPU where there is none.
-        if message.type in ("error", "warning") and message.text != "No available adapters.":
+        if is_complaint(message):
             self.errors.append(message.text)
 
     def _wait_for(self, expression: str, polling: int = 20) -> None:
