@@ -82,7 +82,9 @@ def measure(options: argparse.Namespace, report: Report) -> int | None:
         print(json.dumps(rates(options.capture, options.side, options.seconds)))
         return None
     with tempfile.TemporaryDirectory() as folder:
-        capture = options.capture or write_tabletop(Path(folder), views=24, side=options.side)
+        capture = options.capture or write_tabletop(
+            Path(folder), views=24, width=options.side, height=options.side * 3 // 4
+        )
         rounds: dict[str, list[dict[str, float]]] = {}
         for _ in range(options.rounds):
             for name in SETS:
