@@ -37,6 +37,8 @@ MEMORY_MB = 0.35
 COUNTED = ("graphics_objects", "nodes", "listeners")
 """What is counted one by one; all else that may not grow ends in ``_bytes``."""
 FEW = 2.0
+_TELLING = 8
+"""Samples from which growth is not the warming up."""
 
 
 def watched(samples: list[dict[str, float]]) -> dict[str, list[float]]:
@@ -46,7 +48,7 @@ def watched(samples: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def judge(name: str, record: dict[str, Any], report: Report, **more: Any) -> bool:
-    """Complete and print the record of a series of samples; return whether nothing grew."""
+    """Complete and print the record of a series of samples; return whether nothing grew, as far as they can tell."""
     samples = record["samples"]
     series = watched(samples)
     grown = [key for key, values in series.items() if grows(values, *([FEW] if key in COUNTED else []))]
@@ -59,7 +61,7 @@ def judge(name: str, record: dict[str, Any], report: Report, **more: Any) -> boo
         mark = "GROWS" if key in grown else ""
         span = f"{min(each):12.0f} to {max(each):12.0f}, last {each[-1]:12.0f}"
         print(f"  {key:20} {span}, growth {growth(each):+12.0f} {mark}")
-    return not grown
+    return not grown or len(samples) < _TELLING
 
 
 def gather(name: str, samples: Iterable[dict[str, float]], report: Report) -> dict[str, Any]:
