@@ -103,7 +103,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     print(titles + " " + " ".join(f"{key:>7}" for key in METRICS))
     with tempfile.TemporaryDirectory(prefix="smerf_from_photos_") as temporary:
         folder = options.keep or Path(temporary)
-        inputs = options.inputs or [write_tabletop(Path(temporary), views=24, width=240, height=180)]
+        inputs = options.inputs or [write_tabletop(Path(temporary), views=60, width=320, height=240)]
         for data in inputs:
             measure_input(data, folder, options, report)
 
