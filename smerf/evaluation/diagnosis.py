@@ -31,6 +31,7 @@ EXTRAPOLATION_DEGREES = 15.0
 THRESHOLDS = {
     "blurred_below": 0.35,
     "exposure_jump_stops": 0.35,
+    "exposure_range_stops": 0.7,
     "pose_residual_db": 3.0,
     "pose_match": 0.08,
     "unexplained_db": 5.0,
@@ -68,6 +69,8 @@ class PhotoEvidence:
     """Distance to the nearest other camera, over the median of such distances."""
     neighbour_degrees: float | None = None
     """Angle to the nearest other optical axis."""
+    gain_jump_stops: float | None = None
+    """Brightness against the photos that look in nearly the same direction: a slow change is no jump."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,12 @@ def _exposure(evidence: Evidence) -> Finding | None:
     if len(values) < _ENOUGH_PHOTOS:
         return None
     typical, limit = float(np.median(list(values.values()))), THRESHOLDS["exposure_jump_stops"]
-    jumps = {name: value - typical for name, value in values.items() if abs(value - typical) > limit}
+    steps = _values(evidence, lambda photo: photo.gain_jump_stops)
+    jumps = {
+        name: value - typical
+        for name, value in values.items()
+        if abs(steps.get(name, 0.0)) > limit or abs(value - typical) > THRESHOLDS["exposure_range_stops"]
+    }
     if not jumps:
         return None
     settings = evidence.settings
@@ -255,8 +263,8 @@ def _exposure(evidence: Evidence) -> Finding | None:
         "exposure",
         "fault",
         f"exposure jumps in {_count(jumps, 'photo')}",
-        f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than the others by "
-        f"more than {limit:g} stops ({min(jumps.values()):+.1f} to {max(jumps.values()):+.1f}).",
+        f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than those beside "
+        f"them by more than {limit:g} stops ({min(jumps.values()):+.1f} to {max(jumps.values()):+.1f} against all).",
         f"Lock exposure and white balance when you photograph.{change}",
         tuple(jumps),
     )
