@@ -173,14 +173,11 @@ def _blur(evidence: Evidence) -> Finding | None:
     if not names:
         return None
     return Finding(
-        "blur",
-        "fault",
-        _count(names, "blurred photo"),
+        "blur", "fault", _count(names, "blurred photo"),
         f"{_count(names, 'photo')} of {len(evidence.photos)} {_are(names)} blurred: less than {limit:.0%} as sharp as "
         "photos that look alike.",
-        "Leave them out or take them again: hold still, use more light, and move slowly.",
-        names,
-    )
+        "Leave them out or take them again: hold still, use more light, and move slowly.", names,
+    )  # fmt: skip
 
 
 def _poses(evidence: Evidence) -> Finding | None:
@@ -260,14 +257,11 @@ def _exposure(evidence: Evidence) -> Finding | None:
     else:
         change = ""
     return Finding(
-        "exposure",
-        "fault",
-        f"exposure jumps in {_count(jumps, 'photo')}",
+        "exposure", "fault", f"exposure jumps in {_count(jumps, 'photo')}",
         f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than those beside "
         f"them by more than {limit:g} stops ({min(jumps.values()):+.1f} to {max(jumps.values()):+.1f} against all).",
-        f"Lock exposure and white balance when you photograph.{change}",
-        tuple(jumps),
-    )
+        f"Lock exposure and white balance when you photograph.{change}", tuple(jumps),
+    )  # fmt: skip
 
 
 def _isolated(evidence: Evidence) -> Finding | None:
@@ -278,14 +272,11 @@ def _isolated(evidence: Evidence) -> Finding | None:
     if not names or len(evidence.photos) < _ENOUGH_PHOTOS:
         return None
     return Finding(
-        "isolated",
-        "advice",
-        _count(names, "isolated photo"),
+        "isolated", "advice", _count(names, "isolated photo"),
         f"{_count(names, 'photo')} {_are(names)} far from all others: more than {far:g} times the typical distance, or "
         f"{wide:g} degrees, from the nearest.",
-        "Take more photos on the way there, or check the poses.",
-        names,
-    )
+        "Take more photos on the way there, or check the poses.", names,
+    )  # fmt: skip
 
 
 def _few_photos(evidence: Evidence) -> Finding | None:
