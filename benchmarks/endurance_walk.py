@@ -33,7 +33,7 @@ FRAMES_PER_HOUR = round(3600 / SECONDS_PER_FRAME)
 SIZE = (32, 24)
 """Pixels of the picture."""
 _MAX_GROWTH, _MAX_BYTES = 0.02, 2e6
-_REGIONS = (1, 6)
+_REGIONS = (1, 3, 6)
 _KEYS = ("w", "a", "s", "d", "q", "e", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown")
 _KINDS = {
     "keys": 0.4, "drag": 0.2, "wheel": 0.1, "mode": 0.08, "jump": 0.1, "photo": 0.05, "objects": 0.04, "resize": 0.03,
@@ -41,8 +41,8 @@ _KINDS = {
 
 
 def write_room(folder: Path) -> Path:
-    """Bake a room of two submodels with objects and three photos' cameras; return its folder."""
-    scene = example_scene(32, 2, _REGIONS, lattice=1, objects=True)
+    """Bake a room of three submodels with objects and three photos' cameras; return its folder."""
+    scene = example_scene(64, 2, _REGIONS, lattice=1, objects=True)
     cameras = tuple(SceneCamera(f"photo {i}", "train", example_camera(turn=2.0 * i)) for i in range(3))
     manifest = dataclasses.replace(scene.manifest, cameras=cameras)
     write_scene(folder, scene.params, scene.mlp, [scene.submodel(k) for k in range(len(_REGIONS))], manifest)

@@ -6,8 +6,8 @@
 ``smerf run CAPTURE --minutes M`` in a process of its own, whose resident memory is read every 10 ms from outside.
 Memory: for each stage the peak that its record and the report name, beside the largest sample of its seconds; for the
 whole run the estimate that ``smerf doctor CAPTURE`` and ``--dry-run`` print, beside the largest sample of all. Time:
-the minutes that were granted, which ``doctor`` says that the run takes. They are counted in CPU seconds over the number of
-processors, so that other work hardly changes them, which counts what only one processor does as half or less; with
+the minutes that were granted, which ``doctor`` says that the run takes. They are counted in CPU seconds over the number
+of processors, so that other work hardly changes them, which counts what only one processor does as half or less; with
 ``--wall``, as users see it, by the clock, for which the machine must be idle. Exits with 1 where memory is more than
 10 % off, or time 20 %.
 """
