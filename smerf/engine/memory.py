@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smerf.errors import UsageError
 
-__all__ = ["free_memory", "held_memory", "require_memory"]
+__all__ = ["free_memory", "held_memory", "release_memory", "require_memory"]
 
 
 def free_memory(device: str = "cpu") -> int | None:
@@ -46,14 +46,19 @@ def require_memory(needed: int, what: str, fix: str, device: str = "cpu") -> Non
         )
 
 
-def held_memory() -> int | None:
-    """Give back what the process no longer uses; return its resident bytes, None where the system does not tell."""
+def release_memory() -> None:
+    """Give back to the system what the process no longer uses, where that is possible."""
     gc.collect()
     if sys.platform.startswith("linux"):
         # Without it glibc keeps hundreds of megabytes of freed tensors.
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def held_memory() -> int | None:
+    """Release memory; return the process's resident bytes, None where the system does not tell."""
+    release_memory()
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

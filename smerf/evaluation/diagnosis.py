@@ -31,6 +31,7 @@ EXTRAPOLATION_DEGREES = 15.0
 THRESHOLDS = {
     "blurred_below": 0.35,
     "exposure_jump_stops": 0.35,
+    "exposure_range_stops": 0.7,
     "pose_residual_db": 3.0,
     "pose_match": 0.08,
     "unexplained_db": 5.0,
@@ -68,6 +69,8 @@ class PhotoEvidence:
     """Distance to the nearest other camera, over the median of such distances."""
     neighbour_degrees: float | None = None
     """Angle to the nearest other optical axis."""
+    gain_jump_stops: float | None = None
+    """Brightness against the photos that look in nearly the same direction: a slow change is no jump."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +173,11 @@ def _blur(evidence: Evidence) -> Finding | None:
     if not names:
         return None
     return Finding(
-        "blur",
-        "fault",
-        _count(names, "blurred photo"),
+        "blur", "fault", _count(names, "blurred photo"),
         f"{_count(names, 'photo')} of {len(evidence.photos)} {_are(names)} blurred: less than {limit:.0%} as sharp as "
         "photos that look alike.",
-        "Leave them out or take them again: hold still, use more light, and move slowly.",
-        names,
-    )
+        "Leave them out or take them again: hold still, use more light, and move slowly.", names,
+    )  # fmt: skip
 
 
 def _poses(evidence: Evidence) -> Finding | None:
@@ -239,7 +239,12 @@ def _exposure(evidence: Evidence) -> Finding | None:
     if len(values) < _ENOUGH_PHOTOS:
         return None
     typical, limit = float(np.median(list(values.values()))), THRESHOLDS["exposure_jump_stops"]
-    jumps = {name: value - typical for name, value in values.items() if abs(value - typical) > limit}
+    steps = _values(evidence, lambda photo: photo.gain_jump_stops)
+    jumps = {
+        name: value - typical
+        for name, value in values.items()
+        if abs(steps.get(name, 0.0)) > limit or abs(value - typical) > THRESHOLDS["exposure_range_stops"]
+    }
     if not jumps:
         return None
     settings = evidence.settings
@@ -252,14 +257,11 @@ def _exposure(evidence: Evidence) -> Finding | None:
     else:
         change = ""
     return Finding(
-        "exposure",
-        "fault",
-        f"exposure jumps in {_count(jumps, 'photo')}",
-        f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than the others by "
-        f"more than {limit:g} stops ({min(jumps.values()):+.1f} to {max(jumps.values()):+.1f}).",
-        f"Lock exposure and white balance when you photograph.{change}",
-        tuple(jumps),
-    )
+        "exposure", "fault", f"exposure jumps in {_count(jumps, 'photo')}",
+        f"Exposure jumps in {_count(jumps, 'photo')} of {len(values)} checked: brighter or darker than those beside "
+        f"them by more than {limit:g} stops ({min(jumps.values()):+.1f} to {max(jumps.values()):+.1f} against all).",
+        f"Lock exposure and white balance when you photograph.{change}", tuple(jumps),
+    )  # fmt: skip
 
 
 def _isolated(evidence: Evidence) -> Finding | None:
@@ -270,14 +272,11 @@ def _isolated(evidence: Evidence) -> Finding | None:
     if not names or len(evidence.photos) < _ENOUGH_PHOTOS:
         return None
     return Finding(
-        "isolated",
-        "advice",
-        _count(names, "isolated photo"),
+        "isolated", "advice", _count(names, "isolated photo"),
         f"{_count(names, 'photo')} {_are(names)} far from all others: more than {far:g} times the typical distance, or "
         f"{wide:g} degrees, from the nearest.",
-        "Take more photos on the way there, or check the poses.",
-        names,
-    )
+        "Take more photos on the way there, or check the poses.", names,
+    )  # fmt: skip
 
 
 def _few_photos(evidence: Evidence) -> Finding | None:

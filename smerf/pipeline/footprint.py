@@ -28,8 +28,8 @@ _ERROR = 4
 """Bytes of what a teacher's training remembers of a pixel."""
 _COPIES = 4
 """Of a hash table in training: values, gradients and two moments."""
-_STEP = 100e6
-"""What a step of either training, and reading or measuring one photo, allocates and drops."""
+_CHUNK, _SAMPLE = 32768, 120.0
+"""Rays that are looked at together, and bytes of a sample of them on the way: its indices, its point, their copies."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,12 @@ def stage_bytes(config: RunConfig, photos: Photos) -> dict[str, float]:
     student, tables = config.student, _table_bytes(config.teacher)
     held = float(photos.pixels * (_PIXEL + (4 if photos.kind == "object" else 3)))
     pool = student.pool * _FLOAT * (10.0 + 2.0 * config.teacher.samples)
+    work = _CHUNK * config.teacher.samples * _SAMPLE
     # Bytes a voxel: which rays have met something, and what is occupied.
     marks = 4.0 * student.voxel_resolution**3
     return {
-        "train": held + _ERROR * photos.pixels + _COPIES * tables + _STEP,
-        "distill": held + tables + _grid_bytes(student) + pool + marks + _STEP,
+        "train": held + _ERROR * photos.pixels + _COPIES * tables + work,
+        "distill": held + tables + _grid_bytes(student) + pool + marks + work,
     }
 
 

@@ -41,6 +41,7 @@ PHOTO_PROTOCOL = {
     "sharpness": "variance of the Laplacian over the variance, at the trained size, over the "
     f"{_QUANTILE:g} quantile of the {_NEIGHBOURS} most similar photos",
     "gain": "median log2 ratio of linear luma at the same surface points, photo over photo, medians over all pairs",
+    "gain_jump": f"gain less the median of the {_NEIGHBOURS} photos whose axes are nearest",
     "residual": "PSNR against the rendered image after the median gain of each channel",
     "match": "correlation of 16x12 thumbnails with the rendered image of this and of every other camera",
 }
@@ -89,6 +90,7 @@ def photo_evidence(capture: Capture, render: Render, surfaces: Surfaces | None) 
     gains = (
         np.full(len(small), np.nan) if surfaces is None else _gains(small, checked, degrees, surfaces, placed)
     )
+    steps = _steps(gains, degrees)
     nearest = _nearest(distances), _nearest(degrees)
     typical = max(float(np.median(nearest[0])), 1e-9)
     return {
@@ -96,6 +98,7 @@ def photo_evidence(capture: Capture, render: Render, surfaces: Surfaces | None) 
             photo.frame.split,
             relative_sharpness=None if np.isnan(sharpness[i]) else float(sharpness[i]),
             gain_stops=None if np.isnan(gains[i]) else float(gains[i]),
+            gain_jump_stops=None if np.isnan(steps[i]) else float(steps[i]),
             **compared.get(i, {}),
             neighbour_distance=float(nearest[0][i]) / typical,
             neighbour_degrees=float(nearest[1][i]),
@@ -198,6 +201,18 @@ def _gains(
                 gain = pair_gain(points, colours, other.camera, other.image, other.mask)
                 ratios[row, j] = np.nan if gain is None else gain
     return solve_gains(ratios, np.array(sources))
+
+
+def _steps(gains: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Return by how much each gain (N,) differs from the median of the photos beside it, NaN where that is unknown."""
+    steps = np.full(len(gains), np.nan)
+    for i in np.flatnonzero(~np.isnan(gains)).tolist():
+        others = [
+            j for j in np.argsort(degrees[i], kind="stable").tolist() if j != i and not np.isnan(gains[j])
+        ]
+        if others:
+            steps[i] = gains[i] - np.median(gains[others[:_NEIGHBOURS]])
+    return steps
 
 
 def _nearest(matrix: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from smerf.engine import distributed
 from smerf.engine.environment import describe_environment, peak_gpu_mb, peak_memory_mb, reset_peak_memory
 from smerf.engine.files import read_json, write_json
 from smerf.engine.folder import FOREIGN, RunFolder, Stage, flatten, stage_key
+from smerf.engine.memory import release_memory
 from smerf.engine.progress import Progress, format_seconds
 from smerf.engine.settings import from_dict, to_dict
 from smerf.engine.signals import raise_if_stopped
@@ -241,6 +242,8 @@ def _stage(job: Job, name: str, key: str, work: Work, resolve: Resolve | None = 
         _report_done(job, command, done)
         return done
     folder = run.begin(name, key, resumes=trains)
+    # What the stage before has left would be held beside what this one needs.
+    release_memory()
     reset_peak_memory()
     began, config = time.monotonic(), job.config
     try:

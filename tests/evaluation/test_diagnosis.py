@@ -48,18 +48,24 @@ def test_each_fault_of_the_photos_is_named_with_its_photos():
             photo_1=replace(GOOD, relative_sharpness=0.1),
             photo_4=replace(GOOD, relative_sharpness=0.3),
             photo_9=replace(GOOD, residual_db=24.0, match=0.6, other_match=0.9),
-            photo_12=replace(GOOD, gain_stops=0.8),
+            photo_12=replace(GOOD, gain_stops=0.5, gain_jump_stops=0.5),
+            photo_13=replace(GOOD, gain_stops=0.8, gain_jump_stops=0.0),
         )
     )
     assert {f.kind: f.photos for f in found.findings if f.level == "fault"} == {
         "blur": ("photo_1", "photo_4"),
         "pose": ("photo_9",),
-        "exposure": ("photo_12",),
+        "exposure": ("photo_12", "photo_13"),
     }
     assert found.capture == "faulty"
-    for words in ("2 blurred photos", "1 wrong pose", "exposure jumps in 1 photo"):
+    for words in ("2 blurred photos", "1 wrong pose", "exposure jumps in 2 photos"):
         assert words in found.verdict
     assert all(f.advice for f in found.findings)
+
+
+def test_an_exposure_that_changes_slowly_does_not_jump():
+    drift = {f"photo_{i}": replace(GOOD, gain_stops=0.04 * (i - 15), gain_jump_stops=0.02) for i in range(30)}
+    assert kinds(diagnose(evidence(**drift))) == []
 
 
 def test_a_photo_that_no_camera_explains_is_no_wrong_pose():

@@ -54,3 +54,4 @@ def test_a_photo_from_elsewhere_says_nothing_of_the_exposure_of_others(capture):
     assert gains.pop(ELSEWHERE) is None
     assert gains.pop(BRIGHT) > 0.5
     assert max(map(abs, gains.values())) < 0.1
+    assert found[str(BRIGHT)].gain_jump_stops > 0.5 and abs(found[str(BRIGHT + 1)].gain_jump_stops) < 0.1
