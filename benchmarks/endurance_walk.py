@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from smerf.engine.memory import process_bytes
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import SceneCamera
 from smerf.scene.types import SceneParams
@@ -91,7 +92,4 @@ def grows(values: Sequence[float], largest: float = _MAX_BYTES) -> bool:
 
 def resident_bytes(process: int | str = "self") -> float:
     """Return the resident memory of a process."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return 1024.0 * int(line.split()[1])
-    return 0.0
+    return float(process_bytes("VmRSS", process) or 0)

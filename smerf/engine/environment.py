@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import smerf
+from smerf.engine.memory import process_bytes
 
 __all__ = ["describe_environment", "peak_gpu_mb", "peak_memory_mb", "processor_name", "reset_peak_memory"]
 
@@ -62,12 +63,8 @@ def reset_peak_memory() -> None:
 
 def peak_memory_mb() -> float | None:
     """Return the most resident memory since the last reset or the start in MiB; ``None`` if unknown."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    except (OSError, ValueError):
-        pass
+    if (seen := process_bytes("VmHWM")) is not None:
+        return round(seen / 2**20, 1)
     try:
         import resource
     except ImportError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smerf.errors import UsageError
 
-__all__ = ["free_memory", "held_memory", "release_memory", "require_memory"]
+__all__ = ["free_memory", "held_memory", "process_bytes", "release_memory", "require_memory"]
 
 
 def free_memory(device: str = "cpu") -> int | None:
@@ -59,9 +59,17 @@ def release_memory() -> None:
 def held_memory() -> int | None:
     """Release memory; return the process's resident bytes, None where the system does not tell."""
     release_memory()
+    return process_bytes("VmRSS")
+
+
+def process_bytes(kind: str, process: int | str = "self") -> int | None:
+    """Return what the system says of a process's memory, None where it does not tell.
+
+    ``kind`` is a line of /proc/PID/status: VmRSS for what is resident, VmHWM for the most that ever was.
+    """
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith(f"{kind}:"):
                 return 1024 * int(line.split()[1])
     except (OSError, ValueError, IndexError):
         pass

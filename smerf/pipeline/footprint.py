@@ -79,19 +79,17 @@ def require_grids(config: StudentConfig, device: str = "cpu") -> None:
         UsageError: If they don't fit; the message says which setting to lower.
     """
     needed, planes = _grid_bytes(config), _plane_bytes(config)
-    if not needed:
-        return
     name = "plane_resolution" if 2.0 * planes > needed else "voxel_resolution"
     hint = f"lower student.{name} ({getattr(config, name)})"
     require_memory(int(needed), "a submodel's grids", hint, device)
 
 
 def _plane_bytes(config: StudentConfig) -> float:
-    return 3.0 * _VERTEX * getattr(config, "plane_resolution", 0) ** 2
+    return 3.0 * _VERTEX * config.plane_resolution**2
 
 
 def _grid_bytes(config: StudentConfig) -> float:
-    edge = getattr(config, "voxel_resolution", 0) / 8
+    edge = config.voxel_resolution / 8
     return _plane_bytes(config) + _VERTEX * _BLOCK * min(_FACES * edge**2, edge**3)
 
 

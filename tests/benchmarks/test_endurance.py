@@ -26,8 +26,8 @@ def test_a_short_walk_and_lost_contexts_leave_nothing_behind(tmp_path, capsys, m
     path = tmp_path / "endurance.json"
     with ThreadPoolExecutor(1) as thread:
         words = ["--hours", "0.15", "--contexts", "3", "--json", str(path)]
-        # Its exit code says whether something grew, which takes hours to tell.
-        assert thread.submit(endurance.BENCHMARK.main, words).result() in (0, 1)
+        # So few samples say nothing of growth: what fails here is a picture that does not come back.
+        assert thread.submit(endurance.BENCHMARK.main, words).result() == 0
     assert "lost contexts" in capsys.readouterr().out
     document = json.loads(path.read_text())
     assert all("commit first" in fault for fault in check(document))

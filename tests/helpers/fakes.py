@@ -256,6 +256,7 @@ def modules() -> dict[str, types.ModuleType]:
         "smerf.student.config": {"StudentConfig": StudentConfig, "PRESETS": presets(StudentConfig, steps=8)},
         "smerf.baking": {"bake": bake},
         "smerf.baking.config": {"BakeConfig": BakeConfig, "PRESETS": presets(BakeConfig, resolution=512)},
+        "smerf.pipeline.footprint": {"require_grids": lambda config, device: None},
         # Measuring the machine takes real stages; here everything is a fixed number of steps.
         "smerf.pipeline.grant": {
             "Start": Start,

@@ -21,7 +21,7 @@ _STRETCHES = 128
 _ANYWHERE = 0.25
 """Fraction of the free intervals that lie evenly along the ray."""
 _BEHIND, _INSIDE = 0.1, 1e-3
-"""Share of the free intervals behind all that a ray meets, and within its surfaces, which have their own."""
+"""How much the free intervals count behind all that a ray meets, and within its surfaces, which have their own."""
 
 
 class Nearness:
@@ -76,7 +76,10 @@ def free_ends(near: Tensor, first: Tensor, last: Tensor, count: int) -> Tensor:
     wanted = torch.linspace(0.0, 1.0, count) * total[:, -1:]
     held = (torch.searchsorted(total, wanted, right=True) - 1).clamp_(0, _STRETCHES - 1)
     part = ((wanted - total.gather(1, held)) / mass.gather(1, held)).clamp_(0.0, 1.0)
-    return ((held + part) / _STRETCHES).double()
+    ends = ((held + part) / _STRETCHES).double()
+    # Rounding may leave a gap before the end of the ray.
+    ends[:, -1] = 1.0
+    return ends
 
 
 def stretches() -> Tensor:
