@@ -1,96 +1,25 @@
 """What is wrong with a capture or its scene, and what to do about it, from what a run knows.
 
-``Evidence`` holds measurements; ``diagnose`` turns them into findings with advice, and one sentence of verdict. The
-thresholds below were measured on the built-in tabletop and on 50 phone photos, as they are and with faults put in.
+``smerf.evaluation.evidence`` holds measurements; ``diagnose`` turns them into findings with advice, and one sentence of
+verdict.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from smerf.evaluation.evidence import EXTRAPOLATION_DEGREES, THRESHOLDS, Evidence, PhotoEvidence
 from smerf.evaluation.loss import largest_loss
 
-__all__ = [
-    "EXTRAPOLATION_DEGREES",
-    "THRESHOLDS",
-    "Diagnosis",
-    "Evidence",
-    "Finding",
-    "PhotoEvidence",
-    "diagnose",
-    "is_extrapolated",
-]
+__all__ = ["Diagnosis", "Finding", "diagnose", "is_extrapolated"]
 
-EXTRAPOLATION_DEGREES = 15.0
-"""A held-out view whose optical axis is farther than this from that of every training photo is extrapolated."""
-THRESHOLDS = {
-    "blurred_below": 0.35,
-    "exposure_jump_stops": 0.35,
-    "exposure_range_stops": 0.7,
-    "pose_residual_db": 3.0,
-    "pose_match": 0.08,
-    "unexplained_db": 5.0,
-    "isolated_distance": 4.0,
-    "isolated_degrees": 45.0,
-    "unsupported_start": 0.1,
-    "floaters": 0.02,
-    "few_photos": 20,
-    "generalisation_gap_db": 3.0,
-    "stage_loss_db": 1.0,
-    "good_db": 27.0,
-    "fair_db": 22.0,
-}
-"""What turns a measurement into a finding; ``metrics.json`` repeats it."""
 _ENOUGH_PHOTOS = 8
 """Fewer photos have no typical one to be compared with."""
-
-
-@dataclass(frozen=True)
-class PhotoEvidence:
-    """What is known of one photo; ``None`` is not measured."""
-
-    split: str
-    relative_sharpness: float | None = None
-    """Sharpness over that of photos that look like it."""
-    gain_stops: float | None = None
-    """Brightness against the other photos, of the same surfaces."""
-    residual_db: float | None = None
-    """PSNR against the rendered image once each channel has its best gain."""
-    match: float | None = None
-    """Correlation with the rendered image, as thumbnails."""
-    other_match: float | None = None
-    """The best such correlation with what was rendered at the camera of another photo."""
-    neighbour_distance: float | None = None
-    """Distance to the nearest other camera, over the median of such distances."""
-    neighbour_degrees: float | None = None
-    """Angle to the nearest other optical axis."""
-    gain_jump_stops: float | None = None
-    """Brightness against the photos that look in nearly the same direction: a slow change is no jump."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that a diagnosis rests on. Fractions are of the pixels of a view."""
-
-    photos: Mapping[str, PhotoEvidence]
-    psnr: Mapping[str, float] = field(default_factory=dict)
-    """Held-out PSNR of each stage, in dB; masked where there are masks."""
-    held_out_degrees: Mapping[str, float] = field(default_factory=dict)
-    """Angle of each held-out view to the nearest training photo."""
-    unsupported: Mapping[str, float] = field(default_factory=dict)
-    """By view (``start`` or a free one): fraction whose surface lies in fewer than 2 photos."""
-    floaters: Mapping[str, float] = field(default_factory=dict)
-    """By free view: fraction covered by unsupported content that is nearer than anything in the photos."""
-    file_size: tuple[int, int] | None = None
-    used_size: tuple[int, int] | None = None
-    """Width and height of the largest photo, as stored and as trained on."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """``teacher.appearance``, ``.exposure`` and ``.refine_cameras``, ``has_exposure_tags`` and ``is_evened``."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +54,11 @@ class Diagnosis:
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Weigh the evidence."""
-    rules = (
+    of_photos = (
         _blur, _poses, _exposure, _isolated, _few_photos, _start_view, _floaters,
         _generalisation, _losses, _unexplained, _detail, _extrapolation,
     )  # fmt: skip
+    rules = (_losses,) if evidence.is_rendered else of_photos
     found = [finding for rule in rules if (finding := rule(evidence)) is not None]
     found.sort(key=lambda finding: finding.level != "fault")
     quality = _quality(evidence.psnr)
@@ -152,14 +82,16 @@ def _quality(psnr: Mapping[str, float]) -> Literal["good", "fair", "poor", "unkn
 
 def _sentence(evidence: Evidence, quality: str, found: Sequence[Finding]) -> str:
     faults = [finding.short for finding in found if finding.level == "fault"]
-    opening = (
-        f"Faulty capture ({', '.join(faults)})" if faults else "Good capture (no fault found in its photos)"
-    )
+    if evidence.is_rendered:
+        opening, joint, seen = "Rendered from a file,", "", "view"
+    else:
+        opening = "Good capture (no fault found in its photos)"
+        opening = f"Faulty capture ({', '.join(faults)})" if faults else opening
+        joint, seen = (", but" if quality == "poor" and not faults else " and"), "photo"
     if not evidence.psnr:
-        return f"{opening}; without held-out photos its quality was not measured."
+        return f"{opening.rstrip(',')}; without held-out {seen}s its quality was not measured."
     views = len(evidence.held_out_degrees)
-    on = f"{views} held-out photos" if views != 1 else "1 held-out photo"
-    joint = ", but" if quality == "poor" and not faults else " and"
+    on = f"{views} held-out {seen}{'' if views == 1 else 's'}"
     sentence = f"{opening}{joint} a {quality} scene: {list(evidence.psnr.values())[-1]:.1f} dB on {on}"
     steps = [finding.short for finding in found if finding.level == "advice"]
     if faults:
@@ -346,7 +278,7 @@ def _losses(evidence: Evidence) -> Finding | None:
             f"Most of what is lost is lost in training: the teacher reaches {evidence.psnr['teacher']:.1f} dB.",
             "Train longer first: grant more time (--minutes), or --set teacher.steps=N.",
         )  # fmt: skip
-    if loss < THRESHOLDS["stage_loss_db"]:
+    if loss < THRESHOLDS["stage_loss_db"] or (evidence.is_rendered and last >= THRESHOLDS["good_db"]):
         return None
     change = {
         "distilling": "Distil longer (smerf distill RUN --minutes M) or finer (--set student.plane_resolution=N).",

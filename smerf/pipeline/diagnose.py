@@ -10,15 +10,10 @@ import numpy as np
 
 from smerf.engine.files import read_json
 from smerf.engine.folder import EXPOSURES
-from smerf.evaluation.diagnosis import (
-    EXTRAPOLATION_DEGREES,
-    THRESHOLDS,
-    Evidence,
-    PhotoEvidence,
-    diagnose,
-    is_extrapolated,
-)
+from smerf.evaluation.diagnosis import diagnose, is_extrapolated
+from smerf.evaluation.evidence import EXTRAPOLATION_DEGREES, THRESHOLDS, Evidence, PhotoEvidence
 from smerf.evaluation.loss import mean_psnr, stage_changes, stage_fractions, view_psnr
+from smerf.pipeline.asset import rendered_from
 from smerf.pipeline.photo_evidence import MAX_PHOTOS, PHOTO_PROTOCOL, every_nth, photo_evidence
 
 if TYPE_CHECKING:
@@ -65,6 +60,7 @@ def diagnose_run(job: Job, measured: Mapping[str, Mapping[str, Any]], render: Re
         held_out_degrees={name: view["degrees"] for name, view in views.items()},
         unsupported=unsupported,
         floaters=floaters,
+        is_rendered=rendered_from(job.capture.root) is not None,
         **_sizes(frames),
         settings=_settings(job),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from smerf.capture import load_composited, load_mask
 from smerf.evaluation import photos
 from smerf.evaluation.coverage import pose_distances, reduce_camera
-from smerf.evaluation.diagnosis import THRESHOLDS, PhotoEvidence
+from smerf.evaluation.evidence import THRESHOLDS, PhotoEvidence
 from smerf.evaluation.gains import pair_gain, solve_gains
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from PIL import Image, ImageFilter
 from smerf.capture.types import Camera, Intrinsics
 from smerf.evaluation import photos
 from smerf.evaluation.coverage import count_supporting, free_views, nearest_views, reduce_camera
-from smerf.evaluation.diagnosis import Evidence, PhotoEvidence, diagnose
+from smerf.evaluation.diagnosis import diagnose
+from smerf.evaluation.evidence import Evidence, PhotoEvidence
 from smerf.evaluation.gains import pair_gain, solve_gains
 from smerf.evaluation.loss import largest_loss, stage_fractions
 
@@ -61,6 +62,18 @@ def test_each_fault_of_the_photos_is_named_with_its_photos():
     for words in ("2 blurred photos", "1 wrong pose", "exposure jumps in 2 photos"):
         assert words in found.verdict
     assert all(f.advice for f in found.findings)
+
+
+def test_renders_of_a_file_have_no_faults_and_nobody_is_asked_for_other_photos():
+    blurred = evidence(
+        count=7, photo_1=replace(GOOD, relative_sharpness=0.1), photo_2=replace(GOOD, gain_stops=0.8)
+    )
+    rendered = replace(blurred, is_rendered=True, psnr={"teacher": 79.0, "student": 34.6, "baked": 34.5})
+    found = diagnose(rendered)
+    assert (found.capture, found.quality, kinds(found)) == ("good", "good", [])
+    assert found.verdict == "Rendered from a file, a good scene: 34.5 dB on 1 held-out view."
+    poor = diagnose(replace(rendered, psnr={"teacher": 79.0, "student": 20.0, "baked": 19.9}))
+    assert kinds(poor) == ["distilling"] and "photo" not in poor.verdict + poor.findings[0].advice
 
 
 def test_an_exposure_that_changes_slowly_does_not_jump():
