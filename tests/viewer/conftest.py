@@ -16,12 +16,21 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.browser import is_complaint
 from smerf.export.serve import SceneServer
+from tests.helpers.tiny_scene import make_scene, write_submodel
 
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
     "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync",
     "--disable-renderer-backgrounding",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scene_dir(tmp_path_factory):
+    """A folder with the arrays of one small submodel, and no manifest."""
+    root = tmp_path_factory.mktemp("scene")
+    write_submodel(root / "sm_000", make_scene())
+    return root
 
 
 @pytest.fixture(scope="module")

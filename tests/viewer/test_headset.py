@@ -8,17 +8,10 @@ import pytest
 from smerf.capture.types import Camera, Intrinsics
 from smerf.render import march
 from smerf.scene import load_scene
-from tests.helpers.tiny_scene import look_at, make_scene, write_submodel
+from tests.helpers.tiny_scene import look_at
 
 LEVEL = look_at([0.3, -2.2, 0.0], [0.3, 0, 0.0])
 EDGE = 120
-
-
-@pytest.fixture(scope="module")
-def scene_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scene")
-    write_submodel(root / "sm_000", make_scene())
-    return root
 
 
 @pytest.fixture

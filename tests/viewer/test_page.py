@@ -13,13 +13,6 @@ PIXELS = [(48, 36), (40, 30), (56, 42), (52, 30), (2, 2), (93, 69), (10, 60)]
 
 
 @pytest.fixture(scope="module")
-def scene_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scene")
-    write_submodel(root / "sm_000", make_scene())
-    return root
-
-
-@pytest.fixture(scope="module")
 def pair_dir(tmp_path_factory):
     root = tmp_path_factory.mktemp("pair")
     write_pair(root)

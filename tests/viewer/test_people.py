@@ -33,13 +33,6 @@ def rolled(matrix, degrees):
 
 
 @pytest.fixture(scope="module")
-def scene_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scene")
-    write_submodel(root / "sm_000", make_scene())
-    return root
-
-
-@pytest.fixture(scope="module")
 def capture(tmp_path_factory):
     root = tmp_path_factory.mktemp("capture")
     frames = []

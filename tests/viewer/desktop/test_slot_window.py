@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from smerf.objects.editing.rendering import SlotRenderer
 from smerf.objects.editing.slots import save_slots
 from smerf.viewer.desktop.slot_view import moved_on_ground
 from smerf.viewer.desktop.slots import SlotPainter
+from tests.helpers.windows import press, settle
 from tests.viewer.test_slot_page import MOVE, SIZE, agree, make, make_lean, picture
 
 
@@ -35,20 +35,6 @@ def open_slots(display, egl):
     yield open_slots
     for window in opened:
         window.close()
-
-
-def settle(window, seconds=60.0):
-    end = time.monotonic() + seconds
-    while window.viewer.needs_ticks:
-        assert time.monotonic() < end, "the window does not come to rest"
-        window.glfw.poll_events()
-        window.step(time.monotonic())
-    return window.viewer.image().astype(np.int16)
-
-
-def press(window, key, mods=0):
-    window.on_key(key, window.glfw.PRESS, mods)
-    window.on_key(key, window.glfw.RELEASE, mods)
 
 
 def test_frames_agree_with_the_decoder_at_odd_sizes_too(gl):

@@ -17,15 +17,9 @@ from smerf.viewer.desktop.context import gl as load_gl
 from smerf.viewer.desktop.path import read_path
 from smerf.viewer.desktop.renderer import pinhole
 from tests.helpers.tiny_scene import look_at, make_scene, write_pair, write_submodel
+from tests.helpers.windows import press, settle
 
 START = look_at([0.3, -2.2, 0.5], [0, 0, 0])
-
-
-@pytest.fixture(scope="module")
-def scene_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scene")
-    write_submodel(root / "sm_000", make_scene())
-    return root
 
 
 @pytest.fixture
@@ -37,20 +31,6 @@ def scene(scene_dir):
     ]
     scene.manifest = replace(scene.manifest, start=StartCamera(START[:3], 40), cameras=tuple(photos))
     return scene
-
-
-def settle(window, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not window.viewer.is_finished or window.viewer.needs_ticks:
-        assert time.monotonic() < end, "the window does not come to rest"
-        window.glfw.poll_events()
-        window.step(time.monotonic())
-    return window.viewer.image().astype(np.int16)
-
-
-def press(window, key, mods=0):
-    window.on_key(key, window.glfw.PRESS, mods)
-    window.on_key(key, window.glfw.RELEASE, mods)
 
 
 def screen(window):
