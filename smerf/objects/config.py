@@ -59,7 +59,12 @@ class RayCode:
     @property
     def size(self) -> int:
         """Numbers in the code of one ray."""
-        return 6 * (self.origin_octaves + self.direction_octaves) + 8 * self.slab_octaves
+        return self.point_size + 8 * self.slab_octaves
+
+    @property
+    def point_size(self) -> int:
+        """Numbers in the code of a point and the direction that it is seen along, as volumetric decoders read it."""
+        return 6 * (self.origin_octaves + self.direction_octaves)
 
 
 @dataclass(frozen=True)

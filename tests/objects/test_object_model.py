@@ -253,9 +253,11 @@ def test_volumetric_weights_sum_to_the_opacity_of_constant_density():
     assert 1.0 < depth.item() < 2.0
 
 
-def test_the_volumetric_decoder_learns_and_gives_depth():
+@pytest.mark.parametrize("slab_octaves", [0, 2])
+def test_the_volumetric_decoder_learns_and_gives_depth(slab_octaves):
     torch.manual_seed(0)
-    model = Osrt(tiny_config("decoder.kind=nerf", "decoder.samples=8", "decoder.fine_samples=4"))
+    settings = ("decoder.kind=nerf", "decoder.samples=8", "decoder.fine_samples=4")
+    model = Osrt(tiny_config(*settings, f"rays.slab_octaves={slab_octaves}"))
     slots = torch.randn(1, 4, 24)
     decoded = model.decode(model.prepare(slots), *random_rays(1, 6))
     assert decoded.coarse.shape == decoded.colour.shape == (1, 6, 3) and (decoded.depth > 0).all()

@@ -49,7 +49,7 @@ class NerfDecoder(PlainSlots):
     def __init__(self, config: DecoderConfig, code: RayCode, slot_width: int) -> None:
         super().__init__()
         self.config, self.code = config, code
-        self.render = render_mlp(slot_width + code.size, config, 4)
+        self.render = render_mlp(slot_width + code.point_size, config, 4)
 
     def forward(
         self, prepared: PreparedSlots, origins: Tensor, directions: Tensor, *, layers: bool = False
