@@ -95,8 +95,10 @@ def write_report(
 
 def _header(files: dict[str, str], context: ReportContext) -> str:
     parts = [f"{len(files)} held-out views" if len(files) != 1 else "1 held-out view"]
-    if context.config.get("preset"):
-        parts.append(f"preset {context.config['preset']}")
+    if minutes := context.config.get("minutes"):
+        parts.append(f"{minutes:g} min granted")
+    elif preset := context.config.get("preset"):
+        parts.append(f"preset {preset}")
     if context.timings:
         parts.append(f"made in {format_seconds(sum(t['seconds'] for t in context.timings.values()))}")
     link = f'<a class="open" href="{escape(context.site)}">Open the scene</a>' if context.site else ""

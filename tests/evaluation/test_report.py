@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,13 @@ def test_the_page_holds_figures_pictures_and_facts(tmp_path):
         assert text in page, text
     assert page.count('src="data:image/jpeg;base64,') == 2 * 3
     assert 'href="site/index.html"' in page and "images/view 1.jpg" in page and "quantized" in page
+
+
+def test_the_page_says_what_the_run_was_given(tmp_path):
+    stages, names, context = make_run(tmp_path)
+    assert "preset preview" in write_report(tmp_path, stages, names, context).read_text()
+    context = replace(context, config=context.config | {"minutes": 2.5})
+    assert "2.5 min granted" in write_report(tmp_path, stages, names, context).read_text()
 
 
 def test_the_page_says_what_is_wrong_and_what_to_do(tmp_path):
