@@ -25,7 +25,7 @@ TSC := npx --yes --package typescript@7.0.2 -- tsc
 
 help:
 	@echo "make setup   build .venv with the pinned packages and the native kernels (about 5 minutes on 2 cores)"
-	@echo "make demo    render the built-in capture, run every stage on it, print the page and the figures"
+	@echo "make demo    render the built-in capture, run every stage on it (5 minutes), print the page and the figures"
 	@echo "make test    run the tests (no network, GPU or display needed); ARGS='-m \"not slow\"' picks some"
 	@echo "make lint    check style and types; make format fixes what it can"
 	@echo "make bench   run the benchmarks' short forms, results in .cache/bench (up to 20 minutes on 2 cores)"
@@ -71,7 +71,7 @@ system:
 
 demo: setup
 	@test -f demo/tabletop/transforms.json || $(BIN)/smerf synth tabletop -o demo/tabletop --overwrite
-	@$(BIN)/smerf run demo/tabletop -o demo/run --preset preview --set teacher.steps=6000 --set student.steps=1000
+	@$(BIN)/smerf run demo/tabletop -o demo/run --minutes 5
 
 test: setup
 	$(BIN)/python -m pytest $(TEST_FLAGS) $(ARGS)

@@ -64,7 +64,7 @@ def random_points(cameras: list[Camera]) -> np.ndarray:
     random = np.random.default_rng(0)
     directions = random.normal(size=(_POINTS, 3))
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-    return centre + radius * random.random((_POINTS, 1)) ** (1.0 / 3.0) * directions
+    return np.asarray(centre + radius * random.random((_POINTS, 1)) ** (1.0 / 3.0) * directions)
 
 
 def train_splats(binary: Path, project: Path, steps: int) -> float:
