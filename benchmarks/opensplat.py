@@ -52,6 +52,19 @@ def write_project(data: Path, folder: Path, side: int) -> None:
         capture, root=folder, frames=tuple(frames), training_from_source=Similarity(), points=points
     )
     save_transforms(capture, folder / "transforms.json")
+    write_grey_points(folder / "sparse_pc.ply", points)
+
+
+def write_grey_points(path: Path, points: np.ndarray) -> None:
+    """Write positions (N, 3) as OpenSplat reads them: a binary PLY of floats with colours."""
+    kinds = [*((axis, "<f4") for axis in "xyz"), *((name, "u1") for name in ("red", "green", "blue"))]
+    rows = np.full(len(points), 128, np.dtype(kinds))
+    for axis, values in zip("xyz", points.T, strict=True):
+        rows[axis] = values
+    names = {"<f4": "float", "u1": "uchar"}
+    header = "".join(f"property {names[kind]} {name}\n" for name, kind in kinds)
+    start = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{header}end_header\n"
+    path.write_bytes(start.encode("ascii") + rows.tobytes())
 
 
 def random_points(cameras: list[Camera]) -> np.ndarray:
