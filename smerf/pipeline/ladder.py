@@ -113,12 +113,24 @@ class Table:
         return float(nearest[f"{stage}_ray"] / nearest["rates"][stage])
 
     def expected(self, kind: str, work: float) -> Expected:
-        """Return what was measured for an amount of work; between two points by its logarithm, never beyond."""
+        """Return what was measured for an amount of work; between two points by its logarithm.
+
+        For more than was measured these are the values of the most that was. For less, quality goes on falling as
+        between the two least: a slow machine does less in its first minute than the table's.
+        """
         points = self.of(kind)
         names = sorted({record["capture"] for record in points})
         series = [[record for record in points if record["capture"] == name] for name in names]
-        values = [[_between(one, work, key) for one in series] for key in ("psnr", "megabytes", "memory_mb")]
-        psnr, megabytes, memory = (_mean(each) for each in values)
+        least = min(record["minutes"] for record in points)
+        psnr = _mean([_between(one, work, "psnr") for one in series])
+        if work < least:
+            lost = _mean(
+                [_between(one, least**2 / work, "psnr") - _between(one, least, "psnr") for one in series]
+            )
+            psnr -= lost
+        megabytes, memory = (
+            _mean([_between(one, work, key) for one in series]) for key in ("megabytes", "memory_mb")
+        )
         return Expected(psnr, megabytes, memory, is_beyond=work > points[-1]["minutes"])
 
 

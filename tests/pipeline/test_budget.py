@@ -79,6 +79,12 @@ def test_a_slower_machine_gets_the_settings_of_fewer_minutes():
     assert slow.expected.psnr < fast.expected.psnr
 
 
+def test_less_work_than_was_measured_promises_less():
+    assert TABLE.expected("scene", 1.0).psnr == 26.0
+    assert TABLE.expected("scene", 0.5).psnr == pytest.approx(24.0)
+    assert TABLE.expected("scene", 0.5).megabytes == 11.0
+
+
 def test_many_held_out_photos_and_a_teacher_from_elsewhere_are_reckoned_with():
     assert plan(4, replace(SCENE, test=60)).rest_seconds > plan(4).rest_seconds
     distillation = plan(4, replace(SCENE, trains=False))
