@@ -77,8 +77,8 @@ export class Frames {
     const target = isFinest ? this.#target(finest > 1 ? "fine" : "full", 1, finest) : this.#target(`full/${divisor}`, divisor);
     // Bands of another view must not appear beside what is shown.
     const isVisible = isSlow && isFinest && this.shownView === frame.view && this.shown !== target;
-    const rays = isFinest ? finest : 1;
-    return { version: frame.version, level: frame.level, isFinest, rays, target, isVisible, low: 0, high: 0, ms: 0, isDone: false };
+    const kind = { isFinest, isVisible, rays: isFinest ? finest : 1 };
+    return { version: frame.version, level: frame.level, target, ...kind, low: 0, high: 0, ms: 0, isDone: false };
   }
 
   // An image of the same view is never replaced by a coarser one.
