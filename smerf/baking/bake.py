@@ -24,6 +24,7 @@ from smerf.render.march import render_camera
 from smerf.render.scene import RenderableScene, renderable
 from smerf.scene.manifest import Manifest, SceneCamera, StartCamera
 from smerf.scene.region import Region
+from smerf.scene.supersample import trained_pixel_angle
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 from smerf.scene.write import CoarseLevel, encoded_sizes, write_scene
 from smerf.student.model import Student, grid_spec
@@ -90,10 +91,12 @@ def _unlikeness(vectors: np.ndarray) -> np.ndarray:
 def manifest_of(student: Student, capture: Capture) -> Manifest:
     """Describe where the scene comes from and from where it was photographed."""
     cameras = tuple(SceneCamera(frame.name, frame.split, frame.camera) for frame in capture.frames)
+    trained = [frame.camera for frame in capture.split("train")]
     return Manifest(
         training_from_source=capture.training_from_source,
         start=_start_camera(capture.split("train")),
         near=student.near,
+        pixel_angle=trained_pixel_angle(trained),
         background=student.background,
         cameras=cameras,
     )

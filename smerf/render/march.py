@@ -16,6 +16,7 @@ from smerf.capture.types import Camera
 from smerf.kernels import march, native
 from smerf.render import reference
 from smerf.render.camera import near_rays, to_submodel
+from smerf.scene.supersample import draw_supersampled
 from smerf.scene.types import BakedScene, SceneParams, lattice_mlp_at
 from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
@@ -54,12 +55,16 @@ def render_camera(
     k: int | None = None,
 ) -> np.ndarray:
     """Render one camera on the CPU; arguments and result are those of ``smerf.render.reference.render_camera``."""
-    _, directions = near_rays(camera, choose_near(scene, near))
-    centre = camera.world_from_cam[:, 3]
-    k = scene.params.choose_submodel(centre) if k is None else k
-    size = camera.intrinsics
-    colours = render_rays(scene, k, centre, directions, 1.0, background, options, size.width)
-    return np.clip(colours, 0.0, 1.0).reshape(size.height, size.width, 3)
+    plane, centre = choose_near(scene, near), camera.world_from_cam[:, 3]
+    which = scene.params.choose_submodel(centre) if k is None else k
+
+    def draw(part: Camera) -> np.ndarray:
+        _, directions = near_rays(part, plane)
+        size = part.intrinsics
+        colours = render_rays(scene, which, centre, directions, 1.0, background, options, size.width)
+        return np.clip(colours, 0.0, 1.0).reshape(size.height, size.width, 3)
+
+    return draw_supersampled(camera, scene.manifest.pixel_angle, draw)
 
 
 def render_rays(
@@ -272,10 +277,14 @@ class DeviceRenderer:
         k: int | None = None,
     ) -> np.ndarray:
         """Render one camera; arguments and result are those of ``smerf.render.reference.render_camera``."""
-        k = self.scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
-        colours = self.march(camera, *self.rays(camera, k, near), k, background, options)
-        size = camera.intrinsics
-        return colours.clamp(0.0, 1.0).view(size.height, size.width, 3).cpu().numpy()
+        which = self.scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
+
+        def draw(part: Camera) -> np.ndarray:
+            colours = self.march(part, *self.rays(part, which, near), which, background, options)
+            size = part.intrinsics
+            return colours.clamp(0.0, 1.0).view(size.height, size.width, 3).cpu().numpy()
+
+        return draw_supersampled(camera, self.scene.manifest.pixel_angle, draw)
 
 
 def _supports(scene: BakedScene) -> bool:

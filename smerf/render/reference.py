@@ -18,6 +18,7 @@ from smerf.render.assets import sample_assets
 from smerf.render.camera import near_rays, to_submodel
 from smerf.render.marcher import Marched, Marcher
 from smerf.render.shading import shade
+from smerf.scene.supersample import draw_supersampled
 from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams, lattice_mlp_at
 from smerf.scene.view import (
     HIGHLIGHT,
@@ -189,10 +190,15 @@ def render_camera(
         k: Submodel to render; ``None`` means the one that holds the camera's centre.
 
     Returns:
-        (H, W, 3) float32, clamped to [0, 1], display-referred (sRGB-encoded) values.
+        (H, W, 3) float32, clamped to [0, 1], display-referred (sRGB-encoded) values; of several rays a pixel where the
+        picture is smaller than the scene was trained at (``smerf.scene.supersample``).
     """
-    origins, directions = near_rays(camera, choose_near(scene, near))
-    k = scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
-    colours = render_rays(scene, k, origins, directions, 1.0, background, options)
-    size = camera.intrinsics
-    return colours.clamp(0.0, 1.0).numpy().reshape(size.height, size.width, 3)
+    plane = choose_near(scene, near)
+    which = scene.params.choose_submodel(camera.world_from_cam[:, 3]) if k is None else k
+
+    def draw(part: Camera) -> np.ndarray:
+        colours = render_rays(scene, which, *near_rays(part, plane), 1.0, background, options)
+        size = part.intrinsics
+        return colours.clamp(0.0, 1.0).numpy().reshape(size.height, size.width, 3)
+
+    return draw_supersampled(camera, scene.manifest.pixel_angle, draw)

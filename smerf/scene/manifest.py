@@ -8,6 +8,7 @@ Schema, version 1 (all keys optional unless marked)::
     start: {world_from_cam: [[4] * 3], fov_degrees: float}
         training axes, OpenGL camera, vertical field of view
     near: float                        background: [r, g, b] | null
+    pixel_angle: float                 radians that a pixel of the photos covers (``smerf.scene.supersample``)
     region: {cells, colour: [3], mode, eye: float | null, starts: [{aspect, world_from_cam, fov_degrees, known}]}
         the known region (``smerf.scene.region``)
     objects: {count, list: [{id, name, colour: [3], box: {centre: [3], half: [3]}, score: float | null}]}
@@ -78,7 +79,8 @@ class SceneCamera:
 class Manifest:
     """The manifest in memory. ``files`` maps paths relative to the scene folder to (sha256 hex, bytes).
 
-    ``near`` is the near plane in training units; ``None`` leaves the choice to the viewer.
+    ``near`` is the near plane in training units; ``None`` leaves the choice to the viewer. ``pixel_angle`` is the
+    angle in radians of a pixel of the photos at the size trained on; ``None`` draws any picture with one ray a pixel.
     """
 
     generator: str = "smerf"
@@ -88,6 +90,7 @@ class Manifest:
     required_features: tuple[str, ...] = ()
     start: StartCamera | None = None
     near: float | None = None
+    pixel_angle: float | None = None
     background: tuple[float, float, float] | None = None
     region: Region | None = None
     objects: tuple[SceneObject, ...] = ()
@@ -130,6 +133,8 @@ class Manifest:
             },
             "extra": self.extra,
         }
+        if self.pixel_angle is not None:
+            value["pixel_angle"] = self.pixel_angle
         if self.region is not None:
             value["region"] = region_to_json(self.region)
         if self.objects:
@@ -232,9 +237,7 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
             raise InvalidDataError(
                 f"{where}: 'fov_degrees' must lie between 0 and 180, got {start.fov_degrees}"
             )
-    near = None if value.get("near") is None else fields.number("near")
-    if near is not None and near <= 0:
-        raise InvalidDataError(f"{where}: 'near' must be positive, got {near}")
+    near, angle = (_positive(fields, key) for key in ("near", "pixel_angle"))
     background = None
     if value.get("background") is not None:
         background = tuple(fields.array("background", (3,)).tolist())
@@ -251,6 +254,7 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
         required_features=tuple(features),
         start=start,
         near=near,
+        pixel_angle=angle,
         background=background,
         region=_parse_region(value.get("region"), f"{where}: 'region'"),
         objects=parse_objects(value.get("objects"), f"{where}: 'objects'"),
@@ -258,6 +262,13 @@ def parse_manifest(value: dict[str, Any], where: str) -> Manifest:
         files={name: _parse_file(name, item, where) for name, item in files.items()},
         extra=extra,
     )
+
+
+def _positive(fields: Fields, key: str) -> float | None:
+    number = None if fields.value.get(key) is None else fields.number(key)
+    if number is not None and number <= 0:
+        raise InvalidDataError(f"{fields.where}: {key!r} must be positive, got {number}")
+    return number
 
 
 def _parse_region(value: Any, where: str) -> Region | None:

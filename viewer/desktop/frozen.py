@@ -6,6 +6,7 @@ import numpy as np
 
 from .context import gl
 from .renderer import Target
+from .shaders import Program, assemble
 
 __all__ = ["Frozen"]
 
@@ -16,6 +17,7 @@ class Frozen:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.texture, self.frame = self._make(width, height)
+        self._box: Program | None = None
 
     def _make(self, width: int, height: int) -> tuple[int, int]:
         GL = gl()
@@ -41,8 +43,26 @@ class Frozen:
         gl().glDeleteFramebuffers(1, [old[3]])
 
     def take(self, target: Target) -> None:
-        """Copy a finished target."""
-        _copy(target.pixel_frame, target.width, target.height, self.frame, self.width, self.height)
+        """Copy a finished target; one with whole squares of pixels for each of these is averaged."""
+        edge = target.width // self.width
+        if edge > 1 and (target.width, target.height) == (edge * self.width, edge * self.height):
+            self._average(target, edge)
+        else:
+            _copy(target.pixel_frame, target.width, target.height, self.frame, self.width, self.height)
+
+    def _average(self, target: Target, edge: int) -> None:
+        GL = gl()
+        if self._box is None:
+            self._box = Program(assemble("screen.vert", {}), assemble("box.frag", {}))
+        self._box.use()
+        GL.glUniform1i(self._box.at("u_picture"), 0)
+        GL.glUniform1i(self._box.at("u_edge"), edge)
+        GL.glActiveTexture(GL.GL_TEXTURE0)
+        GL.glBindTexture(GL.GL_TEXTURE_2D, target.pixel)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self.frame)
+        GL.glViewport(0, 0, self.width, self.height)
+        # The renderer's vertex array, which it bound to draw the target.
+        GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
 
     def copy_to(self, frame: int, width: int, height: int) -> None:
         """Copy to a framebuffer, stretched to its size."""
@@ -58,7 +78,9 @@ class Frozen:
         return np.ascontiguousarray(out[::-1, :, :3])
 
     def free(self) -> None:
-        """Delete texture and framebuffer."""
+        """Delete texture, framebuffer and program."""
+        if self._box is not None:
+            self._box.free()
         gl().glDeleteTextures([self.texture])
         gl().glDeleteFramebuffers(1, [self.frame])
 

@@ -14,6 +14,7 @@ import numpy as np
 from smerf.errors import MissingPartError
 from smerf.scene import Camera, Intrinsics
 from smerf.scene.objects import id_words
+from smerf.scene.supersample import draw_supersampled
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
 from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
 
@@ -337,7 +338,9 @@ class Renderer:
             camera: The camera; distortion of its lens is left out.
             k: Submodel to draw, ``None`` for the one that holds the camera's centre.
         """
-        return self.read(self._whole(camera, k, False))
+        trained = self.scene.manifest.pixel_angle
+        drawn = draw_supersampled(camera, trained, lambda part: self.read(self._whole(part, k, False)))
+        return drawn if drawn.dtype == np.uint8 else np.rint(drawn).astype(np.uint8)
 
     def id_image(self, camera: Camera, k: int | None = None) -> np.ndarray:
         """Draw which objects a camera sees: uint8 (H, W), 0 for none; the arguments are those of ``image``."""

@@ -12,6 +12,7 @@ import numpy as np
 from smerf.errors import InvalidDataError
 from smerf.scene import Camera
 from smerf.scene.region import choose_start
+from smerf.scene.supersample import pixel_angle, rays_in_window
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene
 from smerf.scene.walk import Place, standing_places
 
@@ -238,7 +239,8 @@ class Viewer(BaseView):
             return True
         if self._finished == self._version:
             return False
-        target = self.renderer.target("full", *self.size)
+        rays = self._rays
+        target = self.renderer.target("full", rays * self.size[0], rays * self.size[1])
         is_done = self._draw_band(target, max(_MIN_BAND_ROWS, int(BAND_MS / self._pixel_ms / target.width)))
         if is_done:
             self._take(target)
@@ -273,6 +275,13 @@ class Viewer(BaseView):
         self.streamer.close()
         self.renderer.free()
         self._frozen.free()
+
+    @property
+    def _rays(self) -> int:
+        """Rays along an edge of a pixel of the finished image."""
+        return rays_in_window(
+            pixel_angle(self.camera.intrinsics), self.scene.manifest.pixel_angle, *self.size
+        )
 
     def _tangents(self) -> tuple[float, float]:
         tangent = math.tan(math.radians(0.5 * self.fov))

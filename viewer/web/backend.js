@@ -24,7 +24,7 @@ const SAMPLERS = ["atlas_density", "atlas_colour", "planes_density", "planes_col
  * @property {(target: any, level: any, camera: any, low?: number, high?: number, picks?: boolean) => void} draw renders rows
  *   [low, high) of the target; with `picks` it then knows whose each pixel is
  * @property {(target: any, low?: number, high?: number) => void} present copies a target to the canvas, which keeps its own
- *   size; only rows [low, high) where not all are rendered yet
+ *   size; only rows [low, high) where not all are rendered yet; averages one that has several rays a pixel
  * @property {() => void} keep lets the canvas be read until the task ends
  * @property {(target: any, x: number, y: number) => number} readDepth d / (1 + d) of the distance that a pixel shows
  * @property {(target: any) => number} readOwner id of the object that the only pixel of a target shows
@@ -153,6 +153,12 @@ export class Backend {
     const depth = this.#own.readDepth(target, x, y);
     return depth > 0 && depth < 0.999 ? depth / (1 - depth) : null;
   }
+}
+
+/** How many pixels of a target are squares of the canvas's, along each edge; 1 where they are none. */
+export function raysOf({ width, height }, canvas) {
+  const rays = width / canvas.width;
+  return Number.isInteger(rays) && height === rays * canvas.height ? rays : 1;
 }
 
 function bits(/** @type {Uint8Array} */ mask) {

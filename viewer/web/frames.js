@@ -1,6 +1,7 @@
 // @ts-check
 // Images of a camera, soon and then sharply: small previews while things move; at rest larger and larger ones up to
-// full detail, all drawn in bands, so that neither the page nor the next motion ever waits long for a slow device.
+// full detail, which may take several rays a pixel (quality.js); all drawn in bands, so that neither the page nor the next
+// motion ever waits long for a slow device.
 
 import { Heat } from "./heat.js";
 import { Pace } from "./pace.js";
@@ -21,10 +22,12 @@ const SLOWER = 0.4;
 const FASTER = 0.7;
 
 export class Frames {
-  // fullSize(): width and height at full detail; presented(): an image is on the canvas; counted(ms): what it took.
-  constructor(renderer, { fullSize, presented, counted }) {
+  // fullSize(): width and height at full detail; rays(): those along an edge of its pixels; presented(): an image is on the
+  // canvas; counted(ms): what it took.
+  constructor(renderer, { fullSize, rays, presented, counted }) {
     this.renderer = renderer;
     this.fullSize = fullSize;
+    this.rays = rays;
     this.presented = presented;
     this.counted = counted;
     this.pace = new Pace(() => renderer.mark(), PREVIEW_MS / FIRST_PIXELS, SLOWER, FASTER);
@@ -66,12 +69,16 @@ export class Frames {
 
   #begin(frame) {
     const [width, height] = this.fullSize();
-    const isSlow = width * height * this.pace.pixelMs > SLOW_MS;
-    const divisor = (isSlow ? SLOW_DIVISORS : [1]).find((each) => each === 1 || this.#isSharper(each, frame));
-    const target = this.#target(divisor === 1 ? "full" : `full/${divisor}`, divisor);
+    const finest = this.rays();
+    const isSlow = width * height * finest ** 2 * this.pace.pixelMs > SLOW_MS;
+    const coarser = isSlow ? SLOW_DIVISORS.filter((each) => each > 1 || finest > 1) : [];
+    const divisor = coarser.find((each) => this.#isSharper(each, frame));
+    const isFinest = divisor === undefined;
+    const target = isFinest ? this.#target(finest > 1 ? "fine" : "full", 1, finest) : this.#target(`full/${divisor}`, divisor);
     // Bands of another view must not appear beside what is shown.
-    const isVisible = isSlow && divisor === 1 && this.shownView === frame.view && this.shown !== target;
-    return { version: frame.version, level: frame.level, divisor, target, isVisible, low: 0, high: 0, ms: 0, isDone: false };
+    const isVisible = isSlow && isFinest && this.shownView === frame.view && this.shown !== target;
+    const kind = { isFinest, isVisible, rays: isFinest ? finest : 1 };
+    return { version: frame.version, level: frame.level, target, ...kind, low: 0, high: 0, ms: 0, isDone: false };
   }
 
   // An image of the same view is never replaced by a coarser one.
@@ -83,12 +90,12 @@ export class Frames {
     return this.shownVersion === version ? pixels > 1.5 * shown : pixels >= shown;
   }
 
-  // Bands grow from the middle of the image to its edges.
+  // Bands grow from the middle of the image to its edges, by whole rows of the canvas's pixels.
   #drawBand(bands, frame, finished) {
-    const { target } = bands;
+    const { target, rays } = bands;
     const { width, height } = target;
-    const rows = Math.min(height, Math.ceil(Math.max(MIN_BAND_PIXELS, BAND_MS / this.pace.pixelMs) / width));
-    const [low, high] = nextBand(bands, rows, height);
+    const rows = Math.ceil(Math.max(MIN_BAND_PIXELS, BAND_MS / this.pace.pixelMs) / (width * rays));
+    const [low, high] = nextBand(bands, Math.min(height, rows * rays), height, rays);
     bands.low = bands.high ? Math.min(bands.low, low) : low;
     bands.high = Math.max(bands.high, high);
     const isLast = bands.low === 0 && bands.high === height;
@@ -102,12 +109,12 @@ export class Frames {
       bands.isDone = isLast;
       if (!isLast) return;
       this.counted(bands.ms);
-      if (bands.divisor === 1) finished();
+      if (bands.isFinest) finished();
     });
   }
 
-  #target(role, divisor) {
-    const [width, height] = this.fullSize().map((edge) => Math.max(1, Math.ceil(edge / divisor)));
+  #target(role, divisor, rays = 1) {
+    const [width, height] = this.fullSize().map((edge) => rays * Math.max(1, Math.ceil(edge / divisor)));
     return this.renderer.target(role, width, height);
   }
 
@@ -120,9 +127,9 @@ export class Frames {
   }
 }
 
-function nextBand({ low, high }, rows, height) {
+function nextBand({ low, high }, rows, height, unit) {
   if (!high) {
-    const first = Math.floor((height - rows) / 2);
+    const first = unit * Math.floor((height - rows) / 2 / unit);
     return [first, first + rows];
   }
   const isUpper = high < height && (low === 0 || height - high >= low);

@@ -2,6 +2,7 @@
 // WebGPU: what is drawn off screen gets to the canvas. That is empty again after every frame; the picture is kept beside it,
 // and copied when a part has changed.
 
+import { raysOf } from "./backend.js";
 import { bindImage } from "./gpuprogram.js";
 
 export class GpuScreen {
@@ -19,28 +20,33 @@ export class GpuScreen {
     this.context = /** @type {any} */ (canvas.getContext("webgpu"));
     const usage = GPUTextureUsage.RENDER_ATTACHMENT | GPUTextureUsage.COPY_DST;
     this.context.configure({ device, format: this.format, alphaMode: "opaque", usage });
-    this.show = device.createRenderPipeline({
+    const pipeline = (/** @type {string} */ entryPoint) => device.createRenderPipeline({
       layout: "auto", vertex: { module, entryPoint: "cover" },
-      fragment: { module, entryPoint: "show", targets: [{ format: this.format }] },
+      fragment: { module, entryPoint, targets: [{ format: this.format }] },
     });
+    this.show = pipeline("show");
+    this.average = pipeline("average");
     this.place = device.createBuffer({ size: 16, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
     this.linear = device.createSampler({ magFilter: "linear", minFilter: "linear" });
     this.nearest = device.createSampler();
   }
 
   // Copies rows [low, high), counted from below, of an image to the canvas.
-  present({ width, height, pixel }, /** @type {number} */ low, /** @type {number} */ high) {
+  present(target, /** @type {number} */ low, /** @type {number} */ high) {
     const { canvas, device } = this;
+    const { width, height, pixel } = target;
     if (this.kept?.width !== canvas.width || this.kept.height !== canvas.height) this.#remake();
     const same = width === canvas.width && height === canvas.height;
     const [from, to] = [low, high].map((row) => Math.round((row * canvas.height) / height));
-    const place = [1 / canvas.width, 1 / canvas.height, 0, 0];
-    const group = bindImage(device, this.show, pixel, this.place, place, same ? this.nearest : this.linear);
+    const rays = raysOf(target, canvas);
+    const [program, sampler] = rays > 1 ? [this.average, null] : [this.show, same ? this.nearest : this.linear];
+    const place = [1 / canvas.width, 1 / canvas.height, rays, 0];
+    const group = bindImage(device, program, pixel, this.place, place, sampler);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginRenderPass({
       colorAttachments: [{ view: this.kept.createView(), loadOp: "load", storeOp: "store" }],
     });
-    pass.setPipeline(this.show);
+    pass.setPipeline(program);
     pass.setBindGroup(0, group);
     pass.setScissorRect(0, canvas.height - to, canvas.width, to - from);
     pass.draw(3);

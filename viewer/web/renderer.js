@@ -1,7 +1,7 @@
 // @ts-check
 // WebGL2: two full-screen passes (march, shade) into an off-screen target, then a copy to the canvas.
 
-import { Backend } from "./backend.js";
+import { Backend, raysOf } from "./backend.js";
 import { t } from "./language.js";
 import { beginProgram, createContext, finishProgram, mark } from "./program.js";
 import { GlTextures } from "./textures.js";
@@ -35,6 +35,8 @@ export class GlRenderer extends Backend {
     this.sources = sources;
     this.marches = new Map();
     this.shades = new Map();
+    /** @type {import("./program.js").Program | null} */
+    this.box = null;
     this.#shade(false);
     this.network = gl.createBuffer();
     gl.bindBuffer(gl.UNIFORM_BUFFER, this.network);
@@ -189,11 +191,30 @@ export class GlRenderer extends Backend {
   // Copies a target to the canvas, which keeps its own size; only rows [low, high) where not all are rendered yet.
   present(target, low = 0, high = target.height) {
     const { gl, canvas } = this;
+    const rays = raysOf(target, canvas);
+    if (rays > 1) return this.#average(target, rays, low / rays, high / rays);
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.pixelFrame);
     gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
     const same = target.width === canvas.width && target.height === canvas.height;
     const [from, to] = [low, high].map((row) => Math.round((row * canvas.height) / target.height));
     gl.blitFramebuffer(0, low, target.width, high, 0, from, canvas.width, to, gl.COLOR_BUFFER_BIT, same ? gl.NEAREST : gl.LINEAR);
+  }
+
+  // Averages a target of several rays a pixel into rows [low, high) of the canvas.
+  #average(target, rays, low, high) {
+    const { gl, canvas } = this;
+    const box = (this.box ??= finishProgram(gl, beginProgram(gl, this.sources, "box.frag", {})));
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, canvas.width, canvas.height);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(0, low, canvas.width, high - low);
+    gl.useProgram(box.program);
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, target.pixel);
+    gl.uniform1i(box.at("u_picture"), 0);
+    gl.uniform1i(box.at("u_edge"), rays);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    gl.disable(gl.SCISSOR_TEST);
   }
 
   // Copies a target to a rectangle of another framebuffer.

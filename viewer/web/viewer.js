@@ -2,7 +2,7 @@
 // The page of a scene: which camera, which submodel, preview or full detail, and when the promised frame is on the canvas.
 
 import { benchmark } from "./benchmark.js";
-import { add, checkFov, checkLens, parseMatrix, position, scale } from "./camera.js";
+import { add, checkFov, checkLens, parseMatrix, pixelLens, position, scale } from "./camera.js";
 import { chooseBackend } from "./choice.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
@@ -10,7 +10,7 @@ import { Journey } from "./journey.js";
 import { t } from "./language.js";
 import { FrameLoop } from "./loop.js";
 import { loadPath } from "./path.js";
-import { automaticQuality, imageSize, maxPixels } from "./quality.js";
+import { automaticQuality, imageSize, maxPixels, raysInWindow } from "./quality.js";
 import { Residency, memoryCeiling } from "./residency.js";
 import { metaContent } from "./ui.js";
 import { parseColour, readSettings } from "./url.js";
@@ -71,6 +71,7 @@ export class Viewer {
     this.pixels = maxPixels(settings.quality);
     this.frames = new Frames(this.renderer, {
       fullSize: () => this.fullSize(),
+      rays: () => this.#rays(),
       presented: () => this.#presented(),
       counted: (ms) => this.#count(ms),
     });
@@ -274,6 +275,13 @@ export class Viewer {
   // Width and height of an image at full detail.
   fullSize() {
     return imageSize(this.canvas, this.pixels);
+  }
+
+  // Rays along an edge of a pixel of such an image.
+  #rays() {
+    const size = this.fullSize();
+    const [x, y] = pixelLens(size[0], size[1], this.fov, this.lens);
+    return raysInWindow(Math.sqrt(x * y), this.scene.assets.manifest?.pixel_angle, size, this.pixels);
   }
 
   get automaticQuality() {

@@ -12,6 +12,7 @@ from smerf.render import march as native
 from smerf.render import reference
 from smerf.scene import load_scene
 from smerf.scene.example import example_camera, example_scene
+from smerf.scene.supersample import pixel_angle
 from smerf.scene.view import MarchOptions
 from smerf.viewer.desktop.renderer import Renderer, at_size, pack_network, pinhole
 from smerf.viewer.desktop.shaders import assemble
@@ -184,3 +185,23 @@ def test_nothing_hidden_nothing_lit_is_the_picture_of_a_scene_without_ids(gl):
         assert renderer.id_image(camera).any() == objects
         assert np.array_equal(renderer.image(camera), pictures[0])
         renderer.free()
+
+
+def test_a_picture_smaller_than_trained_is_the_native_one_also_in_the_window(gl):
+    from smerf.viewer.desktop.path import View
+    from smerf.viewer.desktop.viewer import Viewer
+
+    scene, camera = example_scene(128, region=True), example_camera(60, 45)
+    bare = native.render_camera(scene, camera)
+    scene.manifest = replace(scene.manifest, pixel_angle=pixel_angle(example_camera(180, 135).intrinsics))
+    expected = native.render_camera(scene, camera)
+    assert np.abs(bare - expected).mean() > 0.5 / 255
+    renderer = Renderer(scene)
+    assert_same(renderer.image(camera), expected)
+    renderer.free()
+    viewer = Viewer(scene, (60, 45), 10**9)
+    viewer.show(View(camera.world_from_cam, 70.0))
+    viewer.finish()
+    assert viewer.statistics().rendered == (180, 135)
+    assert_same(viewer.image(), expected)
+    viewer.close()

@@ -1,9 +1,9 @@
-// One triangle that covers the target, as screen.vert. What follows copies a target: `show` to a canvas of any size, `tell`
-// single values, bit by bit, to one that can be read at once.
+// One triangle that covers the target, as screen.vert. What follows copies a target: `show` to a canvas of any size, `average`
+// one of several rays a pixel (box.frag), `tell` single values, bit by bit, to one that can be read at once.
 
 @group(0) @binding(0) var u_picture: texture_2d<f32>;
 @group(0) @binding(1) var u_sampler: sampler;
-@group(0) @binding(2) var<uniform> u_place: vec4f;  // show: 1 / size of the canvas; tell: first column and row, channel
+@group(0) @binding(2) var<uniform> u_place: vec4f;  // show: 1 / size of the canvas, average: rays along an edge; tell: first column and row, channel
 
 @vertex
 fn cover(@builtin(vertex_index) index: u32) -> @builtin(position) vec4f {
@@ -14,6 +14,17 @@ fn cover(@builtin(vertex_index) index: u32) -> @builtin(position) vec4f {
 @fragment
 fn show(@builtin(position) at: vec4f) -> @location(0) vec4f {
   return textureSampleLevel(u_picture, u_sampler, at.xy * u_place.xy, 0.0);
+}
+
+@fragment
+fn average(@builtin(position) at: vec4f) -> @location(0) vec4f {
+  let edge = u32(u_place.z);
+  let corner = edge * vec2u(at.xy);
+  var sum = vec4f(0.0);
+  for (var i = 0u; i < edge * edge; i++) {
+    sum += textureLoad(u_picture, corner + vec2u(i % edge, i / edge), 0);
+  }
+  return sum / f32(edge * edge);
 }
 
 // The lower three bytes of a number, and its highest one in the next column: a canvas without transparency keeps no alpha.
