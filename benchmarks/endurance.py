@@ -4,15 +4,15 @@
 
 A visitor who never rests: seeded keys, drags, wheel, modes, photos, hidden objects and resizing, in a small scene of
 three submodels with texture memory for two, so that submodels come and go. The clock is simulated, a second a frame,
-and frames follow each other as fast as they can: an hour is 3600 frames. Parts: ``page``, in headless Chromium:
-heap after a collection, texture bytes as the page counts them, graphics objects that its calls have made and not
-deleted, resident memory of the renderer and of the GPU process; ``fetches``: the same of a page that only fetches the
-scene's files and drops them, as often as submodels come in the walk; ``window``, under Xvfb: resident memory of its
-process, texture bytes; all every quarter of an hour. ``contexts``: a page's context is lost at rest, while another submodel
+and frames follow each other as fast as they can: an hour is 3600 frames. Parts: ``page``, in headless Chromium: heap
+after a collection, texture bytes as the page counts them, graphics objects that its calls have made and not deleted,
+resident memory of the renderer and of the GPU process; ``fetches``: the same of a page that only fetches the scene's
+files and drops them, as often as submodels come in the walk; ``window``, under Xvfb: resident memory of its process,
+texture bytes; all every quarter of an hour. ``contexts``: a page's context is lost at rest, while another submodel
 loads, and in motion; its picture has to come back as it was. Browsers keep the compiled programs of lost contexts, so
-that there only what the page itself holds is judged. Growth is the median of the last quarter of the
-samples less that of the second. Exits with 1 if something grows by more than 2 % and 2 MB (2 graphics objects, nodes
-or listeners), or a context does not come back.
+that there only what the page itself holds is judged. Growth is the median of the last quarter of the samples less
+that of the second. Exits with 1 if something grows by more than 2 % and 2 MB (2 graphics objects, nodes or
+listeners), or a context does not come back.
 """
 
 from __future__ import annotations
