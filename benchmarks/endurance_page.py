@@ -160,7 +160,9 @@ def _collected(browser: Any, page: QuietPage) -> tuple[dict[str, float], dict[st
     control.detach()
 
     def resident(kind: str) -> float:
-        return max(resident_bytes(each["id"]) for each in processes if each["type"] == kind)
+        # A browser keeps others ready: the page's own is the one that has worked.
+        ours = max((each for each in processes if each["type"] == kind), key=lambda each: each["cpuTime"])
+        return resident_bytes(ours["id"])
 
     return metrics, {"renderer_bytes": resident("renderer"), "gpu_process_bytes": resident("GPU")}
 
