@@ -4,14 +4,15 @@
 
 A visitor who never rests: seeded keys, drags, wheel, modes, photos, hidden objects and resizing, in a small scene of
 three submodels with texture memory for two, so that submodels come and go. The clock is simulated, a second a frame,
-and frames follow each other as fast as they can: an hour is 3600 frames. Parts: ``page``, in headless Chromium:
-heap after a collection, texture bytes as the page counts them, graphics objects that its calls have made and not
-deleted, resident memory of the renderer and of the GPU process; ``window``, under Xvfb: resident memory of its process,
-texture bytes; both every quarter of an hour. ``contexts``: a page's context is lost at rest, while another submodel
+and frames follow each other as fast as they can: an hour is 3600 frames. Parts: ``page``, in headless Chromium: heap
+after a collection, texture bytes as the page counts them, graphics objects that its calls have made and not deleted,
+resident memory of the renderer and of the GPU process; ``fetches``: the same of a page that only fetches the scene's
+files and drops them, as often as submodels come in the walk; ``window``, under Xvfb: resident memory of its process,
+texture bytes; all every quarter of an hour. ``contexts``: a page's context is lost at rest, while another submodel
 loads, and in motion; its picture has to come back as it was. Browsers keep the compiled programs of lost contexts, so
-that there only what the page itself holds is judged. Growth is the median of the last quarter of the
-samples less that of the second. Exits with 1 if something grows by more than 2 % and 2 MB (2 graphics objects, nodes
-or listeners), or a context does not come back.
+that there only what the page itself holds is judged. Growth is the median of the last quarter of the samples less
+that of the second. Exits with 1 if something grows by more than 2 % and 2 MB (2 graphics objects, nodes or
+listeners), or a context does not come back.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 from benchmarks.browser import browser_versions, chromium
 from benchmarks.common import ROOT, Benchmark, Report
-from benchmarks.endurance_page import lose_contexts, walk_page
+from benchmarks.endurance_page import fetch_only, lose_contexts, walk_page
 from benchmarks.endurance_walk import FRAMES_PER_HOUR, grows, growth, write_room
 from smerf.errors import SmerfError, UsageError
 
@@ -38,6 +39,8 @@ MEMORY_MB = 0.35
 COUNTED = ("graphics_objects", "nodes", "listeners")
 """What is counted one by one; all else that may not grow ends in ``_bytes``."""
 FEW = 2.0
+FETCHES_PER_SAMPLE = 1
+"""Times that the whole scene, three submodels, is fetched in a quarter of an hour: as the walk does."""
 PROCESSES = ("renderer_bytes", "gpu_process_bytes")
 _TELLING = 8
 """Samples from which growth is not the warming up."""
@@ -90,6 +93,15 @@ def measure_page(scene: Path, frames: int, options: argparse.Namespace, report: 
     return judge("page", record, report, **versions)
 
 
+def measure_fetches(scene: Path, frames: int, options: argparse.Namespace, report: Report) -> bool:
+    """Fetch and drop; what grows there is the browser's own."""
+    samples = max(2, round(options.hours * SAMPLES_PER_HOUR))
+    with chromium(is_timed=True) as browser:
+        found = list(fetch_only(browser, scene, samples * FETCHES_PER_SAMPLE, FETCHES_PER_SAMPLE))
+    judge("fetches", report.add("endurance/fetches", samples=found), report)
+    return True
+
+
 def measure_contexts(scene: Path, frames: int, options: argparse.Namespace, report: Report) -> bool:
     """Lose contexts; return whether all came back and nothing grew."""
     with chromium() as browser:
@@ -119,6 +131,7 @@ def measure_window(scene: Path, frames: int, options: argparse.Namespace, report
 
 PARTS: dict[str, Callable[[Path, int, argparse.Namespace, Report], bool]] = {
     "page": measure_page,
+    "fetches": measure_fetches,
     "contexts": measure_contexts,
     "window": measure_window,
 }

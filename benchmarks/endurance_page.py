@@ -1,4 +1,4 @@
-"""The page's part of ``benchmarks.endurance``: a walk by a simulated clock, and lost graphics contexts."""
+"""The page's part of ``benchmarks.endurance``: a walk by a simulated clock, lost contexts, and fetching alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ import numpy as np
 
 from benchmarks.browser import canvas_image
 from benchmarks.endurance_walk import SECONDS_PER_FRAME, SIZE, actions, places, resident_bytes
+from benchmarks.quiet_page import QuietPage
 from smerf.export.serve import SceneServer
 from smerf.scene import load_scene
 
-__all__ = ["PageVisitor", "lose_contexts", "walk_page"]
+__all__ = ["PageVisitor", "fetch_only", "lose_contexts", "walk_page"]
 
 _FOV = 60
 _WHEEL_PIXELS = 120
+_FOCUS = "document.querySelector('canvas').focus()"
+_FETCH = """async (files, rounds) => {
+  for (let i = 0; i < rounds; i++) {
+    for (const file of files) await (await fetch(file)).arrayBuffer();
+  }
+}"""
 _SCRIPT = """(() => {
   let [now, frames, frame] = [performance.now(), 0, null];
   const { port1, port2 } = new MessageChannel();
@@ -82,44 +89,31 @@ _SCRIPT = """(() => {
 
 
 class PageVisitor:
-    """Somebody in a page whose clock goes by frames. ``errors`` holds what the page wrote to the console."""
+    """Somebody in a page whose clock goes by frames."""
 
     def __init__(self, browser: Any, scene: Path, address: str) -> None:
         self.browser = browser
         opened = load_scene(scene)
         self.places = [pose.ravel().tolist() for pose in places(opened.params)]
         self.photos = [entry.camera.world_from_cam.ravel().tolist() for entry in opened.manifest.cameras]
-        self.page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, device_scale_factor=1)
-        self.page.set_default_timeout(180_000)
-        self.errors: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._note)
-        self.page.add_init_script(_SCRIPT)
-        self.page.goto(address)
-        self.page.evaluate("smerf.ready")
-        self._tools = self.page.context.new_cdp_session(self.page)
-        self._tools.send("HeapProfiler.enable")
-        self._tools.send("Performance.enable")
-
-    def _note(self, message: Any) -> None:
-        if message.type == "error":
-            self.errors.append(message.text)
+        self.page = QuietPage(browser, SIZE, _SCRIPT)
+        self.page.goto(address, "smerf.ready")
 
     def act(self, kind: str, value: Any, frames: int) -> None:
         """Do one thing of ``actions``."""
         page = self.page
         if kind == "keys":
-            page.focus("canvas")
+            page.evaluate(_FOCUS)
             for key in value:
-                page.keyboard.down(key)
+                page.press(key, True)
         elif kind == "drag":
-            page.mouse.move(value[0], value[1])
-            page.mouse.down()
-            page.mouse.move(value[2], value[3], steps=3)
-            page.mouse.up()
+            held = {"button": "left", "clickCount": 1}
+            page.mouse("mousePressed", value[0], value[1], **held)
+            for x, y in zip(*(np.linspace(value[i], value[i + 2], 4)[1:] for i in range(2))):
+                page.mouse("mouseMoved", x, y, button="left", buttons=1)
+            page.mouse("mouseReleased", value[2], value[3], **held)
         elif kind == "wheel":
-            page.mouse.move(SIZE[0] / 2, SIZE[1] / 2)
-            page.mouse.wheel(0, _WHEEL_PIXELS * value)
+            page.mouse("mouseWheel", SIZE[0] / 2, SIZE[1] / 2, deltaX=0, deltaY=_WHEEL_PIXELS * value)
         elif kind == "mode":
             page.evaluate("(mode) => smerf.setMode(mode)", value)
         elif kind == "jump":
@@ -129,11 +123,11 @@ class PageVisitor:
         elif kind == "objects":
             page.evaluate("(hidden) => void smerf.setObjects({ hidden })", value)
         elif kind == "resize":
-            page.set_viewport_size({"width": value[0], "height": value[1]})
+            page.resize(value)
         page.evaluate("(frames) => endurance.pass(frames)", frames)
         if kind == "keys":
             for key in value:
-                page.keyboard.up(key)
+                page.press(key, False)
 
     def look(self, place: int) -> np.ndarray:
         """Return the finished picture of a submodel's place (H, W, 3) uint8."""
@@ -142,22 +136,11 @@ class PageVisitor:
 
     def sample(self) -> dict[str, float]:
         """Return what the page holds now, after a collection of garbage."""
-        self._tools.send("HeapProfiler.collectGarbage")
-        metrics = {
-            each["name"]: each["value"] for each in self._tools.send("Performance.getMetrics")["metrics"]
-        }
+        metrics, processes = _collected(self.browser, self.page)
         stats, graphics = self.page.evaluate("[smerf.stats(), endurance.graphics()]")
-        control = self.browser.new_browser_cdp_session()
-        processes = control.send("SystemInfo.getProcessInfo")["processInfo"]
-        control.detach()
-
-        def resident(kind: str) -> float:
-            return max(resident_bytes(each["id"]) for each in processes if each["type"] == kind)
-
         return {
             "heap_bytes": metrics["JSHeapUsedSize"],
-            "renderer_bytes": resident("renderer"),
-            "gpu_process_bytes": resident("GPU"),
+            **processes,
             "texture_bytes": stats["textureBytes"],
             "graphics_objects": graphics["alive"],
             "nodes": metrics["Nodes"],
@@ -166,6 +149,36 @@ class PageVisitor:
             "images": graphics["images"],
             "evictions": stats["evictions"],
         }
+
+
+def _collected(browser: Any, page: QuietPage) -> tuple[dict[str, float], dict[str, float]]:
+    """Return, after a collection of garbage, a page's metrics, and the resident bytes of the browser's processes."""
+    page.send("HeapProfiler.collectGarbage")
+    metrics = {each["name"]: each["value"] for each in page.send("Performance.getMetrics")["metrics"]}
+    control = browser.new_browser_cdp_session()
+    processes = control.send("SystemInfo.getProcessInfo")["processInfo"]
+    control.detach()
+
+    def resident(kind: str) -> float:
+        # A browser keeps others ready: the page's own is the one that has worked.
+        ours = max((each for each in processes if each["type"] == kind), key=lambda each: each["cpuTime"])
+        return resident_bytes(ours["id"])
+
+    return metrics, {"renderer_bytes": resident("renderer"), "gpu_process_bytes": resident("GPU")}
+
+
+def fetch_only(browser: Any, scene: Path, rounds: int, per_sample: int) -> Iterator[dict[str, float]]:
+    """Fetch a scene's files and drop them, ``rounds`` times, in a page that does nothing else; yield samples."""
+    files = [f"baked/{each.relative_to(scene)}" for each in sorted(scene.rglob("*")) if each.is_file()]
+    with SceneServer(scene) as server:
+        page = QuietPage(browser, SIZE)
+        page.goto(f"{server.url}baked/manifest.json", "document.readyState")
+        for done in range(0, rounds + 1, per_sample):
+            if done:
+                page.evaluate(_FETCH, [f"{server.url}{each}" for each in files], per_sample)
+            metrics, processes = _collected(browser, page)
+            yield {"heap_bytes": metrics["JSHeapUsedSize"], **processes, "rounds": done}
+        page.close()
 
 
 def walk_page(
@@ -183,8 +196,8 @@ def walk_page(
         for kind, value, count in actions():
             visitor.act(kind, value, count)
             done += count
-            if visitor.errors:
-                raise RuntimeError(f"after {done} frames the page reports: {visitor.errors[0]}")
+            if visitor.page.errors:
+                raise RuntimeError(f"after {done} frames the page reports: {visitor.page.errors[0]}")
             if done >= due:
                 visitor.look(0)
                 yield visitor.sample() | {"frames": done}
@@ -211,16 +224,16 @@ def lose_contexts(browser: Any, scene: Path, count: int) -> Iterator[dict[str, A
                     "([pose, fov]) => void smerf.setCamera(pose, fov)", [visitor.places[1 - place], _FOV]
                 )
             elif number % 3 == 2:
-                page.focus("canvas")
-                page.keyboard.down("w")
+                page.evaluate(_FOCUS)
+                page.press("w", True)
                 page.evaluate("endurance.pass(2)")
             is_told = page.evaluate("endurance.loseContext()")
             if number % 3 == 2:
-                page.keyboard.up("w")
+                page.press("w", False)
             is_same = np.array_equal(visitor.look(place), before[place])
             yield {
                 "is_told": is_told,
                 "is_same": bool(is_same),
-                "errors": len(visitor.errors),
+                "errors": len(page.errors),
             } | visitor.sample()
         page.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from scipy.ndimage import maximum_filter
@@ -17,6 +19,7 @@ __all__ = ["CELL_TEXELS", "BlockWeights", "OccupiedCells", "VoxelVotes"]
 CELL_TEXELS = 4
 """Edge of a cell in texels: the finest occupancy that viewers of the asset format read."""
 
+_RAYS = 4096
 _SURFACE = 0.1
 """Weight from which a sample belongs to a surface, whose neighbours other views may see; haze has none."""
 
@@ -65,10 +68,8 @@ class VoxelVotes:
 
     def add(self, rays: Rays, edges: Tensor, weights: Tensor) -> None:
         """Mark the samples whose teacher weight (R, S) exceeds the threshold; edges (R, S + 1)."""
-        middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-        rows, columns = torch.nonzero(weights > self.threshold, as_tuple=True)
-        points = rays.origins[rows] + middle[rows, columns, None] * rays.directions[rows]
-        self._visible[voxel_of(to_contracted(points, self.spec), self.spec)] = True
+        for points, _ in _samples(rays, edges, weights, self.threshold):
+            self._visible[voxel_of(to_contracted(points, self.spec), self.spec)] = True
 
     def near(self, margin: int) -> Tensor:
         """Return which voxels (R^3,) bool are at most ``margin`` voxels away from a visible one."""
@@ -104,16 +105,29 @@ class BlockWeights:
     def add(self, rays: Rays, edges: Tensor, weights: Tensor) -> None:
         """Count the weights (R, S) of rendered samples; edges (R, S + 1)."""
         self._rays += len(rays)
-        rows, columns = torch.nonzero(weights > 0.0, as_tuple=True)
-        middle = 0.5 * (edges[rows, columns] + edges[rows, columns + 1])
-        points = to_contracted(rays.origins[rows] + middle[:, None] * rays.directions[rows], self.spec)
-        # Blocks are sample-centred: half a voxel later than their cells.
-        voxel = (points + 2.0) / 4.0 * self.spec.voxel_resolution - 0.5
-        block = (voxel / BLOCK).floor().long().clamp(0, self.spec.blocks - 1)
-        block = (block[:, 0] * self.spec.blocks + block[:, 1]) * self.spec.blocks + block[:, 2]
-        self._total.index_add_(0, block, weights[rows, columns].double())
+        for points, weight in _samples(rays, edges, weights, 0.0):
+            # Blocks are sample-centred: half a voxel later than their cells.
+            voxel = (to_contracted(points, self.spec) + 2.0) / 4.0 * self.spec.voxel_resolution - 0.5
+            block = (voxel / BLOCK).floor().long().clamp(0, self.spec.blocks - 1)
+            block = (block[:, 0] * self.spec.blocks + block[:, 1]) * self.spec.blocks + block[:, 2]
+            self._total.index_add_(0, block, weight.double())
 
     def grid(self) -> Tensor:
         """Return the mean weights (B, B, B) float32, on the CPU."""
         mean = self._total / max(1, self._rays)
         return mean.float().view((self.spec.blocks,) * 3).cpu()
+
+
+def _samples(rays: Rays, edges: Tensor, weights: Tensor, threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the middles (N, 3) and weights (N,) of samples whose weight (R, S) exceeds a threshold, of some rays at a
+    time: all at once would take more memory than training.
+    """
+    for first in range(0, len(rays), _RAYS):
+        some, parts, held = (
+            rays[first : first + _RAYS],
+            edges[first : first + _RAYS],
+            weights[first : first + _RAYS],
+        )
+        rows, columns = torch.nonzero(held > threshold, as_tuple=True)
+        middle = 0.5 * (parts[rows, columns] + parts[rows, columns + 1])
+        yield some.origins[rows] + middle[:, None] * some.directions[rows], held[rows, columns]

@@ -30,6 +30,8 @@ class Asset(Protocol):
     path: Path
     kind: str
     focal: float
+    has_sides: bool
+    """Whether ``probe`` doesn't meet what it comes to from behind."""
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of it, as JSON values."""

@@ -73,7 +73,7 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
             raise InvalidDataError(
                 f"{asset.path}: everything is in one place; there is nothing to look around"
             )
-        rig = synthesise(asset.content(), asset.probe(), count, options.cameras)
+        rig = synthesise(asset.content(), asset.probe(), count, options.cameras, has_sides=asset.has_sides)
         focal = 0.5 * size / np.tan(np.radians(0.5 * rig.field))
         intrinsics = Intrinsics("PINHOLE", size, size, focal, focal, 0.5 * size, 0.5 * size)
         cameras = [Camera(intrinsics, pose) for pose in rig.poses]

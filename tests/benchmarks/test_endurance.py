@@ -31,9 +31,10 @@ def test_a_short_walk_and_lost_contexts_leave_nothing_behind(tmp_path, capsys, m
     assert "lost contexts" in capsys.readouterr().out
     document = json.loads(path.read_text())
     assert all("commit first" in fault for fault in check(document))
-    page, contexts, window = (record["samples"][-1] for record in document["records"])
+    page, fetches, contexts, window = (record["samples"][-1] for record in document["records"])
     assert page["frames"] >= 100 and page["images"] > 50 and page["evictions"] > 0
+    assert fetches["rounds"] >= 2 and fetches["heap_bytes"] < page["heap_bytes"]
     assert window["texture_bytes"] <= 1e6 * endurance.MEMORY_MB
-    assert document["records"][1]["lost"] == document["records"][1]["recovered"] == 3
-    assert contexts["graphics_objects"] <= document["records"][1]["samples"][0]["graphics_objects"] + 2
+    assert document["records"][2]["lost"] == document["records"][2]["recovered"] == 3
+    assert contexts["graphics_objects"] <= document["records"][2]["samples"][0]["graphics_objects"] + 2
     assert page["graphics_objects"] < 100 < page["graphics_objects_made"]

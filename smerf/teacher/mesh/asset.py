@@ -28,6 +28,8 @@ _WHOLE = 1.5
 class MeshAsset:
     """A mesh of a file, in its own space: a ``smerf.teacher.asset.Asset``."""
 
+    has_sides = True
+
     def __init__(self, path: Path, surface: Surface, options: AssetOptions) -> None:
         """Take a surface as read from ``path``, with what the user says about it."""
         self.path, self.kind, self.options, self.surface = path, f"{surface.kind} mesh", options, surface

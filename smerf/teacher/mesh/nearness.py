@@ -47,11 +47,11 @@ class Nearness:
         Returns:
             (R, B) bool.
         """
-        index, half = torch.zeros((), dtype=torch.int32), 0.5 * _CELLS
+        index, half = None, 0.5 * _CELLS
         for axis in range(3):
             start, slope = half * origins[:, axis, None] + half + 1.0, half * directions[:, axis, None]
             cell = torch.addcmul(start, slope, distances).clamp_(0.0, _CELLS + 1.0).int()
-            index = index * (_CELLS + 2) + cell
+            index = cell if index is None else index.mul_(_CELLS + 2).add_(cell)
         return self._near[index]
 
 
@@ -69,9 +69,10 @@ def free_ends(near: Tensor, first: Tensor, last: Tensor, count: int) -> Tensor:
     """
     # Single precision halves the time; the ends need no more, and are ascending all the same.
     middle, mass = stretches().float(), near.float()
-    mass = mass * ((1.0 - _ANYWHERE) / mass.sum(1, keepdim=True).clamp_min(1.0)) + _ANYWHERE / _STRETCHES
-    mass[middle > last[:, None]] *= _BEHIND
-    mass[(middle >= first[:, None]) & (middle <= last[:, None])] *= _INSIDE
+    share = (1.0 - _ANYWHERE) / mass.sum(1, keepdim=True).clamp_min(1.0)
+    mass = torch.addcmul(torch.tensor(_ANYWHERE / _STRETCHES), mass, share)
+    factor = torch.where(middle >= first.float()[:, None], _INSIDE, 1.0)
+    mass *= torch.where(middle > last.float()[:, None], _BEHIND, factor)
     total = torch.nn.functional.pad(mass.cumsum(1), (1, 0))
     wanted = torch.linspace(0.0, 1.0, count) * total[:, -1:]
     held = (torch.searchsorted(total, wanted, right=True) - 1).clamp_(0, _STRETCHES - 1)

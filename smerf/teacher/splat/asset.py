@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 class SplatAsset:
     """Splats of a file, in its own space: a ``smerf.teacher.asset.Asset``."""
 
+    has_sides = False
+
     def __init__(self, path: Path, cloud: SplatCloud, options: AssetOptions) -> None:
         """Take a cloud as read from ``path``, with what the user says about it."""
         self.path, self.kind, self.options = path, cloud.kind, options

@@ -31,6 +31,9 @@ _MIN_SURROUNDINGS = 5.0
 """What is so many times larger than the finely drawn part surrounds it: sky, hills, a lawn."""
 _SKY = 4.0
 """Distance in radii at which rays leave what is surrounded."""
+_LEVEL, _BELOW = -0.1, -0.9
+"""Sine of the elevation of the lowest cameras around something that stands, and something with an underside."""
+_COLUMNS = 24
 _PITCHES = (-20.0, -8.0, 5.0)
 ORBIT_FIELD, WALK_FIELD = 45.0, 65.0
 """Degrees across the longer side of an image."""
@@ -210,7 +213,9 @@ def _sphere(count: int) -> np.ndarray:
     return np.stack([ring * np.cos(angle), ring * np.sin(angle), z], 1)
 
 
-def synthesise(content: Content, probe: Probe, count: int, kind: str = "auto", seed: int = 0) -> Rig:
+def synthesise(
+    content: Content, probe: Probe, count: int, kind: str = "auto", seed: int = 0, *, has_sides: bool = False
+) -> Rig:
     """Choose cameras.
 
     Args:
@@ -219,17 +224,21 @@ def synthesise(content: Content, probe: Probe, count: int, kind: str = "auto", s
         count: Cameras wanted.
         kind: ``orbit``, ``walk``, or ``auto``.
         seed: Of the walk's yaws.
+        has_sides: Whether the probe doesn't meet what it comes to from behind: then it tells what has an underside,
+            which is looked at from below as well.
 
     Raises:
         InvalidDataError: If a walk is asked for and no place inside is free.
     """
+    below = has_sides and _has_underside(content, probe)
+    orbit, also = _orbit(content, count, _BELOW if below else _LEVEL), "; from below as well" if below else ""
     if kind == "orbit":
-        return Rig("orbit", _orbit(content, count), ORBIT_FIELD, "asked for")
+        return Rig("orbit", orbit, ORBIT_FIELD, f"asked for{also}")
     places, score, views = _places_inside(content, probe)
     is_inside = len(places) >= 0.02 * _EDGE**3 and float(np.median(views)) > 0.2 * content.radius
     why = f"{len(places)} of {_EDGE**3} places inside are free and surrounded"
     if kind == "auto" and not is_inside:
-        return Rig("orbit", _orbit(content, count), ORBIT_FIELD, why)
+        return Rig("orbit", orbit, ORBIT_FIELD, f"{why}{also}")
     if not len(places):
         raise InvalidDataError(
             "no place inside is free and surrounded: a walk is not possible; use --cameras orbit"
@@ -265,11 +274,24 @@ def _look_around(
     return opacity.reshape(len(places), -1), distance.reshape(len(places), -1)
 
 
-def _orbit(content: Content, count: int) -> np.ndarray:
-    """Return poses around the content; every third is closer."""
+def _has_underside(content: Content, probe: Probe) -> bool:
+    """Return whether most of what can be seen from right above can be seen from right below too."""
+    (left, front, floor), (right, back, top) = content.low, content.high
+    x, y = np.meshgrid(np.linspace(left, right, _COLUMNS), np.linspace(front, back, _COLUMNS))
+    seen = []
+    for height, ahead in ((top + content.radius, -1.0), (floor - content.radius, 1.0)):
+        eyes = np.stack([x.ravel(), y.ravel(), np.full(x.size, height)], 1)
+        opacity, _ = _look_around(content, probe, eyes, np.array([[0.0, 0.0, ahead]]))
+        seen.append(opacity[:, 0] > 0.5)
+    above, below = seen
+    return bool((above & below).sum() > 0.5 * above.sum())
+
+
+def _orbit(content: Content, count: int, lowest: float) -> np.ndarray:
+    """Return poses around the content, from the sine ``lowest`` of their elevation on; every third is closer."""
     middle = 0.5 * (content.low + content.high)
     index = np.arange(count)
-    height = np.linspace(-0.1, 0.95, count)
+    height = np.linspace(lowest, 0.95, count)
     ring, angle = np.sqrt(1.0 - height**2), _GOLDEN * index
     unit = np.stack([ring * np.cos(angle), ring * np.sin(angle), height], 1)
     radius = np.where(index % 3 == 2, 1.5, 2.4) * content.radius

@@ -9,7 +9,7 @@ from smerf.fields.ray_bank import camera_rays
 from smerf.fields.rays import Rays, Spacing
 from smerf.teacher import load_teacher
 from smerf.teacher.asset import open_asset
-from smerf.teacher.asset_capture import write_asset_capture
+from smerf.teacher.asset_capture import plan_cameras, write_asset_capture
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.foreign import save_foreign, source_teacher
 from smerf.teacher.mesh.scene import MeshHits
@@ -48,6 +48,19 @@ def test_an_object_is_circled_although_rays_start_inside_it(ball):
     capture = load_capture(ball[1])
     assert "orbit" in ball[2]["cameras"] and capture.background == "white" and capture.bounded
     assert len(capture.frames) == COUNT and len(capture.split("test")) == 1
+
+
+def test_what_has_an_underside_is_looked_at_from_below_too(tmp_path):
+    ball = write(tmp_path, files.sphere(), "ball.ply")
+    dome = files.sphere()
+    dome.update_faces(dome.triangles_center[:, 2] > 0.0)
+    lowest = {}
+    for name, path in (("ball", ball), ("dome", write(tmp_path, dome, "dome.ply"))):
+        asset = open_asset(path)
+        cameras = plan_cameras(asset, OPTIONS, COUNT, SIZE).cameras
+        heights = [camera.world_from_cam[2, 3] - asset.content().centre[2] for camera in cameras]
+        lowest[name] = min(heights) / asset.content().radius
+    assert lowest["ball"] < -1.0 and -0.5 < lowest["dome"] < 0.0
 
 
 def test_the_teacher_sees_what_the_photos_show(ball, tmp_path):
