@@ -67,7 +67,8 @@ def evaluate(
             render = stage_renderer(job.run, stage, job.device)
             measured[stage] = _Measurement(job, stage, frames, files, render, progress).summary()
         measured = {stage: measured[stage] for stage in EVALUATED if stage in measured}
-        diagnosis = diagnose_run(job, measured, stage_renderer(job.run, list(measured)[-1], job.device))
+        quick = stage_renderer(job.run, list(measured)[-1], job.device, is_quick=True)
+        diagnosis = diagnose_run(job, measured, quick)
     return publish(job, measured, files, diagnosis)
 
 

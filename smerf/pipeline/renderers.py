@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from smerf.engine.folder import FOREIGN, RunFolder
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["run_teacher", "scene_renderer", "stage_renderer"]
 
 
-def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
-    """Return the renderer of a finished stage: ``teacher``, ``student`` or ``baked``."""
+def stage_renderer(run: RunFolder, stage: str, device: str, *, is_quick: bool = False) -> Render:
+    """Return the renderer of a finished stage: ``teacher``, ``student`` or ``baked``.
+
+    With ``is_quick`` small pictures take one ray a pixel too, which may alias.
+    """
     folder = run.folder(stage)
     if stage == "teacher":
         render: Render = run_teacher(run, device).render_image
@@ -34,7 +38,10 @@ def stage_renderer(run: RunFolder, stage: str, device: str) -> Render:
         return _on(student, device).render_image
     from smerf.scene import load_scene
 
-    return scene_renderer(load_scene(folder), device)
+    scene = load_scene(folder)
+    if is_quick:
+        scene.manifest = replace(scene.manifest, pixel_angle=None)
+    return scene_renderer(scene, device)
 
 
 def run_teacher(run: RunFolder, device: str) -> Any:

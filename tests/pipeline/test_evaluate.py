@@ -112,7 +112,9 @@ def measure(tmp_path, monkeypatch):
             return find
 
         monkeypatch.setattr(
-            smerf.pipeline.renderers, "stage_renderer", lambda *given: lambda camera: shade(to_source(camera))
+            smerf.pipeline.renderers,
+            "stage_renderer",
+            lambda *given, **named: lambda camera: shade(to_source(camera)),
         )
         monkeypatch.setattr(diagnose, "_Surfaces", surfaces)
         with folder:
