@@ -3,7 +3,8 @@
     python -m benchmarks.peers RUN [--size 480x320] [--seconds 6] [--gpu] [--pictures FOLDER] [--json FILE]
 
 RUN is of a splat file (smerf run FILE -o RUN). The peers are the current packages of npm's registry, served from this
-machine as they are shipped (three.js in its minified form): SuperSplat's viewer with WebGL, and Spark. *ms*: time from
+machine as they are shipped (neither SuperSplat's script nor three.js is minified): SuperSplat's viewer with WebGL, and
+Spark. *ms*: time from
 one new picture on the canvas to the next while a mouse drags the view to and fro, median and 95th percentile; the
 canvas is read at every animation frame, which slows all alike. *processor ms*: what the browser's processes
 spent on each of them, which does not depend on what else the machine does. Our page shows smaller pictures while
@@ -74,7 +75,7 @@ _TEXTS = (
     ".webmanifest",
     "/",
 )
-_ENOUGH, _LONGEST = 12, 90.0
+_ENOUGH, _LONGEST = 8, 90.0
 """New pictures that a drag lasts for, and seconds at most."""
 # Reads the canvas at every animation frame: when it first shows something, and when its picture changes.
 WATCH = """(() => {

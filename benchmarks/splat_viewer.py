@@ -28,7 +28,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <style>html, body { margin: 0; overflow: hidden } canvas { display: block }</style>
 <script type="importmap">{"imports": {
-  "three": "./three/build/three.module.min.js",
+  "three": "./three/build/three.module.js",
   "three/addons/": "./three/examples/jsm/",
   "spark": "./spark/dist/spark.module.min.js"
 }}</script>
