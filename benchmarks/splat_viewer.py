@@ -20,7 +20,7 @@ from smerf.capture.types import Similarity
 from smerf.errors import MissingPartError
 from smerf.export.serve import SceneServer
 
-__all__ = ["PACKAGES", "splat_page"]
+__all__ = ["PACKAGES", "npm_package", "splat_page"]
 
 PACKAGES = {"@sparkjsdev/spark": "2.2.0", "three": "0.187.0"}
 _CACHE = ROOT / ".cache" / "npm"
@@ -83,7 +83,7 @@ globalThis.isOpen = true;
 """
 
 
-def _package(name: str, version: str) -> Path:
+def npm_package(name: str, version: str) -> Path:
     """Return the folder of a package, from the cache or npm's registry.
 
     Raises:
@@ -121,7 +121,7 @@ def splat_page(file: Path, place: Similarity, background: tuple[float, float, fl
     Raises:
         MissingPartError: If npm or its registry is missing.
     """
-    packages = {name: _package(name, version) for name, version in PACKAGES.items()}
+    packages = {name: npm_package(name, version) for name, version in PACKAGES.items()}
     scene = {"file": file.name, "place": _matrix(place), "background": background}
     with tempfile.TemporaryDirectory() as folder:
         for name, path in packages.items():

@@ -35,6 +35,8 @@ _COST_BYTES = 2048
 """Room for what the manifest says about a size budget."""
 _COARSE_FRACTION = 0.2
 """Largest fraction of a size budget that goes into the coarse levels."""
+_FIRST_FRACTION = 2 / 3
+"""Size of a coarse level, at most, over that above which submodels get one: small ones are had in full as soon."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
 _LEVEL_WEIGHT = 4.0
@@ -118,7 +120,8 @@ class _Baker:
         limit, count = self.config.coarse_bytes, len(self.params.params_to_sm)
         if self.config.max_mb is not None:
             limit = min(limit, int(_COARSE_FRACTION * self.config.max_mb * 1e6 / count))
-        return functools.partial(coarse_files, self.params, self.mlp, limit) if limit else None
+        most = min(limit, int(_FIRST_FRACTION * self.config.coarse_bytes))
+        return functools.partial(coarse_files, self.params, self.mlp, most, above=limit) if limit else None
 
     def submodel(self, k: int, threshold: float = 0.0) -> BakedSubmodel:
         """Bake one submodel."""

@@ -12,6 +12,7 @@ import { Photos } from "./photos.js";
 import { SceneObjects } from "./sceneobjects.js";
 import { Settings } from "./settings.js";
 import { connectFullScreen, saveImage, share } from "./sharing.js";
+import { Stick } from "./stick.js";
 import { $ } from "./ui.js";
 import { viewAddress } from "./url.js";
 import { Immersion } from "./xr.js";
@@ -37,6 +38,7 @@ export class Tools {
     this.notes = new Notes(viewer, page, this.marks, this.measure);
     this.objects = new SceneObjects(viewer, page, this.marks, this.measure.units);
     this.immersion = new Immersion(viewer, page);
+    new Stick(viewer.controls);
     new Gamepads(viewer.controls, {
       x: () => viewer.setMode(page.mode === "orbit" ? "fly" : "orbit"),
       y: () => viewer.home(),

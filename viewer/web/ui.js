@@ -122,6 +122,7 @@ export class Page {
 
   setMode(mode) {
     this.mode = mode;
+    $("stick").hidden = mode === "orbit";
     for (const name of ["orbit", "fly", "walk"]) $(`button-${name}`).setAttribute("aria-pressed", String(mode === name));
   }
 
