@@ -19,7 +19,7 @@ from benchmarks.common import ROOT, Benchmark
 
 HELPERS = {
     "__init__", "__main__", "common", "browser", "figures", "other_pages", "prepare_faults", "splat_viewer",
-    "display", "endurance_page", "endurance_walk", "endurance_window",
+    "display", "endurance_page", "endurance_walk", "endurance_window", "quiet_page",
 }  # fmt: skip
 
 

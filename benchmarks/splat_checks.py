@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from benchmarks.common import Benchmark, Report
 from smerf.capture.types import Camera, Intrinsics
@@ -34,6 +35,7 @@ from smerf.kernels.splats import splat_image, splat_rays
 from smerf.teacher.asset import open_asset
 from smerf.teacher.asset_capture import plan_cameras
 from smerf.teacher.asset_options import AssetOptions
+from smerf.teacher.splat.asset import SplatAsset
 from smerf.teacher.splat.cloud import SplatCloud
 from smerf.teacher.splat.formats import read_splats
 from smerf.teacher.splat.teacher import SplatLook, render_splats, splat_tree
@@ -278,6 +280,21 @@ def camera_rows(folder: Path) -> Iterator[Row]:
         degrees = float(np.degrees(np.arccos(np.clip(-asset.content().rotation[2][1], -1.0, 1.0))))
         yield Row(f"{name}: {kind}", 1.0, float(f", {kind} (" in said), "", is_least=True)
         yield Row(f"{name}: up from -y", 1.0, degrees, "degrees")
+        if name != "guitar.compressed.ply":
+            yield Row(f"{name}: turned copies upright", 1.0, _share_upright(folder / name), "", is_least=True)
+
+
+def _share_upright(path: Path) -> float:
+    """Return the share of the 24 copies, turned so that axes fall on axes, that are found upright; -y is up."""
+    cloud, found = read_splats(path), []
+    for turn in Rotation.create_group("O"):
+        w, x, y, z = cloud.quaternions.T
+        turned = (turn * Rotation.from_quat(np.stack([x, y, z, w], 1))).as_quat().astype(np.float32)
+        means = turn.apply(cloud.means).astype(np.float32)
+        copy = replace(cloud, means=means, quaternions=np.roll(turned, 1, 1))
+        up = SplatAsset(path, copy, AssetOptions()).content().rotation[2]
+        found.append(float(up @ turn.apply([0.0, -1.0, 0.0])) > np.cos(np.radians(5.0)))
+    return float(np.mean(found))
 
 
 CHECKS = {

@@ -33,6 +33,10 @@ class Asset(Protocol):
     has_sides: bool
     """Whether ``probe`` doesn't meet what it comes to from behind."""
 
+    @property
+    def up_from(self) -> str:
+        """Return what the up direction was decided from."""
+
     def facts(self) -> dict[str, Any]:
         """Return what is known of it, as JSON values."""
 

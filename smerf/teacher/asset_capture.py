@@ -80,7 +80,7 @@ def plan_cameras(asset: Asset, options: AssetOptions, count: int, size: int) -> 
         up = ",".join(f"{x:.2g}" for x in asset.content().rotation[2])
         kind, said = (
             rig.kind,
-            f"{count} cameras, {rig.kind} ({rig.why}), up {up}; --cameras and --up overrule it",
+            f"{count} cameras, {rig.kind} ({rig.why}), up {up} ({asset.up_from}); --cameras and --up overrule it",
         )
     is_alone = _check(asset, cameras, is_found=kind == "found") and kind != "walk"
     near, far = asset.near(), float("inf")

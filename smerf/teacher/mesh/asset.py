@@ -49,6 +49,7 @@ class MeshAsset:
             "transparent": any(m.alpha != "opaque" for m in materials),
             "light": "from above and from the eye" if self.is_lit else "none: its colours as they are",
             "up": [round(float(x), 4) for x in content.rotation[2]],
+            "up_from": f"{self.up_from}; --up overrules it",
             "radius": content.radius,
             "left_out": {"damaged": self.surface.removed},
             "comments": list(self.surface.comments),
@@ -66,6 +67,11 @@ class MeshAsset:
         used = surface.vertices[np.unique(surface.faces)] @ content.rotation.T
         whole = Content(content.rotation, used.min(0), content.middle, used.max(0))
         return whole if whole.radius <= _WHOLE * content.radius else content
+
+    @property
+    def up_from(self) -> str:
+        """Return what the up direction was decided from."""
+        return "as asked for" if self.options.up else "as its format has it"
 
     def near(self) -> float:
         """Return the distance in front of an eye within which nothing counts."""

@@ -20,6 +20,7 @@ from smerf.teacher.placed import Placement
 from smerf.teacher.splat.cameras import Content, Probe, content_of
 from smerf.teacher.splat.cloud import SplatCloud, rotations_of, with_halves
 from smerf.teacher.splat.teacher import SplatLook, SplatTeacher, render_splats, splat_tree
+from smerf.teacher.splat.upright import AS_USUAL, Upright, find_up
 
 __all__ = ["SplatAsset", "cleaned"]
 
@@ -58,6 +59,7 @@ class SplatAsset:
             "mode": self.mode,
             "focal": self.focal,
             "up": [round(float(x), 4) for x in content.rotation[2]],
+            "up_from": f"{self.up_from}; --up overrules it",
             "radius": content.radius,
             "left_out": {"damaged": self._damaged} | self.left_out,
             "comments": list(self.cloud.comments),
@@ -69,10 +71,27 @@ class SplatAsset:
 
     @cached_property
     def _content(self) -> Content:
-        cloud, up = self.cloud, self.options.up
-        normals = _flat_normals(cloud) if up is None else None
+        cloud = self.cloud
+        normals = None if self.options.up else _flat_normals(cloud)
         sizes = _REACH * np.sqrt(np.sort(cloud.scales, 1)[:, 1:].prod(1))
-        return content_of(cloud.means, cloud.opacities, np.array(up or cloud.up), normals, sizes)
+        return content_of(cloud.means, cloud.opacities, self._upright.direction, normals, sizes)
+
+    @cached_property
+    def _upright(self) -> Upright:
+        cloud, usual = self.cloud, np.array(self.cloud.up)
+        if self.options.up:
+            return Upright(np.array(self.options.up), "as asked for")
+        if cloud.is_up_stated:
+            return Upright(usual, "as the file or its format says")
+        flat = _flat_normals(cloud)
+        if flat is None:
+            return Upright(usual, AS_USUAL)
+        return find_up(cloud.means[_are_flat(cloud)], *flat, usual)
+
+    @property
+    def up_from(self) -> str:
+        """Return what the up direction was decided from."""
+        return self._upright.why
 
     def near(self) -> float:
         """Return the distance in front of an eye within which nothing counts."""
@@ -111,12 +130,17 @@ class SplatAsset:
         return SplatTeacher(self.cloud, self.look, placement)
 
 
+def _are_flat(cloud: SplatCloud) -> np.ndarray:
+    ordered = np.sort(cloud.scales, 1)
+    return np.asarray((ordered[:, 0] < _FLAT * ordered[:, 1]) & (cloud.opacities > _OPAQUE))
+
+
 def _flat_normals(cloud: SplatCloud) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the shortest axes (M, 3) of flat opaque splats, and their opacity times area (M,)."""
-    ordered = np.sort(cloud.scales, 1)
-    flat = (ordered[:, 0] < _FLAT * ordered[:, 1]) & (cloud.opacities > _OPAQUE)
+    flat = _are_flat(cloud)
     if not flat.any():
         return None
+    ordered = np.sort(cloud.scales, 1)
     turned = rotations_of(cloud.quaternions[flat])
     shortest = np.argmin(cloud.scales[flat], 1)
     normals = np.take_along_axis(turned, shortest[:, None, None], 2)[..., 0]

@@ -49,6 +49,8 @@ class SplatCloud:
     """Variance of the low-pass filter that it was trained with, in square pixels."""
     up: tuple[float, float, float] = (0.0, -1.0, 0.0)
     """The direction that its format or its writer calls up."""
+    is_up_stated: bool = False
+    """Whether the file says so, or its format lays it down, and not only most files have it."""
     comments: tuple[str, ...] = ()
     """What the file says of itself: program, author, licence."""
     removed: int = 0

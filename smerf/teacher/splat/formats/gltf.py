@@ -38,7 +38,7 @@ def read_gltf(path: Path, data: bytes) -> SplatCloud:
         field: np.concatenate([getattr(cloud, field) for cloud in clouds]) for field in fields
     }
     kind = f"glTF {EXTENSION}"
-    cloud = SplatCloud(**joined, kind=kind, up=(0.0, 1.0, 0.0), comments=file.comments())
+    cloud = SplatCloud(**joined, kind=kind, up=(0.0, 1.0, 0.0), is_up_stated=True, comments=file.comments())
     return checked_cloud(name, cloud)
 
 

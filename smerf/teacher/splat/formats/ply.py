@@ -156,6 +156,7 @@ def _read_plain(name: str, header: PlyFile, tables: dict[str, np.ndarray]) -> Sp
         if "filter_3D" in names:
             opacities, scales = _with_filter(opacities, scales, rows["filter_3D"].astype(np.float32))
     rendering = _rendering(header.comments)
+    up = _up(header.comments)
     cloud = SplatCloud(
         columns("x", "y", "z"),
         scales,
@@ -165,7 +166,8 @@ def _read_plain(name: str, header: PlyFile, tables: dict[str, np.ndarray]) -> Sp
         "PLY",
         antialiased=rendering or "filter_3D" in names,
         dilation=0.1 if "filter_3D" in names else 0.3,
-        up=_up(header.comments),
+        up=up or (0.0, -1.0, 0.0),
+        is_up_stated=up is not None,
         comments=header.comments,
     )
     return checked_cloud(name, cloud)
@@ -211,7 +213,7 @@ def _rendering(comments: tuple[str, ...]) -> bool:
     return is_antialiased
 
 
-def _up(comments: tuple[str, ...]) -> tuple[float, float, float]:
+def _up(comments: tuple[str, ...]) -> tuple[float, float, float] | None:
     """Return the up direction that nerfstudio (Vertical Axis: z) or Brush (Vertical axis: y, or a vector) states."""
     for line in comments:
         key, _, value = line.partition(":")
@@ -227,7 +229,7 @@ def _up(comments: tuple[str, ...]) -> tuple[float, float, float]:
                 if is_nerfstudio and value.strip() == "z"
                 else ((0.0, 0.0, -1.0) if value.strip() == "z" else (0.0, -1.0, 0.0))
             )
-    return 0.0, -1.0, 0.0
+    return None
 
 
 def _bits(values: np.ndarray, shift: int, bits: int) -> np.ndarray:

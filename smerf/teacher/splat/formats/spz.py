@@ -194,6 +194,7 @@ def _decode(
         coefficients,
         f"SPZ v{version}",
         antialiased=bool(flags & 1),
+        is_up_stated=True,
     )
     return checked_cloud(name, cloud)
 
