@@ -9,13 +9,16 @@
 #include "smerf/mark_alive.h"
 #include "smerf/multisample.h"
 #include "smerf/splat.h"
+#include "smerf/student.h"
 #include "smerf/vertices.h"
 
 #define SMERF_SIZE(type) {#type, (int64_t)sizeof(smerf::type)}
 #define SMERF_COMMON_SIZES                                                                                           \
   SMERF_SIZE(HashLevel), SMERF_SIZE(FrustumSpec), SMERF_SIZE(GridView), SMERF_SIZE(AliveGrid),                       \
       SMERF_SIZE(AppearanceRays), SMERF_SIZE(AppearanceNetworks), SMERF_SIZE(VertexList), SMERF_SIZE(VertexDecoder), \
-      SMERF_SIZE(MarchScene), SMERF_SIZE(SplatTree), SMERF_SIZE(SplatCamera)
+      SMERF_SIZE(MarchScene), SMERF_SIZE(SplatTree), SMERF_SIZE(SplatCamera), SMERF_SIZE(StudentRays),               \
+      SMERF_SIZE(StudentNetwork), SMERF_SIZE(StudentLoss), SMERF_SIZE(StudentGrids), SMERF_SIZE(AdamStep),           \
+      SMERF_SIZE(StudentTrace)
 
 namespace smerf {
 
