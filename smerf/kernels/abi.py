@@ -65,7 +65,7 @@ STRUCTURES = {
     " dssim:float distortion:float",
     "StudentGrids": "voxels:tensor voxel_bytes:tensor blocks:int64 planes:tensor plane_bytes:tensor",
     "AdamStep": "lr:float beta1:float beta2:float eps:float correction1:float correction2:float",
-    "StudentTrace": "losses:tensor weights:tensor samples:tensor",
+    "StudentTrace": "losses:tensor weights:tensor samples:tensor?",
     "SplatTree": "leaves:tensor nodes:tensor levels:tensor sh:tensor classes:int coefficients:int leaf_count:int"
     " is_antialiased:int is_half:int64 near:float dilation:float sh_rotation:float*9",
     "SplatCamera": "rotation:float*9 eye:float*3 fx:float fy:float cx:float cy:float width:int height:int"
@@ -136,7 +136,7 @@ KERNELS = {
     " grad_features:tensor",
     "smerf_student_start": "state:tensor bytes:tensor count:int64",
     "smerf_student_step": "grids:GridView rays:StudentRays network:StudentNetwork loss:StudentLoss state:StudentGrids"
-    " adam:AdamStep trace:StudentTrace",
+    " adam:AdamStep trace:StudentTrace gradient:cuda:tensor touched:cuda:tensor scratch:cuda:tensor",
     "smerf_splat_rays": "tree:SplatTree spacing:RaySpacing origins:tensor directions:tensor rays:int64 samples:int"
     " min_half:float mix:float edges:tensor weights:tensor colours:tensor offsets:cuda:tensor hits:cuda:tensor"
     " boxes:cuda:tensor",
@@ -166,6 +166,7 @@ FUNCTIONS = {
     "smerf_error": ("text", "code:int"),
     "smerf_device_count": ("int", ""),
     "smerf_mlp_scratch": ("int64", "dims:tensor layers:int colour_dims:tensor colour_layers:int rows:int64"),
+    "smerf_student_scratch": ("int64", "rays:int64 samples:int"),
     "smerf_vertex_decode_scratch": ("int64", "dims:tensor layers:int level_count:int features:int"),
 }
 """Result and arguments of the functions that answer a question."""
