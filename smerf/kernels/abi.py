@@ -56,7 +56,7 @@ STRUCTURES = {
     "TeacherRays": "origins:tensor directions:tensor radii:tensor s_edges:tensor rays:int64 samples:int",
     "TeacherTarget": "truth:tensor background:tensor charbonnier:float distortion_weight:float opacity_weight:float"
     " near_distance:float min_gradient:float",
-    "TeacherTrace": "losses:tensor grad_density:tensor grad_colour:tensor points:tensor feature_gradient:tensor"
+    "TeacherTrace": "losses:tensor grad_density:tensor grad_colour:tensor points:tensor? feature_gradient:tensor?"
     " counts:tensor cells:tensor? densities:tensor? cache_keep:float",
     "StudentRays": "origins:tensor directions:tensor edges:tensor weights:tensor colour:tensor background:tensor"
     " log_exposure:tensor? s_edges:tensor? rays:int64 samples:int pixels:int",
@@ -117,9 +117,12 @@ KERNELS = {
     "smerf_cache_sample": "sampling:CacheSampling origins:tensor directions:tensor shift:tensor? jitter:tensor?"
     " rays:int64 s_edges:tensor",
     "smerf_cache_raise": "cache:tensor resolution:int x:tensor density:tensor count:int64",
-    "smerf_teacher_query": "field:TeacherField rays:TeacherRays edges:tensor weights:tensor colours:tensor",
-    "smerf_teacher_step": "field:TeacherField rays:TeacherRays target:TeacherTarget trace:TeacherTrace",
-    "smerf_teacher_scatter": "field:TeacherField rays:TeacherRays trace:TeacherTrace gradient:tensor cache:tensor?",
+    "smerf_teacher_query": "field:TeacherField rays:TeacherRays edges:tensor weights:tensor colours:tensor"
+    " scratch:cuda:tensor",
+    "smerf_teacher_step": "field:TeacherField rays:TeacherRays target:TeacherTarget trace:TeacherTrace"
+    " scratch:cuda:tensor",
+    "smerf_teacher_scatter": "field:TeacherField rays:TeacherRays trace:TeacherTrace gradient:tensor cache:tensor?"
+    " scratch:cuda:tensor",
     "smerf_grid_render_forward": f"{_GRID_RAYS} tau:float step:float features:tensor weights:tensor",
     "smerf_grid_render_backward": f"{_GRID_RAYS} tau:float step:float up_features:tensor up_weights:tensor"
     " voxel_records:tensor voxel_touched:tensor plane_records:tensor plane_touched:tensor",
@@ -166,6 +169,7 @@ FUNCTIONS = {
     "smerf_error": ("text", "code:int"),
     "smerf_device_count": ("int", ""),
     "smerf_mlp_scratch": ("int64", "dims:tensor layers:int colour_dims:tensor colour_layers:int rows:int64"),
+    "smerf_teacher_scratch": ("int64", "widths:RadianceWidths rays:int64 samples:int is_training:int"),
     "smerf_student_scratch": ("int64", "rays:int64 samples:int"),
     "smerf_vertex_decode_scratch": ("int64", "dims:tensor layers:int level_count:int features:int"),
 }
