@@ -94,21 +94,45 @@ def contributing() -> str:
     return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n", 1)[1]
 
 
-def minutes() -> str:
-    """Return what was measured of granted minutes, as a table."""
+def _gpu_rates() -> tuple[dict[str, float], str]:
+    """Return training rays a second by capture, and what measured them, where ``benchmarks.gpu_suite`` ran on a GPU."""
     import json
 
+    path = ROOT / "benchmarks" / "results" / "gpu_suite.json"
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"records": []}
+    parts: dict[str, list[tuple[float, float]]] = {}
+    for one in document["records"]:
+        stage, _, capture = one["name"].partition("/")
+        if stage in ("teacher", "student") and "rays_per_second" in one:
+            seconds = 60.0 * one["minutes"]
+            parts.setdefault(capture, []).append((one["rays_per_second"] * seconds, seconds))
+    # Rays of both stages, as those a CPU second are.
+    rates = {
+        capture: sum(rays for rays, _ in found) / sum(seconds for _, seconds in found)
+        for capture, found in parts.items()
+        if len(found) == 2
+    }
+    return rates, f"`{document['command']}` on {document['device']['name']}" if rates else ""
+
+
+def minutes() -> str:
+    """Return what was measured of granted minutes, as a table; its column of a GPU is empty until one was there."""
+    import json
+
+    on_gpu, gpu = _gpu_rates()
     document = json.loads((ROOT / "data" / "minutes.json").read_text(encoding="utf-8"))
     lines = [
-        "| capture | minutes | PSNR | SSIM | FLIP | CPU seconds | rays a CPU second | page |",
-        "|---|" + "---:|" * 7,
+        "| capture | minutes | PSNR | SSIM | FLIP | CPU seconds | rays a CPU second | rays a GPU second | page |",
+        "|---|" + "---:|" * 8,
     ]
     for one in document["records"]:
         figures = f"{one['psnr']:.2f} | {one['ssim']:.4f} | {one['flip']:.4f} | {one['cpu_seconds']:.0f}"
-        speed = f"{one['rays'] / one['cpu_seconds']:.0f} | {one['megabytes']:.1f} MB"
+        rate = f"{on_gpu[one['capture']]:.0f}" if one["capture"] in on_gpu else "not measured"
+        speed = f"{one['rays'] / one['cpu_seconds']:.0f} | {rate} | {one['megabytes']:.1f} MB"
         lines.append(f"| {one['capture']} | {one['minutes']:g} | {figures} | {speed} |")
     device = document["device"]
-    lines += ["", f"`{document['command']}` on {device['name']} ({device['processors']} processors)."]
+    where = f"`{document['command']}` on {device['name']} ({device['processors']} processors)"
+    lines += ["", f"{where}; {gpu}." if gpu else f"{where}."]
     return "\n".join(lines)
 
 

@@ -4,9 +4,10 @@
 
 DIR holds the captures (``lego``, ``fox``). Parts: ``build`` compiles the CUDA library for every target;
 ``kernels`` compares each kernel with the PyTorch reference, gradients included, and its speed with the device's copy
-bandwidth; ``teacher`` and ``student`` train and distil each scene for ``--minutes``; ``bake`` and ``render`` go on
-from there. Results between parts are kept in ``--work``, so that they can be run one after another in calls of a few
-minutes. A part that fails is recorded and the others go on.
+bandwidth; ``steps`` compares the fused training steps with the CPU's, and counts their rays a second; ``teacher`` and
+``student`` train and distil each scene for ``--minutes``; ``bake`` and ``render`` go on from there. Results between
+parts are kept in ``--work``, so that they can be run one after another in calls of a few minutes. A part that fails is
+recorded and the others go on.
 
 Without a GPU the library is built and the kernels are checked on the CPU. Exit code: 0 if everything ran, 1 if
 something failed, 3 if this machine lacks something for a part that was asked for.
@@ -25,13 +26,14 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import header
-from benchmarks.gpu_suite import compile, kernels, scenes
+from benchmarks.gpu_suite import compile, kernels, scenes, steps
 from benchmarks.gpu_suite.common import NotHereError, Suite
 from smerf.kernels import native
 
 PARTS = {
     "build": compile.run,
     "kernels": kernels.run,
+    "steps": steps.run,
     "teacher": scenes.run_teacher,
     "student": scenes.run_student,
     "bake": scenes.run_bake,

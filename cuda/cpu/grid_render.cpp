@@ -88,7 +88,7 @@ void store(float* values, const Lanes8& lanes) { memcpy(values, &lanes, sizeof(l
 SMERF_API int smerf_grid_render_forward(const void* view, const float* origins, const float* directions,
                                         const float* edges, int64_t rays, int samples, float tau, float step,
                                         float* features, float* weights) {
-  if (samples > kMaxSamples) return 1;
+  if (samples > kMaxStudentSamples) return 1;
   const GridView& grid = *(const GridView*)view;
 #pragma omp parallel if (rays > 32)
   {
@@ -115,7 +115,7 @@ SMERF_API int smerf_grid_render_backward(const void* view, const float* origins,
                                          const float* edges, int64_t rays, int samples, float tau, float step,
                                          const float* up_features, const float* up_weights, float* voxel_records,
                                          uint8_t* voxel_touched, float* plane_records, uint8_t* plane_touched) {
-  if (samples > kMaxSamples) return 1;
+  if (samples > kMaxStudentSamples) return 1;
   const GridView& grid = *(const GridView*)view;
   const int64_t chunk = 64, chunks = (rays + chunk - 1) / chunk;
   std::vector<std::vector<SampleGradient>> lists(chunks);

@@ -12,11 +12,9 @@
 #include "gemm.h"
 #include "smerf/directions.h"
 #include "smerf/lanes.h"
-#include "teacher_pass.h"
+#include "smerf/teacher.h"
 
 namespace smerf {
-
-constexpr int kDirections = 16;  // spherical harmonics of degree 0 to 3
 
 // Weights (or their gradients) of both networks, padded to the vector length; output weights are stored by colour.
 struct RadianceWeights {

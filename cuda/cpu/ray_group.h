@@ -12,14 +12,11 @@
 #include "hash_tile.h"
 #include "radiance_tile.h"
 #include "smerf/density_cache.h"
-#include "smerf/ray_losses.h"
-#include "teacher_pass.h"
+#include "smerf/teacher_ray.h"
 
 namespace smerf {
 
 constexpr int kGroupRays = 16;
-constexpr int kSlice = 8;  // samples of a ray that are evaluated together
-constexpr int kMaxSamples = 128;
 
 template <int F>
 class RayGroup {
@@ -68,7 +65,7 @@ class RayGroup {
       alive[r] = r;
       depth[r] = 0.0f;
     }
-    const float most = field_.min_light > 0.0f ? -logf(field_.min_light) : INFINITY;
+    const float most = most_depth(field_);
     for (int start = 0; start < samples && alive_count; start += kSlice) {
       const int end = std::min(samples, start + kSlice), begin = evaluated_;
       for (int a = 0; a < alive_count; ++a)
@@ -123,12 +120,7 @@ class RayGroup {
 
   // colour: (3), over black.
   void composite(int r, const float* weights, float* colour) const {
-    colour[0] = colour[1] = colour[2] = 0.0f;
-    for (int i = 0; i < samples_; ++i) {
-      const int live = live_[r * samples_ + i];
-      if (live < 0) continue;
-      for (int c = 0; c < 3; ++c) colour[c] += weights[i] * logits_[3 * live + c];
-    }
+    composite_colour(weights, samples_, colours_of(r), colour);
   }
 
   void backward(const TeacherRays& rays, const TeacherTarget& target, const float* t_edges, const float* weights,
@@ -138,48 +130,14 @@ class RayGroup {
     for (int r = 0; r < count_; ++r) {
       const int64_t ray = first_ + r;
       const float *w = weights + (int64_t)r * samples, *t = t_edges + (int64_t)r * (samples + 1);
-      const float* background = target.background + 3 * ray;
-      float colour[3], slope[3], grad_weight[kMaxSamples], grad_depth[kMaxSamples], compressed[kMaxSamples + 1];
-      composite(r, w, colour);
-      float sum = 0.0f, loss = 0.0f, square = 0.0f;
-      for (int i = 0; i < samples; ++i) sum += w[i];
-      for (int c = 0; c < 3; ++c) {
-        const float error = colour[c] + (1.0f - sum) * background[c] - target.truth[3 * ray + c];
-        const float size = sqrtf(error * error + target.charbonnier * target.charbonnier);
-        slope[c] = error / size * share * 0.333333333f;
-        loss += size;
-        square += error * error;
-      }
-      // A target that is not a number teaches nothing.
-      if (!(square < 1e30f)) slope[0] = slope[1] = slope[2] = 0.0f;
-      for (int i = 0; i < samples; ++i) {
-        const int live = live_[r * samples + i];
-        grad_weight[i] = 0.0f;
-        for (int c = 0; c < 3; ++c)
-          grad_weight[i] += slope[c] * ((live >= 0 ? logits_[3 * live + c] : 0.0f) - background[c]);
-      }
-      for (int i = 0; i <= samples; ++i) compressed[i] = ladder(t[i]);
-      const float spread = distortion(compressed, w, samples, target.distortion_weight * share, grad_weight);
-      depth_gradient(depth_ + r * samples, w, grad_weight, samples, grad_depth);
-      float opacity = 0.0f;
-      for (int i = 0; i < samples; ++i) {
-        const float clear = fast_exp(-depth_[r * samples + i]);
-        opacity += 1.0f - clear;
-        grad_depth[i] += target.opacity_weight * share * clear;
-      }
-      trace.losses[4 * ray] = loss * 0.333333333f;
-      trace.losses[4 * ray + 1] = spread;
-      trace.losses[4 * ray + 2] = square * 0.333333333f;
-      trace.losses[4 * ray + 3] = opacity;
+      float slope[3], grad_depth[kMaxTeacherSamples];
+      compare_ray(target, ray, samples, share, t, w, depth_ + r * samples, colours_of(r), trace.losses + 4 * ray, slope,
+                  grad_depth);
       const float* s = rays.s_edges + ray * (samples + 1);
       for (int i = 0; i < samples; ++i) {
         const int row = row_[r * samples + i], live = live_[r * samples + i];
         if (row < 0) continue;
-        float scale = 1.0f;
-        if (target.near_distance > 0.0f) {
-          const float ratio = t_from_s(field_.spacing, 0.5f * (s[i] + s[i + 1])) / target.near_distance;
-          scale = smaller(1.0f, ratio * ratio);
-        }
+        const float scale = near_share(target, field_.spacing, s[i], s[i + 1]);
         grad_raw_[row] = scale * grad_depth[i] * (t[i + 1] - t[i]) * density_slope(density_[row]);
         live_of_[row] = live;
         if (live < 0) continue;
@@ -231,6 +189,13 @@ class RayGroup {
   }
 
  private:
+  // The colours of a ray's samples, where they have one.
+  auto colours_of(int r) const {
+    const int* live = live_.data() + r * samples_;
+    const float* colours = logits_.data();
+    return [=](int i) { return live[i] < 0 ? nullptr : colours + 3 * live[i]; };
+  }
+
   // Points, footprints and cache cells of all samples of a ray; loops without branches, so that they vectorise.
   void locate(const TeacherRays& rays, int r, const float* t) {
     const int64_t ray = first_ + r;
@@ -269,20 +234,13 @@ class RayGroup {
   void place(const TeacherRays& rays, int r, int i, const float* t) {
     const int at = r * samples_ + i;
     if (field_.cache && field_.cache[cell_[at]] * (t[i + 1] - t[i]) < field_.min_depth &&
-        !rechecks((uint32_t)((first_ + r) * samples_ + i)))
+        !rechecks(field_, (uint32_t)((first_ + r) * samples_ + i)))
       return;
     const int row = evaluated_++;
     for (int axis = 0; axis < 3; ++axis) x_[axis][row] = point_[axis][at];
     footprint_[row] = radius_[at];
     row_cell_[row] = cell_[at];
     row_[at] = row;
-  }
-
-  // A fixed function of the step and the sample: the same on any number of threads.
-  bool rechecks(uint32_t sample) const {
-    uint32_t h = (sample ^ field_.step * 0x9e3779b9u) * 0x85ebca6bu;
-    h = (h ^ h >> 13) * 0xc2b2ae35u;
-    return (float)((h ^ h >> 16) >> 8) * 5.9604645e-8f < field_.recheck;
   }
 
   void encode(int begin, int rows) {
@@ -335,8 +293,9 @@ class RayGroup {
       back_hidden_, back_geometry_, back_grad_hidden_, logits_, grad_logits_, bias_, grad_bias_;
   std::vector<float> point_[3], radius_;
   std::vector<int> row_, live_, cell_, row_cell_;
-  float depth_[kGroupRays * kMaxSamples], density_[kGroupRays * kMaxSamples], grad_raw_[kGroupRays * kMaxSamples];
-  int live_of_[kGroupRays * kMaxSamples], kept_row_[kGroupRays * kMaxSamples];
+  float depth_[kGroupRays * kMaxTeacherSamples], density_[kGroupRays * kMaxTeacherSamples],
+      grad_raw_[kGroupRays * kMaxTeacherSamples];
+  int live_of_[kGroupRays * kMaxTeacherSamples], kept_row_[kGroupRays * kMaxTeacherSamples];
 };
 
 }  // namespace smerf

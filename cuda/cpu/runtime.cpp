@@ -4,20 +4,12 @@
 #endif
 
 #include "smerf/abi.h"
-#include "smerf/density_cache.h"
-#include "student_pass.h"
-#include "teacher_pass.h"
 
 SMERF_API int smerf_abi() { return SMERF_ABI; }
 
 // Bytes of a structure that callers fill in; 0 for one that no kernel here takes.
 SMERF_API int64_t smerf_sizeof(const char* structure) {
-  static const smerf::StructureSize sizes[] = {
-      SMERF_COMMON_SIZES,       SMERF_SIZE(RaySpacing),     SMERF_SIZE(CacheSampling), SMERF_SIZE(RadianceWidths),
-      SMERF_SIZE(TeacherField), SMERF_SIZE(TeacherRays),    SMERF_SIZE(TeacherTarget), SMERF_SIZE(TeacherTrace),
-      SMERF_SIZE(StudentRays),  SMERF_SIZE(StudentNetwork), SMERF_SIZE(StudentLoss),   SMERF_SIZE(StudentGrids),
-      SMERF_SIZE(AdamStep),     SMERF_SIZE(StudentTrace),
-  };
+  static const smerf::StructureSize sizes[] = {SMERF_SIZES};
   return smerf::structure_size(sizes, structure);
 }
 

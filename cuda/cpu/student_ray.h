@@ -2,11 +2,9 @@
 #pragma once
 
 #include "smerf/grid.h"
+#include "smerf/student.h"
 
 namespace smerf {
-
-constexpr int kFeatures = 14;     // seven gated ("fine") and seven voxel ("coarse") channels
-constexpr int kMaxSamples = 256;  // intervals of one ray
 
 // What the backward pass needs of a sample.
 struct Sample : GridSample {
@@ -63,7 +61,7 @@ inline int trace(const GridView& grid, const float* o, const float* d, const flo
 inline void differentiate(const Sample* kept, int count, const Lanes8& up_fine, const Lanes8& up_coarse,
                           const float* up_weights, SampleGradient* out) {
   float after = 0.0f;  // sum of gradient * weight over later samples
-  float light_after[kMaxSamples + 1];
+  float light_after[kMaxStudentSamples + 1];
   float light = 1.0f;
   for (int i = 0; i < count; ++i) light_after[i] = light = light * fast_exp(-kept[i].depth);
   for (int i = count - 1; i >= 0; --i) {

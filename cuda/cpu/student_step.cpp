@@ -7,10 +7,7 @@
 
 #include <vector>
 
-#include "smerf/appearance.h"
-#include "smerf/patch_loss.h"
-#include "smerf/ray_losses.h"
-#include "student_pass.h"
+#include "smerf/student_losses.h"
 #include "tile_update.h"
 
 namespace {
@@ -23,9 +20,7 @@ constexpr int kShards = 32;  // ranges of patches whose network gradients are su
 int drop_small(SampleGradient* samples, int count, float least) {
   int kept = 0;
   for (int i = 0; i < count; ++i) {
-    float most = 0.0f;
-    for (int c = 0; c < kChannels; ++c) most = larger(most, fabsf(samples[i].v[c]));
-    if (!(most > least)) continue;
+    if (!counts(samples[i].v, least)) continue;
     if (kept != i) samples[kept] = samples[i];
     ++kept;
   }
@@ -119,7 +114,7 @@ class PatchStep {
       render(first + i, i, kept);
       kept += rendered_[i].count;
     }
-    compare_colours(first);
+    compare_colours(loss_, rays_.pixels, colour_.data(), truth_.data(), out_.losses + first, slope_.data());
     int count = 0;
     for (int i = 0; i < rays_.pixels; ++i) count += differentiate_ray(first + i, i, out + count);
     return count;
@@ -145,94 +140,27 @@ class PatchStep {
 
   // Shades a ray, over its background as the teacher's colour is.
   void shade(int64_t r, int i, float* features) {
-    const float *background = rays_.background + 3 * r, *weights = out_.weights + r * rays_.samples;
-    const float* weights_teacher = rays_.weights + r * rays_.samples;
-    float opacity = 0.0f, opacity_teacher = 0.0f;
-    for (int k = 0; k < rays_.samples; ++k) {
-      opacity += weights[k];
-      opacity_teacher += weights_teacher[k];
-    }
-    const float rest = larger(1.0f - opacity, 0.0f), rest_teacher = larger(1.0f - opacity_teacher, 0.0f);
-    if (loss_.backdrop)
-      for (int c = 0; c < kFeatures; ++c) features[c] += rest * loss_.backdrop[c];
     RenderedRay<W>& ray = rendered_[i];
-    ray.rest = rest;
-    for (int c = 0; c < kFeatures; ++c) ray.net.input[c] = features[c];
-    if (!loss_.backdrop)
-      for (int c = 0; c < 3; ++c) ray.net.input[c] += rest * background[c];
-    if (rays_.log_exposure) expose(rays_.log_exposure[r], ray.net.input, ray.slope_exposed);
+    ray.rest = light_left(out_.weights + r * rays_.samples, rays_.samples);
+    network_input(rays_, loss_, r, ray.rest, features, ray.net.input, ray.slope_exposed);
     ray.net.set_direction(rays_.directions + 3 * r);
     mix_.move(rays_.origins + 3 * r);
     ray.net.forward(mix_.parameters());
-    for (int c = 0; c < 3; ++c) {
-      colour_[3 * i + c] = features[c] + ray.net.colour[c];
-      truth_[3 * i + c] = rays_.colour[3 * r + c] + rest_teacher * background[c];
-    }
-  }
-
-  // Compares a patch with the teacher's, and writes the gradient of its colours.
-  void compare_colours(int64_t first) {
-    RayLosses* losses = out_.losses + first;
-    for (int i = 0; i < rays_.pixels; ++i) {
-      losses[i] = RayLosses{};
-      for (int k = 3 * i; k < 3 * i + 3; ++k) {
-        const float error = colour_[k] - truth_[k];
-        const float length = sqrtf(error * error + loss_.charbonnier * loss_.charbonnier);
-        losses[i].colour += length * (1.0f / 3.0f);
-        losses[i].square += error * error * (1.0f / 3.0f);
-        slope_[k] = error / length * (1.0f / 3.0f);
-      }
-    }
-    if (rays_.pixels == 1) return;
-    // A mean over patches: in a sum over rays, each counts as often as it has rays.
-    const float scale = loss_.dssim * (float)rays_.pixels;
-    const float dssim =
-        loss_.dssim * patch_dissimilarity(colour_.data(), truth_.data(), rays_.pixels, scale, slope_.data());
-    for (int i = 0; i < rays_.pixels; ++i) losses[i].dssim = dssim;
+    for (int c = 0; c < 3; ++c) colour_[3 * i + c] = features[c] + ray.net.colour[c];
+    teacher_colour(rays_, r, light_left(rays_.weights + r * rays_.samples, rays_.samples), &truth_[3 * i]);
   }
 
   // Differentiates ray r, pixel i of its patch. Returns the number of its sample gradients.
   int differentiate_ray(int64_t r, int i, SampleGradient* out) {
+    const RenderedRay<W>& ray = rendered_[i];
+    const float* slope = slope_.data() + 3 * i;
     float up[kFeatures];
-    const float up_opacity = shade_backward(r, i, up);
-    compare_weights(r, up_opacity);
-    const RenderedRay<W>& ray = rendered_[i];
-    differentiate(ray.kept, ray.count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights_.data(), out);
-    return drop_small(out, ray.count, loss_.min_gradient);
-  }
-
-  // Writes the features' gradient, returns that of the opacity.
-  float shade_backward(int64_t r, int i, float* up) {
-    const float *background = rays_.background + 3 * r, *slope = slope_.data() + 3 * i;
-    const RenderedRay<W>& ray = rendered_[i];
     mix_.move(rays_.origins + 3 * r);
     ray.net.backward(mix_.parameters(), slope, mix_.gradient(), up);
-    if (rays_.log_exposure)
-      for (int c = 0; c < kFeatures; ++c) up[c] *= ray.slope_exposed[c];
-    float up_rest = 0.0f;
-    if (!loss_.backdrop)
-      for (int c = 0; c < 3; ++c) up_rest += up[c] * background[c];
-    for (int c = 0; c < 3; ++c) up[c] += slope[c];
-    if (loss_.backdrop)
-      for (int c = 0; c < kFeatures; ++c) up_rest += up[c] * loss_.backdrop[c];
-    return ray.rest > 0.0f ? -up_rest : 0.0f;
-  }
-
-  // Compares a ray's weights with the teacher's and each other, and writes their gradient.
-  void compare_weights(int64_t r, float up_opacity) {
-    const int samples = rays_.samples;
-    const float *teacher = rays_.weights + r * samples, *weights = out_.weights + r * samples;
-    float* up = up_weights_.data();
-    float total = 0.0f;
-    for (int k = 0; k < samples; ++k) {
-      const float difference = weights[k] - teacher[k];
-      total += fabsf(difference);
-      up[k] = up_opacity + loss_.geometry * (difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f);
-    }
-    out_.losses[r].geometry = loss_.geometry * total;
-    if (rays_.s_edges)
-      out_.losses[r].distortion =
-          loss_.distortion * distortion(rays_.s_edges + r * (samples + 1), weights, samples, loss_.distortion, up);
+    const float up_opacity = input_gradient(rays_, loss_, r, ray.rest, slope, ray.slope_exposed, up);
+    compare_weights(rays_, loss_, r, out_.weights + r * rays_.samples, up_opacity, out_.losses[r], up_weights_.data());
+    differentiate(ray.kept, ray.count, feature_lanes(up), feature_lanes(up + kFeatures / 2), up_weights_.data(), out);
+    return drop_small(out, ray.count, loss_.min_gradient);
   }
 
   const GridView& grid_;
@@ -278,7 +206,7 @@ void render_and_differentiate(const GridView& grid, const StudentRays& rays, con
 SMERF_API int smerf_student_step(const void* view, const StudentRays* rays, const StudentNetwork* network,
                                  const StudentLoss* loss, const StudentGrids* grids, const AdamStep* adam,
                                  const StudentTrace* out) {
-  if (rays->samples > kMaxSamples || rays->rays * rays->samples > INT32_MAX) return 1;
+  if (rays->samples > kMaxStudentSamples || rays->rays * rays->samples > INT32_MAX) return 1;
   if (rays->pixels < 1 || rays->rays % rays->pixels) return 1;
   const GridView& grid = *(const GridView*)view;
   int64_t firsts[kShards];
@@ -297,13 +225,6 @@ SMERF_API int smerf_student_step(const void* view, const StudentRays* rays, cons
 // Starts vertices from bytes, moments at zero.
 SMERF_API int smerf_student_start(Vertex* vertices, const uint8_t* bytes, int64_t count) {
 #pragma omp parallel for schedule(static) if (count > 4096)
-  for (int64_t i = 0; i < count; ++i) {
-    memset(&vertices[i], 0, sizeof(Vertex));
-    for (int c = 0; c < kChannels; ++c) {
-      if (bytes[i * kChannels + c] == 128) continue;  // the byte of zero
-      const float share = clampf((float)bytes[i * kChannels + c], 0.25f, 254.75f) * (1.0f / 255.0f);
-      vertices[i].z[c] = logf(share / (1.0f - share));
-    }
-  }
+  for (int64_t i = 0; i < count; ++i) start_vertex(bytes + i * kChannels, &vertices[i]);
   return 0;
 }

@@ -97,7 +97,7 @@ void observe(int64_t groups, int room, const TeacherTrace& trace, float* cache) 
 // Answers rays: t_edges (R, S + 1), weights (R, S), colours (R, 3) over black. Returns 1 for unsupported sizes.
 SMERF_API int smerf_teacher_query(const TeacherField* field, const TeacherRays* rays, float* t_edges, float* weights,
                                   float* colours) {
-  if (rays->samples < 1 || rays->samples > kMaxSamples) return 1;
+  if (rays->samples < 1 || rays->samples > kMaxTeacherSamples) return 1;
 #define SMERF_CALL(F) query<F>(*field, *rays, t_edges, weights, colours)
   SMERF_BY_FEATURES(field->features, SMERF_CALL)
 #undef SMERF_CALL
@@ -107,7 +107,7 @@ SMERF_API int smerf_teacher_query(const TeacherField* field, const TeacherRays* 
 // One training pass: losses, network gradients, and the trace that smerf_teacher_scatter turns into table gradients.
 SMERF_API int smerf_teacher_step(const TeacherField* field, const TeacherRays* rays, const TeacherTarget* target,
                                  const TeacherTrace* trace) {
-  if (rays->samples < 1 || rays->samples > kMaxSamples) return 1;
+  if (rays->samples < 1 || rays->samples > kMaxTeacherSamples) return 1;
 #define SMERF_CALL(F) step<F>(*field, *rays, *target, *trace)
   SMERF_BY_FEATURES(field->features, SMERF_CALL)
 #undef SMERF_CALL

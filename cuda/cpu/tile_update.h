@@ -2,92 +2,17 @@
 //
 // Samples are sorted by the tiles that they read: voxel blocks of 8^3 and plane tiles of 16^2. A tile's gradients add
 // up in the cache, in the order of the samples, so that results repeat on any number of threads; then its touched
-// vertices take their step. A vertex is one cache line: the logits and both moments, these in half floats, the second
-// as its root (whose relative change a step, half a percent, half floats resolve ten times over).
+// vertices take their step.
 #pragma once
 
 #include <string.h>
 
 #include <vector>
 
-#include "student_pass.h"
+#include "smerf/student_adam.h"
 #include "student_ray.h"
 
 namespace smerf {
-
-#if defined(__F16C__)
-inline Lanes8 from_half(const uint16_t* half) { return (Lanes8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)half)); }
-inline void to_half(const Lanes8& value, uint16_t* half) {
-  _mm_storeu_si128((__m128i*)half, _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
-}
-#else
-inline float half_to_float(uint16_t half) {
-  const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, rest = half & 0x7fffu;
-  // Scaling by 2^112 moves the exponent over, denormal numbers included.
-  uint32_t bits = rest << 13;
-  float value;
-  memcpy(&value, &bits, 4);
-  value *= 5.192296858534828e33f;
-  memcpy(&bits, &value, 4);
-  bits |= sign;
-  memcpy(&value, &bits, 4);
-  return value;
-}
-inline uint16_t float_to_half(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, 4);
-  const uint32_t sign = bits >> 16 & 0x8000u;
-  float size = fabsf(value);
-  if (!(size < 65520.0f)) return (uint16_t)(sign | 0x7bffu);
-  if (size < 6.103515625e-05f) return (uint16_t)(sign | (uint32_t)lrintf(size * 16777216.0f));
-  memcpy(&bits, &size, 4);
-  bits += 0xfffu + (bits >> 13 & 1u);
-  return (uint16_t)(sign | ((bits - (112u << 23)) >> 13));
-}
-inline Lanes8 from_half(const uint16_t* half) {
-  Lanes8 value = zero_lanes();
-  for (int c = 0; c < kChannels; ++c) set_lane(value, c, half_to_float(half[c]));
-  return value;
-}
-inline void to_half(const Lanes8& value, uint16_t* half) {
-  for (int c = 0; c < kChannels; ++c) half[c] = float_to_half(lane(value, c));
-}
-#endif
-
-inline Lanes8 load_lanes(const float* values) {
-  Lanes8 result;
-  memcpy(&result, values, sizeof(result));
-  return result;
-}
-
-inline Lanes8 root_of(const Lanes8& a) {
-#if defined(__AVX__)
-  return (Lanes8)_mm256_sqrt_ps((__m256)a);
-#else
-  Lanes8 r = a;
-  for (int c = 0; c < kChannels; ++c) set_lane(r, c, sqrtf(lane(a, c)));
-  return r;
-#endif
-}
-
-// One step of a vertex whose dequantised values have the given gradient; one that is not finite is passed over.
-inline void adam_step(Vertex& vertex, uint8_t* bytes, const Lanes8& gradient, const Lanes8& range, const AdamStep& a) {
-  constexpr float kMostHalf = 6e4f;
-  const Lanes8 z = load_lanes(vertex.z), u = sigmoid(z);
-  const Lanes8 slope = gradient * range * u * (1.0f - u);
-  float size = 0.0f;
-  for (int c = 0; c < kChannels; ++c) size += fabsf(lane(slope, c));
-  if (!(size <= kMostHalf)) return;
-  const Lanes8 before = from_half(vertex.root);
-  const Lanes8 first = a.beta1 * from_half(vertex.first) + (1.0f - a.beta1) * slope;
-  const Lanes8 root = root_of(a.beta2 * before * before + (1.0f - a.beta2) * slope * slope);
-  to_half(first, vertex.first);
-  to_half(root, vertex.root);
-  const Lanes8 next = z - (a.lr / a.correction1) * first / (root * (1.0f / sqrtf(a.correction2)) + a.eps);
-  memcpy(vertex.z, &next, sizeof(next));
-  const Lanes8 quantised = 255.0f * sigmoid(next);
-  for (int c = 0; c < kChannels; ++c) bytes[c] = (uint8_t)lrintf(lane(quantised, c));
-}
 
 constexpr int kPlaneTile = 16;
 

@@ -6,7 +6,7 @@ SMERF_API int smerf_abi() { return SMERF_ABI; }
 
 // Bytes of a structure that callers fill in; 0 for one that no kernel here takes.
 SMERF_API int64_t smerf_sizeof(const char* structure) {
-  static const smerf::StructureSize sizes[] = {SMERF_COMMON_SIZES};
+  static const smerf::StructureSize sizes[] = {SMERF_SIZES};
   return smerf::structure_size(sizes, structure);
 }
 

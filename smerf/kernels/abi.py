@@ -56,7 +56,7 @@ STRUCTURES = {
     "TeacherRays": "origins:tensor directions:tensor radii:tensor s_edges:tensor rays:int64 samples:int",
     "TeacherTarget": "truth:tensor background:tensor charbonnier:float distortion_weight:float opacity_weight:float"
     " near_distance:float min_gradient:float",
-    "TeacherTrace": "losses:tensor grad_density:tensor grad_colour:tensor points:tensor feature_gradient:tensor"
+    "TeacherTrace": "losses:tensor grad_density:tensor grad_colour:tensor points:tensor? feature_gradient:tensor?"
     " counts:tensor cells:tensor? densities:tensor? cache_keep:float",
     "StudentRays": "origins:tensor directions:tensor edges:tensor weights:tensor colour:tensor background:tensor"
     " log_exposure:tensor? s_edges:tensor? rays:int64 samples:int pixels:int",
@@ -65,7 +65,7 @@ STRUCTURES = {
     " dssim:float distortion:float",
     "StudentGrids": "voxels:tensor voxel_bytes:tensor blocks:int64 planes:tensor plane_bytes:tensor",
     "AdamStep": "lr:float beta1:float beta2:float eps:float correction1:float correction2:float",
-    "StudentTrace": "losses:tensor weights:tensor samples:tensor",
+    "StudentTrace": "losses:tensor weights:tensor samples:tensor?",
     "SplatTree": "leaves:tensor nodes:tensor levels:tensor sh:tensor classes:int coefficients:int leaf_count:int"
     " is_antialiased:int is_half:int64 near:float dilation:float sh_rotation:float*9",
     "SplatCamera": "rotation:float*9 eye:float*3 fx:float fy:float cx:float cy:float width:int height:int"
@@ -117,9 +117,12 @@ KERNELS = {
     "smerf_cache_sample": "sampling:CacheSampling origins:tensor directions:tensor shift:tensor? jitter:tensor?"
     " rays:int64 s_edges:tensor",
     "smerf_cache_raise": "cache:tensor resolution:int x:tensor density:tensor count:int64",
-    "smerf_teacher_query": "field:TeacherField rays:TeacherRays edges:tensor weights:tensor colours:tensor",
-    "smerf_teacher_step": "field:TeacherField rays:TeacherRays target:TeacherTarget trace:TeacherTrace",
-    "smerf_teacher_scatter": "field:TeacherField rays:TeacherRays trace:TeacherTrace gradient:tensor cache:tensor?",
+    "smerf_teacher_query": "field:TeacherField rays:TeacherRays edges:tensor weights:tensor colours:tensor"
+    " scratch:cuda:tensor",
+    "smerf_teacher_step": "field:TeacherField rays:TeacherRays target:TeacherTarget trace:TeacherTrace"
+    " scratch:cuda:tensor",
+    "smerf_teacher_scatter": "field:TeacherField rays:TeacherRays trace:TeacherTrace gradient:tensor cache:tensor?"
+    " scratch:cuda:tensor",
     "smerf_grid_render_forward": f"{_GRID_RAYS} tau:float step:float features:tensor weights:tensor",
     "smerf_grid_render_backward": f"{_GRID_RAYS} tau:float step:float up_features:tensor up_weights:tensor"
     " voxel_records:tensor voxel_touched:tensor plane_records:tensor plane_touched:tensor",
@@ -136,7 +139,7 @@ KERNELS = {
     " grad_features:tensor",
     "smerf_student_start": "state:tensor bytes:tensor count:int64",
     "smerf_student_step": "grids:GridView rays:StudentRays network:StudentNetwork loss:StudentLoss state:StudentGrids"
-    " adam:AdamStep trace:StudentTrace",
+    " adam:AdamStep trace:StudentTrace gradient:cuda:tensor touched:cuda:tensor scratch:cuda:tensor",
     "smerf_splat_rays": "tree:SplatTree spacing:RaySpacing origins:tensor directions:tensor rays:int64 samples:int"
     " min_half:float mix:float edges:tensor weights:tensor colours:tensor offsets:cuda:tensor hits:cuda:tensor"
     " boxes:cuda:tensor",
@@ -166,6 +169,8 @@ FUNCTIONS = {
     "smerf_error": ("text", "code:int"),
     "smerf_device_count": ("int", ""),
     "smerf_mlp_scratch": ("int64", "dims:tensor layers:int colour_dims:tensor colour_layers:int rows:int64"),
+    "smerf_teacher_scratch": ("int64", "widths:RadianceWidths rays:int64 samples:int is_training:int"),
+    "smerf_student_scratch": ("int64", "rays:int64 samples:int"),
     "smerf_vertex_decode_scratch": ("int64", "dims:tensor layers:int level_count:int features:int"),
 }
 """Result and arguments of the functions that answer a question."""

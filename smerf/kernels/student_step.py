@@ -1,4 +1,4 @@
-"""The student's fused training step on CPUs: rays in, grids updated in place (native only).
+"""The student's fused training step: rays in, grids updated in place (native only).
 
 Its reference is autograd over the parts, as tests/kernels/test_student_step.py composes them: ``grid_render``, the
 appearance network, the losses, and ``grid_adam_``.
@@ -29,16 +29,16 @@ class GridState:
     """What Adam holds of the vertices of one submodel's grids: 64 bytes each, logits and moments.
 
     ``voxels`` (V, 64) and ``planes`` (T, 64) uint8: eight float32 logits, then eight float16 first moments and
-    roots of second moments.
+    roots of second moments; on the grids' device.
     """
 
     def __init__(self, grids: Grids) -> None:
         """Start from the grids' bytes, with moments at zero."""
-        backend = native.cpu_backend("smerf_student_start")
+        backend = native.backend(grids.voxels, "smerf_student_start")
         if backend is None:
             raise OSError("the student's fused step is not built: reinstall with `pip install -e .`")
-        self.voxels = torch.empty(len(grids.voxels), _VERTEX, dtype=torch.uint8)
-        self.planes = torch.zeros(len(grids.planes), _VERTEX, dtype=torch.uint8)
+        self.voxels = grids.voxels.new_empty(len(grids.voxels), _VERTEX)
+        self.planes = grids.planes.new_zeros(len(grids.planes), _VERTEX)
         for tensor in (self.voxels, self.planes, grids.voxels, grids.planes):
             native.use_large_pages(tensor)
         parts = [(self.voxels, grids.voxels)]
@@ -102,13 +102,13 @@ class StudentStep:
     """One optimiser step after another on one submodel; owns the memory between the halves of a step."""
 
     def __init__(self) -> None:
-        self._samples = torch.empty(0)
+        self._memory: dict[str, Tensor] = {}
 
     @staticmethod
     def supports(width: int, device: torch.device) -> bool:
         """Tell whether the step covers an appearance network of this width, and runs on this device."""
         backend = native.backend(torch.empty(0, device=device), "smerf_student_step")
-        return backend is not None and backend.kind == "cpu" and width in APPEARANCE_WIDTHS
+        return backend is not None and width in APPEARANCE_WIDTHS
 
     def run(
         self,
@@ -154,9 +154,15 @@ class StudentStep:
         backend = native.backend(rays.edges, "smerf_student_step")
         if backend is None:
             raise ValueError("the fused step is not built: use the separate kernels")
-        if self._samples.numel() < count * samples * _SAMPLE // 4:
-            self._samples = torch.empty(count * samples * _SAMPLE // 4)
-        result, weights = torch.empty(count, _LOSSES), torch.empty(count, samples)
+        native.check_device(
+            edges=rays.edges,
+            grids=grids.voxels,
+            state=state.voxels,
+            params=networks.params,
+            backdrop=backdrop,
+        )
+        result, weights = rays.edges.new_empty(count, _LOSSES), torch.empty_like(rays.weights)
+        kept, *shared = self._work(backend, grids, rays)
         backend.call(
             "smerf_student_step",
             grid_view(grids),
@@ -189,6 +195,26 @@ class StudentStep:
                 plane_bytes=grids.planes,
             ),
             adam_step(adam),
-            abi.record("StudentTrace", losses=result, weights=weights, samples=self._samples),
+            abi.record("StudentTrace", losses=result, weights=weights, samples=kept),
+            *shared,
         )
         return result, weights
+
+    def _work(self, backend: native.Backend, grids: Grids, rays: StudentRays) -> tuple[Tensor | None, ...]:
+        """Return room for the samples' gradients on CPUs; on CUDA the vertices' gradients and flags, and scratch."""
+        count, samples = rays.weights.shape
+        if backend.kind == "cpu":
+            return self._room("samples", rays.edges, count * samples * _SAMPLE // 4), None, None, None
+        vertices = len(grids.voxels) + len(grids.planes)
+        return (
+            None,
+            self._room("gradient", rays.edges, 8 * vertices, zero=True),
+            self._room("touched", grids.voxels, vertices, zero=True),
+            self._room("scratch", rays.edges, backend.query("smerf_student_scratch", count, samples)),
+        )
+
+    def _room(self, name: str, like: Tensor, size: int, zero: bool = False) -> Tensor:
+        """Return a flat tensor of at least this size that is kept between steps; ``zero``: it starts from zeros."""
+        if name not in self._memory or self._memory[name].numel() < size:
+            self._memory[name] = like.new_zeros(size) if zero else like.new_empty(size)
+        return self._memory[name]

@@ -22,6 +22,9 @@ __all__ = ["FusedField", "TeacherPass", "reads_half"]
 _GROUP = 16
 _LANE = 16
 _MAX_SAMPLES = 128
+_OF_GROUPS = ("points", "feature_gradient", "cells", "densities")
+_GPU_RAYS = 16384
+"""Rays of a query that a GPU answers at once: all their samples are in its memory."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,24 @@ class FusedField:
 
     @staticmethod
     def supports(
-        density_dims: tuple[int, ...], colour_dims: tuple[int, ...], spacing: Spacing, samples: int
+        density_dims: tuple[int, ...],
+        colour_dims: tuple[int, ...],
+        spacing: Spacing,
+        samples: int,
+        device: torch.device | None = None,
     ) -> bool:
-        """Tell whether the fused passes are built and cover these networks, spacing and number of samples."""
+        """Tell whether the fused passes are built and cover these networks, spacing and number of samples.
+
+        On a GPU their sums have no fixed order: they are not for ``torch.use_deterministic_algorithms``.
+        """
         covers = len(density_dims) == 3 and len(colour_dims) == 3 and samples <= _MAX_SAMPLES
-        return covers and supports_spacing(spacing) and native.cpu_backend("smerf_teacher_step") is not None
+        if not (covers and supports_spacing(spacing)):
+            return False
+        backend = native.backend(torch.empty(0, device=device or "cpu"), "smerf_teacher_step")
+        if backend is None or backend.kind == "cpu":
+            return backend is not None
+        is_free = not torch.are_deterministic_algorithms_enabled()
+        return is_free and _scratch_floats(backend, density_dims, colour_dims, 1, samples) >= 0
 
     def __post_init__(self) -> None:
         native.check("table", self.table, torch.float32, (self.grid.entry_count, self.grid.features))
@@ -78,14 +94,7 @@ class FusedField:
             )
 
     def _record(self) -> ctypes.Structure:
-        features, density, geometry = self.density_dims
-        widths = abi.record(
-            "RadianceWidths",
-            features=features,
-            density=density,
-            geometry=geometry,
-            colour=self.colour_dims[1],
-        )
+        widths = _widths(self.density_dims, self.colour_dims)
         return abi.record(
             "TeacherField",
             levels=hash_levels(self.grid),
@@ -116,11 +125,46 @@ class FusedField:
         Raises:
             ValueError: If a shape or dtype is not as stated.
         """
-        record = _rays_record(rays)
+        backend, field = _backend(self.table), self._record()
         (count, ends), new = rays.s_edges.shape, rays.s_edges.new_empty
-        edges, weights, colours = new(count, ends), new(count, ends - 1), new(count, 3)
-        _backend().call("smerf_teacher_query", self._record(), record, edges, weights, colours)
-        return edges, weights, colours
+        answer = new(count, ends), new(count, ends - 1), new(count, 3)
+        size = count if backend.kind == "cpu" else min(count, _GPU_RAYS)
+        scratch = _scratch(backend, self, size, ends - 1, is_training=False)
+        for first in range(0, max(count, 1), max(size, 1)):
+            part = FieldRays(**{name: tensor[first : first + size] for name, tensor in vars(rays).items()})
+            here = (one[first : first + size] for one in answer)
+            backend.call("smerf_teacher_query", field, _rays_record(part), *here, scratch)
+        return answer
+
+
+def _widths(density_dims: tuple[int, ...], colour_dims: tuple[int, ...]) -> ctypes.Structure:
+    features, density, geometry = density_dims
+    return abi.record(
+        "RadianceWidths", features=features, density=density, geometry=geometry, colour=colour_dims[1]
+    )
+
+
+def _scratch_floats(
+    backend: native.Backend,
+    density_dims: tuple[int, ...],
+    colour_dims: tuple[int, ...],
+    rays: int,
+    samples: int,
+    is_training: bool = True,
+) -> int:
+    """Return the floats of scratch memory that CUDA's passes need; -1 if they don't take the networks."""
+    widths = _widths(density_dims, colour_dims)
+    return int(backend.query("smerf_teacher_scratch", widths, rays, samples, is_training))
+
+
+def _scratch(
+    backend: native.Backend, field: FusedField, rays: int, samples: int, is_training: bool
+) -> Tensor | None:
+    """Return scratch memory for CUDA; the CPU's passes take none."""
+    if backend.kind == "cpu":
+        return None
+    sizes = field.density_dims, field.colour_dims, rays, samples, is_training
+    return field.table.new_empty(max(0, _scratch_floats(backend, *sizes)))
 
 
 def _rays_record(rays: FieldRays) -> ctypes.Structure:
@@ -135,34 +179,50 @@ def _rays_record(rays: FieldRays) -> ctypes.Structure:
     return abi.record("TeacherRays", **tensors, rays=count, samples=samples)
 
 
-def _backend() -> native.Backend:
-    backend = native.cpu_backend("smerf_teacher_step")
+def _backend(tensor: Tensor) -> native.Backend:
+    backend = native.backend(tensor, "smerf_teacher_step")
     if backend is None:
         raise OSError("the teacher's fused passes are not built: reinstall with `pip install -e .`")
     return backend
 
 
-def reads_half() -> bool:
-    """Tell whether the library in use reads tables of half floats."""
-    backend = native.cpu_backend()
+def reads_half(device: torch.device | None = None) -> bool:
+    """Tell whether the library in use reads tables of half floats on a device (by default the CPU)."""
+    backend = native.backend(torch.empty(0, device=device or "cpu"), "smerf_reads_half")
     return backend is not None and bool(backend.query("smerf_reads_half"))
 
 
 class TeacherPass:
     """One training pass after another over batches of the same size; owns the memory between its two halves."""
 
-    def __init__(self, rays: int, samples: int, width: int, cache_resolution: int) -> None:
-        groups, room = -(-rays // _GROUP), _GROUP * samples
-        padded = -(-width // _LANE) * _LANE
-        self.losses = torch.zeros(rays, 4)
+    def __init__(
+        self,
+        rays: int,
+        samples: int,
+        width: int,
+        cache_resolution: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.losses = torch.zeros(rays, 4, device=device or "cpu")
         """Per ray: Charbonnier loss, distortion, squared error, sum of opacities (R, 4), of the last pass."""
-        self._points = torch.empty(groups, 4, room)
-        self._features = torch.empty(groups, room, padded)
-        self._counts = torch.zeros(groups, 2, dtype=torch.int32)
-        self._cells = torch.empty(groups, room, dtype=torch.int32) if cache_resolution else None
-        self._densities = torch.empty(groups, room) if cache_resolution else None
-        self._resolution = cache_resolution
-        self._shape = rays, samples, width
+        self._shape, self._resolution = (rays, samples, width), cache_resolution
+        self._kind = _backend(self.losses).kind
+        groups = -(-rays // _GROUP) if self._kind == "cpu" else 1
+        self._counts = torch.zeros(groups, 2, dtype=torch.int32, device=self.losses.device)
+        self._memory = self._group_memory(groups) if self._kind == "cpu" else dict.fromkeys(_OF_GROUPS)
+        self._scratch: Tensor | None = None
+
+    def _group_memory(self, groups: int) -> dict[str, Tensor | None]:
+        """Return what the CPU's groups of rays leave behind."""
+        _, samples, width = self._shape
+        room, padded = _GROUP * samples, -(-width // _LANE) * _LANE
+        has_cache = self._resolution > 0
+        return {
+            "points": torch.empty(groups, 4, room),
+            "feature_gradient": torch.empty(groups, room, padded),
+            "cells": torch.empty(groups, room, dtype=torch.int32) if has_cache else None,
+            "densities": torch.empty(groups, room) if has_cache else None,
+        }
 
     def run(
         self,
@@ -205,21 +265,24 @@ class TeacherPass:
         target = abi.record(
             "TeacherTarget", truth=truth.contiguous(), background=background.contiguous(), **vars(losses)
         )
+        backend = _backend(field.table)
+        if backend.kind == "cuda":
+            self._counts.zero_()
+            if self._scratch is None:
+                self._scratch = _scratch(backend, field, count, samples, is_training=True)
+        memory = self._memory if cache is not None else self._memory | {"cells": None, "densities": None}
         trace = abi.record(
             "TeacherTrace",
             losses=self.losses,
             grad_density=gradients.density,
             grad_colour=gradients.colour,
-            points=self._points,
-            feature_gradient=self._features,
             counts=self._counts,
-            cells=None if cache is None else self._cells,
-            densities=None if cache is None else self._densities,
             cache_keep=cache_keep,
+            **memory,
         )
-        read, along, backend = field._record(), _rays_record(rays), _backend()
-        backend.call("smerf_teacher_step", read, along, target, trace)
-        backend.call("smerf_teacher_scatter", read, along, trace, gradients.table, cache)
+        read, along = field._record(), _rays_record(rays)
+        backend.call("smerf_teacher_step", read, along, target, trace, self._scratch)
+        backend.call("smerf_teacher_scatter", read, along, trace, gradients.table, cache, self._scratch)
 
     def sample_fractions(self) -> tuple[float, float]:
         """Return which fractions of the samples the last pass differentiated, and evaluated."""

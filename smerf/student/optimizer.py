@@ -156,7 +156,7 @@ class FusedOptimizer:
                 min_gradient=_MIN_GRADIENT,
             ),
             Adam(number, lr),
-            None if backdrop is None else backdrop_features(backdrop, grids.spec),
+            None if backdrop is None else backdrop_features(backdrop, grids.spec).to(batch.edges.device),
         )
         self._submodel.appearance.add_gradient(gradient / max(1, len(batch.rays)))
         colour, geometry, square, dssim, distortion = losses.unbind(-1)

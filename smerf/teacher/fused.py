@@ -1,9 +1,9 @@
 """The native passes as a back end of the teacher: answers to rays, and the losses and gradients of a batch.
 
-``supports`` says which configurations they cover on a CPU; elsewhere the same is computed by PyTorch and the separate
-kernels. To be fast the passes leave out what hardly counts. A trained teacher's answers then differ from PyTorch's by
-less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of that; the
-losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
+``supports`` says which configurations they cover where the field is; elsewhere the same is computed by PyTorch and the
+separate kernels. To be fast the passes leave out what hardly counts. A trained teacher's answers then differ from
+PyTorch's by less than a byte's step in colour (1/255) and by less than 0.01 in opacity, on average by a hundredth of
+that; the losses of a batch agree within 0.5 % and its gradients within 5 % (norm).
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ def supports(field: GridField, config: TeacherConfig, spacing: Spacing) -> bool:
     table = field.table
     return (
         table is not None
-        and table.device.type == "cpu"
         and table.dtype == torch.float32
         and config.multisamples == 1
         and config.contraction == "cube"
@@ -48,7 +47,7 @@ def supports(field: GridField, config: TeacherConfig, spacing: Spacing) -> bool:
         and not config.appearance
         and field.shape.directions == "spherical"
         and not field.shape.colour_skip
-        and FusedField.supports(field.density_dims, field.colour_dims, spacing, config.samples)
+        and FusedField.supports(field.density_dims, field.colour_dims, spacing, config.samples, table.device)
     )
 
 
@@ -119,9 +118,9 @@ class FusedStep:
         )
         self._fused = _fused_field(field, config, spacing, cache)
         table = self._fused.table
-        self.half_table = table.half() if reads_half() else None
+        self.half_table = table.half() if reads_half(table.device) else None
         """The table in half floats, which the passes read; the optimiser keeps it up to date."""
-        self._pass = TeacherPass(config.rays, config.samples, field.grid.width, cache.shape[0])
+        self._pass = TeacherPass(config.rays, config.samples, field.grid.width, cache.shape[0], table.device)
         self._parameters = field.table, field.density_network, field.colour_network
         self._gradients = FieldGradients(
             torch.zeros_like(table),

@@ -56,4 +56,4 @@ def test_an_unknown_part_is_a_usage_error(suite, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         suite.main(["--json", str(tmp_path / "gpu.json"), "--parts", "kernel"])
     assert caught.value.code == 2
-    assert "build,kernels,teacher" in capsys.readouterr().err
+    assert "build,kernels,steps,teacher" in capsys.readouterr().err

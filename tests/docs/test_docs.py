@@ -87,3 +87,23 @@ def test_the_site_names_every_command_and_room():
     assert "| `scene` |" in rooms and "`fields`" in rooms
     assert "## Commits" in hooks.contributing()
     assert "| fox |" in hooks.minutes() and "benchmarks.minutes" in hooks.minutes()
+
+
+def test_the_table_of_minutes_has_a_column_for_a_gpu(tmp_path, monkeypatch):
+    from docs import hooks
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "data" / "minutes.json").write_bytes((hooks.ROOT / "data" / "minutes.json").read_bytes())
+    monkeypatch.setattr(hooks, "ROOT", tmp_path)
+    assert all("not measured" in line for line in hooks.minutes().splitlines() if "| fox" in line)
+    stages = (
+        {"name": f"{stage}/fox", "rays_per_second": 3e6, "minutes": 1.5} for stage in ("teacher", "student")
+    )
+    document = {"command": "python -m it", "device": {"name": "a GPU"}, "records": list(stages)}
+    (tmp_path / "benchmarks" / "results" / "gpu_suite.json").write_text(json.dumps(document))
+    table = hooks.minutes()
+    assert "| 3000000 |" in table and "`python -m it` on a GPU" in table
+    assert all(
+        ("not measured" in line) == ("| lego |" in line) for line in table.splitlines() if "| lego" in line
+    )

@@ -5,7 +5,9 @@ import torch
 
 from smerf.kernels import Spacing
 from smerf.kernels.density_cache import cache_raise_, cache_sample
+from smerf.kernels.reference import density_cache as reference
 from smerf.kernels.types import CacheSampling
+from tests.helpers import emulation
 
 LINEAR, LADDER = Spacing(0.5, 3.0, True), Spacing(0.2, math.inf, False)
 SIZES = {"bins": 48, "samples": 16, "scale": 1.3, "cap": 0.35, "mix": 0.1}
@@ -29,9 +31,22 @@ def sample(parts, spacing, **sizes):
     return cache_sample(cache, origins, directions, sampling(spacing, **sizes), shift, jitter)
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.fixture
+def switch(kernels, emulated, monkeypatch):
+    """Choose the kernels that run, those for GPUs included."""
+
+    def choose(form):
+        if form == "cuda":
+            emulation.use(monkeypatch, emulated("density_cache"))
+        else:
+            kernels(form)
+
+    return choose
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "cuda"])
 @pytest.mark.parametrize("spacing", [LINEAR, LADDER], ids=["linear", "ladder"])
-def test_native_equals_reference(kernels, isa, spacing):
+def test_native_equals_reference(kernels, switch, isa, spacing):
     for rays, sizes in (
         (0, {}),
         (1, {}),
@@ -42,8 +57,8 @@ def test_native_equals_reference(kernels, isa, spacing):
     ):
         parts = scene(rays)
         kernels("reference")
-        wanted = sample(parts, spacing, **sizes)
-        kernels(isa)
+        wanted = reference.cache_sample(*parts[:3], sampling(spacing, **sizes), *parts[3:])
+        switch(isa)
         found = sample(parts, spacing, **sizes)
         assert found.shape == wanted.shape
         # A midpoint on the border of two cells may be read from either: one ray then differs as a whole.
@@ -77,9 +92,9 @@ def test_edges_ascend_in_the_unit_interval(kernels, form):
     assert torch.equal(broken[kept], whole[kept]) and bool(broken.isfinite().all())
 
 
-@pytest.mark.parametrize("form", [None, "reference"])
-def test_cells_rise_to_what_is_seen_and_never_fall(kernels, form):
-    kernels(form)
+@pytest.mark.parametrize("form", [None, "reference", "cuda"])
+def test_cells_rise_to_what_is_seen_and_never_fall(switch, form):
+    switch(form)
     cache = torch.full((4, 4, 4), 0.5)
     x = torch.tensor([[0.1, 0.3, 0.9], [0.1, 0.3, 0.9], [0.6, 0.6, 0.6], [1.0, 1.0, 1.0]])
     cache_raise_(cache, x, torch.tensor([2.0, 3.0, 0.1, math.inf]))

@@ -3,13 +3,14 @@ import functools
 import pytest
 import torch
 
-from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render
+from smerf.kernels import Grids, GridSpec, grid_adam_, grid_render, native
 from smerf.kernels.appearance import appearance_size
 from smerf.kernels.reference.volume_render import ray_distortion
 from smerf.kernels.student_step import GridState, StudentRays, StudentStep
 from smerf.kernels.types import Adam, LatticeNetworks, StudentLosses
 from smerf.student.appearance import AppearanceLattice, expose
 from smerf.student.losses import patch_dissimilarity
+from tests.helpers import emulation
 
 SPEC = GridSpec(32, 72, scale=1.3, centre=(0.1, -0.2, 0.05))
 RATE = 0.02
@@ -113,13 +114,70 @@ def test_patches_and_distortion_equal_the_separate_parts(kernels, isa, pixels, s
     check_steps(functools.partial(make_rays, pixels=pixels, spread=spread), make_network(lattice, 16))
 
 
-def check_steps(make_rays, network, tau=0.0, backdrop=None):
+@pytest.fixture
+def cuda(emulated, monkeypatch):
+    emulation.use(monkeypatch, emulated("student_step"))
+
+
+@pytest.mark.parametrize(
+    "lattice, width, tau, backed, exposed, pixels, spread",
+    [
+        (1, 16, 0.0, False, False, 1, False),
+        (3, 8, 0.01, True, False, 9, True),
+        (2, 64, 0.0, True, True, 1, True),
+        (1, 32, 0.0, False, True, 4, False),
+    ],
+)
+def test_a_gpu_takes_the_same_steps(cuda, lattice, width, tau, backed, exposed, pixels, spread):
+    assert StudentStep.supports(width, torch.device("cpu"))
+    backdrop = torch.linspace(0.1, 0.9, 14) if backed else None
+    make = functools.partial(make_rays, 72, exposed=exposed, pixels=pixels, spread=spread)
+    check_steps(make, make_network(lattice, width), tau, backdrop, steps=2)
+
+
+def test_a_gpu_takes_the_cpus_step_and_leaves_its_memory_clean(kernels, emulated, monkeypatch):
+    kernels()
+    if native.cpu_backend("smerf_student_step") is None:
+        pytest.skip("the CPU library is not built")
+    limits = StudentLosses(0.002, GEOMETRY, DSSIM, DISTORTION, min_gradient=2e-3)
+    results = []
+    for library in (None, emulated("student_step")):
+        if library is not None:
+            emulation.use(monkeypatch, library)
+        grids, rows, step = make_grids(False), make_network(2, 16).rows().detach(), StudentStep()
+        state = GridState(grids)
+        started = [one.clone() for one in state.logits()]
+        networks = LatticeNetworks(rows, torch.zeros_like(rows), 16, 1.4)
+        # Long rays: a warp takes them in several rounds.
+        rays = make_rays(36, 70, pixels=9, spread=True)
+        outputs = step.run(grids, state, rays, networks, limits, Adam(1, RATE))
+        results.append([*started, *outputs, networks.gradient, *state.logits()])
+        if library is not None:
+            assert not step._memory["gradient"].any() and not step._memory["touched"].any()
+    for ours, theirs in zip(*results):
+        scale = max(1.0, float(theirs.abs().max()))
+        close = (ours - theirs).abs() < 1e-3 * scale
+        # A sample whose gradient is just at the limit may count or not.
+        assert close.float().mean() > 0.999
+    moved = [(now - was).abs() > 0.0 for now, was in zip(results[1][-2:], results[1][:2])]
+    assert all(0.0 < one.float().mean() < 0.9 for one in moved)
+
+
+def test_on_a_gpu_rays_that_are_not_numbers_change_nothing(cuda):
+    grids, rays = make_grids(False), make_rays(20)
+    state, before = GridState(grids), (grids.voxels.clone(), grids.planes.clone())
+    rays.colour[:] = float("nan")
+    take_step(grids, state, make_network(1, 16), rays, 0.0, None)
+    assert torch.equal(grids.voxels, before[0]) and torch.equal(grids.planes, before[1])
+
+
+def check_steps(make_rays, network, tau=0.0, backdrop=None, steps=4):
     apart, fused = make_grids(True), make_grids(False)
     apart.read_bytes()
     state = GridState(fused)
     for one, other in zip(state.logits(), (apart.voxel_records, apart.plane_records)):
         torch.testing.assert_close(one, other[:, 8:16])
-    for step in range(1, 5):
+    for step in range(1, steps + 1):
         rays = make_rays(seed=step)
         network.zero_grad(set_to_none=True)
         # Both read the same bytes: the rounding of half floats must not grow into other gradients.

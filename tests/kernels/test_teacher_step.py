@@ -14,9 +14,11 @@ from smerf.kernels import (
     native,
     radiance_head,
     ray_points,
+    teacher_step,
 )
 from smerf.kernels.teacher_step import FusedField, TeacherPass, reads_half
 from smerf.kernels.types import FieldGradients, FieldRays, TeacherLosses
+from tests.helpers import emulation
 
 GRID = HashSpec(3, 4, 9, 4, 24)
 DENSITY, COLOUR = (12, 24, 9), (9 + 16, 40, 3)
@@ -109,6 +111,63 @@ def test_the_fused_pass_equals_autograd_over_the_parts(kernels, assert_close, is
         torch.testing.assert_close(run.losses.mean(0), losses, rtol=1e-4, atol=1e-6)
         assert_gradients(found, gradients)
         assert run.sample_fractions() == (1.0, 1.0)
+
+
+@pytest.fixture
+def cuda(emulated, monkeypatch):
+    emulation.use(monkeypatch, emulated("teacher_step"))
+
+
+@pytest.mark.parametrize("spacing", [BOUNDED, UNBOUNDED], ids=["bounded", "unbounded"])
+def test_on_a_gpu_the_pass_equals_autograd_over_the_parts(cuda, assert_close, monkeypatch, spacing):
+    assert FusedField.supports(DENSITY, COLOUR, spacing, 32, torch.device("cpu"))
+    assert not FusedField.supports((12, 300, 9), COLOUR, spacing, 32)
+    for rays, samples in ((1, 1), (5, 3), (33, 13), (20, 32)):
+        field, parts = field_for(spacing), batch(rays, samples, seed=samples)
+        answer, losses, gradients = by_autograd(field, spacing, parts)
+        # A query comes in several parts.
+        monkeypatch.setattr(teacher_step, "_GPU_RAYS", 14)
+        assert_close(list(field.query(FieldRays(*parts[:4]))), answer, rtol=1e-3, atol=1e-5)
+        run, found = by_pass(field, parts)
+        torch.testing.assert_close(run.losses.mean(0), losses, rtol=1e-4, atol=1e-6)
+        assert_gradients(found, gradients)
+        assert run.sample_fractions() == (1.0, 1.0)
+
+
+def test_a_gpu_leaves_out_what_the_cpu_leaves_out(kernels, emulated, monkeypatch, assert_close):
+    kernels()
+    if native.cpu_backend("smerf_teacher_step") is None:
+        pytest.skip("the CPU library is not built")
+    parts, seen = batch(60, 28), torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(1))
+    parts[4][7, 1], parts[0][9, 0] = math.nan, math.nan
+    limits = {"min_depth": 0.02, "recheck": 0.2, "step": 3, "min_light": 1e-2, "min_weight": 3e-3}
+    results = []
+    for library in (None, emulated("teacher_step")):
+        if library is not None:
+            emulation.use(monkeypatch, library)
+        cache = seen.clone()
+        field = field_for(BOUNDED, cache=cache, **limits)
+        field.density_params[-9] += 2.0
+        answer = field.query(FieldRays(*parts[:4]))
+        run, gradients = by_pass(field, parts, cache, min_gradient=0.05)
+        results.append((answer, run.losses, cache, gradients, run.sample_fractions()))
+    theirs, ours = results
+    assert 0.1 < ours[4][0] < ours[4][1] < 0.8 and ours[4] == pytest.approx(theirs[4], abs=0.01)
+    is_ray = torch.arange(60) != 9
+    assert_close([one[is_ray] for one in ours[0]], [one[is_ray] for one in theirs[0]], rtol=1e-3, atol=1e-4)
+    is_ray[7] = False
+    torch.testing.assert_close(ours[1][is_ray], theirs[1][is_ray], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours[2], theirs[2], rtol=1e-3, atol=1e-4)
+    assert not torch.equal(ours[2], seen)
+    assert_gradients(ours[3], theirs[3], worst=5e-3)
+
+
+def test_a_gpu_is_not_asked_for_sums_that_repeat(cuda):
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert not FusedField.supports(DENSITY, COLOUR, BOUNDED, 32)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_what_hardly_counts_is_left_out_and_hardly_missed():

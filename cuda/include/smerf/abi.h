@@ -4,18 +4,24 @@
 #include <string.h>
 
 #include "smerf/appearance.h"
+#include "smerf/density_cache.h"
 #include "smerf/grid.h"
 #include "smerf/march.h"
 #include "smerf/mark_alive.h"
 #include "smerf/multisample.h"
 #include "smerf/splat.h"
+#include "smerf/student.h"
+#include "smerf/teacher.h"
 #include "smerf/vertices.h"
 
 #define SMERF_SIZE(type) {#type, (int64_t)sizeof(smerf::type)}
-#define SMERF_COMMON_SIZES                                                                                           \
+#define SMERF_SIZES                                                                                                  \
   SMERF_SIZE(HashLevel), SMERF_SIZE(FrustumSpec), SMERF_SIZE(GridView), SMERF_SIZE(AliveGrid),                       \
       SMERF_SIZE(AppearanceRays), SMERF_SIZE(AppearanceNetworks), SMERF_SIZE(VertexList), SMERF_SIZE(VertexDecoder), \
-      SMERF_SIZE(MarchScene), SMERF_SIZE(SplatTree), SMERF_SIZE(SplatCamera)
+      SMERF_SIZE(MarchScene), SMERF_SIZE(SplatTree), SMERF_SIZE(SplatCamera), SMERF_SIZE(StudentRays),               \
+      SMERF_SIZE(StudentNetwork), SMERF_SIZE(StudentLoss), SMERF_SIZE(StudentGrids), SMERF_SIZE(AdamStep),           \
+      SMERF_SIZE(StudentTrace), SMERF_SIZE(RaySpacing), SMERF_SIZE(CacheSampling), SMERF_SIZE(RadianceWidths),       \
+      SMERF_SIZE(TeacherField), SMERF_SIZE(TeacherRays), SMERF_SIZE(TeacherTarget), SMERF_SIZE(TeacherTrace)
 
 namespace smerf {
 

@@ -59,9 +59,38 @@ SMERF_FN Lanes8 operator-(float a, const Lanes8& b) {
   for (int i = 0; i < 8; ++i) r.v[i] = a - b.v[i];
   return r;
 }
+SMERF_FN Lanes8 operator-(const Lanes8& a, const Lanes8& b) {
+  Lanes8 r;
+  for (int i = 0; i < 8; ++i) r.v[i] = a.v[i] - b.v[i];
+  return r;
+}
+SMERF_FN Lanes8 operator/(const Lanes8& a, const Lanes8& b) {
+  Lanes8 r;
+  for (int i = 0; i < 8; ++i) r.v[i] = a.v[i] / b.v[i];
+  return r;
+}
+SMERF_FN Lanes8 operator*(const Lanes8& a, float b) { return b * a; }
+SMERF_FN Lanes8 operator+(const Lanes8& a, float b) {
+  Lanes8 r;
+  for (int i = 0; i < 8; ++i) r.v[i] = a.v[i] + b;
+  return r;
+}
 SMERF_FN Lanes8& operator+=(Lanes8& a, const Lanes8& b) {
   for (int i = 0; i < 8; ++i) a.v[i] += b.v[i];
   return a;
+}
+SMERF_FN Lanes8 load_lanes(const float* values) {
+  Lanes8 r;
+  for (int i = 0; i < 8; ++i) r.v[i] = values[i];
+  return r;
+}
+SMERF_FN void store_lanes(const Lanes8& a, float* values) {
+  for (int i = 0; i < 8; ++i) values[i] = a.v[i];
+}
+SMERF_FN Lanes8 root_of(const Lanes8& a) {
+  Lanes8 r;
+  for (int i = 0; i < 8; ++i) r.v[i] = sqrtf(a.v[i]);
+  return r;
 }
 SMERF_FN void add_bytes(Lanes8& total, const uint8_t* bytes, float weight) {
   const uint2 packed = *reinterpret_cast<const uint2*>(bytes);
@@ -102,6 +131,21 @@ SMERF_FN float lane(const Lanes8& a, int i) { return a[i]; }
 SMERF_FN void set_lane(Lanes8& a, int i, float value) { a[i] = value; }
 SMERF_FN Lanes8 first_and_rest(float first, float rest) {
   return Lanes8{first, rest, rest, rest, rest, rest, rest, rest};
+}
+SMERF_FN Lanes8 load_lanes(const float* values) {
+  Lanes8 result;
+  memcpy(&result, values, sizeof(result));
+  return result;
+}
+SMERF_FN void store_lanes(const Lanes8& a, float* values) { memcpy(values, &a, sizeof(a)); }
+SMERF_FN Lanes8 root_of(const Lanes8& a) {
+#if defined(__AVX2__)
+  return (Lanes8)_mm256_sqrt_ps((__m256)a);
+#else
+  Lanes8 r = a;
+  for (int i = 0; i < 8; ++i) r[i] = sqrtf(a[i]);
+  return r;
+#endif
 }
 SMERF_FN void add_bytes(Lanes8& total, const uint8_t* bytes, float weight) {
 #if defined(__AVX2__)

@@ -272,6 +272,16 @@ T atomicAdd(T* address, T value) {
   *address = before + value;
   return before;
 }
+inline int atomicMax(int* address, int value) {
+  const int before = *address;
+  if (value > before) *address = value;
+  return before;
+}
+inline int __float_as_int(float value) {
+  int bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
 inline float4 atomicAdd(float4* address, const float4& value) {
   if ((uintptr_t)address % 16) {
     fprintf(stderr, "emulator: a misaligned addition of four floats\n");

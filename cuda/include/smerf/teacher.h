@@ -6,6 +6,10 @@
 
 namespace smerf {
 
+constexpr int kDirections = 16;          // spherical harmonics of degree 0 to 3
+constexpr int kSlice = 8;                // samples of a ray that are evaluated together
+constexpr int kMaxTeacherSamples = 128;  // intervals of one ray
+
 struct RadianceWidths {
   int32_t features, density, geometry, colour;
 };
@@ -43,16 +47,17 @@ struct TeacherTarget {
   float charbonnier, distortion_weight, opacity_weight, near_distance, min_gradient;
 };
 
-// What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each.
+// What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each; on GPUs all rays are one
+// group, and what is marked so is null.
 struct TeacherTrace {
   float* losses;            // (R, 4): Charbonnier mean, distortion, squared error mean, sum of opacities
   float* grad_density;      // flat, added to
   float* grad_colour;       // flat, added to
-  float* points;            // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient
-  float* feature_gradient;  // (groups, 16 S, padded features)
+  float* points;            // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient; null on GPUs
+  float* feature_gradient;  // (groups, 16 S, padded features); null on GPUs
   int32_t* counts;          // (groups, 2): samples with a gradient, samples evaluated
-  int32_t* cells;           // (groups, 16 S) cache cells of the evaluated samples
-  float* densities;         // (groups, 16 S)
+  int32_t* cells;           // (groups, 16 S) cache cells of the evaluated samples; null on GPUs
+  float* densities;         // (groups, 16 S); null on GPUs
   float cache_keep;         // what a cell keeps of its density when it is seen again
 };
 

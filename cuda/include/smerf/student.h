@@ -7,6 +7,9 @@ namespace smerf {
 
 struct SampleGradient;
 
+constexpr int kFeatures = 14;            // seven gated ("fine") and seven voxel ("coarse") channels
+constexpr int kMaxStudentSamples = 256;  // intervals of one ray
+
 struct Vertex {
   float z[kChannels];
   uint16_t first[kChannels], root[kChannels];
@@ -65,7 +68,7 @@ struct RayLosses {
 struct StudentTrace {
   RayLosses* losses;        // (rays)
   float* weights;           // (rays, samples) of the student
-  SampleGradient* samples;  // (rays * samples)
+  SampleGradient* samples;  // (rays * samples), or null: on GPUs
 };
 
 }  // namespace smerf
