@@ -85,6 +85,11 @@ def test_the_manifest_says_where_the_scene_comes_from(tmp_path):
     for entry, frame in zip(manifest.cameras, capture.frames):
         np.testing.assert_allclose(entry.camera.world_from_cam, frame.camera.world_from_cam)
         assert entry.camera.intrinsics == frame.camera.intrinsics
+    # Small pictures go by how wide a pixel of the photos is.
+    focal = np.median(
+        [np.sqrt(f.camera.intrinsics.fx * f.camera.intrinsics.fy) for f in capture.split("train")]
+    )
+    assert manifest.pixel_angle == pytest.approx(1.0 / focal)
     # The viewer starts at a training photo, with its field of view.
     starts = [frame.camera.world_from_cam for frame in capture.split("train")]
     assert any(np.allclose(manifest.start.world_from_cam, pose) for pose in starts)

@@ -3,7 +3,8 @@
 
 @group(0) @binding(0) var u_picture: texture_2d<f32>;
 @group(0) @binding(1) var u_sampler: sampler;
-@group(0) @binding(2) var<uniform> u_place: vec4f;  // show: 1 / size of the canvas, average: rays along an edge; tell: first column and row, channel
+// show: 1 / size of the canvas; average: rays along an edge, as its third; tell: first column and row, channel.
+@group(0) @binding(2) var<uniform> u_place: vec4f;
 
 @vertex
 fn cover(@builtin(vertex_index) index: u32) -> @builtin(position) vec4f {
