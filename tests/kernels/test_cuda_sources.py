@@ -1,5 +1,6 @@
 """The CUDA kernels, run on the CPU thread by thread, against the PyTorch reference."""
 
+import ctypes
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from smerf.kernels import (
     Grids,
     GridSpec,
     HashSpec,
+    abi,
     block_samples,
     blurred_interlevel,
     distance_grid,
@@ -349,3 +351,15 @@ def test_the_proposal_loss(compare):
         return [loss.detach(), proposal.grad]
 
     compare("interlevel", run)
+
+
+def test_the_cuda_library_takes_the_structures_of_the_table(emulated):
+    library = emulated("runtime")
+    sizes = {name: library.smerf_sizeof(name.encode()) for name in abi.STRUCTURES}
+    assert sizes == {name: ctypes.sizeof(abi._TYPES[name]) for name in abi.STRUCTURES}
+
+
+def test_every_kernel_of_the_table_but_one_has_a_cuda_form():
+    text = "".join(path.read_text() for path in (emulation.ROOT / "cuda" / "gpu").glob("*.cu"))
+    # Tables of half floats are for CPUs alone.
+    assert [name for name in abi.KERNELS if f" {name}(" not in text] == ["smerf_sparse_adam_half"]
