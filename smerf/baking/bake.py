@@ -29,7 +29,7 @@ from smerf.scene.types import BakedScene, BakedSubmodel, SceneParams
 from smerf.scene.write import CoarseLevel, encoded_sizes, write_scene
 from smerf.student.model import Student, grid_spec
 
-__all__ = ["bake", "scene_params"]
+__all__ = ["bake", "lone_order", "scene_params"]
 
 _COST_BYTES = 2048
 """Room for what the manifest says about a size budget."""
@@ -43,6 +43,8 @@ _LEVEL_WEIGHT = 4.0
 """What a camera that is rolled by a right angle loses, against one at the median distance from the others."""
 _ABOVE = 0.3
 """Sine of the angle from above at which lone objects are first seen."""
+_SIDES = 24
+"""Photos from about there, of which the one that shows most is the first view."""
 
 
 def scene_params(student: Student) -> SceneParams:
@@ -68,10 +70,20 @@ def _by_typicality(frames: Sequence[Frame]) -> np.ndarray:
     return np.asarray(np.argsort(unlike + _LEVEL_WEIGHT * np.abs(poses[:, 2, 0]), kind="stable"))
 
 
-def _from_slightly_above(frames: Sequence[Frame]) -> np.ndarray:
-    """Return the photos' indices, those first that look down on things as people do on what stands before them."""
+def lone_order(frames: Sequence[Frame], background: str | None, sides: int = _SIDES) -> np.ndarray:
+    """Return the indices of the ``sides`` photos of a lone object that look down on it most as people do on things.
+
+    Those that show most come first: the front of a thing has more to show than its back.
+    """
     back = np.stack([frame.camera.world_from_cam[2, 2] for frame in frames])
-    return np.asarray(np.argsort(np.abs(back - _ABOVE), kind="stable"))
+    chosen = np.argsort(np.abs(back - _ABOVE), kind="stable")[:sides]
+    return chosen[np.argsort([-_detail(frames[i], background) for i in chosen], kind="stable")]
+
+
+def _detail(frame: Frame, background: str | None) -> float:
+    """Return the sum of differences between neighbouring pixels of a photo."""
+    grey = load_composited(frame, background).mean(-1)
+    return float(sum(np.abs(np.diff(grey, axis=axis)).sum() for axis in (0, 1)))
 
 
 def _start_camera(frames: tuple[Frame, ...]) -> StartCamera | None:
@@ -145,7 +157,7 @@ class _Baker:
         self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
         is_alone = capture.background == "white"
-        order = _from_slightly_above(frames) if is_alone else _by_typicality(frames)
+        order = lone_order(frames, capture.background) if is_alone else _by_typicality(frames)
         far = capture.far if capture.bounded else math.inf
         looks = look_around(self.scene(0.0), self.known, frames, order, far)
         eye = eye_height(looks)

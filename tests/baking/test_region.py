@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from smerf.baking import BakeConfig, bake
+from smerf.baking.bake import lone_order
 from smerf.baking.known import Sightings, known_grid
 from smerf.baking.starts import Look, choose_mode, choose_starts, known_share
-from smerf.capture.types import Camera, Intrinsics
+from smerf.capture.types import Camera, Frame, Intrinsics
 from smerf.fields.ray_bank import camera_rays
 from smerf.render.march import render_camera, render_depth
 from smerf.scene import load_scene
@@ -141,6 +143,21 @@ def test_a_lone_object_is_seen_whole_at_first(aspect):
     # The view that cuts it off is not taken.
     assert pose[0, 3] == 1.0
     assert half > 0.8 and half * aspect > 0.3 and min(half / 0.8, half * aspect / 0.3) < 1.35
+
+
+def test_a_lone_object_is_seen_from_the_side_that_shows_most(tmp_path):
+    rng, frames = np.random.default_rng(0), []
+    for i in range(8):
+        turn = 0.25 * np.pi * i
+        eye = np.array([2.0 * np.cos(turn), 2.0 * np.sin(turn), 0.3 if i != 4 else 1.9])
+        pixels = np.full((24, 24, 3), 255, np.uint8)
+        # Photo 5 shows the front; 4 shows as much, from high above.
+        pixels[6:18, 6:18] = rng.integers(0, 255, (12, 12, 1)) if i in (4, 5) else 90
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(pixels).save(path)
+        lens = Intrinsics("PINHOLE", 24, 24, 30.0, 30.0, 12.0, 12.0)
+        frames.append(Frame(path.name, path, Camera(lens, look_at(eye)), "train"))
+    assert frames[lone_order(frames, "white", sides=7)[0]].name == "5.png"
 
 
 def test_the_region_is_kept_on_disk(toy):
