@@ -138,9 +138,10 @@ def test_a_gpu_leaves_out_what_the_cpu_leaves_out(kernels, emulated, monkeypatch
     kernels()
     if native.cpu_backend("smerf_teacher_step") is None:
         pytest.skip("the CPU library is not built")
-    parts, seen = batch(60, 28), torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(1))
+    # Some cells hold more than the field says: they fall to a share, others rise.
+    parts, seen = batch(60, 28), 12.0 * torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(1))
     parts[4][7, 1], parts[0][9, 0] = math.nan, math.nan
-    limits = {"min_depth": 0.02, "recheck": 0.2, "step": 3, "min_light": 1e-2, "min_weight": 3e-3}
+    limits = {"min_depth": 0.24, "recheck": 0.2, "step": 3, "min_light": 1e-2, "min_weight": 3e-3}
     results = []
     for library in (None, emulated("teacher_step")):
         if library is not None:
@@ -158,7 +159,7 @@ def test_a_gpu_leaves_out_what_the_cpu_leaves_out(kernels, emulated, monkeypatch
     is_ray[7] = False
     torch.testing.assert_close(ours[1][is_ray], theirs[1][is_ray], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ours[2], theirs[2], rtol=1e-3, atol=1e-4)
-    assert not torch.equal(ours[2], seen)
+    assert (ours[2] > seen).any() and (ours[2] < seen).any() and (ours[2] >= 0.0).all()
     assert_gradients(ours[3], theirs[3], worst=5e-3)
 
 
