@@ -15,12 +15,12 @@ import numpy as np
 
 import smerf.capture.masks  # imported by the stages, which find it in sys.modules
 import smerf.capture.types
-import smerf.scene.manifest
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
 from smerf.engine.files import read_json, write_json
 from smerf.engine.signals import stop_requested
 from smerf.errors import InvalidDataError, SmerfError, UsageError
 from smerf.export.serve import SceneServer
+from smerf.scene.manifest import Manifest
 
 WIDTH, HEIGHT = 24, 16
 
@@ -177,7 +177,9 @@ def bake(student, capture, config, *, folder, progress=None, extra=None):
 
 def load_scene(path):
     assert (path / "manifest.json").is_file()
-    return Model(0.3)
+    scene = Model(0.3)
+    scene.manifest = Manifest()
+    return scene
 
 
 def export_site(scene_dir, site_dir, *, single_file=False, title=None, capture=None, page=None):
