@@ -4,15 +4,13 @@
 
 RUN is of a splat file (smerf run FILE -o RUN). The peers are the current packages of npm's registry, served from this
 machine as they are shipped (neither SuperSplat's script nor three.js is minified): SuperSplat's viewer with WebGL, and
-Spark. *ms*: time from
-one new picture on the canvas to the next while a mouse drags the view to and fro, median and 95th percentile; the
-canvas is read at every animation frame, which slows all alike. *processor ms*: what the browser's processes
-spent on each of them, which does not depend on what else the machine does. Our page shows smaller pictures while
-things move, where the device is slow; *page, whole* has every picture drawn at full size. *MB*: bytes of all
+Spark. *ms*: time from one new picture on the canvas to the next while a mouse drags the view to and fro, median and
+95th percentile; the canvas is read at every animation frame, which slows all alike. *processor ms*: what the browser's
+processes spent on each of them, which depends less on what else the machine does. Our page shows smaller pictures
+while things move, where the device is slow; *page, whole* has every picture drawn at full size. *MB*: bytes of all
 responses that were complete when the first picture was on the canvas (more than 2 % of it unlike its corner; posters
 do not count), as sent without compression, and with the texts among them compressed as hosts do. *seconds*: until
-then, without a network between. Features are what the documentation in each package names by the words in
-``FEATURES``.
+then, without a network between.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ import contextlib
 import gzip
 import json
 import math
-import re
 import shutil
 import sys
 import tempfile
@@ -35,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.browser import browser_versions, chromium
-from benchmarks.common import ROOT, Benchmark, Report, size
+from benchmarks.common import Benchmark, Report, size
 from benchmarks.page import find_site
 from benchmarks.splat_viewer import PACKAGES, npm_package, splat_page
 from benchmarks.turn import Pages, motion_between, source_of
@@ -45,22 +42,6 @@ from smerf.export.serve import SceneServer
 
 SUPERSPLAT = ("@playcanvas/supersplat-viewer", "1.36.2")
 GREY = (0.5, 0.5, 0.5)
-FEATURES = {
-    "walking": r"\bwalk",
-    "VR or AR": r"WebXR|\bVR\b",
-    "WebGPU": r"WebGPU",
-    "notes": r"annotation",
-    "camera paths": r"camera path|animTracks",
-    "large scenes streamed": r"streaming",
-    "languages": r"`lang`",
-    "single objects hidden": r"hides? and lights? objects",
-    "unseen places faded": r"no photo supports",
-    "distances": r"distances",
-    "files checked by hash": r"SHA-256",
-    "meshes beside": r"mesh-based objects",
-    "splats edited": r"splat color editing",
-    "API for scripts": r"API reference|## Scripts|npm install",
-}
 _TEXTS = (
     ".js",
     ".mjs",
@@ -163,19 +144,6 @@ def supersplat_page(file: Path, place: Similarity, camera: dict[str, Any], aspec
             yield f"{server.url}?webgl&noui&noanim&content={file.name}"
 
 
-def documentation(name: str) -> str:
-    """Return what a viewer's documentation says: of ours the page's, of a package what it holds."""
-    if name == "page":
-        return (ROOT / "viewer" / "web" / "README.md").read_text(encoding="utf-8")
-    package = (
-        npm_package(*SUPERSPLAT)
-        if name == "SuperSplat"
-        else npm_package("@sparkjsdev/spark", PACKAGES["@sparkjsdev/spark"])
-    )
-    files = [package / "README.md", package / "docs" / "api.md"]
-    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
-
-
 class Measurer:
     """Opens viewers one after the other, each in a tab of its own with nothing in its cache."""
 
@@ -276,13 +244,13 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         page.evaluate("smerf.ready")
         camera = page.evaluate("smerf.getCamera()")
         page.context.close()
-        _say(report, measurer, options, Viewer("page", address), "page", "smerf")
-        _say(report, measurer, options, Viewer("page, whole", address, is_whole=True), None, "smerf")
+        _say(report, measurer, options, Viewer("page", address), "smerf")
+        _say(report, measurer, options, Viewer("page, whole", address, is_whole=True), "smerf")
         with _left_out("SuperSplat", report):
             other = stack.enter_context(
                 supersplat_page(splats, place, camera, options.size[0] / options.size[1])
             )
-            _say(report, measurer, options, Viewer("SuperSplat", other), "SuperSplat", "@".join(SUPERSPLAT))
+            _say(report, measurer, options, Viewer("SuperSplat", other), "@".join(SUPERSPLAT))
         with _left_out("Spark", report):
             other = stack.enter_context(splat_page(splats, place, GREY))
             pose = np.array(camera["cameraToWorld"]).reshape(4, 4)
@@ -295,7 +263,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                 [pose.ravel().tolist(), camera["fovDegrees"], motion],
             )
             named = " with ".join(f"{name}@{version}" for name, version in PACKAGES.items())
-            _say(report, measurer, options, Viewer("Spark", other, setup=setup), "Spark", named)
+            _say(report, measurer, options, Viewer("Spark", other, setup=setup), named)
 
 
 @contextlib.contextmanager
@@ -312,29 +280,16 @@ def _left_out(name: str, report: Report) -> Iterator[None]:
 
 
 def _say(
-    report: Report,
-    measurer: Measurer,
-    options: argparse.Namespace,
-    viewer: Viewer,
-    docs: str | None,
-    version: str,
+    report: Report, measurer: Measurer, options: argparse.Namespace, viewer: Viewer, version: str
 ) -> None:
     figures = measurer.measure(viewer)
-    text = documentation(docs) if docs else None
-    features = (
-        {name: bool(re.search(words, text, re.IGNORECASE)) for name, words in FEATURES.items()}
-        if text
-        else {}
-    )
     report.add(
-        f"peers/{viewer.name}", **figures, size=list(options.size), version=version, features=features,
-        **measurer.versions,
-    )  # fmt: skip
+        f"peers/{viewer.name}", **figures, size=list(options.size), version=version, **measurer.versions
+    )
     print(
         f"{viewer.name:12s} {figures['ms_median']:7.0f} ms ({figures['ms_p95']:.0f} p95), "
         f"{figures['processor_ms']:.0f} ms of the processor; first picture {figures['first_picture_mb']:.2f} MB "
-        f"({figures['first_picture_mb_compressed']:.2f} compressed) after {figures['first_picture_seconds']:.1f} s; "
-        f"names {sum(features.values())} of {len(FEATURES)} features",
+        f"({figures['first_picture_mb_compressed']:.2f} compressed) after {figures['first_picture_seconds']:.1f} s",
         flush=True,
     )
 

@@ -35,20 +35,14 @@ _CHUNK = 1024
 
 
 def coarse_files(
-    params: SceneParams,
-    mlp: dict[str, np.ndarray],
-    max_bytes: int,
-    submodel: BakedSubmodel,
-    full_bytes: int,
-    *,
-    above: int = 0,
+    params: SceneParams, mlp: dict[str, np.ndarray], max_bytes: int, submodel: BakedSubmodel, full_bytes: int
 ) -> dict[str, bytes]:
     """Return name -> content of the finest coarse level whose files take at most ``max_bytes``.
 
-    Empty if the submodel itself (``full_bytes``) is no larger than that or than ``above``, no reduction is that
-    small, or the resolutions cannot be halved.
+    Empty if the submodel itself (``full_bytes``) is no larger, no reduction is that small, or the resolutions
+    cannot be halved.
     """
-    if full_bytes <= max(max_bytes, above):
+    if full_bytes <= max_bytes:
         return {}
     k = params.params_to_sm.index(submodel.index)
     network = gzip.compress(mlp_to_json({name: value[k : k + 1] for name, value in mlp.items()}), 9, mtime=0)
