@@ -19,6 +19,16 @@
   float* name = reinterpret_cast<float*>(name##_raw)
 #endif
 
+// Returns call(F) for the features F of a hash table's entry that kernels are made for.
+#define SMERF_RETURN_BY_FEATURES(features, call) \
+  switch (features) {                            \
+    case 1: return call(1);                      \
+    case 2: return call(2);                      \
+    case 4: return call(4);                      \
+    case 8: return call(8);                      \
+    default: return kUnsupported;                \
+  }
+
 namespace smerf {
 
 constexpr int kUnsupported = -1;

@@ -110,15 +110,6 @@ int run_scatter(const TeacherField& field, const TeacherRays& rays, const Work& 
 
 }  // namespace
 
-#define SMERF_BY_FEATURES(features, call) \
-  switch (features) {                     \
-    case 1: return call(1);               \
-    case 2: return call(2);               \
-    case 4: return call(4);               \
-    case 8: return call(8);               \
-    default: return kUnsupported;         \
-  }
-
 // Floats of scratch memory of a query, or of a step and its scattering; -1 for networks that the kernels do not take.
 SMERF_API int64_t smerf_teacher_scratch(const RadianceWidths* widths, int64_t rays, int samples, int is_training) {
   Chain chain;
@@ -140,7 +131,7 @@ SMERF_API int smerf_teacher_query(const TeacherField* field, const TeacherRays* 
   work.t = t_edges;
   work.weights = weights;
 #define SMERF_CALL(F) run_query<F>(*field, *rays, chain, work, colours, stream)
-  SMERF_BY_FEATURES(field->features, SMERF_CALL)
+  SMERF_RETURN_BY_FEATURES(field->features, SMERF_CALL)
 #undef SMERF_CALL
 }
 
@@ -152,7 +143,7 @@ SMERF_API int smerf_teacher_step(const TeacherField* field, const TeacherRays* r
   if (!prepare(*field, *rays, true, scratch, &chain, &work)) return kUnsupported;
   if (rays->rays == 0) return 0;
 #define SMERF_CALL(F) run_step<F>(*field, *rays, *target, *trace, chain, work, stream)
-  SMERF_BY_FEATURES(field->features, SMERF_CALL)
+  SMERF_RETURN_BY_FEATURES(field->features, SMERF_CALL)
 #undef SMERF_CALL
 }
 
@@ -169,6 +160,6 @@ SMERF_API int smerf_teacher_scatter(const TeacherField* field, const TeacherRays
     SMERF_LAUNCH(observe_kernel, block_count(rows, kThreads), kThreads, 0, stream, work, range, step, trace->cache_keep,
                  cache);
 #define SMERF_CALL(F) run_scatter<F>(*field, *rays, work, gradient, stream)
-  SMERF_BY_FEATURES(field->features, SMERF_CALL)
+  SMERF_RETURN_BY_FEATURES(field->features, SMERF_CALL)
 #undef SMERF_CALL
 }

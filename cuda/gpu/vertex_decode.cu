@@ -226,22 +226,13 @@ int run_backward(const Chain& chain, const VertexDecoder& decoder, const VertexL
 
 }  // namespace
 
-#define SMERF_BY_FEATURES(features, call) \
-  switch (features) {                     \
-    case 1: return call(1);               \
-    case 2: return call(2);               \
-    case 4: return call(4);               \
-    case 8: return call(8);               \
-    default: return kUnsupported;         \
-  }
-
 // Floats of scratch memory that the backward pass needs on the current device, or -1 for what the kernels do not take.
 SMERF_API int64_t smerf_vertex_decode_scratch(const int32_t* dims, int layers, int level_count, int features) {
   Chain chain;
   if (level_count > kMaxLevels || !make_chain(chain, dims, layers, nullptr)) return -1;
   const auto blocks = [&]() -> int {
 #define SMERF_CALL(F) backward_blocks<F>(chain, INT32_MAX)
-    SMERF_BY_FEATURES(features, SMERF_CALL)
+    SMERF_RETURN_BY_FEATURES(features, SMERF_CALL)
 #undef SMERF_CALL
   };
   const int count = blocks();
@@ -257,7 +248,7 @@ SMERF_API int smerf_vertex_decode_forward(const VertexList* list, const VertexDe
     return kUnsupported;
   if (vertex_count(*list) == 0) return 0;
 #define SMERF_CALL(F) run_forward<F>(chain, *decoder, *list, {voxels, planes}, stream)
-  SMERF_BY_FEATURES(decoder->features, SMERF_CALL)
+  SMERF_RETURN_BY_FEATURES(decoder->features, SMERF_CALL)
 #undef SMERF_CALL
 }
 
@@ -270,6 +261,6 @@ SMERF_API int smerf_vertex_decode_backward(const VertexList* list, const VertexD
   if (vertex_count(*list) == 0) return 0;
   const Records records = {voxels, planes, density_range, feature_range};
 #define SMERF_CALL(F) run_backward<F>(chain, *decoder, *list, records, grad_table, grad_params, scratch, stream)
-  SMERF_BY_FEATURES(decoder->features, SMERF_CALL)
+  SMERF_RETURN_BY_FEATURES(decoder->features, SMERF_CALL)
 #undef SMERF_CALL
 }
