@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.browser import is_complaint
 from smerf.export.serve import SceneServer
-from tests.helpers.tiny_scene import make_scene, write_submodel
+from tests.helpers.tiny_scene import make_scene, write_manifest, write_submodel
 
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -30,6 +30,15 @@ def scene_dir(tmp_path_factory):
     """A folder with the arrays of one small submodel, and no manifest."""
     root = tmp_path_factory.mktemp("scene")
     write_submodel(root / "sm_000", make_scene())
+    return root
+
+
+@pytest.fixture(scope="module")
+def described_dir(tmp_path_factory):
+    """The same with a manifest."""
+    root = tmp_path_factory.mktemp("described")
+    write_submodel(root / "sm_000", make_scene())
+    write_manifest(root)
     return root
 
 

@@ -5,26 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers.tiny_scene import make_scene, write_manifest, write_submodel
-
 PHONE = {"has_touch": True, "is_mobile": True, "size": (390, 844)}
 FRONT = "dpr=0.2&pos=0,-2.4,0&look=0,0,0&fov=40&free=1"
 
 
-@pytest.fixture(scope="module")
-def scene_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scene")
-    write_submodel(root / "sm_000", make_scene())
-    write_manifest(root)
-    return root
-
-
 @pytest.fixture
-def phone(visit, scene_dir):
+def phone(visit, described_dir):
     """Open the page on a phone, past the first steps."""
 
     def open_page(query="", **options):
-        page = visit(scene_dir, f"{FRONT}&{query}", **PHONE, **options).ready()
+        page = visit(described_dir, f"{FRONT}&{query}", **PHONE, **options).ready()
         if page.page.locator("#coach-end").is_visible():
             page.page.locator("#coach-end").tap()
         return page
@@ -102,7 +92,7 @@ def test_another_finger_looks_around_meanwhile(phone):
     assert np.degrees(np.arccos(np.clip(before[:3, 2] @ after[:3, 2], -1, 1))) == pytest.approx(17.2, abs=4)
 
 
-def test_it_is_there_for_touch_alone_and_hides_with_the_interface(phone, visit, scene_dir):
+def test_it_is_there_for_touch_alone_and_hides_with_the_interface(phone, visit, described_dir):
     tab = phone("mode=fly").page
     stick, dock = (tab.locator(name).bounding_box() for name in ("#stick", "#dock"))
     assert stick["x"] >= 0 and stick["x"] + stick["width"] < 195
@@ -112,7 +102,7 @@ def test_it_is_there_for_touch_alone_and_hides_with_the_interface(phone, visit, 
     tab.locator("#button-walk").tap()
     assert tab.locator("#stick").is_visible()
     assert phone("mode=fly&ui=0").page.locator("#stick").is_hidden()
-    assert visit(scene_dir, f"{FRONT}&mode=fly").ready().page.locator("#stick").is_hidden()
+    assert visit(described_dir, f"{FRONT}&mode=fly").ready().page.locator("#stick").is_hidden()
 
 
 def test_no_key_gets_caught_in_it(phone, violations):

@@ -7,25 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from tests.helpers.tiny_scene import look_at, make_scene, write_manifest, write_submodel
+from tests.helpers.tiny_scene import look_at
 
 FRONT = "pos=0,-2.4,0&look=0,0,0&fov=40"
 SIZE = (760, 460)
 
 
-@pytest.fixture(scope="module")
-def scene_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scene")
-    write_submodel(root / "sm_000", make_scene())
-    write_manifest(root)
-    return root
-
-
 @pytest.fixture
-def still(visit, scene_dir):
+def still(visit, described_dir):
     """Open the box from the front at a fair size with few pixels."""
     return lambda query="", size=SIZE, **options: visit(
-        scene_dir, f"dpr=0.1&{FRONT}&{query}", size=size, reduced_motion="reduce", **options
+        described_dir, f"dpr=0.1&{FRONT}&{query}", size=size, reduced_motion="reduce", **options
     ).ready()
 
 
@@ -145,8 +137,8 @@ def test_the_first_visit_shows_three_gestures_once_and_help_fits_the_device(stil
     assert tab.locator("#coach").is_hidden()
 
 
-def test_phones_share_with_the_systems_own_sheet(visit, scene_dir):
-    page = visit(scene_dir, f"dpr=0.2&{FRONT}", size=(390, 700), has_touch=True, is_mobile=True).ready()
+def test_phones_share_with_the_systems_own_sheet(visit, described_dir):
+    page = visit(described_dir, f"dpr=0.2&{FRONT}", size=(390, 700), has_touch=True, is_mobile=True).ready()
     tab = page.page
     tab.evaluate("navigator.share = async (what) => { globalThis.shared = what; }")
     tab.click("#button-share")
@@ -179,8 +171,8 @@ def test_a_hidden_page_draws_nothing_and_goes_on_when_it_is_seen(still):
     assert tab.evaluate("drawn") > 0
 
 
-def test_a_hot_device_is_spared(visit, scene_dir):
-    page = visit(scene_dir, "ui=0")
+def test_a_hot_device_is_spared(visit, described_dir):
+    page = visit(described_dir, "ui=0")
     page.page.add_init_script(
         """globalThis.PressureObserver = class {
           constructor(heard) { globalThis.heat = (state) => heard([{ state }]); }
@@ -198,8 +190,8 @@ def test_a_hot_device_is_spared(visit, scene_dir):
 
 
 @pytest.mark.slow
-def test_a_host_that_never_answers_is_given_up_and_asked_again_on_demand(visit, scene_dir):
-    page = visit(scene_dir, size=(400, 300)).ready()
+def test_a_host_that_never_answers_is_given_up_and_asked_again_on_demand(visit, described_dir):
+    page = visit(described_dir, size=(400, 300)).ready()
     page.page.route("**/sm_000/plane_rgb_1*", lambda route: route.abort())
     page.page.reload()
     assert "does not answer" in page.page.evaluate("smerf.ready.then(() => '', (error) => error.message)")
@@ -224,8 +216,10 @@ PANELS = {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_panel_violates_the_rules_of_accessibility(visit, scene_dir, violations, scheme):
-    page = visit(scene_dir, f"dpr=0.1&{FRONT}", size=(900, 640), color_scheme=scheme, bypass_csp=True).ready()
+def test_no_panel_violates_the_rules_of_accessibility(visit, described_dir, violations, scheme):
+    page = visit(
+        described_dir, f"dpr=0.1&{FRONT}", size=(900, 640), color_scheme=scheme, bypass_csp=True
+    ).ready()
     tab = page.page
     tab.evaluate("(json) => smerf.setAnnotations(json)", NOTES)
     faults = {"first visit": violations(tab)}
