@@ -16,8 +16,8 @@ class BakeConfig:
     """Cells (four texels wide) by which surfaces are grown before they count as occupied."""
     array_format: Literal["png", "raw", "raw.gz"] = "png"
     """How arrays are stored."""
-    coarse_bytes: int = 4_000_000
-    """Submodels above this size get a coarse level of at most two thirds of it, for the first image; 0: none."""
+    coarse_bytes: int = 2_400_000
+    """Submodels above this size get a coarse level of at most this size, for the first image; 0: none."""
     max_mb: float | None = None
     """Largest size of the scene folder in MB (10^6 bytes); unbounded if not given."""
 

@@ -55,13 +55,6 @@ def test_every_large_submodel_gets_a_level_below_the_limit_and_the_manifest_list
     assert verify_manifest(scene_dir) == []
 
 
-def test_a_submodel_that_is_had_in_full_as_soon_gets_none(scene):
-    submodel, size = scene.submodel(0), 150_000
-    assert coarse_files(scene.params, scene.mlp, LIMIT, submodel, size)
-    assert coarse_files(scene.params, scene.mlp, LIMIT, submodel, size, above=size - 1)
-    assert coarse_files(scene.params, scene.mlp, LIMIT, submodel, size, above=size) == {}
-
-
 def test_readers_of_the_full_scene_do_not_notice(scene, scene_dir):
     again = load_scene(scene_dir)
     assert again.params == scene.params
