@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from smerf.capture.types import Camera, Intrinsics
+from smerf.engine.folder import RunFolder
 from smerf.errors import InvalidDataError
+from smerf.pipeline.renderers import stage_renderer
 from smerf.render import march, reference
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.manifest import Manifest, parse_manifest
@@ -20,6 +22,7 @@ from smerf.scene.supersample import (
     trained_pixel_angle,
 )
 from smerf.scene.types import BakedScene
+from smerf.scene.write import write_scene
 
 TRAINED = pixel_angle(example_camera(96, 72).intrinsics)
 
@@ -74,6 +77,15 @@ def test_a_smaller_picture_is_the_large_one_scaled_down(render, n):
 def test_a_picture_as_fine_as_the_photos_is_not_touched(render):
     camera = example_camera(96, 72)
     assert np.array_equal(render(scene_with(TRAINED), camera), render(scene_with(None), camera))
+
+
+def test_measurements_on_small_pictures_may_take_one_ray(tmp_path):
+    scene, camera = scene_with(TRAINED), example_camera(24, 18)
+    write_scene(tmp_path / "baked", scene.params, scene.mlp, [scene.submodel(0)], scene.manifest)
+    run = RunFolder(tmp_path)
+    quick, usual = (stage_renderer(run, "baked", "cpu", is_quick=each)(camera) for each in (True, False))
+    assert np.array_equal(quick, march.render_camera(scene_with(None), camera))
+    assert np.array_equal(usual, march.render_camera(scene, camera)) and not np.array_equal(quick, usual)
 
 
 def test_bands_of_rows_join_whatever_the_lens():
