@@ -15,7 +15,14 @@ from smerf.baking.budget import Fit, fit_size
 from smerf.baking.coarse import coarse_files
 from smerf.baking.config import BakeConfig
 from smerf.baking.known import KnownCells, photo_rays, region_cells, standing_reach
-from smerf.baking.starts import calm_colour, choose_mode, choose_starts, eye_height, look_around
+from smerf.baking.starts import (
+    calm_colour,
+    choose_mode,
+    choose_starts,
+    common_target,
+    eye_height,
+    look_around,
+)
 from smerf.baking.submodel import bake_submodel
 from smerf.capture.images import load_composited, mse_to_psnr
 from smerf.capture.types import Capture, Frame
@@ -35,8 +42,6 @@ _COST_BYTES = 2048
 """Room for what the manifest says about a size budget."""
 _COARSE_FRACTION = 0.2
 """Largest fraction of a size budget that goes into the coarse levels."""
-_FIRST_FRACTION = 2 / 3
-"""Size of a coarse level, at most, over that above which submodels get one: small ones are had in full as soon."""
 _VIEWS = 6
 """Training views on which the cost of a size budget is measured."""
 _LEVEL_WEIGHT = 4.0
@@ -70,18 +75,22 @@ def _by_typicality(frames: Sequence[Frame]) -> np.ndarray:
     return np.asarray(np.argsort(unlike + _LEVEL_WEIGHT * np.abs(poses[:, 2, 0]), kind="stable"))
 
 
-def lone_order(frames: Sequence[Frame], background: str | None, sides: int = _SIDES) -> np.ndarray:
-    """Return the indices of the ``sides`` photos of a lone object that look down on it most as people do on things.
+def lone_order(frames: Sequence[Frame], background: str | None) -> np.ndarray:
+    """Return the indices of photos of a lone object that look down on it as people do on things, at most ``_SIDES``.
 
     Those that show most come first: the front of a thing has more to show than its back.
     """
-    back = np.stack([frame.camera.world_from_cam[2, 2] for frame in frames])
-    chosen = np.argsort(np.abs(back - _ABOVE), kind="stable")[:sides]
-    return chosen[np.argsort([-_detail(frames[i], background) for i in chosen], kind="stable")]
+    poses = np.stack([frame.camera.world_from_cam for frame in frames])
+    chosen = np.argsort(np.abs(poses[:, 2, 2] - _ABOVE), kind="stable")[:_SIDES]
+    target = common_target(poses)
+    away = np.ones(len(poses)) if target is None else np.linalg.norm(poses[:, :, 3] - target, axis=-1)
+    # What is near fills more pixels, and shows no more for it.
+    shown = [away[i] / frames[i].camera.intrinsics.fx * _detail(frames[i], background) for i in chosen]
+    return chosen[np.argsort(-np.array(shown), kind="stable")]
 
 
 def _detail(frame: Frame, background: str | None) -> float:
-    """Return the sum of differences between neighbouring pixels of a photo."""
+    """Return the sum of differences between neighbouring pixels of a photo: length of edges times their contrast."""
     grey = load_composited(frame, background).mean(-1)
     return float(sum(np.abs(np.diff(grey, axis=axis)).sum() for axis in (0, 1)))
 
@@ -132,8 +141,7 @@ class _Baker:
         limit, count = self.config.coarse_bytes, len(self.params.params_to_sm)
         if self.config.max_mb is not None:
             limit = min(limit, int(_COARSE_FRACTION * self.config.max_mb * 1e6 / count))
-        most = min(limit, int(_FIRST_FRACTION * self.config.coarse_bytes))
-        return functools.partial(coarse_files, self.params, self.mlp, most, above=limit) if limit else None
+        return functools.partial(coarse_files, self.params, self.mlp, limit) if limit else None
 
     def submodel(self, k: int, threshold: float = 0.0) -> BakedSubmodel:
         """Bake one submodel."""

@@ -16,7 +16,16 @@ from smerf.render.march import render_depth
 from smerf.scene.region import RegionStart, contract, support
 from smerf.scene.types import BakedScene, SceneParams
 
-__all__ = ["Look", "calm_colour", "choose_mode", "choose_starts", "eye_height", "known_share", "look_around"]
+__all__ = [
+    "Look",
+    "calm_colour",
+    "choose_mode",
+    "choose_starts",
+    "common_target",
+    "eye_height",
+    "known_share",
+    "look_around",
+]
 
 _ASPECTS = (0.46, 0.6, 0.75, 1.0, 1.33, 1.6, 1.78, 2.2)
 """Shapes of canvases, width over height: upright phones to wide windows."""

@@ -147,17 +147,22 @@ def test_a_lone_object_is_seen_whole_at_first(aspect):
 
 def test_a_lone_object_is_seen_from_the_side_that_shows_most(tmp_path):
     rng, frames = np.random.default_rng(0), []
-    for i in range(8):
-        turn = 0.25 * np.pi * i
-        eye = np.array([2.0 * np.cos(turn), 2.0 * np.sin(turn), 0.3 if i != 4 else 1.9])
+    for i in range(26):
+        turn, far = 2.0 * np.pi * i / 26, 4.0 if i == 5 else 2.0
+        # Photo 5 shows the front from twice as far; 4 and 6 show as much, from high above.
+        eye = np.array([np.cos(turn), np.sin(turn), 3.0 if i in (4, 6) else 0.3])
+        eye *= far / np.linalg.norm(eye)
         pixels = np.full((24, 24, 3), 255, np.uint8)
-        # Photo 5 shows the front; 4 shows as much, from high above.
-        pixels[6:18, 6:18] = rng.integers(0, 255, (12, 12, 1)) if i in (4, 5) else 90
+        half = 3 if i == 5 else 6
+        part = pixels[12 - half : 12 + half, 12 - half : 12 + half]
+        part[:] = 90
+        if i in (4, 5, 6):
+            part[:] = rng.integers(0, 2, (2 * half, 2 * half, 1)) * 255
         path = tmp_path / f"{i}.png"
         Image.fromarray(pixels).save(path)
         lens = Intrinsics("PINHOLE", 24, 24, 30.0, 30.0, 12.0, 12.0)
         frames.append(Frame(path.name, path, Camera(lens, look_at(eye)), "train"))
-    assert frames[lone_order(frames, "white", sides=7)[0]].name == "5.png"
+    assert frames[lone_order(frames, "white")[0]].name == "5.png"
 
 
 def test_the_region_is_kept_on_disk(toy):
