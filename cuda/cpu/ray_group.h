@@ -131,8 +131,8 @@ class RayGroup {
       const int64_t ray = first_ + r;
       const float *w = weights + (int64_t)r * samples, *t = t_edges + (int64_t)r * (samples + 1);
       float slope[3], grad_depth[kMaxTeacherSamples];
-      compare_ray(target, ray, samples, share, t, w, depth_ + r * samples, colours_of(r), trace.losses + 4 * ray, slope,
-                  grad_depth);
+      compare_ray(target, ray, samples, share, t, w, depth_ + r * samples, colours_of(r),
+                  trace.losses + kTeacherLosses * ray, slope, grad_depth);
       const float* s = rays.s_edges + ray * (samples + 1);
       for (int i = 0; i < samples; ++i) {
         const int row = row_[r * samples + i], live = live_[r * samples + i];

@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kRays)
   float *weights = work.weights + first, slope[3], grad_depth[kMaxTeacherSamples];
   weigh(field, work, samples, rows, depth, weights);
   const Colours own = {work.colour, rows, weights, field.min_weight};
-  compare_ray(target, r, samples, share, t, weights, depth, own, losses + 4 * r, slope, grad_depth);
+  compare_ray(target, r, samples, share, t, weights, depth, own, losses + kTeacherLosses * r, slope, grad_depth);
   int kept = 0;
   for (int i = 0; i < samples; ++i) {
     if (rows[i] < 0) continue;

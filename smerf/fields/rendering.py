@@ -14,10 +14,15 @@ __all__ = [
     "blurred_interlevel_loss",
     "charbonnier",
     "density_activation",
+    "distance_loss",
     "distortion_loss",
     "interlevel_loss",
     "render_weights",
 ]
+
+
+_REACH = 0.3
+"""Difference from a known distance, relative to it, from which on weights cost no more."""
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -67,6 +72,22 @@ def distortion_loss(edges: Tensor, weights: Tensor) -> Tensor:
     (arXiv 2111.12077, equation 15).
     """
     return ray_distortion(edges, weights).mean()
+
+
+def distance_loss(edges: Tensor, weights: Tensor, distances: Tensor) -> Tensor:
+    """Return what weights cost away from where rays are known to meet something, mean over all rays.
+
+    sum_i w_i min(1, a_i / (0.3 d)), where a_i is how far interval i is from the distance d.
+
+    Args:
+        edges: Metric distances (R, S + 1), no gradient.
+        weights: Weights (R, S).
+        distances: Known distances (R,) in the same units; 0 where nothing is known.
+    """
+    known = distances[:, None]
+    away = torch.maximum(edges[:, :-1] - known, known - edges[:, 1:]).clamp_min(0.0)
+    cost = (away / (_REACH * known).clamp_min(1e-9)).clamp_max(1.0)
+    return torch.where(known > 0.0, weights * cost, 0.0).sum(-1).mean()
 
 
 def interlevel_loss(edges: Tensor, weights: Tensor, outer_edges: Tensor, outer_weights: Tensor) -> Tensor:

@@ -54,8 +54,8 @@ STRUCTURES = {
     " level_count:int features:int widths:RadianceWidths spacing:RaySpacing scale:float min_light:float"
     " min_weight:float cache:tensor? cache_resolution:int min_depth:float recheck:float step:uint32",
     "TeacherRays": "origins:tensor directions:tensor radii:tensor s_edges:tensor rays:int64 samples:int",
-    "TeacherTarget": "truth:tensor background:tensor charbonnier:float distortion_weight:float opacity_weight:float"
-    " near_distance:float min_gradient:float",
+    "TeacherTarget": "truth:tensor background:tensor distances:tensor? charbonnier:float distortion_weight:float"
+    " opacity_weight:float distance_weight:float near_distance:float min_gradient:float",
     "TeacherTrace": "losses:tensor grad_density:tensor grad_colour:tensor points:tensor? feature_gradient:tensor?"
     " counts:tensor cells:tensor? densities:tensor? cache_keep:float",
     "StudentRays": "origins:tensor directions:tensor edges:tensor weights:tensor colour:tensor background:tensor"

@@ -203,8 +203,8 @@ class TeacherPass:
         cache_resolution: int,
         device: torch.device | None = None,
     ) -> None:
-        self.losses = torch.zeros(rays, 4, device=device or "cpu")
-        """Per ray: Charbonnier loss, distortion, squared error, sum of opacities (R, 4), of the last pass."""
+        self.losses = torch.zeros(rays, 5, device=device or "cpu")
+        """Per ray: Charbonnier loss, distortion, squared error, sum of opacities, distance (R, 5), of the last pass."""
         self._shape, self._resolution = (rays, samples, width), cache_resolution
         self._kind = _backend(self.losses).kind
         groups = -(-rays // _GROUP) if self._kind == "cpu" else 1
@@ -234,6 +234,7 @@ class TeacherPass:
         losses: TeacherLosses,
         cache: Tensor | None = None,
         cache_keep: float = 0.9,
+        distances: Tensor | None = None,
     ) -> None:
         """Add the gradients of the mean losses over a batch.
 
@@ -246,6 +247,7 @@ class TeacherPass:
             losses: Weights of the losses, and what is left out.
             cache: Densities (n, n, n) that are raised to what the field says, in place.
             cache_keep: What a cell keeps of its density, once a pass, when it is seen again.
+            distances: Where rays are known to meet something (R,), 0 where that is not known.
 
         Raises:
             ValueError: If a shape or dtype is not as stated.
@@ -262,8 +264,15 @@ class TeacherPass:
             if field.cache is None or field.cache.shape != cache.shape:
                 raise ValueError("cache: expected the field's own cache")
             native.check("cache", cache, torch.float32, (self._resolution,) * 3)
+        if distances is not None:
+            native.check("distances", distances, torch.float32, (count,))
+            distances = distances.contiguous()
         target = abi.record(
-            "TeacherTarget", truth=truth.contiguous(), background=background.contiguous(), **vars(losses)
+            "TeacherTarget",
+            truth=truth.contiguous(),
+            background=background.contiguous(),
+            distances=distances,
+            **vars(losses),
         )
         backend = _backend(field.table)
         if backend.kind == "cuda":

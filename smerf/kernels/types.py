@@ -359,6 +359,8 @@ class TeacherLosses:
     distortion_weight: float = 0.0
     opacity_weight: float = 0.0
     """Weight of the sum of a ray's opacities 1 - exp(-depth)."""
+    distance_weight: float = 0.0
+    """Weight of what rays show away from where they are known to meet something."""
     near_distance: float = 0.0
     """Gradients of samples closer than this fall off with the square of the distance."""
     min_gradient: float = 0.0

@@ -1,4 +1,4 @@
-// One ray of the teacher's training: compositing, the colour and distortion losses, and their gradients.
+// One ray of the teacher's training: compositing, its losses, and their gradients.
 //
 // weights w_i = T_i (1 - exp(-sigma_i dt_i)), colour sum_i w_i c_i + (1 - sum_i w_i) background. The colour loss is the
 // Charbonnier sqrt(e^2 + eps^2) (Zip-NeRF, arXiv 2304.06706), the distortion that of mip-NeRF 360 (arXiv 2111.12077,
@@ -8,6 +8,8 @@
 #include "smerf/spacing.h"
 
 namespace smerf {
+
+constexpr float kDistanceReach = 0.3f;  // smerf.fields.rendering: _REACH
 
 // Raw density to density exp(raw - 1), whose gradient is bounded.
 SMERF_FN float density_of(float raw) { return fast_exp(smaller(raw - 1.0f, 15.0f)); }
@@ -43,6 +45,19 @@ SMERF_FN float distortion(const float* edges, const float* weights, int count, f
     const float above = (total_moment - moment) - middle * (total_mass - mass);
     loss += 2.0f * w * below + w * w * width * 0.333333333f;
     grad_weights[i] += scale * (2.0f * (below + above) + 0.666666667f * w * width);
+  }
+  return loss;
+}
+
+// What weights in intervals t (count + 1) cost where the ray is known to meet something at `known`: how far they are
+// away, relative to it, up to kDistanceReach. grad_weights is added to, scaled by `scale`.
+SMERF_FN float distance_loss(float known, const float* t, const float* weights, int count, float scale,
+                             float* grad_weights) {
+  float loss = 0.0f;
+  for (int i = 0; i < count; ++i) {
+    const float away = larger(larger(t[i] - known, known - t[i + 1]), 0.0f) / (kDistanceReach * known);
+    loss += weights[i] * smaller(away, 1.0f);
+    grad_weights[i] += scale * smaller(away, 1.0f);
   }
   return loss;
 }

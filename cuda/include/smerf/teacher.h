@@ -9,6 +9,7 @@ namespace smerf {
 constexpr int kDirections = 16;          // spherical harmonics of degree 0 to 3
 constexpr int kSlice = 8;                // samples of a ray that are evaluated together
 constexpr int kMaxTeacherSamples = 128;  // intervals of one ray
+constexpr int kTeacherLosses = 5;        // of a ray
 
 struct RadianceWidths {
   int32_t features, density, geometry, colour;
@@ -44,13 +45,14 @@ struct TeacherRays {
 struct TeacherTarget {
   const float* truth;       // (R, 3), over the background
   const float* background;  // (R, 3)
-  float charbonnier, distortion_weight, opacity_weight, near_distance, min_gradient;
+  const float* distances;   // (R): where a ray is known to meet something, 0: not known; or null
+  float charbonnier, distortion_weight, opacity_weight, distance_weight, near_distance, min_gradient;
 };
 
 // What a training pass leaves behind. Groups of 16 rays have room for 16 S samples each; on GPUs all rays are one
 // group, and what is marked so is null.
 struct TeacherTrace {
-  float* losses;            // (R, 4): Charbonnier mean, distortion, squared error mean, sum of opacities
+  float* losses;            // (R, 5): Charbonnier mean, distortion, squared error mean, sum of opacities, distance
   float* grad_density;      // flat, added to
   float* grad_colour;       // flat, added to
   float* points;            // (groups, 4, 16 S): x, y, z, footprint of the samples with a gradient; null on GPUs

@@ -29,7 +29,7 @@ SMERF_FN void composite_colour(const float* weights, int samples, const Colour& 
   }
 }
 
-// Compares ray number `ray` with its target. t: edges (samples + 1); share: 1 / rays. Sets its losses (4), the gradient
+// Compares ray number `ray` with its target. t: edges (samples + 1); share: 1 / rays. Sets its losses, the gradient
 // of its colour (3) and those of its optical depths (samples), all for the mean over rays.
 template <class Colour>
 SMERF_FN void compare_ray(const TeacherTarget& target, int64_t ray, int samples, float share, const float* t,
@@ -54,6 +54,9 @@ SMERF_FN void compare_ray(const TeacherTarget& target, int64_t ray, int samples,
     grad_weight[i] = 0.0f;
     for (int c = 0; c < 3; ++c) grad_weight[i] += slope[c] * ((own ? own[c] : 0.0f) - background[c]);
   }
+  const float known = target.distances ? target.distances[ray] : 0.0f;
+  const float away =
+      known > 0.0f ? distance_loss(known, t, weights, samples, target.distance_weight * share, grad_weight) : 0.0f;
   for (int i = 0; i <= samples; ++i) compressed[i] = ladder(t[i]);
   const float spread = distortion(compressed, weights, samples, target.distortion_weight * share, grad_weight);
   depth_gradient(depth, weights, grad_weight, samples, grad_depth);
@@ -67,6 +70,7 @@ SMERF_FN void compare_ray(const TeacherTarget& target, int64_t ray, int samples,
   losses[1] = spread;
   losses[2] = square * 0.333333333f;
   losses[3] = opacity;
+  losses[4] = away;
 }
 
 // What is left of the gradients of a sample between s0 and s1: those close to the camera are weakened.
