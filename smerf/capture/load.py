@@ -238,6 +238,7 @@ def _frame(frame: SourceFrame, photo: Photo, pose: np.ndarray, scale: float) -> 
         downscale=photo.downscale,
         depth_scale=frame.depth_unit * scale,
         orientation=photo.orientation,
+        sees=frame.sees,
     )
 
 

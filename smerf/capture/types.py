@@ -78,7 +78,8 @@ class Frame:
 
     ``exposure`` is shutter seconds x ISO / 1000 where known, ``downscale`` the whole number of file pixels
     that are averaged into one pixel of ``camera`` along each axis, ``orientation`` the EXIF value by which the file is
-    rotated first (1: not at all), and ``depth_scale`` turns a stored depth value into training units.
+    rotated first (1: not at all), ``depth_scale`` turns a stored depth value into training units, and ``sees`` (S,) are
+    the capture's sparse points that structure from motion found in the photo, where that is known.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Frame:
     downscale: int = 1
     depth_scale: float = 1.0e-3
     orientation: int = 1
+    sees: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from smerf.capture.downscale import scale_intrinsics
 from smerf.capture.normalise import invert_pose
 from smerf.capture.pixels import read_header
 from smerf.capture.readers.ply import write_ply_points
+from smerf.capture.readers.sightings import write_sightings
 from smerf.capture.types import Capture, Frame, Intrinsics
 
 __all__ = ["save_transforms"]
 
-_POINTS = "sparse_pc.ply"
+_POINTS, _SIGHTINGS = "sparse_pc.ply", "sightings.npz"
 _DISTORTION = {
     "OPENCV": ("k1", "k2", "p1", "p2"),
     "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
@@ -32,7 +33,8 @@ def save_transforms(
 
     Images are not copied: files are named relative to the JSON. Lenses are written for the files as they are,
     so that photos which the capture reduces in memory keep their own size. Sparse points go to
-    ``sparse_pc.ply`` beside it. The file is written aside and renamed.
+    ``sparse_pc.ply`` beside it, and which photo shows which to ``sightings.npz``. The JSON is written aside, then
+    renamed.
     ``extra`` are further top-level keys; a near of NaN is left for the reader to choose.
 
     Raises:
@@ -63,6 +65,10 @@ def save_transforms(
         points = (capture.points - similarity.translation) @ similarity.rotation / similarity.scale
         write_ply_points(path.with_name(_POINTS), points)
         content["ply_file_path"] = _POINTS
+        shown = {frame.name: frame.sees for frame in capture.frames if frame.sees is not None}
+        if shown:
+            write_sightings(path.with_name(_SIGHTINGS), shown)
+            content["sightings_path"] = _SIGHTINGS
     content["frames"] = [
         _entry(
             frame,

@@ -62,7 +62,7 @@ def write_capture(
     *,
     masks: Path | None,
 ) -> None:
-    """Write ``transforms.json`` and ``sparse_pc.ply`` beside the images of a prepared capture.
+    """Write ``transforms.json``, ``sparse_pc.ply`` and ``sightings.npz`` beside the images of a prepared capture.
 
     Which photos are held out is left to who loads it.
     """
@@ -81,6 +81,7 @@ def write_capture(
                 split="",
                 mask_path=mask if mask is not None and mask.is_file() else None,
                 exposure=known[name].exposure,
+                sees=np.sort(model.seen_point[model.seen_image == index]),
             )
         )
     capture = Capture(

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from smerf.capture import fingerprint, load_capture, pixel_rays, save_transforms
+from smerf.capture.readers.sightings import write_sightings
 from smerf.errors import InvalidDataError
 from tests.helpers.capture_layouts import (
     FOCAL,
@@ -197,6 +198,29 @@ def test_points_are_in_training_space(tmp_path):
     np.testing.assert_allclose(back, POINTS, atol=1e-12)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_photos_know_which_points_they_show(tmp_path, binary):
+    capture = load_capture(write_colmap(tmp_path, binary))
+    # In the text form every other photo lists none.
+    assert [frame.sees.tolist() for frame in capture.frames] == [
+        [7] if binary or index % 2 == 0 else [] for index in range(10)
+    ]
+    (tmp_path / "sparse/0" / f"points3D.{'bin' if binary else 'txt'}").unlink()
+    assert all(not len(frame.sees) for frame in load_capture(tmp_path).frames)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "of other points"])
+def test_damaged_sightings_are_refused_with_their_name(tmp_path, fault):
+    save_transforms(load_capture(write_colmap(tmp_path)), tmp_path / "transforms.json")
+    path = tmp_path / "sightings.npz"
+    if fault == "cut off":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        write_sightings(path, {f"{NAMES[0]}.png": np.array([150])})
+    with pytest.raises(InvalidDataError, match=r"sightings\.npz.*remove sightings_path"):
+        load_capture(tmp_path)
+
+
 def test_written_transforms_load_as_the_same_capture(tmp_path):
     capture = load_capture(write_colmap(tmp_path / "a"), downscale=2)
     save_transforms(capture, tmp_path / "a" / "transforms.json")
@@ -209,6 +233,7 @@ def test_written_transforms_load_as_the_same_capture(tmp_path):
         np.testing.assert_allclose(ours.camera.world_from_cam, theirs.camera.world_from_cam, atol=1e-12)
         assert ours.camera.intrinsics == theirs.camera.intrinsics
     np.testing.assert_allclose(again.points, capture.points, atol=1e-12)
+    assert [frame.sees.tolist() for frame in again.frames] == [[7]] * 10
     assert (again.near, again.far) == (pytest.approx(capture.near), np.inf)
     source = json.loads((tmp_path / "a" / "transforms.json").read_text())["frames"]
     np.testing.assert_allclose(np.array(source[3]["transform_matrix"])[:3], poses()[3], atol=1e-12)

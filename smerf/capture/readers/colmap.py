@@ -12,7 +12,7 @@ import logging
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,8 @@ _MODELS = [
 ]  # fmt: skip
 _SUPPORTED = [name for name, _ in _MODELS[:7]]
 _FOLDERS = ("sparse", "colmap/sparse", "distorted/sparse", ".")
+_OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
+_NO_POINTS = np.zeros(0, np.int64)
 _MAX_DEPTH = 3  # folders between a capture's own and a model, such as dense/0/sparse
 _NOT_SEARCHED = re.compile(r"^(\..*|prepare|images?.*|masks?|depths?.*)$")
 
@@ -55,6 +57,8 @@ class _Image:
     camera_id: int
     quaternion: tuple[float, ...]
     translation: tuple[float, ...]
+    points: np.ndarray
+    """Numbers (S,) of the points that it shows; negative: of none."""
 
 
 def find_model(root: Path) -> Path | None:
@@ -134,6 +138,7 @@ def read_colmap(root: Path, model: Path) -> Source:
     paths = locate_photos(root, _expected(root, images), stated_in)
     names = [_name(image.name, path, root) for image, path in zip(images, paths)]
     frames = []
+    points, numbers = read_points(model)
     for image, name, path, mask in zip(images, names, paths, find_masks(root, names, paths)):
         if image.camera_id not in cameras:
             raise InvalidDataError(
@@ -148,9 +153,10 @@ def read_colmap(root: Path, model: Path) -> Source:
                 world_from_cam=_world_from_cam(image, stated_in),
                 split=None if splits is None else ("test" if splits(image.name) else "train"),
                 mask_path=mask,
+                sees=_seen(image, numbers),
             )
         )
-    return Source(root, "colmap", stated_in, tuple(frames), points=read_points(model))
+    return Source(root, "colmap", stated_in, tuple(frames), points=points)
 
 
 def read_cameras(model: Path) -> dict[int, Intrinsics]:
@@ -181,49 +187,68 @@ def read_cameras(model: Path) -> dict[int, Intrinsics]:
 def read_images(model: Path) -> list[_Image]:
     """Return name, camera number, quaternion (w, x, y, z) and translation (world to camera) of each image."""
     path = _file(model, "images")
-    images = []
+    images: list[_Image] = []
     if path.suffix == ".txt":
         # Two lines an image; the second lists observations. It may be empty, and some writers leave it out.
         lines = [line.strip() for line in _lines(path, keep_empty=True)]
         follows_image = False
         for line in lines:
             if not line or (follows_image and _is_observations(line)):
+                if line:
+                    images[-1] = replace(
+                        images[-1], points=np.array(line.split()[2::3], np.float64).astype(np.int64)
+                    )
                 follows_image = False
                 continue
             words = line.split(maxsplit=9)
             with _faults(path, line):
                 numbers = tuple(float(word) for word in words[1:8])
-                images.append(_Image(words[9], int(words[8]), numbers[:4], numbers[4:]))
+                images.append(_Image(words[9], int(words[8]), numbers[:4], numbers[4:], _NO_POINTS))
             follows_image = True
         return images
     reader = _Binary(path)
     for _ in range(reader.take("Q")[0]):
         values = reader.take("I7dI")
         name = reader.text()
-        reader.skip(24 * reader.take("Q")[0])
-        images.append(_Image(name, values[8], values[1:5], values[5:8]))
+        seen = reader.array(_OBSERVATION, reader.take("Q")[0])["point"]
+        images.append(_Image(name, values[8], values[1:5], values[5:8], seen))
     return images
 
 
-def read_points(model: Path) -> np.ndarray:
-    """Return the sparse points (N, 3) in source space; none where the model carries no points file."""
+def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sparse points (N, 3) in source space and their numbers (N,), ascending.
+
+    There are none where the model carries no points file.
+    """
     if not any((model / f"points3D{suffix}").is_file() for suffix in (".bin", ".txt")):
-        return np.zeros((0, 3))
+        return np.zeros((0, 3)), _NO_POINTS
     path = _file(model, "points3D")
-    points = []
+    points: list[tuple[float, ...]] = []
+    numbers: list[int] = []
     if path.suffix == ".txt":
         for line in _lines(path):
             with _faults(path, line):
-                x, y, z = line.split()[1:4]
+                number, x, y, z = line.split()[:4]
                 points.append((float(x), float(y), float(z)))
+                numbers.append(int(number))
     else:
         reader = _Binary(path)
         for _ in range(reader.take("Q")[0]):
             values = reader.take("Q3d3BdQ")
             reader.skip(8 * values[8])
             points.append(values[1:4])
-    array = np.asarray(points, np.float64).reshape(-1, 3)
-    return array[np.all(np.isfinite(array), axis=1)]
+            numbers.append(values[0])
+    array, order = np.asarray(points, np.float64).reshape(-1, 3), np.argsort(np.array(numbers, np.uint64))
+    kept = order[np.all(np.isfinite(array[order]), axis=1)]
+    return array[kept], np.array(numbers, np.uint64)[kept].astype(np.int64)
+
+
+def _seen(image: _Image, numbers: np.ndarray) -> np.ndarray:
+    """Return which of the points with these ascending ``numbers`` (N,) an image shows (S,)."""
+    if not len(numbers):
+        return _NO_POINTS
+    place = np.searchsorted(numbers, image.points).clip(max=len(numbers) - 1)
+    return np.unique(place[numbers[place] == image.points])
 
 
 def _is_observations(line: str) -> bool:
@@ -346,6 +371,11 @@ class _Binary:
             raise InvalidDataError(
                 f"{self.path}: the file ends early ({len(self.data)} bytes); copy or export it again"
             )
+
+    def array(self, dtype: np.dtype, count: int) -> np.ndarray:
+        start = self.position
+        self.skip(dtype.itemsize * count)
+        return np.frombuffer(self.data, dtype, count, start)
 
     def text(self) -> str:
         end = self.data.find(b"\0", self.position)

@@ -6,8 +6,8 @@ with (0, 0) at the outer corner of the first pixel. Source space is the space of
 
 Beside the keys of those two programs, the top level may carry ``near`` and ``far`` (source units),
 ``bounded`` (all content lies between them) and ``depth_unit_scale_factor`` (source units per stored depth
-value, 0.001 unless given); a frame may carry ``exposure`` (shutter seconds x ISO / 1000) and ``name`` (else
-made from its path).
+value, 0.001 unless given) and ``sightings_path`` (``smerf.capture.readers.sightings``); a frame may carry ``exposure``
+(shutter seconds x ISO / 1000) and ``name`` (else made from its path).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from smerf.capture.pixels import read_header
 from smerf.capture.readers.image_files import IMAGE_SUFFIXES, find_masks, image_folder, locate_photos
-from smerf.capture.readers.ply import read_ply_points
+from smerf.capture.readers.sightings import with_points
 from smerf.capture.readers.source import Source, SourceFrame, check_pose, make_intrinsics
 from smerf.errors import InvalidDataError
 
@@ -75,10 +75,7 @@ def read_nerfstudio(path: Path) -> Source:
         far=read_number(content, "far", path),
         bounded=bool(content.get("bounded", False)),
     )
-    points = path.parent / str(content["ply_file_path"]) if content.get("ply_file_path") else None
-    return (
-        source if points is None or not points.is_file() else replace(source, points=read_ply_points(points))
-    )
+    return with_points(source, content.get("ply_file_path"), content.get("sightings_path"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class SourceFrame:
     """One photo as its file states it. ``world_from_cam`` is 3x4, OpenGL camera axes, source space.
 
     ``split`` is ``None`` where the data names none; ``depth_unit`` turns a stored depth value into source
-    units. ``is_size_stated`` is false where the size is that of the photo, for want of another.
+    units. ``is_size_stated`` is false where the size is that of the photo, for want of another. ``sees`` (S,) are
+    the sparse points that are known to be in the photo.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SourceFrame:
     depth_unit: float = 1.0e-3
     exposure: float | None = None
     is_size_stated: bool = True
+    sees: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
