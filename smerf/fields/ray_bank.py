@@ -23,16 +23,21 @@ _NEAREST = 8
 class RayBatch:
     """Rays with the photo's colour.
 
-    ``colours`` (R, 3) and ``alpha`` (R, 1) are in [0, 1], ``frames`` (R,) are indices.
+    ``colours`` (R, 3) and ``alpha`` (R, 1) are in [0, 1], ``frames`` (R,) are indices. ``distances`` (R,) say where
+    rays are known to meet something, 0 where that is not known.
     """
 
     rays: Rays
     colours: Tensor
     alpha: Tensor
     frames: Tensor
+    distances: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> RayBatch:
-        return RayBatch(self.rays[index], self.colours[index], self.alpha[index], self.frames[index])
+        distances = None if self.distances is None else self.distances[index]
+        return RayBatch(
+            self.rays[index], self.colours[index], self.alpha[index], self.frames[index], distances
+        )
 
 
 def camera_rays(camera: Camera) -> Rays:
@@ -130,9 +135,27 @@ class RayBank:
         """Divide the photos' colours by ``gains`` (N, 3) from now on; None uses them as they are."""
         self._gains = None if gains is None else gains.to(self._device)
 
-    def _of_pixels(self, index: Tensor) -> Tensor:
-        """Return where the drawn ones of all loaded pixels lie."""
+    def rows(self, index: Tensor) -> Tensor:
+        """Return where, among all loaded pixels, those lie that rays are drawn from: indices (R,) in [0, len(self))."""
+        index = index.to(self._device)
         return index if self._chosen is None else self._chosen[index].long()
+
+    def find(self, frame: int, pixels: np.ndarray) -> np.ndarray:
+        """Return where, among all loaded pixels, pixels (P,) of a photo lie; -1 where its mask leaves them out."""
+        start, count = sum(self._counts[:frame]), self._counts[frame]
+        own = self._pixels[start : start + count].cpu().numpy()
+        if not count:
+            return np.full(len(pixels), -1)
+        place = np.searchsorted(own, pixels).clip(max=count - 1)
+        return np.where(own[place] == pixels, start + place, -1)
+
+    def drawn(self, rows: Tensor) -> Tensor:
+        """Tell which of all loaded pixels (R,) rays are drawn from (R,)."""
+        return (
+            torch.ones_like(rows, dtype=torch.bool)
+            if self._chosen is None
+            else torch.isin(rows, self._chosen)
+        )
 
     @property
     def has_alpha(self) -> bool:
@@ -175,7 +198,7 @@ class RayBank:
         index = torch.randint(len(self), (count,), generator=generator, device=generator.device).to(
             self._device
         )
-        index = self._of_pixels(index)
+        index = self.rows(index)
         frames, pixels = self._owners[index].long(), self._pixels[index].long()
         widths, heights = self._sizes[frames].unbind(-1)
         left = (pixels % widths - edge // 2).minimum(widths - edge).clamp_min(0)
@@ -202,9 +225,12 @@ class RayBank:
 
     def gather(self, index: Tensor) -> RayBatch:
         """Return the rays of chosen pixels: indices (R,) in [0, len(self)), on any device."""
-        index = self._of_pixels(index.to(self._device))
-        frames, pixels = self._owners[index].long(), self._pixels[index].long()
-        colours = self._colours[index].float() / 255.0
+        return self.gather_rows(self.rows(index))
+
+    def gather_rows(self, rows: Tensor) -> RayBatch:
+        """Return the rays of any loaded pixels, as ``rows`` and ``find`` (R,) name them."""
+        frames, pixels = self._owners[rows].long(), self._pixels[rows].long()
+        colours = self._colours[rows].float() / 255.0
         alpha = colours[:, 3:] if colours.shape[-1] == 4 else torch.ones_like(colours[:, :1])
         colours = colours[:, :3]
         if self._gains is not None:

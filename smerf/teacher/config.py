@@ -38,6 +38,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "interlevel_weight": (0.0, 1e9),
     "distortion_weight": (0.0, 1e9),
     "opacity_weight": (0.0, 1e9),
+    "distance_fraction": (0.0, 0.9),
+    "distance_weight": (0.0, 1e9),
     "hash_decay": (0.0, 1e9),
     "level_decay": (0.0, 1e9),
     "near_gradient": (0.0, 1e9),
@@ -121,6 +123,10 @@ class TeacherConfig:
     """Weight of the distortion loss."""
     opacity_weight: float = 0.0
     """Weight of the sum of opacities along a ray: regulariser against floaters."""
+    distance_fraction: float = 0.125
+    """Fraction of the rays that go through sparse points of the photos, where the capture knows them."""
+    distance_weight: float = 0.5
+    """Weight of what these rays show before or behind their point."""
     hash_decay: float = 1e-8
     """Pull of touched table entries towards zero."""
     near_gradient: float = 4.0
@@ -299,6 +305,7 @@ PRESETS: dict[str, TeacherConfig] = {
         hash_decay=0.0,
         level_decay=5e-4,
         near_gradient=0.0,
+        distance_fraction=0.0,
         robust="off",
     ),
 }  # fmt: skip

@@ -113,6 +113,7 @@ class FusedStep:
             config.charbonnier,
             config.distortion_weight,
             config.opacity_weight,
+            config.distance_weight,
             near_distance=config.near_gradient * spacing.near,
             min_gradient=_MIN_GRADIENT,
         )
@@ -131,7 +132,15 @@ class FusedStep:
             if tensor is not None:
                 native.use_large_pages(tensor)
 
-    def losses(self, rays: Rays, s_edges: Tensor, truth: Tensor, background: Tensor, step: int) -> Tensor:
+    def losses(
+        self,
+        rays: Rays,
+        s_edges: Tensor,
+        truth: Tensor,
+        background: Tensor,
+        step: int,
+        distances: Tensor | None = None,
+    ) -> Tensor:
         """Set the gradients of the field's parameters and raise the cache.
 
         Args:
@@ -140,16 +149,19 @@ class FusedStep:
             truth: Wanted colours over ``background`` (R, 3).
             background: (R, 3).
             step: Number of the step: which samples in empty cells are evaluated depends on it.
+            distances: Where rays are known to meet something (R,), 0 where that is not known.
 
         Returns:
-            Per ray: colour loss, distortion, squared error, sum of opacities (R, 4).
+            Per ray: colour loss, distortion, squared error, sum of opacities, distance (R, 5).
         """
         gradients = self._gradients
         gradients.density.zero_()
         gradients.colour.zero_()
         fused = replace(self._fused, recheck=_RECHECK, step=step, half_table=self.half_table)
         along = _field_rays(rays, s_edges)
-        self._pass.run(fused, along, truth, background, gradients, self._losses, self.cache, CACHE_KEEP)
+        self._pass.run(
+            fused, along, truth, background, gradients, self._losses, self.cache, CACHE_KEEP, distances
+        )
         both = zip(self._parameters, (gradients.table, gradients.density, gradients.colour))
         for parameter, gradient in both:
             assert isinstance(parameter, Tensor)

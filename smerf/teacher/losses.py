@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from smerf.capture.types import Frame
 from smerf.fields.ray_bank import RayBatch
 from smerf.fields.rays import Rays
-from smerf.fields.rendering import blurred_interlevel_loss, charbonnier, interlevel_loss
+from smerf.fields.rendering import blurred_interlevel_loss, charbonnier, distance_loss, interlevel_loss
 from smerf.teacher.cameras import CameraRefinement
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.fused import FusedStep
@@ -110,6 +110,9 @@ class Objective(nn.Module):
             charbonnier(error, self.config.charbonnier),
             rendering.distortion.mean(),
             self._opacity(march.density, march.edges),
+            None
+            if batch.distances is None
+            else distance_loss(march.edges, rendering.weights, batch.distances),
         )
         if placement.rounds and settings.trains_proposals:
             losses["interlevel"] = self._interlevel(placement.s_edges, rendering.weights, placement.rounds)
@@ -125,16 +128,21 @@ class Objective(nn.Module):
             return density.new_zeros(())
         return -torch.expm1(-density * edges.diff(dim=-1)).sum(-1).mean()
 
-    def _named(self, colour: Tensor, distortion: Tensor, opacity: Tensor) -> dict[str, Tensor]:
+    def _named(
+        self, colour: Tensor, distortion: Tensor, opacity: Tensor, distance: Tensor | None
+    ) -> dict[str, Tensor]:
         losses = {"colour": colour, "distortion": self.config.distortion_weight * distortion}
         if self.config.opacity_weight > 0.0:
             losses["opacity"] = self.config.opacity_weight * opacity
+        if distance is not None:
+            losses["distance"] = self.config.distance_weight * distance
         return losses
 
     def _fused(
         self, batch: RayBatch, s_edges: Tensor, random: RowRandom, step: int, fused: FusedStep
     ) -> tuple[dict[str, Tensor], Tensor]:
         truth, background = self._target(batch, random)
-        rows = fused.losses(batch.rays, s_edges, truth, background, step)
-        mean = rows.mean(0)
-        return self._named(mean[0], mean[1], mean[3]), rows[:, 2]
+        rows = fused.losses(batch.rays, s_edges, truth, background, step, batch.distances)
+        colour, distortion, _, opacity, distance = rows.mean(0)
+        known = None if batch.distances is None else distance
+        return self._named(colour, distortion, opacity, known), rows[:, 2]

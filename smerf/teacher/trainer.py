@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from smerf.fields.rays import Spacing
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.exposures import Evening
 from smerf.teacher.fused import FusedStep, supports_training
+from smerf.teacher.known_distances import KnownDistances
 from smerf.teacher.losses import Objective, StepSettings
 from smerf.teacher.model import FieldTeacher, require_table_memory
 from smerf.teacher.optimiser import TeacherOptimiser
@@ -58,6 +60,7 @@ class TeacherTrainer:
         self.objective = Objective(config, frames).to(device)
         self.optimiser = TeacherOptimiser(self.model, self.objective, config)
         self.pixels = PixelSampler(len(self.bank), config.uniform_fraction)
+        self.known = KnownDistances(capture, self.bank)
         self.watch = Watch(config, frames, self.bank)
         self.evening = Evening(config, frames, self.bank)
         self.generator = torch.Generator().manual_seed(config.seed + 1)
@@ -98,16 +101,26 @@ class TeacherTrainer:
         random = RowRandom(self.generator, self.process, self.config.rays)
         return self.objective(self.model, batch, random, self._settings(), self.fused)
 
+    def _batch(self) -> tuple[Tensor, RayBatch]:
+        """Return this process's rays of a step, and which pixels (P,) the first of all processes' rays are of."""
+        config, own = self.config, self.process.rows(self.config.rays)
+        count = round(config.distance_fraction * config.rays) if len(self.known) else 0
+        index = self.pixels.sample(config.rays - count, self.generator)
+        if not count:
+            return index, self.bank.gather(index[own])
+        rows, distances = self.known.sample(count, self.generator)
+        batch = self.bank.gather_rows(torch.cat([self.bank.rows(index), rows])[own])
+        return index, replace(batch, distances=torch.cat([distances.new_zeros(len(index)), distances])[own])
+
     @fast_products()
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return its losses, and the PSNR of the batch."""
-        index = self.pixels.sample(self.config.rays, self.generator)
-        rows = self.process.rows(self.config.rays)
+        index, batch = self._batch()
         self.optimiser.clear()
-        losses, squares = self.losses(self.bank.gather(index[rows]))
+        losses, squares = self.losses(batch)
         self.mean_square = float(distributed.average(squares.mean()))
         if self.pixels.follows_error:
-            self.pixels.observe(index, self._of_all_rows(squares))
+            self.pixels.observe(index, self._of_all_rows(squares)[: len(index)])
         if not self.fused:
             sum(losses.values(), torch.zeros(())).backward()
             distributed.average_gradients(self.optimiser.parameters)
@@ -120,6 +133,7 @@ class TeacherTrainer:
         self.evening.after_step(self._fraction(), self.model, self.objective.refined)
         if self.watch.after_step(self._fraction(), self.model, self.objective.refined):
             self.pixels = PixelSampler(len(self.bank), self.config.uniform_fraction)
+            self.known.follow(self.bank)
         figures = distributed.average_values({name: value.detach() for name, value in losses.items()})
         return figures | {"psnr": -10.0 * math.log10(max(self.mean_square, 1e-10))}
 
@@ -161,6 +175,7 @@ class TeacherTrainer:
             self.watch.restore(strip_prefix("watch", tensors))
             self.evening.restore(strip_prefix("evening", tensors))
             self.pixels = PixelSampler(len(self.bank), self.config.uniform_fraction)
+            self.known.follow(self.bank)
             self.pixels.restore(strip_prefix("sampler", tensors))
             self.optimiser.restore(tensors, state["updates"])
         except (KeyError, RuntimeError) as error:
