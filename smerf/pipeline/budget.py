@@ -110,14 +110,14 @@ class Plan:
             ]
         if self.rest_seconds:
             parts.append(f"{format_seconds(self.rest_seconds)} for the rest")
-        return f"{self.minutes:g} min: {', '.join(parts)}; {self.expected.word} {self.expected.psnr:.1f} dB"
+        return f"{self.minutes:g} min: {', '.join(parts)}; {self.expected.quality}"
 
     def sentence(self) -> str:
         """Return what the plan comes to, for people who have not decided yet."""
         expected, size = self.expected, self.expected.megabytes * self.division.submodels
         return (
             f"{self.photos} photos at {self.settings['max_side']} px take {format_seconds(60.0 * self.minutes)} and "
-            f"{self._memory}, for {expected.word} {expected.psnr:.0f} dB and a page of {expected.word} {size:.0f} MB"
+            f"{self._memory}, for {expected.quality} and a page of {expected.word} {size:.0f} MB"
         )
 
     @property
@@ -137,7 +137,7 @@ class Plan:
             ("submodels", f"{self.division.submodels}, K = {self.division.edge}: {self.division.reason}"),
             ("memory", self._memory.removesuffix(" of memory")),
             ("page", f"{word} {self.expected.megabytes * self.division.submodels:.0f} MB"),
-            ("quality", f"{word} {self.expected.psnr:.1f} dB PSNR, as captures of its kind in the table"),
+            ("quality", f"{self.expected.quality}, PSNR of held-out photos"),
             *((key, str(value)) for key, value in self.settings.items()),
         ]
         width = max(len(name) for name, _ in rows)

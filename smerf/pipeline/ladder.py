@@ -13,6 +13,8 @@ from smerf.pipeline.rates import Rates
 
 __all__ = ["LADDER", "Expected", "Rung", "Table", "rung_of"]
 
+_ALIKE = 1.0
+"""Decibels by which captures of a kind differ at most to be promised one figure."""
 _PHOTO_FRACTION = 0.5
 """Photos teach the student what a teacher that was trained for minutes has not learnt."""
 
@@ -70,6 +72,9 @@ class Expected:
     """What a plan comes to, as far as captures of its kind were measured."""
 
     psnr: float
+    """Mean over these captures."""
+    range: tuple[float, float]
+    """Least and most of them."""
     megabytes: float
     memory_mb: float
     is_beyond: bool = False
@@ -79,6 +84,14 @@ class Expected:
     def word(self) -> str:
         """Return how sure the values are, for people."""
         return "at least" if self.is_beyond else "about"
+
+    @property
+    def quality(self) -> str:
+        """Return the PSNR in words, and how much captures differ, if they do."""
+        low, high = self.range
+        if high - low < _ALIKE:
+            return f"{self.word} {self.psnr:.1f} dB"
+        return f"{self.word} {self.psnr:.0f} dB ({low:.0f} to {high:.0f} by how hard the capture is)"
 
 
 class Table:
@@ -122,16 +135,15 @@ class Table:
         names = sorted({record["capture"] for record in points})
         series = [[record for record in points if record["capture"] == name] for name in names]
         least = min(record["minutes"] for record in points)
-        psnr = _mean([_between(one, work, "psnr") for one in series])
+        psnr = [_between(one, work, "psnr") for one in series]
         if work < least:
-            lost = _mean(
-                [_between(one, least**2 / work, "psnr") - _between(one, least, "psnr") for one in series]
-            )
-            psnr -= lost
+            gained = [_between(one, least**2 / work, "psnr") - _between(one, least, "psnr") for one in series]
+            psnr = [here - _mean(gained) for here in psnr]
         megabytes, memory = (
             _mean([_between(one, work, key) for one in series]) for key in ("megabytes", "memory_mb")
         )
-        return Expected(psnr, megabytes, memory, is_beyond=work > points[-1]["minutes"])
+        beyond = work > points[-1]["minutes"]
+        return Expected(_mean(psnr), (min(psnr), max(psnr)), megabytes, memory, is_beyond=beyond)
 
 
 def _mean(values: Sequence[float]) -> float:

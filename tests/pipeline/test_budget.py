@@ -85,6 +85,13 @@ def test_less_work_than_was_measured_promises_less():
     assert TABLE.expected("scene", 0.5).megabytes == 11.0
 
 
+def test_captures_that_differ_are_promised_a_range():
+    hard = [record(minutes, psnr - 8.0, capture="b") for minutes, psnr in ((1.0, 26.0), (4.0, 30.0))]
+    found = Table([*TABLE.records, *hard]).expected("scene", 2.0)
+    assert found.psnr == pytest.approx(24.0) and found.range == pytest.approx((20.0, 28.0))
+    assert "20 to 28" in found.quality and "to" not in TABLE.expected("scene", 2.0).quality.split()
+
+
 def test_many_held_out_photos_and_a_teacher_from_elsewhere_are_reckoned_with():
     assert plan(4, replace(SCENE, test=60)).rest_seconds > plan(4).rest_seconds
     distillation = plan(4, replace(SCENE, trains=False))
