@@ -99,12 +99,18 @@ def camera_of(visit: Visit, lens: tuple[int, int]) -> Camera:
     return Camera(Intrinsics("PINHOLE", *lens, focal, focal, lens[0] / 2, lens[1] / 2), visit.pose)
 
 
+def source_pose(capture: Capture, pose: np.ndarray) -> np.ndarray:
+    """Return a camera's pose (3, 4) of training space in the units of the capture, (4, 4)."""
+    similarity = capture.training_from_source
+    found = np.eye(4)
+    found[:3, :3] = similarity.rotation.T @ pose[:, :3]
+    found[:3, 3] = similarity.rotation.T @ (pose[:, 3] - similarity.translation) / similarity.scale
+    return found
+
+
 def truth_of(lit: LitScene, capture: Capture, visit: Visit, lens: tuple[int, int]) -> np.ndarray:
     """Return what the ray tracer shows of a view in training space, (H, W, 3) in [0, 1]."""
-    similarity = capture.training_from_source
-    pose = np.eye(4)
-    pose[:3, :3] = similarity.rotation.T @ visit.pose[:, :3]
-    pose[:3, 3] = similarity.rotation.T @ (visit.pose[:, 3] - similarity.translation) / similarity.scale
+    pose = source_pose(capture, visit.pose)
     view = render_view(lit, pose, Lens.from_fov(*lens, visit.fov), np.random.default_rng(0))
     return view.rgb.astype(np.float32) / 255.0
 
