@@ -6,9 +6,9 @@ Each RUN is of a built-in capture and was labelled by the capture's own masks (s
 CAPTURE -o RUN, smerf label RUN). At the held-out cameras the object of every pixel is compared with the true mask: the
 intersection over union of each object over all views, and the mean of the objects. Then objects are hidden: how many
 pixels outside their true masks, and outside the masks grown by some pixels, change by 2/255 or more. A mask has the
-object at a pixel's centre, so pixels outside may show some of it: *untouched* are those that none of the ray tracer's 6 x 6
-rays through the pixel sees it in. Where such a pixel changes, the object's soft edge reached into it: its mean error against
-the photo, objects shown and hidden, says which of the two is right.
+object at a pixel's centre, so pixels outside may show some of it: *untouched* are those that none of the ray tracer's
+6 x 6 rays through the pixel sees it in. Where such a pixel changes, the object's soft edge reached into it: its mean
+error against the photo, objects shown and hidden, says which of the two is right.
 """
 
 from __future__ import annotations
