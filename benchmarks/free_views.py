@@ -4,10 +4,9 @@
 
 A visitor starts where the page opens, presses random keys and drags for some seconds by the rules of the viewers'
 controls, and what is seen then, behind the page's near plane, is rendered natively and by the ray tracer. *without*:
-the same student baked without the region, where nothing holds the visitor back; *free*: the views of that visitor in
-the scene with the region, which shows what fading alone does. Columns: mean PSNR, that of the worst tenth, and the
-share of pixels that photos support. Of runs that are not of a built-in capture (smerf synth) the truth is not known:
-only the share is measured, and the pictures drawn.
+the same student baked without the region, where nothing holds the visitor back. Columns: mean PSNR, that of the worst
+tenth, and the share of pixels that photos support. Of runs that are not of a built-in capture (smerf synth) the truth
+is not known: only the share is measured, and the pictures drawn.
 """
 
 from __future__ import annotations
@@ -191,25 +190,21 @@ def measure(options: argparse.Namespace, report: Report) -> None:
 def compare(
     ours: RenderableScene, bare: RenderableScene, capture: Capture, name: str, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """Return the figures with the region, without, and of free visitors in the scene with it."""
-    lens = options.size
+    """Return the figures with the region and without."""
     # The light of smerf synth, to the ray.
     lit = light_scene(load_scene_spec(name), workers=1, rays=81)
-    held = [wander(ours, True, lens, options.seconds, seed) for seed in range(options.views)]
-    loose = [wander(bare, False, lens, options.seconds, seed) for seed in range(options.views)]
-    truths = [[truth_of(lit, capture, visit, lens) for visit in visits] for visits in (held, loose)]
     rows = {}
-    for kind, scene, visits, truth in (
-        ("with", ours, held, truths[0]),
-        ("without", bare, loose, truths[1]),
-        ("free", ours, loose, truths[1]),
-    ):
-        pictures = pictures_of(scene, visits, lens)
-        rows[kind], order = figures(pictures, truth)
+    for kind, scene in (("with", ours), ("without", bare)):
+        visits = [
+            wander(scene, scene is ours, options.size, options.seconds, i) for i in range(options.views)
+        ]
+        truths = [truth_of(lit, capture, visit, options.size) for visit in visits]
+        pictures = pictures_of(scene, visits, options.size)
+        rows[kind], order = figures(pictures, truths)
         if scene is ours:
-            rows[kind]["known"] = float(np.mean(known_of(ours, visits, lens)))
+            rows[kind]["known"] = float(np.mean(known_of(ours, visits, options.size)))
         if options.sheet:
-            pairs = [np.concatenate([pictures[i], truth[i]], 1) for i in order]
+            pairs = [np.concatenate([pictures[i], truths[i]], 1) for i in order]
             draw_sheet(options.sheet / f"{name}_{kind}.png", pairs)
     return rows
 
