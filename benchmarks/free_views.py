@@ -1,12 +1,12 @@
 """Views that a visitor of the page can reach, against our own ray tracer: with the known region, and without.
 
-    python -m benchmarks.free_views RUN... [--views 200] [--size 160x120] [--seconds 8] [--sheet FILE.png] [--json FILE]
+    python -m benchmarks.free_views RUN... [--views 200] [--size 160x120] [--seconds 8] [--sheet FOLDER] [--json FILE]
 
-Each RUN is of a built-in capture (smerf synth SCENE -o CAPTURE, smerf run CAPTURE -o RUN). A visitor starts where the
-page opens, presses random keys and drags for some seconds by the rules of the viewers' controls, and what is seen then
-is rendered natively and by the ray tracer. *without*: the same student baked without the region, where nothing holds
-the visitor back; *free*: the views of that visitor in the scene with the region, which shows what fading alone does.
-Columns: mean PSNR, that of the worst tenth, and the share of pixels that photos support.
+A visitor starts where the page opens, presses random keys and drags for some seconds by the rules of the viewers'
+controls, and what is seen then, behind the page's near plane, is rendered natively and by the ray tracer. *without*:
+the same student baked without the region, where nothing holds the visitor back. Columns: mean PSNR, that of the worst
+tenth, and the share of pixels that photos support. Of runs that are not of a built-in capture (smerf synth) the truth
+is not known: only the share is measured, and the pictures drawn.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from smerf.pipeline.config import load_config
 from smerf.pipeline.job import load_run_capture
 from smerf.render.scene import RenderableScene, load_scene
 from smerf.scene.region import choose_start
+from smerf.scene.view import choose_near
 from smerf.scene.walk import Place
 from smerf.student.store import load_student
 
@@ -44,10 +45,11 @@ _KEYS = ("W", "S", "A", "D", "Q", "E", "UP", "DOWN", "LEFT", "RIGHT")
 
 @dataclass(frozen=True)
 class Visit:
-    """Where a visitor ends up: a pose (3, 4) and the vertical field of view in degrees."""
+    """Where a visitor ends up: a pose (3, 4), the vertical field of view in degrees, and the near plane."""
 
     pose: np.ndarray
     fov: float
+    near: float
 
 
 def wander(scene: RenderableScene, is_held: bool, lens: tuple[int, int], seconds: float, seed: int) -> Visit:
@@ -88,7 +90,7 @@ def wander(scene: RenderableScene, is_held: bool, lens: tuple[int, int], seconds
     controls.keys = set()
     for _ in range(40):
         controls.update(_DT)
-    return Visit(controls.pose, fov)
+    return Visit(controls.pose, fov, visitor.near_plane(choose_near(scene, None)))
 
 
 def camera_of(visit: Visit, lens: tuple[int, int]) -> Camera:
@@ -96,44 +98,66 @@ def camera_of(visit: Visit, lens: tuple[int, int]) -> Camera:
     return Camera(Intrinsics("PINHOLE", *lens, focal, focal, lens[0] / 2, lens[1] / 2), visit.pose)
 
 
+def source_pose(capture: Capture, pose: np.ndarray) -> np.ndarray:
+    """Return a camera's pose (3, 4) of training space in the units of the capture, (4, 4)."""
+    similarity = capture.training_from_source
+    found = np.eye(4)
+    found[:3, :3] = similarity.rotation.T @ pose[:, :3]
+    found[:3, 3] = similarity.rotation.T @ (pose[:, 3] - similarity.translation) / similarity.scale
+    return found
+
+
 def truth_of(lit: LitScene, capture: Capture, visit: Visit, lens: tuple[int, int]) -> np.ndarray:
     """Return what the ray tracer shows of a view in training space, (H, W, 3) in [0, 1]."""
-    similarity = capture.training_from_source
-    pose = np.eye(4)
-    pose[:3, :3] = similarity.rotation.T @ visit.pose[:, :3]
-    pose[:3, 3] = similarity.rotation.T @ (visit.pose[:, 3] - similarity.translation) / similarity.scale
+    pose = source_pose(capture, visit.pose)
     view = render_view(lit, pose, Lens.from_fov(*lens, visit.fov), np.random.default_rng(0))
     return view.rgb.astype(np.float32) / 255.0
 
 
-def scene_name(capture: Capture) -> str:
-    """Return which built-in scene a capture is of."""
+def find_scene_name(capture: Capture) -> str | None:
+    """Return which built-in scene a capture is of, ``None`` for others."""
     path = capture.root / "transforms.json"
     name = json.loads(path.read_text()).get("scene") if path.is_file() else None
-    if not name:
-        raise InvalidDataError(f"{path}: not a capture of a built-in scene; smerf synth makes one")
-    return str(name)
+    return str(name) if name else None
+
+
+def scene_name(capture: Capture) -> str:
+    """Return which built-in scene a capture is of."""
+    name = find_scene_name(capture)
+    if name is None:
+        raise InvalidDataError(f"{capture.root}: not a capture of a built-in scene; smerf synth makes one")
+    return name
+
+
+def pictures_of(scene: RenderableScene, visits: Sequence[Visit], lens: tuple[int, int]) -> list[np.ndarray]:
+    return [scene.render(camera_of(visit, lens), visit.near) for visit in visits]
+
+
+def known_of(scene: RenderableScene, visits: Sequence[Visit], lens: tuple[int, int]) -> list[float]:
+    """Return the share of each visit's pixels that photos support."""
+    return [float(known_share(scene, camera_of(visit, lens)).mean()) for visit in visits]
 
 
 def figures(
-    scene: RenderableScene, visits: Sequence[Visit], truths: Sequence[np.ndarray], lens: tuple[int, int]
-) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Return mean and worst-tenth PSNR of visits, and the pictures."""
-    pictures = [scene.render(camera_of(visit, lens)) for visit in visits]
-    values = np.sort([psnr(picture, truth) for picture, truth in zip(pictures, truths, strict=True)])
-    found = {"psnr": float(values.mean()), "worst_tenth": float(values[: max(1, len(values) // 10)].mean())}
-    if scene.manifest.region is not None:
-        shares = [float(known_share(scene, camera_of(visit, lens)).mean()) for visit in visits]
-        found["known"] = float(np.mean(shares))
-    return found, pictures
+    pictures: Sequence[np.ndarray], truths: Sequence[np.ndarray]
+) -> tuple[dict[str, float], np.ndarray]:
+    """Return mean and worst-tenth PSNR of pictures, and the order of the pictures, the worst first."""
+    values = np.array([psnr(picture, truth) for picture, truth in zip(pictures, truths, strict=True)])
+    order = np.argsort(values)
+    worst = values[order[: max(1, len(values) // 10)]]
+    return {"psnr": float(values.mean()), "worst_tenth": float(worst.mean())}, order
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", help="runs of built-in captures")
+    parser.add_argument("runs", type=Path, nargs="+", help="runs, of built-in captures for figures")
     parser.add_argument("--views", type=int, default=200)
     parser.add_argument("--size", type=size, default=(160, 120))
     parser.add_argument("--seconds", type=float, default=8.0, help="that a visitor wanders before each view")
-    parser.add_argument("--sheet", type=Path, help="draw the first views: with the region, truth, without")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        help="draw here, for each run, the 24 worst views beside the truth, or the first 24 where it is not known",
+    )
 
 
 def measure(options: argparse.Namespace, report: Report) -> None:
@@ -142,44 +166,67 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         run = RunFolder.open(path)
         config = load_config(run)
         capture = load_run_capture(run, config, None)
-        name = scene_name(capture)
-        lit = light_scene(load_scene_spec(name), rays=36, workers=1, cell_scale=2.0)
+        name = find_scene_name(capture)
         student = load_student(run.folder("student"))
         with tempfile.TemporaryDirectory() as folder:
-            bare = bake(student, capture, replace(config.bake, region=False), folder=Path(folder) / "bare")
             ours = bake(student, capture, replace(config.bake, region=True), folder=Path(folder) / "ours")
             ours = load_scene(ours.root or "", cache_size=len(ours.params.params_to_sm))
-            rows = compare(ours, bare, lit, capture, options)
+            if name is None:
+                name, rows = path.name, {"with": look_only(ours, path.name, options)}
+            else:
+                bare = bake(
+                    student, capture, replace(config.bake, region=False), folder=Path(folder) / "bare"
+                )
+                rows = compare(ours, bare, capture, name, options)
         for kind, values in rows.items():
             report.add(f"free_views/{name}/{kind}", views=options.views, preset=config.preset, **values)
-            known = f"{values['known']:8.2f}" if "known" in values else ""
-            print(f"{name:12}{kind:10}{values['psnr']:8.2f}{values['worst_tenth']:12.2f}{known}")
+            cells = (("psnr", 8), ("worst_tenth", 12), ("known", 8))
+            print(
+                f"{name:12}{kind:10}"
+                + "".join(f"{values.get(key, np.nan):{width}.2f}" for key, width in cells)
+            )
 
 
 def compare(
-    ours: RenderableScene, bare: RenderableScene, lit: LitScene, capture: Capture, options: argparse.Namespace
+    ours: RenderableScene, bare: RenderableScene, capture: Capture, name: str, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """Return the figures with the region, without, and of free visitors in the scene with it."""
-    lens = options.size
-    held = [wander(ours, True, lens, options.seconds, seed) for seed in range(options.views)]
-    loose = [wander(bare, False, lens, options.seconds, seed) for seed in range(options.views)]
-    truths = [[truth_of(lit, capture, visit, lens) for visit in visits] for visits in (held, loose)]
-    with_region, pictures = figures(ours, held, truths[0], lens)
-    without, bare_pictures = figures(bare, loose, truths[1], lens)
-    free, free_pictures = figures(ours, loose, truths[1], lens)
+    """Return the figures with the region and without."""
+    # The light of smerf synth, to the ray.
+    lit = light_scene(load_scene_spec(name), workers=1, rays=81)
+    rows = {}
+    for kind, scene in (("with", ours), ("without", bare)):
+        visits = [
+            wander(scene, scene is ours, options.size, options.seconds, i) for i in range(options.views)
+        ]
+        truths = [truth_of(lit, capture, visit, options.size) for visit in visits]
+        pictures = pictures_of(scene, visits, options.size)
+        rows[kind], order = figures(pictures, truths)
+        if scene is ours:
+            rows[kind]["known"] = float(np.mean(known_of(ours, visits, options.size)))
+        if options.sheet:
+            pairs = [np.concatenate([pictures[i], truths[i]], 1) for i in order]
+            draw_sheet(options.sheet / f"{name}_{kind}.png", pairs)
+    return rows
+
+
+def look_only(ours: RenderableScene, name: str, options: argparse.Namespace) -> dict[str, float]:
+    """Return the mean and the least share that photos support of what a visitor sees, and draw the views."""
+    visits = [wander(ours, True, options.size, options.seconds, seed) for seed in range(options.views)]
+    known = known_of(ours, visits, options.size)
     if options.sheet:
-        draw_sheet(options.sheet, [pictures, truths[0], bare_pictures, free_pictures, truths[1]])
-    return {"with": with_region, "without": without, "free": free}
+        draw_sheet(options.sheet / f"{name}_with.png", pictures_of(ours, visits, options.size))
+    return {"known": float(np.mean(known)), "least_known": float(np.min(known))}
 
 
-def draw_sheet(path: Path, columns: Sequence[Sequence[np.ndarray]], rows: int = 24) -> None:
-    """Draw the first views of each column, a row a view."""
+def draw_sheet(path: Path, pictures: Sequence[np.ndarray], count: int = 24, columns: int = 4) -> None:
+    """Draw the first pictures, row by row."""
     from PIL import Image
 
-    lines = [np.concatenate(pictures[:rows], 0) for pictures in columns]
-    sheet = np.rint(255.0 * np.concatenate(lines, 1)).astype(np.uint8)
+    shown = list(pictures[:count])
+    shown += [np.ones_like(shown[0])] * (-len(shown) % columns)
+    rows = [np.concatenate(shown[i : i + columns], 1) for i in range(0, len(shown), columns)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    Image.fromarray(np.rint(255.0 * np.concatenate(rows, 0)).astype(np.uint8)).save(path)
 
 
 BENCHMARK = Benchmark(__doc__, measure, options, needs="runs of built-in captures")

@@ -26,8 +26,10 @@ _TEXELS = 16
 _MAX_PHOTOS = 200
 _BEHIND = 2
 """Half cells behind a surface that its photo still counts for: samples of the surface lie in both."""
+_AGREE = ((24, 3), (8, 2))
+"""From so many photos on, so many have to look at a place before it is known."""
 _MANY = 8
-"""From so many photos on, two have to agree."""
+"""From so many photos on, two have to look at a place before anything is kept there."""
 _SPENT = 0.05
 """Visibility at which a photo's ray has seen all that it will: soft surfaces and haze let half of it farther."""
 _FAR = 1e4
@@ -149,8 +151,9 @@ class KnownCells:
 
     def __init__(self, params: SceneParams, photos: Sequence[PhotoRays], near: float) -> None:
         self.params, self.photos, self.near = params, photos, near
-        self.needed = 2 if len(photos) >= _MANY else 1
+        self.needed = next((needed for many, needed in _AGREE if len(photos) >= many), 1)
         """Photos that a place needs to be known."""
+        self._confirming = 2 if len(photos) >= _MANY else 1
         self._packed: dict[int, bytes] = {}
 
     def _grids(self, k: int) -> np.ndarray:
@@ -159,7 +162,7 @@ class KnownCells:
             sightings = count_sightings(self.params, k, self.photos, self.near)
             grids = np.empty((cells, cells, cells, 6), np.uint8)
             grids[..., :4] = known_grid(sightings, self.needed)
-            grids[..., 4] = maximum_filter(sightings.trained, 3, mode="nearest") >= self.needed
+            grids[..., 4] = maximum_filter(sightings.trained, 3, mode="nearest") >= self._confirming
             grids[..., 5] = np.minimum(sightings.count, 255)
             self._packed[k] = zlib.compress(grids.tobytes(), 1)
         return np.frombuffer(zlib.decompress(self._packed[k]), np.uint8).reshape(cells, cells, cells, 6)
@@ -187,9 +190,15 @@ def standing_reach(centres: np.ndarray) -> float:
 
 
 def known_grid(sightings: Sightings, needed: int) -> np.ndarray:
-    """Turn sightings into the bytes of ``known_grid`` (N, N, N, 4): smooth, and whole up to the seen cells' borders."""
+    """Turn sightings into the bytes of ``known_grid`` (N, N, N, 4): smooth, and whole up to the seen cells' borders.
+
+    Only the end of space is not: a cell there is many degrees of sky, and what is drawn beside those that photos saw is
+    nothing that they support.
+    """
     share = np.clip((sightings.count / needed - 0.25) / 0.75, 0.0, 1.0)
-    support = _smooth(maximum_filter(share, 3, mode="nearest"))
+    inside = np.zeros(share.shape, bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    support = np.where(inside, _smooth(maximum_filter(share, 3, mode="nearest")), _smooth(share))
     weight = _smooth(_smooth(sightings.count.astype(np.float64)))
     toward = _smooth(_smooth(sightings.toward)) / np.maximum(weight, 1e-9)[..., None]
     grid = np.empty((*support.shape, 4), np.uint8)

@@ -91,6 +91,14 @@ def test_a_surface_is_known_from_the_side_that_photos_see():
     assert np.allclose(support(known_grid(around, 2), np.zeros((4, 3)), view), 1.0, atol=1e-6)
 
 
+def test_the_end_of_space_is_known_no_farther_than_photos_look():
+    count = np.zeros((8, 8, 8), int)
+    count[4, 4, 4] = count[0, 4, 4] = 3
+    known = known_grid(Sightings(count, np.zeros((8, 8, 8, 3)), count), 3)[..., 3] / 255.0
+    assert known[4, 4, 4] == 1.0 and known[4, 4, 5] > 0.7
+    assert known[0, 4, 4] > 0.1 and known[0, 4, 5] < 0.1
+
+
 def test_photos_look_as_without_the_region(toy):
     capture, bare, scene, _ = toy
     for frame in capture.split("train")[::4]:

@@ -137,6 +137,31 @@ def test_walking_through_all_submodels_stays_under_the_ceiling(visit, many_dir):
     assert page.errors == []
 
 
+def test_a_ceiling_for_one_submodel_holds_while_the_next_one_comes(visit, pair_dir):
+    page = visit(pair_dir, "ui=0&near=0.02&pos=-0.5,0.1,0.5&look=-0.5,0.9,0.5").ready()
+    page.page.wait_for_function("smerf.stats().residentSubmodels.length === 2 && !smerf.stats().isLoading")
+    one = stats(page)["textureBytes"] / 2
+    page = visit(pair_dir, f"ui=0&near=0.02&memory={1.5e-6 * one}&pos=-0.5,0.1,0.5&look=-0.5,0.9,0.5").ready()
+    gate = reload(page, "sm_007/plane_rgb")
+    page.ready()
+    before = page.frame()
+    page.page.evaluate(
+        "(m) => void smerf.setCamera(m, 40)",
+        look_at([0.5, 0.1, 0.5], [0.5, 0.9, 0.4]).ravel().tolist(),
+    )
+    page.page.wait_for_function("smerf.stats().evictions === 1")
+    page.page.wait_for_timeout(300)
+    now = stats(page)
+    assert now["textureBytes"] <= now["peakTextureBytes"] <= now["memoryCeilingBytes"]
+    assert np.array_equal(page.frame(), before), "the last picture stays"
+    gate.open()
+    page.ready()
+    after = stats(page)
+    assert after["submodel"] == 1 and after["status"] == "full"
+    assert after["peakTextureBytes"] <= after["memoryCeilingBytes"]
+    assert not np.array_equal(page.frame(), before) and page.errors == []
+
+
 def settle(page):
     """Wait until the page has had nothing to load for a while."""
     page.page.evaluate("() => { globalThis.quiet = 0; }")

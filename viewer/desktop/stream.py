@@ -41,7 +41,8 @@ class Streamer:
     """Keeps the submodels that a camera needs in texture memory, under a ceiling.
 
     The ceiling holds for all textures together. Only where the submodel being drawn and the one that arrives
-    exceed it by themselves do these two stay. All methods but the constructor need the context.
+    exceed it by themselves do these two stay, until the second is drawn. All methods but the constructor need the
+    context.
 
     Args:
         scene: Where submodels come from.
@@ -92,6 +93,7 @@ class Streamer:
         if wanted in self.resident:
             self.resident.move_to_end(wanted)
             self._shown = wanted
+            self._make_room(0)
         if self._loading is None:
             if wanted not in self.resident:
                 if wanted not in self._refused:

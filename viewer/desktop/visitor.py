@@ -13,9 +13,9 @@ from smerf.scene.walk import Body, Place, Walker
 
 __all__ = ["Visitor", "look"]
 
-_ENOUGH = 0.6
+_ENOUGH = 0.8
 _RETURN_SECONDS = 0.15
-_RAYS = (-0.7, 0.0, 0.7)
+_RAYS = (-0.9, -0.45, 0.0, 0.45, 0.9)
 _REACH, _FAR = 8.0, 1e4
 _METRES_PER_SECOND = 1.4
 _NEAREST, _BEFORE = 0.1, 0.6
@@ -50,7 +50,9 @@ def look(
     first = solid.argmax(1)
     ends = where.reshape(len(rays), -1, 3)[np.arange(len(rays)), first]
     nearest = float((distances[first] / lengths[:, 0]).min())
-    if not place.is_known(*(float(c) for c in origin)):
+    eye = [float(c) for c in origin]
+    # Nobody looks about inside of things.
+    if place.is_solid(*eye) or not place.is_known(*eye):
         return 0.0, nearest
     return float(support(place.known, ends, rays @ VIEWER_FROM_TRAINING.T).mean()), nearest
 

@@ -188,8 +188,8 @@ export class Residency {
       const victim =
         oldest((level) => !this.#isPlanned(level, plan)) ??
         (isUrgent ? oldest((level) => level !== this.shown && level.k !== this.wanted) : null) ??
-        // The image of the neighbour goes too where the coarse one of the wanted submodel can stand in.
-        (isUrgent && this.#find(this.wanted, true) ? oldest((level) => level.k !== this.wanted) : null);
+        // The neighbour that is shown goes too. Without a coarse level to stand in, the canvas keeps its last picture.
+        (isUrgent ? oldest((level) => level.k !== this.wanted) : null);
       if (!victim) break;
       this.#dispose(victim);
       this.evictions++;

@@ -7,10 +7,10 @@ import { support } from "./region.js";
 import { Place, Walker, bodyOfEye } from "./walk.js";
 
 // Share of a view that photos have to support, and how quickly a visitor is brought back where they do not.
-const ENOUGH = 0.6;
+const ENOUGH = 0.8;
 const RETURN_SECONDS = 0.15;
-// Half a view, in both directions, is judged by so many rays.
-const RAYS = [-0.7, 0, 0.7];
+// A view is judged by rays at these parts of its half width and height.
+const RAYS = [-0.9, -0.45, 0, 0.45, 0.9];
 const REACH = 8;
 // How close the near plane may come, in units of the scene's own, and where it lies before the nearest thing.
 const NEAREST = 0.1;
@@ -76,7 +76,9 @@ export class Visitor {
   look(origin, basis) {
     const { place } = this;
     if (!place?.known) return null;
-    const isKnown = place.isKnown(origin[0], origin[1], origin[2]);
+    const [a, b, c] = origin;
+    // Nobody looks about inside of things.
+    const isOpen = place.isKnown(a, b, c) && !place.isSolid(a, b, c);
     const tangent = Math.tan((this.fov() * Math.PI) / 360);
     let sum = 0;
     let nearest = Infinity;
@@ -90,7 +92,7 @@ export class Visitor {
         nearest = Math.min(nearest, distance / length(ray));
       }
     }
-    return { share: isKnown ? sum / RAYS.length ** 2 : 0, nearest };
+    return { share: isOpen ? sum / RAYS.length ** 2 : 0, nearest };
   }
 
   /**

@@ -66,6 +66,13 @@ def test_walking_through_all_submodels_holds_the_ceiling(stream, scene):
     assert size_of(scene) < streamer.peak_bytes <= ceiling
 
 
+def test_under_a_ceiling_for_one_submodel_the_former_one_goes_once_the_next_is_drawn(stream, scene):
+    streamer = stream(int(1.5 * size_of(scene)))
+    for k in (0, 1, 2):
+        assert visit(streamer, centre(scene, k)).k == k
+        assert list(streamer.resident) == [k] and streamer.nbytes <= streamer.ceiling_bytes
+
+
 def test_the_ceiling_counts_every_texture_of_a_submodel(gl, stream, scene):
     drawn = visit(stream(10 * size_of(scene)), centre(scene, 0))
     bytes_of_format = {gl.GL_RGBA8: 4, gl.GL_RGBA8UI: 4, gl.GL_RG8UI: 2}

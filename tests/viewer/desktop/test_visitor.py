@@ -55,6 +55,17 @@ def test_views_are_known_where_photos_look_along_them(controls):
     assert look(place, origin + [2.0, 0.0, 0.0], ahead, (0.4, 0.3))[0] == 0.0
 
 
+def test_the_camera_does_not_stay_inside_of_things(controls):
+    place, ahead = controls.visitor.place, controls.heading.basis(np.pi / 2, 0.0, 0.0)
+    start = controls.pose[:, 3]
+    inside = start + [0.0, 0.05 + place.cast(start, ahead[2], 4.0), 0.0]
+    assert place.is_solid(*inside) and look(place, inside, ahead, (0.4, 0.3))[0] == 0.0
+    # Only a little is known there, so that the wall is what stops the camera.
+    controls.visitor.pull = lambda origin, basis, dt: float(place.is_solid(*origin)) * 0.3
+    y = hold(controls, "W", 4.0)[1]
+    assert start[1] + 0.1 < y < inside[1] and controls.visitor.is_held
+
+
 def test_the_near_plane_comes_closer_before_near_things(controls):
     visitor = controls.visitor
     assert visitor.near_plane(0.2) == 0.2
