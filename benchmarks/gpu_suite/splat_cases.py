@@ -1,4 +1,4 @@
-"""Cases of the kernels of Gaussian splats."""
+"""Cases of the kernels of Gaussian splats and of surfaces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from benchmarks.gpu_suite.cases import Case, generator_of
 from smerf.kernels import Spacing
 from smerf.kernels.splat_tree import SplatCamera, SplatTree, build_splat_tree
 from smerf.kernels.splats import splat_image, splat_rays
+from smerf.kernels.surface_intervals import surface_intervals
 
 __all__ = ["SPLAT_CASES"]
 
@@ -49,8 +50,25 @@ def _image(device: torch.device, size: int):
     return (lambda: [splat_image(tree, view)]), 16.0 * side * side
 
 
+def _surface_intervals(device: torch.device, size: int):
+    rays, side, generator = size // SAMPLES, 130, generator_of()
+    near = torch.randint(2**31 - 1, (side, side, 5), generator=generator, dtype=torch.int32)
+    origins = 3.0 * torch.nn.functional.normalize(torch.randn(rays, 3, generator=generator), dim=-1)
+    directions = torch.nn.functional.normalize(torch.rand(rays, 3, generator=generator) - origins, dim=-1)
+    met = 2.0 + torch.rand(rays, 1, generator=generator)
+    given = [x.to(device) for x in (near, origins, directions, met, torch.ones(rays, 1))]
+
+    def run() -> list[torch.Tensor]:
+        # Rounding decides the cell of a few stretches: means are compared.
+        edges, weights = surface_intervals(*given, Spacing(0.2, 8.0, True), SAMPLES, 0.01)
+        return [edges.mean(0), weights.sum(-1)]
+
+    return run, 4.0 * rays * (8 + 2 * SAMPLES + 1)
+
+
 SPLAT_CASES = (
     # A ray that is a rounding away from a cut of 1/255 meets the splat or does not.
     Case("splats/rays", _rays, 2**21, tolerance=1e-2),
     Case("splats/image", _image, 2**20, tolerance=1e-2),
+    Case("surface_intervals", _surface_intervals, 2**24, tolerance=1e-3),
 )

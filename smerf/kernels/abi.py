@@ -24,7 +24,7 @@ __all__ = [
     "records",
 ]
 
-ABI = 5
+ABI = 6
 """``SMERF_ABI`` of ``cuda/include/smerf/common.h``."""
 
 STRUCTURES = {
@@ -70,6 +70,7 @@ STRUCTURES = {
     " is_antialiased:int is_half:int64 near:float dilation:float sh_rotation:float*9",
     "SplatCamera": "rotation:float*9 eye:float*3 fx:float fy:float cx:float cy:float width:int height:int"
     " is_by_depth:int near:float dilation:float",
+    "NearCells": "bits:tensor middles:tensor cells:int words:int",
 }
 """Fields of the structures, in the order of the headers."""
 
@@ -149,6 +150,8 @@ KERNELS = {
     "smerf_splat_project": "tree:SplatTree camera:SplatCamera projected:tensor keys:tensor touched:tensor",
     "smerf_splat_list": "projected:tensor order:tensor starts:tensor count:int64 columns:int tiles:tensor"
     " splats:tensor",
+    "smerf_surface_intervals": "grid:NearCells spacing:RaySpacing origins:tensor directions:tensor met:tensor"
+    " opacity:tensor rays:int64 layers:int samples:int half_width:float edges:tensor weights:tensor",
     "smerf_mark_alive": "grid:AliveGrid origins:tensor directions:tensor edges:tensor weights:tensor rays:int64"
     " samples:int seen:tensor solid:tensor",
     "smerf_block_samples": "grids:GridView coords:tensor count:int64 out:tensor",

@@ -50,6 +50,7 @@ _KERNELS = {
     "mark_alive": ("smerf_mark_alive",),
     "splat_rays": ("smerf_splat_rays",),
     "splat_image": ("smerf_splat_image",),
+    "surface_intervals": ("smerf_surface_intervals",),
     "appearance": ("smerf_appearance_forward", "smerf_appearance_backward"),
     "multisample_encode": ("smerf_multisample_forward", "smerf_multisample_backward"),
     "encode_directions": ("smerf_encode_directions_forward", "smerf_encode_directions_backward"),

@@ -35,12 +35,15 @@ from smerf.kernels import (
     sparse_adam_,
     volume_render,
 )
+from smerf.kernels.surface_intervals import surface_intervals
+from smerf.kernels.types import Spacing
 from smerf.render import reference as picture_reference
 from smerf.render.march import DeviceRenderer
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.view import MarchOptions
 from tests.helpers import emulation
 from tests.helpers.cell_rays import rays_through_cells
+from tests.helpers.surface_rays import rays_past_a_ball
 
 
 @pytest.fixture
@@ -98,6 +101,18 @@ def test_ray_points(compare):
         return list(ray_points(random(20, 3), random(20, 3, seed=1), edges, random(20, seed=2).abs(), 0.7))
 
     compare("ray_points", run)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_surface_intervals(compare, layers):
+    spacing = Spacing(0.4, float("inf"), False)
+    # Far ends are huge.
+    compare(
+        "surface_intervals",
+        lambda: list(surface_intervals(*rays_past_a_ball(70, layers), spacing, 32, 0.01)),
+        atol=2e-3,
+        rtol=1e-3,
+    )
 
 
 @pytest.mark.parametrize("width", [1, 3, 4])

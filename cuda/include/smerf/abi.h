@@ -11,6 +11,7 @@
 #include "smerf/multisample.h"
 #include "smerf/splat.h"
 #include "smerf/student.h"
+#include "smerf/surface_intervals.h"
 #include "smerf/teacher.h"
 #include "smerf/vertices.h"
 
@@ -21,7 +22,8 @@
       SMERF_SIZE(MarchScene), SMERF_SIZE(SplatTree), SMERF_SIZE(SplatCamera), SMERF_SIZE(StudentRays),               \
       SMERF_SIZE(StudentNetwork), SMERF_SIZE(StudentLoss), SMERF_SIZE(StudentGrids), SMERF_SIZE(AdamStep),           \
       SMERF_SIZE(StudentTrace), SMERF_SIZE(RaySpacing), SMERF_SIZE(CacheSampling), SMERF_SIZE(RadianceWidths),       \
-      SMERF_SIZE(TeacherField), SMERF_SIZE(TeacherRays), SMERF_SIZE(TeacherTarget), SMERF_SIZE(TeacherTrace)
+      SMERF_SIZE(TeacherField), SMERF_SIZE(TeacherRays), SMERF_SIZE(TeacherTarget), SMERF_SIZE(TeacherTrace),        \
+      SMERF_SIZE(NearCells)
 
 namespace smerf {
 

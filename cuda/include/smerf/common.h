@@ -14,7 +14,7 @@
 #define SMERF_API extern "C" __attribute__((visibility("default")))
 
 // Bumped whenever an exported signature or structure changes; the loader refuses another number.
-#define SMERF_ABI 5
+#define SMERF_ABI 6
 
 namespace smerf {
 

@@ -40,4 +40,10 @@ SMERF_FN float ladder(float t) {
   return 1.66666667f * (1.0f - r2 * r2 * sqrtf(r));
 }
 
+SMERF_FN float s_from_t(const RaySpacing& spacing, float t) {
+  t = clampf(t, spacing.near_t, spacing.far_t);
+  if (spacing.linear) return (t - spacing.near_t) / (spacing.far_t - spacing.near_t);
+  return clampf((ladder(t) - spacing.near_g) / (spacing.far_g - spacing.near_g), 0.0f, 1.0f);
+}
+
 }  // namespace smerf

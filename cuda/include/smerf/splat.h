@@ -143,12 +143,6 @@ SMERF_FN void across(const float* d, float* u, float* v) {
   v[0] = b, v[1] = sign + d[1] * d[1] * a, v[2] = -d[1];
 }
 
-SMERF_FN float s_from_t(const RaySpacing& spacing, float t) {
-  t = clampf(t, spacing.near_t, spacing.far_t);
-  if (spacing.linear) return (t - spacing.near_t) / (spacing.far_t - spacing.near_t);
-  return clampf((ladder(t) - spacing.near_g) / (spacing.far_g - spacing.near_g), 0.0f, 1.0f);
-}
-
 template <class F>
 SMERF_FN F splat_abs(const F& a) {
   return a < 0.0f ? -a : a;

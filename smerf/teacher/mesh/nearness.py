@@ -1,7 +1,4 @@
-"""Where rays pass close to a mesh without meeting it: there, too, the student must learn that nothing is.
-
-Letters: R rays, S intervals, L layers that a ray meets.
-"""
+"""Where rays pass close to a mesh: there, too, the student must learn that nothing is."""
 
 from __future__ import annotations
 
@@ -10,82 +7,32 @@ import torch
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-__all__ = ["Nearness", "free_ends", "stretches"]
+__all__ = ["near_cells"]
 
 _CELLS = 128
 """Cells per axis of the cube around the content, about as wide as a voxel of a grid of 256."""
 _POINTS = 16
 """Points of the surface for each area of a cell's side."""
 _MAX_POINTS = 4_000_000
-_STRETCHES = 128
-_ANYWHERE = 0.25
-"""Fraction of the free intervals that lie evenly along the ray."""
-_BEHIND, _INSIDE = 0.1, 1e-3
-"""How much the free intervals count behind all that a ray meets, and within its surfaces, which have their own."""
 
 
-class Nearness:
-    """The cells of the cube [-1, 1]^3 that a surface passes through, and their neighbours."""
-
-    def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
-        """Take the corners (V, 3) of triangles (F, 3) whose content is of radius 1."""
-        occupied = np.zeros((_CELLS,) * 3, np.uint8)
-        cells = ((_points_on(vertices, faces) + 1.0) * 0.5 * _CELLS).astype(np.int64)
-        cells = cells[((cells >= 0) & (cells < _CELLS)).all(1)]
-        occupied[tuple(cells.T)] = 1
-        # With an empty border, into which all points beyond the cube are clamped.
-        self._near = torch.from_numpy(np.pad(maximum_filter(occupied, 3), 1).astype(bool)).flatten()
-
-    def along(self, origins: Tensor, directions: Tensor, distances: Tensor) -> Tensor:
-        """Return whether points of rays are in a cell near the surface.
-
-        Args:
-            origins: (R, 3) float32.
-            directions: (R, 3) float32, of any length.
-            distances: (R, B) or (B,) float32, in lengths of the directions.
-
-        Returns:
-            (R, B) bool.
-        """
-        index, half = None, 0.5 * _CELLS
-        for axis in range(3):
-            start, slope = half * origins[:, axis, None] + half + 1.0, half * directions[:, axis, None]
-            cell = torch.addcmul(start, slope, distances).clamp_(0.0, _CELLS + 1.0).int()
-            index = cell if index is None else index.mul_(_CELLS + 2).add_(cell)
-        return self._near[index]
-
-
-def free_ends(near: Tensor, first: Tensor, last: Tensor, count: int) -> Tensor:
-    """Return ends of intervals in s where a ray is free, dense near surfaces and sparse behind all of them.
+def near_cells(vertices: np.ndarray, faces: np.ndarray) -> Tensor:
+    """Return the cells of the cube [-1, 1]^3 that a surface passes through, and their neighbours.
 
     Args:
-        near: Whether stretches of equal length of s are near a surface (R, B) bool.
-        first: Where the first surface begins (R,) in s; 1 where there is none.
-        last: Where the last surface ends (R,).
-        count: Ends of each ray.
+        vertices: Corners (V, 3) of a content of radius 1.
+        faces: Triangles (F, 3).
 
     Returns:
-        (R, count) float64, ascending from 0 to 1.
+        (C + 2, C + 2, W) int32: bits along the last axis, the lowest first, with an empty border for all that is
+        beyond the cube.
     """
-    # Single precision halves the time; the ends need no more, and are ascending all the same.
-    middle, mass = stretches().float(), near.float()
-    share = (1.0 - _ANYWHERE) / mass.sum(1, keepdim=True).clamp_min(1.0)
-    mass = torch.addcmul(torch.tensor(_ANYWHERE / _STRETCHES), mass, share)
-    factor = torch.where(middle >= first.float()[:, None], _INSIDE, 1.0)
-    mass *= torch.where(middle > last.float()[:, None], _BEHIND, factor)
-    total = torch.nn.functional.pad(mass.cumsum(1), (1, 0))
-    wanted = torch.linspace(0.0, 1.0, count) * total[:, -1:]
-    held = (torch.searchsorted(total, wanted, right=True) - 1).clamp_(0, _STRETCHES - 1)
-    part = ((wanted - total.gather(1, held)) / mass.gather(1, held)).clamp_(0.0, 1.0)
-    ends = ((held + part) / _STRETCHES).double()
-    # Rounding may leave a gap before the end of the ray.
-    ends[:, -1] = 1.0
-    return ends
-
-
-def stretches() -> Tensor:
-    """Return the middles (B,) in s of the stretches of a ray that are looked at."""
-    return (torch.arange(_STRETCHES, dtype=torch.float64) + 0.5) / _STRETCHES
+    occupied = np.zeros((_CELLS,) * 3, np.uint8)
+    cells = ((_points_on(vertices, faces) + 1.0) * 0.5 * _CELLS).astype(np.int64)
+    cells = cells[((cells >= 0) & (cells < _CELLS)).all(1)]
+    occupied[tuple(cells.T)] = 1
+    bordered = np.pad(maximum_filter(occupied, 3), ((1, 1), (1, 1), (1, 31 - (_CELLS + 1) % 32)))
+    return torch.from_numpy(np.packbits(bordered, axis=2, bitorder="little").view(np.int32))
 
 
 def _points_on(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

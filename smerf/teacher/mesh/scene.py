@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smerf.capture.synth.tracer import Caster
-from smerf.teacher.mesh.nearness import Nearness
+from smerf.teacher.mesh.nearness import near_cells
 from smerf.teacher.mesh.shading import Shading
 from smerf.teacher.mesh.surface import Surface
 
@@ -49,9 +49,9 @@ class MeshScene:
         """
         self.centre, self.radius = centre, radius
         self._vertices = (surface.vertices - centre) / radius
-        self._faces = surface.faces
+        self._planes = _planes(self._vertices, surface.faces)
         self._caster = Caster(self._vertices.astype(np.float32), surface.faces)
-        self.nearness = Nearness(self._vertices, surface.faces)
+        self.near_cells = near_cells(self._vertices, surface.faces)
         self._shading = Shading(surface, 1.0 / radius, light)
 
     def first(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ class MeshScene:
         hits = self._caster.cast(origins.astype(np.float32), directions.astype(np.float32))
         is_back = np.zeros(len(origins), bool)
         met = hits.face >= 0
-        is_back[met] = np.einsum("ni,ni->n", self._normals(hits.face[met]), directions[met]) > 0.0
+        is_back[met] = np.einsum("ni,ni->n", self._planes[hits.face[met], :3], directions[met]) > 0.0
         return hits.distance.astype(np.float64), is_back
 
     def look(self, origins: np.ndarray, directions: np.ndarray, pitch: np.ndarray, near: float) -> MeshHits:
@@ -79,18 +79,18 @@ class MeshScene:
         colour, light = np.zeros((count, 3), np.float32), np.ones(count, np.float32)
         used, start, going = np.zeros(count, np.int64), np.full(count, near), np.arange(count)
         for _ in range(1 if self._shading.is_opaque else _MAX_PASSES):
-            o = origins[going] + start[going, None] * directions[going]
-            hits = self._caster.cast(o.astype(np.float32), directions[going].astype(np.float32))
-            met = hits.face >= 0
-            going = going[met]
+            eyes, towards = origins.take(going, 0), directions.take(going, 0)
+            eyes += start[going, None] * towards
+            hits = self._caster.cast(eyes.astype(np.float32), towards.astype(np.float32))
+            met = np.flatnonzero(hits.face >= 0)
+            going, towards = going[met], towards.take(met, 0)
             if not len(going):
                 break
-            face, normal = hits.face[met], self._normals(hits.face[met])
-            t = self._distances(
-                face, normal, origins[going], directions[going], start[going] + hits.distance[met]
-            )
+            face, rough = hits.face[met], start[going] + hits.distance[met]
+            plane = self._planes.take(face, 0)
+            t = _distances(plane, origins.take(going, 0), towards, rough)
             place = np.stack([hits.u[met], hits.v[met]], 1)
-            rgba = self._shading.shade(face, place, pitch[going] * t, directions[going], normal)
+            rgba = self._shading.shade(face, place, pitch[going] * t, towards, plane[:, :3])
             weight = light[going] * rgba[:, 3]
             kept = weight > 0.0
             rows = going[kept]
@@ -102,23 +102,21 @@ class MeshScene:
             going = going[(light[going] > _DARK) & (used[going] < layers)]
         return MeshHits(distances, weights, colour)
 
-    def _normals(self, faces: np.ndarray) -> np.ndarray:
-        """Return unit normals (N, 3)."""
-        a, b, c = (self._vertices[self._faces[faces, k]] for k in range(3))
-        normal = np.cross(b - a, c - a)
-        return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300))
 
-    def _distances(
-        self,
-        faces: np.ndarray,
-        normals: np.ndarray,
-        origins: np.ndarray,
-        directions: np.ndarray,
-        rough: np.ndarray,
-    ) -> np.ndarray:
-        """Return where rays cross the planes of faces; Embree's single-precision distance where they graze them."""
-        slope = np.einsum("ni,ni->n", normals, directions)
-        corner = self._vertices[self._faces[faces, 0]]
-        exact = np.einsum("ni,ni->n", normals, corner - origins) / np.where(np.abs(slope) > 1e-6, slope, 1.0)
-        is_good = (np.abs(slope) > 1e-6) & (np.abs(exact - rough) < 1e-3 * (1.0 + rough))
-        return np.where(is_good, exact, rough)
+def _planes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return unit normals and distances from the origin (F, 4) of the planes of faces."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+    return np.concatenate([normal, np.einsum("ni,ni->n", normal, a)[:, None]], 1)
+
+
+def _distances(
+    planes: np.ndarray, origins: np.ndarray, directions: np.ndarray, rough: np.ndarray
+) -> np.ndarray:
+    """Return where rays cross planes; Embree's single-precision distance where they graze them."""
+    slope = np.einsum("ni,ni->n", planes[:, :3], directions)
+    height = planes[:, 3] - np.einsum("ni,ni->n", planes[:, :3], origins)
+    exact = height / np.where(np.abs(slope) > 1e-6, slope, 1.0)
+    is_good = (np.abs(slope) > 1e-6) & (np.abs(exact - rough) < 1e-3 * (1.0 + rough))
+    return np.where(is_good, exact, rough)

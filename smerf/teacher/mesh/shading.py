@@ -49,6 +49,7 @@ class Shading:
         self._is_linear = np.array([each.is_linear for each in materials], bool)
         self._atlas = TextureAtlas(textures)
         self._density = self._texel_density(materials, scale)
+        self._has_texture, self._has_colours = bool(textures), bool((surface.colours != 1.0).any())
         self.is_opaque = bool((self._mode == _OPAQUE).all())
 
     def _texel_density(self, materials: tuple[Material, ...], scale: float) -> np.ndarray:
@@ -81,19 +82,27 @@ class Shading:
             normal: Unit normals (N, 3), of either side.
         """
         surface = self.surface
-        corners, kind = surface.faces[face], surface.face_materials[face]
-        weights = np.concatenate([1.0 - place.sum(1, keepdims=True), place], 1).astype(np.float32)
+        corners, kind = surface.faces.take(face, 0).T, surface.face_materials[face]
+        second, third = place.T.astype(np.float32)[..., None]
+        first = 1.0 - second - third
 
         def mixed(values: np.ndarray) -> np.ndarray:
-            return np.asarray((values[corners] * weights[..., None]).sum(1))
+            a, b, c = (values.take(each, 0) for each in corners)
+            return np.asarray(first * a + second * b + third * c)
 
-        uv = mixed(surface.uv)
-        level = np.log2(np.maximum(footprint * self._density[face], 1e-6))
-        base = self._read(self._texture[kind], uv, level)
-        factor = mixed(surface.colours) * self._factor[kind]
+        if self._has_texture:
+            uv, level = mixed(surface.uv), np.log2(np.maximum(footprint * self._density[face], 1e-6))
+            base = self._read(self._texture[kind], uv, level)
+        else:
+            base = np.ones((len(face), 4), np.float32)
+        factor = self._factor.take(kind, 0)
+        if self._has_colours:
+            factor = mixed(surface.colours) * factor
         rgb = _multiplied(base[:, :3], factor[:, :3], self._is_linear[kind])
         if self._glow.any():
-            glow = _decoded(self._read(self._glow_texture[kind], uv, level)[:, :3]) * self._glow[kind]
+            glow = self._glow[kind]
+            if self._has_texture:
+                glow = glow * _decoded(self._read(self._glow_texture[kind], uv, level)[:, :3])
             rgb = np.where(glow.any(1, keepdims=True), _encoded(_decoded(rgb) + glow), rgb)
         if self.light is not None:
             facing = np.einsum("ni,ni->n", normal, towards)

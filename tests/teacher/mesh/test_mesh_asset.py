@@ -12,8 +12,6 @@ from smerf.teacher.asset import open_asset
 from smerf.teacher.asset_capture import plan_cameras, write_asset_capture
 from smerf.teacher.asset_options import AssetOptions
 from smerf.teacher.foreign import save_foreign, source_teacher
-from smerf.teacher.mesh.scene import MeshHits
-from smerf.teacher.mesh.teacher import intervals_around
 from smerf.teacher.placed import Placement
 from tests.helpers import mesh_files as files
 
@@ -105,23 +103,6 @@ def test_a_room_is_walked_through(tmp_path):
     for frame in capture.frames:
         eye = (frame.camera.world_from_cam[:, 3] - place.translation) @ place.rotation / place.scale
         assert ((eye > [8.0, -1.5, 0.0]) & (eye < [12.0, 1.5, 2.0])).all()
-
-
-def test_intervals_hold_the_weights_of_all_layers():
-    distances = np.array([[1.0, 3.0, 3.001], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.1, 7.9, 0.0]])
-    weights = np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0]], np.float32)
-    hits = MeshHits(distances, weights, np.zeros((4, 3), np.float32))
-    near = torch.zeros(4, 128, dtype=torch.bool)
-    for spacing in (Spacing(0.1, 8.0, True), Spacing(0.1, float("inf"), False)):
-        edges, held = intervals_around(hits, near, spacing, 16, 0.01)
-        assert edges.shape == (4, 17) and (edges.diff(dim=-1) > 0.0).all()
-        torch.testing.assert_close(held.sum(-1), torch.from_numpy(weights.sum(1)))
-        middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-        mean = (held * middle).sum(-1).numpy()
-        np.testing.assert_allclose(mean, (distances * weights).sum(1), atol=0.02)
-    # Four intervals lie inside the surface, and nine of the other twelve in front, where the ray passes.
-    edges, held = intervals_around(hits, near, Spacing(0.1, 8.0, True), 16, 0.01)
-    assert int((edges[1] < 1.985).sum()) == 9 and int((held[1] > 0.0).sum()) == 4
 
 
 def test_rays_that_pass_close_by_are_tested_there(tmp_path):
