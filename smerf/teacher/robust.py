@@ -23,14 +23,19 @@ from smerf.teacher.residuals import PhotoScore, reduce_photo, reduction, score_p
 
 __all__ = ["CERTAIN", "Rule", "Watch", "enlarge", "find_moving"]
 
-_MARKS = (0.25, 0.5, 0.75)
+_MARKS = (0.15, 0.3, 0.5, 0.75)
 """Fractions of the steps after which the photos are looked at."""
+_EARLY = 0.5
+"""Before this fraction a scene's misfits are many, and only much that lasted is taken for moving."""
 _RAYS_SHARE = 0.05
 """A look takes at most so many of the training's rays."""
 _MIN_PHOTOS = 8
 """With fewer photos nobody can tell the scene from what moved in it."""
-_MIN_AREA = 0.005
+_MIN_AREA, _MIN_EARLY_AREA = 0.005, 0.02
 _MIN_LASTING = 0.5
+"""A component was there before if so much of it was;"""
+_MIN_LASTING_AREA = 0.6
+"""things move if so much of what was certain is certain still."""
 _STATE = ("found", "certain", "left_out")
 _log = logging.getLogger(__name__)
 
@@ -133,7 +138,7 @@ class Watch:
         self.certain = _agreed([find_moving(score, rule=CERTAIN) for score in scores])
         if self.config.robust == "place":
             self.left_out = self.found
-        elif before and (self.left_out or _lasts(earlier, self.certain)):
+        elif before and (self.left_out or _lasts(earlier, self.certain, is_early=fraction < _EARLY)):
             self.left_out = _agreed([find_moving(*each) for each in zip(scores, before)])
         if any(each.any() for each in self.left_out):
             self._restrict()
@@ -170,7 +175,7 @@ class Watch:
         return score_photos(teacher, photos, teacher.field.level_scales.device, refine)
 
 
-def _lasts(before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> bool:
+def _lasts(before: Sequence[np.ndarray], now: Sequence[np.ndarray], *, is_early: bool) -> bool:
     """Return whether what was found before is there still, and is enough to matter."""
     total = sum(each.size for each in now)
     first, second = (sum(int(each.sum()) for each in found) for found in (before, now))
@@ -179,7 +184,8 @@ def _lasts(before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> bool:
         "moving things: %.2f %% of the pixels, then %.2f %%, of which %.2f %% were found before",
         *(100.0 * each / total for each in (first, second, both)),
     )
-    return both > _MIN_AREA * total and both >= _MIN_LASTING * first
+    least = _MIN_EARLY_AREA if is_early else _MIN_AREA
+    return both > least * total and both >= _MIN_LASTING_AREA * first
 
 
 def _agreed(found: Sequence[np.ndarray]) -> list[np.ndarray]:
