@@ -17,8 +17,9 @@ TOOLS := g++=g++ xvfb=Xvfb chromium=chromium
 LIBRARIES := libgl1=libGL.so.1 libegl1=libEGL.so.1 libgles2=libGLESv2.so.2
 DRIVERS := libgl1-mesa-dri libglx-mesa0 libegl-mesa0
 KERNELS := $(wildcard cuda/include/smerf/* cuda/cpu/* cuda/gpu/*)
-# Files of tests run side by side. Continuous integration fails on an unexpected skip (tests/conftest.py), and reports coverage.
-TEST_FLAGS := -n auto --maxprocesses=4 --dist=loadfile $(if $(CI),--cov --cov-report=term:skip-covered)
+# Files of tests run side by side. Continuous integration fails on an unexpected skip (tests/conftest.py), and reports coverage
+# and which tests take longest.
+TEST_FLAGS := -n auto --maxprocesses=4 --dist=loadfile $(if $(CI),--cov --cov-report=term:skip-covered --durations=25 --durations-min=5)
 TSC := npx --yes --package typescript@7.0.2 -- tsc
 
 .PHONY: help setup system demo test lint lint-js format bench docs clean
