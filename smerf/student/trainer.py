@@ -30,7 +30,7 @@ from smerf.student.partition import Partition
 from smerf.student.plan import choose_partition
 from smerf.student.ray_pool import RayPool, TeacherBatch, TeacherRays, exposures_of
 from smerf.student.visibility import BlockWeights, OccupiedCells, VoxelVotes
-from smerf.teacher.model import PointTeacher, Teacher
+from smerf.teacher.model import FieldTeacher, PointTeacher, Teacher
 
 __all__ = ["StudentTrainer"]
 
@@ -113,7 +113,7 @@ class StudentTrainer:
             )
             self.rays = TeacherRays(
                 self.teacher,
-                RayBank(frames if is_alone else self._own(frames), device=device),
+                self._bank(frames, frames if is_alone else self._own(frames)),
                 config,
                 self.generator,
                 # A bound method of the trainer would keep its grids alive in a reference cycle.
@@ -128,6 +128,15 @@ class StudentTrainer:
             here = [{name: value.to(device) for name, value in part.items()} for part in shared_rays]
             self.consistency = Consistency(self.rays, here, self.partition, number, self.record.background)
         self._debt = 0.0
+
+    def _bank(self, frames: Sequence[Frame], own: Sequence[Frame]) -> RayBank:
+        """Return the ``own`` ones of the training photos, as the teacher evened them."""
+        bank = RayBank(own, device=self.device)
+        gains = self.teacher.gains if isinstance(self.teacher, FieldTeacher) else None
+        if gains is not None and len(gains) == len(frames):
+            row = {frame.name: index for index, frame in enumerate(frames)}
+            bank.even(gains[[row[frame.name] for frame in own]])
+        return bank
 
     def _own(self, frames: Sequence[Frame]) -> list[Frame]:
         """Return the photos whose rays, once jittered, may be this submodel's."""

@@ -2,8 +2,8 @@
 
 Every place of the scene should have the same colour in all photos that show it, but for what glossy things add. Where
 one factor a photo and channel explains how photos differ at places that they share, the photos' colours are divided by
-it, and the scene is learnt at the exposure and white balance of the median photo. Without it a teacher learns light
-that depends on the direction of view, and fog before the cameras.
+it, and the scene is learnt at the exposure and white balance that photos nearby have in common. Without it a teacher
+learns light that depends on the direction of view, and fog before the cameras.
 Letters: N photos, C places, M pairs of a photo and a place that it shows.
 """
 
@@ -87,7 +87,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Gains:
-    """Factors (N, 3) of the photos' colours against the median photo, and what speaks for them.
+    """Factors (N, 3) of the photos' colours against what photos nearby have in common, and what speaks for them.
 
     ``jumps`` is the root mean square, in octaves, of how factors differ from those of the nearest cameras: what drifts
     slowly along the way of the camera looks like light that depends on the direction, and does no harm. ``agreement``
@@ -117,7 +117,7 @@ def solve_gains(pairs: Pairs, nearest: np.ndarray) -> Gains:
     logs, figures = np.zeros((count, 3)), []
     for channel in range(3):
         whole = _fit(*pairs.channel(channel), count)
-        logs[:, channel] = whole - np.median(whole)
+        logs[:, channel] = _without_drift(whole - np.median(whole), nearest)
         halves = [half.channel(channel) for half in pairs.halves()]
         jumps = [fit - fit[nearest].mean(1) for fit in (_fit(*half, count) for half in halves)]
         spreads = [float(np.std(each)) for each in jumps]
@@ -127,6 +127,17 @@ def solve_gains(pairs: Pairs, nearest: np.ndarray) -> Gains:
         figures.append((min(spreads), agreement, float(np.mean(crossed))))
     limit = np.log2(_MAX_FACTOR)
     return Gains(2.0 ** logs.clip(-limit, limit), *(float(value) for value in np.mean(figures, 0)))
+
+
+def _without_drift(logs: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Return logarithms (N,) without the part that nearby photos share, as far as that is more than chance.
+
+    Photos of the sunny and of the shaded side of a house are each exposed for their side: that is how they are shown.
+    """
+    shared = logs[nearest].mean(1)
+    shared = shared - shared.mean()
+    by_chance = float(np.var(logs - logs[nearest].mean(1))) / nearest.shape[1]
+    return np.asarray(logs - max(0.0, 1.0 - by_chance / max(float(np.var(shared)), 1e-12)) * shared)
 
 
 def _fit(value: np.ndarray, photo: np.ndarray, place: np.ndarray, count: int) -> np.ndarray:

@@ -111,6 +111,8 @@ class FieldTeacher(nn.Module):
         self.appearance = None
         if config.appearance:
             self.appearance = AppearanceVectors(frames, config.appearance, config.field.geometry, generator)
+        self.gains: Tensor | None = None
+        """Factors (frames, 3) by which the training photos are brighter than what it shows, if they were evened."""
         self.exposure, self.exposures = None, tuple(exposures) if config.uses_exposure_tags else ()
         if config.uses_exposure_tags:
             self.exposure = ExposureScales(relative_exposures(self.exposures), config.exposure)

@@ -88,6 +88,7 @@ def train_teacher(
             after_step=after_step,
             stop=stop_requested,
         )
+        trainer.model.gains = trainer.evening.gains
         if is_done and config.minutes is not None:
             trainer.model.config = replace(config, steps=trainer.step)
         if is_done and process.is_first:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from smerf.engine.settings import from_dict, to_dict
@@ -42,6 +43,7 @@ def save_teacher(teacher: FieldTeacher, folder: Path) -> None:
         "scale": spacing.scale,
         "frames": teacher.frames,
         "exposures": teacher.exposures,
+        "gains": None if teacher.gains is None else teacher.gains.tolist(),
         "background": teacher.background,
     }
     write_tensors(folder / _FILE, teacher.state_dict(), _FORMAT, {"record": json.dumps(record)})
@@ -96,6 +98,8 @@ def load_field_teacher(folder: Path) -> FieldTeacher:
             config, spacing, record["background"], record.get("frames", 0), record.get("exposures", ())
         )
         teacher.load_state_dict(upgraded_tensors(tensors, teacher) if is_old else tensors)
+        if record.get("gains"):
+            teacher.gains = torch.tensor(record["gains"], dtype=torch.float32)
     except (ValueError, KeyError, TypeError, RuntimeError, InvalidDataError) as error:
         raise InvalidDataError(f"{path}: can't be read ({error}); train it again") from error
     return teacher.requires_grad_(False)

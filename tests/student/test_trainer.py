@@ -3,12 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from smerf.capture import load_capture
 from smerf.engine.loop import run_steps
 from smerf.fields.ray_bank import camera_rays
 from smerf.student.losses import student_losses
 from smerf.student.optimizer import ExplicitOptimizer, FusedOptimizer
 from smerf.student.plan import resolve_config
 from smerf.student.trainer import StudentTrainer
+from smerf.teacher import load_teacher, save_teacher
+from tests.helpers.ball import write_capture
+from tests.helpers.shrunk_teacher import QUICK
+from tests.helpers.shrunk_teacher import make_trainer as make_teacher_trainer
 from tests.helpers.toy_room import CONFIG, Room, make_capture
 
 FORMS = {
@@ -113,3 +118,22 @@ def test_the_fused_step_has_the_losses_of_the_separate_kernels(tmp_path, changes
     for one, other in zip(fused.submodel.appearance.parameters(), apart.submodel.appearance.parameters()):
         clear = other.grad.abs() > 1e-2 * other.grad.abs().max()
         torch.testing.assert_close(one.grad[clear], other.grad[clear], rtol=1e-2, atol=0.0)
+
+
+def test_photos_teach_the_colours_that_the_teacher_evened(tmp_path):
+    capture = load_capture(write_capture(tmp_path / "ball", count=10))
+    teacher = make_teacher_trainer(capture, QUICK).model
+    frames = capture.split("train")
+    teacher.gains = torch.ones(len(frames), 3)
+    teacher.gains[1] = torch.tensor([2.0, 1.0, 4.0])
+    save_teacher(teacher, tmp_path)
+    config = replace(CONFIG, photo_fraction=0.5)
+    banks = []
+    for source in (make_teacher_trainer(capture, QUICK).model, load_teacher(tmp_path)):
+        banks.append(StudentTrainer(source, capture, resolve_config(config, source, capture)).rays.bank)
+    rows = torch.arange(len(banks[0]))
+    plain, evened = (bank.gather(rows) for bank in banks)
+    is_bright = plain.frames == 1
+    wanted = plain.colours / torch.where(is_bright[:, None], teacher.gains[1], 1.0)
+    torch.testing.assert_close(evened.colours, wanted)
+    assert is_bright.any()

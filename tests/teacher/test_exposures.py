@@ -40,6 +40,15 @@ def test_factors_of_photos_are_found_among_noise_and_other_things():
     assert found.matter() and found.jumps == pytest.approx(0.19, abs=0.04)
 
 
+def test_of_jumps_and_a_drift_only_the_jumps_are_evened():
+    jumps = np.random.default_rng(1).normal(0, 0.2, (PHOTOS, 3))
+    drift = 0.5 * np.sin(np.linspace(0, 6, PHOTOS))[:, None]
+    found = solve_gains(*sightings(jumps + drift))
+    assert found.matter()
+    left = np.log2(found.factors) - (jumps - np.median(jumps, 0))
+    assert np.std(left) < 0.12 < 0.3 < np.std(drift)
+
+
 @pytest.mark.parametrize("kind", ["equal", "slow"])
 def test_equal_photos_and_slow_drifts_are_left_as_they_are(kind):
     drift = 0.4 * np.sin(np.linspace(0, 3, PHOTOS))[:, None] if kind == "slow" else np.zeros((PHOTOS, 1))
