@@ -79,8 +79,10 @@ class MeshScene:
         colour, light = np.zeros((count, 3), np.float32), np.ones(count, np.float32)
         used, start, going = np.zeros(count, np.int64), np.full(count, near), np.arange(count)
         for _ in range(1 if self._shading.is_opaque else _MAX_PASSES):
-            eyes, towards = origins.take(going, 0), directions.take(going, 0)
-            eyes += start[going, None] * towards
+            eyes, towards = origins, directions
+            if len(going) < count:
+                eyes, towards = origins.take(going, 0), directions.take(going, 0)
+            eyes = eyes + start[going, None] * towards
             hits = self._caster.cast(eyes.astype(np.float32), towards.astype(np.float32))
             met = np.flatnonzero(hits.face >= 0)
             going, towards = going[met], towards.take(met, 0)

@@ -90,15 +90,16 @@ class Shading:
             a, b, c = (values.take(each, 0) for each in corners)
             return np.asarray(first * a + second * b + third * c)
 
+        factor, is_linear = self._factor.take(kind, 0), self._is_linear[kind]
+        if self._has_colours:
+            factor = mixed(surface.colours) * factor
+        alpha = factor[:, 3]
         if self._has_texture:
             uv, level = mixed(surface.uv), np.log2(np.maximum(footprint * self._density[face], 1e-6))
             base = self._read(self._texture[kind], uv, level)
+            rgb, alpha = _multiplied(base[:, :3], factor[:, :3], is_linear), base[:, 3] * alpha
         else:
-            base = np.ones((len(face), 4), np.float32)
-        factor = self._factor.take(kind, 0)
-        if self._has_colours:
-            factor = mixed(surface.colours) * factor
-        rgb = _multiplied(base[:, :3], factor[:, :3], self._is_linear[kind])
+            rgb = np.where(is_linear[:, None], _encoded(factor[:, :3]), factor[:, :3])
         if self._glow.any():
             glow = self._glow[kind]
             if self._has_texture:
@@ -109,7 +110,7 @@ class Shading:
             above = (normal @ self.light) * np.where(facing > 0.0, -1.0, 1.0)
             light = 0.5 * (0.4 + 0.6 * np.maximum(above, 0.0)) + 0.5 * np.abs(facing)
             rgb = rgb * light[:, None]
-        alpha, mode = base[:, 3] * factor[:, 3], self._mode[kind]
+        mode = self._mode[kind]
         alpha = np.where(mode == _MASK, (alpha >= self._cutoff[kind]).astype(np.float32), alpha)
         alpha = np.where(mode == _OPAQUE, 1.0, alpha)
         return np.concatenate([np.clip(rgb, 0.0, 1.0), np.clip(alpha, 0.0, 1.0)[:, None]], 1).astype(

@@ -57,6 +57,9 @@ class MeshTeacher(PlacedTeacher):
         """Take a mesh in a space of its own, and the distance there at which rays begin."""
         super().__init__(placement)
         self.scene, self.near = scene, near
+        place = self.place
+        self._turn = place.rotation / (place.scale * scene.radius)
+        self._shift = -place.translation @ self._turn - scene.centre / scene.radius
 
     def query(self, rays: Rays) -> TeacherAnswer:
         """Answer rays; on a GPU the answer is computed on the CPU and moved."""
@@ -84,9 +87,7 @@ class MeshTeacher(PlacedTeacher):
 
     def _to_scene(self, points: np.ndarray) -> np.ndarray:
         """Take points (N, 3) of training space to the scene's."""
-        place = self.place
-        source = (points - place.translation) @ place.rotation / place.scale
-        return np.asarray((source - self.scene.centre) / self.scene.radius)
+        return np.asarray(points @ self._turn + self._shift)
 
     def render_image(self, camera: Camera) -> np.ndarray:
         """Render a camera before the background: (H, W, 3) float32 in [0, 1]."""
