@@ -162,7 +162,9 @@ class _Baker:
         frames = capture.split("train")
         if not frames:
             return
-        self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
+        is_closed = capture.bounded and self.student.backdrop is None
+        photos = photo_rays(self.scene(0.0), frames)
+        self.known = KnownCells(self.params, photos, self.student.near, is_closed)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
         is_alone = capture.background == "white"
         order = lone_order(frames, capture.background) if is_alone else _by_typicality(frames)
