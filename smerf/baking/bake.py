@@ -162,9 +162,7 @@ class _Baker:
         frames = capture.split("train")
         if not frames:
             return
-        is_closed = capture.bounded and self.student.backdrop is None
-        photos = photo_rays(self.scene(0.0), frames)
-        self.known = KnownCells(self.params, photos, self.student.near, is_closed)
+        self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
         is_alone = capture.background == "white"
         order = lone_order(frames, capture.background) if is_alone else _by_typicality(frames)

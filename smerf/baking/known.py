@@ -147,13 +147,10 @@ class KnownCells:
         params: The scene's.
         photos: From ``photo_rays``.
         near: Near plane that the photos were trained with, world units.
-        is_closed: Whether there is a surface wherever one looks, so that the end of space is a hole in it.
     """
 
-    def __init__(
-        self, params: SceneParams, photos: Sequence[PhotoRays], near: float, is_closed: bool = False
-    ) -> None:
-        self.params, self.photos, self.near, self.is_closed = params, photos, near, is_closed
+    def __init__(self, params: SceneParams, photos: Sequence[PhotoRays], near: float) -> None:
+        self.params, self.photos, self.near = params, photos, near
         self.needed = next((needed for many, needed in _AGREE if len(photos) >= many), 1)
         """Photos that a place needs to be known."""
         self._confirming = 2 if len(photos) >= _MANY else 1
@@ -164,7 +161,7 @@ class KnownCells:
         if k not in self._packed:
             sightings = count_sightings(self.params, k, self.photos, self.near)
             grids = np.empty((cells, cells, cells, 6), np.uint8)
-            grids[..., :4] = known_grid(sightings, self.needed, self.is_closed)
+            grids[..., :4] = known_grid(sightings, self.needed)
             grids[..., 4] = maximum_filter(sightings.trained, 3, mode="nearest") >= self._confirming
             grids[..., 5] = np.minimum(sightings.count, 255)
             self._packed[k] = zlib.compress(grids.tobytes(), 1)
@@ -192,17 +189,16 @@ def standing_reach(centres: np.ndarray) -> float:
     return float(np.clip(1.5 * np.median(gaps.min(0)), 0.05, 0.25))
 
 
-def known_grid(sightings: Sightings, needed: int, is_closed: bool = False) -> np.ndarray:
+def known_grid(sightings: Sightings, needed: int) -> np.ndarray:
     """Turn sightings into the bytes of ``known_grid`` (N, N, N, 4): smooth, and whole up to the seen cells' borders.
 
     Only the end of space is not: a cell there is many degrees of sky, and what is drawn beside those that photos saw is
-    nothing that they support. In a closed scene nothing is there that could be known.
+    nothing that they support.
     """
     share = np.clip((sightings.count / needed - 0.25) / 0.75, 0.0, 1.0)
     inside = np.zeros(share.shape, bool)
     inside[1:-1, 1:-1, 1:-1] = True
-    end = 0.0 if is_closed else _smooth(share)
-    support = np.where(inside, _smooth(maximum_filter(share, 3, mode="nearest")), end)
+    support = np.where(inside, _smooth(maximum_filter(share, 3, mode="nearest")), _smooth(share))
     weight = _smooth(_smooth(sightings.count.astype(np.float64)))
     toward = _smooth(_smooth(sightings.toward)) / np.maximum(weight, 1e-9)[..., None]
     grid = np.empty((*support.shape, 4), np.uint8)
