@@ -326,6 +326,19 @@ PRESETS["cpu-easy"] = dataclasses.replace(
         steps=5000, ema=0.99, broadcast_steps=3500, teach=0.05, margin=2.0, evaluate_every=500, stuck_step=3000,
     ),
 )  # fmt: skip
+# The same for scenes of the recipe ``clevr`` at 48 pixels, with the block of ViT-22B: norms of queries and keys,
+# attention and MLP side by side.
+PRESETS["cpu-clevr"] = dataclasses.replace(
+    PRESETS["cpu-easy"],
+    preset="cpu-clevr",
+    image=(48, 48),
+    encoder=dataclasses.replace(PRESETS["cpu-easy"].encoder, patch=6, qk_norm="layer", parallel=True),
+    slots=dataclasses.replace(PRESETS["cpu-easy"].slots, count=6),
+    training=dataclasses.replace(
+        PRESETS["cpu-easy"].training, warmup=300, decay=0.15, decay_steps=15_000, steps=20_000, ema=0.995,
+        broadcast_steps=15_000, margin=0.0, stuck_step=6000,
+    ),
+)  # fmt: skip
 """Named configurations."""
 
 

@@ -25,6 +25,17 @@ def millions(number):
     return round(number / 1e6, 2)
 
 
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_ends_with_its_own_decoder_and_reads_its_own_images(name):
+    config = make_config(name)
+    assert config.takes(config.image) and config.training.broadcast_steps < config.training.steps
+    parts = {"layer": "query_norm.weight", "unit": "query_norm.weight"}
+    with torch.device("meta"):
+        names = Osrt(config).state_dict().keys()
+    wanted = parts.get(config.encoder.qk_norm)
+    assert wanted is None or any(each.startswith("encoder") and each.endswith(wanted) for each in names)
+
+
 def test_the_published_model_has_the_published_size():
     parts = count()
     assert {name: millions(value) for name, value in parts.items()} == {

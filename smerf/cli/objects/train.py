@@ -33,9 +33,9 @@ class Options(Common):
     """Folder of scenes: ours, CLEVR-3D or ObSuRF's, or a Kubric export; or a folder of such folders."""
     output: RunOutput = None
     """Run folder; runs/NAME-objects if not given."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="cpu-tiny|cpu-easy|gpu-lean|gpu-small|reference")] = (
-        None
-    )
+    preset: Annotated[
+        str | None, tyro.conf.arg(metavar="cpu-tiny|cpu-easy|cpu-clevr|gpu-lean|gpu-small|reference")
+    ] = None
     """Size of the model and schedule. New runs: cpu-tiny."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
