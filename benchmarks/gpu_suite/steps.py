@@ -89,6 +89,7 @@ def _teacher(device: torch.device, rays: int) -> Callable[[], list[Tensor]]:
     given = (origins, directions, torch.full((rays,), 2e-3), s_edges)
     batch = FieldRays(*(one.contiguous().to(device) for one in given))
     truth, background, start = truth.to(device), background.to(device), cache.to(device)
+    distances = (4.0 * torch.rand(rays, generator=generator)).to(device)
     cache = start.clone()
     field = FusedField(
         STANDARD, table.to(device), nets[0].to(device), _DENSITY, nets[1].to(device), _COLOUR,
@@ -98,13 +99,13 @@ def _teacher(device: torch.device, rays: int) -> Callable[[], list[Tensor]]:
         *(torch.zeros_like(one) for one in (field.table, field.density_params, field.colour_params))
     )
     step = TeacherPass(rays, samples, STANDARD.width, cells, device)
-    losses = TeacherLosses(1e-3, 0.01, 0.0, min_gradient=1e-4)
+    losses = TeacherLosses(1e-3, 0.01, 0.0, 0.5, min_gradient=1e-4)
 
     def take() -> list[Tensor]:
         cache.copy_(start)
         for one in vars(gradients).values():
             one.zero_()
-        step.run(field, batch, truth, background, gradients, losses, cache)
+        step.run(field, batch, truth, background, gradients, losses, cache, distances=distances)
         return [step.losses, *vars(gradients).values(), cache]
 
     return take
