@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from smerf.capture import fingerprint, load_capture, pixel_rays, save_transforms
-from smerf.capture.readers.sightings import write_sightings
+from smerf.capture.readers.sightings import read_sightings, write_sightings
 from smerf.errors import InvalidDataError
 from tests.helpers.capture_layouts import (
     FOCAL,
@@ -24,6 +24,7 @@ from tests.helpers.capture_layouts import (
     write_nerfstudio,
     write_synthetic,
 )
+from tests.helpers.mutation import mutate_bytes
 
 NO_LENS = (0.0, 0.0, 0.0, 0.0)
 PINHOLE = (FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2)
@@ -207,6 +208,36 @@ def test_photos_know_which_points_they_show(tmp_path, binary):
     ]
     (tmp_path / "sparse/0" / f"points3D.{'bin' if binary else 'txt'}").unlink()
     assert all(not len(frame.sees) for frame in load_capture(tmp_path).frames)
+
+
+def test_mutated_sightings_are_refused_or_read(tmp_path):
+    path, rng = tmp_path / "sightings.npz", np.random.default_rng(4)
+    write_sightings(path, {"a.png": np.arange(50), "b.png": np.arange(20)})
+    whole, refused = path.read_bytes(), 0
+    for _ in range(600):
+        path.write_bytes(mutate_bytes(whole, rng))
+        try:
+            found = read_sightings(path, 50)
+        except InvalidDataError:
+            refused += 1
+        else:
+            assert all(0 <= point < 50 for points in found.values() for point in points)
+    assert refused > 300
+
+
+def test_points_keep_their_order_and_numbers_that_no_point_can_have_are_refused(tmp_path):
+    path = write_colmap(tmp_path, binary=False) / "sparse/0/points3D.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[::-1]) + "\n")
+    capture = load_capture(tmp_path)
+    similarity = capture.training_from_source
+    seen = capture.points[capture.frames[0].sees]
+    back = (seen - similarity.translation) @ similarity.rotation / similarity.scale
+    np.testing.assert_allclose(back, POINTS[7:8], atol=1e-12)
+    assert capture.frames[0].sees.tolist() == [len(lines) - 1 - 7]
+    path.write_text(f"{10**20} 0 0 0 1 2 3 0.5 1 0\n")
+    with pytest.raises(InvalidDataError, match="points3D"):
+        load_capture(tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["cut off", "of other points"])

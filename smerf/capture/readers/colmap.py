@@ -139,6 +139,7 @@ def read_colmap(root: Path, model: Path) -> Source:
     names = [_name(image.name, path, root) for image, path in zip(images, paths)]
     frames = []
     points, numbers = read_points(model)
+    order = np.argsort(numbers, kind="stable")
     for image, name, path, mask in zip(images, names, paths, find_masks(root, names, paths)):
         if image.camera_id not in cameras:
             raise InvalidDataError(
@@ -153,7 +154,7 @@ def read_colmap(root: Path, model: Path) -> Source:
                 world_from_cam=_world_from_cam(image, stated_in),
                 split=None if splits is None else ("test" if splits(image.name) else "train"),
                 mask_path=mask,
-                sees=_seen(image, numbers),
+                sees=_seen(image, numbers, order),
             )
         )
     return Source(root, "colmap", stated_in, tuple(frames), points=points)
@@ -216,39 +217,37 @@ def read_images(model: Path) -> list[_Image]:
 
 
 def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sparse points (N, 3) in source space and their numbers (N,), ascending.
-
-    There are none where the model carries no points file.
-    """
+    """Return the sparse points (N, 3) in source space and their numbers (N,); none where there is no points file."""
     if not any((model / f"points3D{suffix}").is_file() for suffix in (".bin", ".txt")):
         return np.zeros((0, 3)), _NO_POINTS
     path = _file(model, "points3D")
     points: list[tuple[float, ...]] = []
-    numbers: list[int] = []
+    numbers: list[np.int64 | int] = []
     if path.suffix == ".txt":
         for line in _lines(path):
             with _faults(path, line):
                 number, x, y, z = line.split()[:4]
                 points.append((float(x), float(y), float(z)))
-                numbers.append(int(number))
+                numbers.append(np.int64(int(number)))
     else:
         reader = _Binary(path)
         for _ in range(reader.take("Q")[0]):
-            values = reader.take("Q3d3BdQ")
+            values = reader.take("q3d3BdQ")
             reader.skip(8 * values[8])
             points.append(values[1:4])
             numbers.append(values[0])
-    array, order = np.asarray(points, np.float64).reshape(-1, 3), np.argsort(np.array(numbers, np.uint64))
-    kept = order[np.all(np.isfinite(array[order]), axis=1)]
-    return array[kept], np.array(numbers, np.uint64)[kept].astype(np.int64)
+    array = np.asarray(points, np.float64).reshape(-1, 3)
+    kept = np.all(np.isfinite(array), axis=1)
+    return array[kept], np.array(numbers, np.int64)[kept]
 
 
-def _seen(image: _Image, numbers: np.ndarray) -> np.ndarray:
-    """Return which of the points with these ascending ``numbers`` (N,) an image shows (S,)."""
+def _seen(image: _Image, numbers: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return which of the points with these ``numbers`` (N,), which ``order`` (N,) sorts, an image shows (S,)."""
     if not len(numbers):
         return _NO_POINTS
-    place = np.searchsorted(numbers, image.points).clip(max=len(numbers) - 1)
-    return np.unique(place[numbers[place] == image.points])
+    wanted = image.points[image.points >= 0]
+    place = order[np.searchsorted(numbers, wanted, sorter=order).clip(max=len(numbers) - 1)]
+    return np.unique(place[numbers[place] == wanted])
 
 
 def _is_observations(line: str) -> bool:

@@ -6,7 +6,9 @@ the sparse points, both int32.
 
 from __future__ import annotations
 
+import os
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,19 @@ from smerf.capture.readers.source import Source
 from smerf.errors import InvalidDataError
 
 __all__ = ["read_sightings", "with_points", "write_sightings"]
+
+_FAULTS = (
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise about damaged archives."""
 
 
 def with_points(source: Source, points: Any, sightings: Any) -> Source:
@@ -47,7 +62,7 @@ def read_sightings(path: Path, points: int) -> dict[str, np.ndarray]:
         names, photo, point = names.astype(str), photo.astype(np.int64), point.astype(np.int64)
         order = np.argsort(photo, kind="stable")
         counts = np.bincount(photo, minlength=len(names))
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _FAULTS as error:
         raise _fault(path, f"cannot be read ({error})") from error
     if len(photo) != len(point) or len(counts) != len(names):
         raise _fault(path, "contradicts itself")
@@ -58,10 +73,13 @@ def read_sightings(path: Path, points: int) -> dict[str, np.ndarray]:
 
 
 def write_sightings(path: Path, shown: dict[str, np.ndarray]) -> None:
-    """Write for each photo, by name, which sparse points it shows."""
+    """Write for each photo, by name, which sparse points it shows: aside, then renamed."""
     photo = np.repeat(np.arange(len(shown), dtype=np.int32), [len(each) for each in shown.values()])
     point = np.concatenate([np.zeros(0, np.int32), *shown.values()]).astype(np.int32)
-    np.savez_compressed(path, names=np.array(list(shown), dtype=str), photo=photo, point=point)
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        np.savez_compressed(file, names=np.array(list(shown), dtype=str), photo=photo, point=point)
+    os.replace(aside, path)
 
 
 def _fault(path: Path, what: str) -> InvalidDataError:
