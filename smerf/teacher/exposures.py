@@ -135,9 +135,9 @@ def _without_drift(logs: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     Photos of the sunny and of the shaded side of a house are each exposed for their side: that is how they are shown.
     """
     shared = logs[nearest].mean(1)
-    shared = shared - shared.mean()
-    by_chance = float(np.var(logs - logs[nearest].mean(1))) / nearest.shape[1]
-    return np.asarray(logs - max(0.0, 1.0 - by_chance / max(float(np.var(shared)), 1e-12)) * shared)
+    by_chance = float(np.var(logs - shared)) / nearest.shape[1]
+    part = max(0.0, 1.0 - by_chance / max(float(np.var(shared)), 1e-12))
+    return np.asarray(logs - part * (shared - shared.mean()))
 
 
 def _fit(value: np.ndarray, photo: np.ndarray, place: np.ndarray, count: int) -> np.ndarray:

@@ -184,8 +184,8 @@ def _lasts(before: Sequence[np.ndarray], now: Sequence[np.ndarray], *, is_early:
         "moving things: %.2f %% of the pixels, then %.2f %%, of which %.2f %% were found before",
         *(100.0 * each / total for each in (first, second, both)),
     )
-    least = _MIN_EARLY_AREA if is_early else _MIN_AREA
-    return both > least * total and both >= _MIN_LASTING_AREA * first
+    min_area = _MIN_EARLY_AREA if is_early else _MIN_AREA
+    return both > min_area * total and both >= _MIN_LASTING_AREA * first
 
 
 def _agreed(found: Sequence[np.ndarray]) -> list[np.ndarray]:
