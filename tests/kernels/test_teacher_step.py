@@ -199,12 +199,14 @@ def test_what_hardly_counts_is_left_out_and_hardly_missed():
         quick.query(FieldRays(*parts[:4])), field.query(FieldRays(*parts[:4])), strict=True
     ):
         assert (ours - theirs).abs().max() < 1e-2
-    # Opacity alone counts behind what is opaque.
-    run, found = by_pass(quick, parts, min_gradient=1e-4, opacity_weight=0.0)
-    followed, evaluated = run.sample_fractions()
-    assert followed < evaluated < 0.9
-    _, wanted = by_pass(field, parts, opacity_weight=0.0)
-    assert_gradients(found, wanted, worst=5e-2)
+    # Opacity alone counts behind what is opaque, and distances a little.
+    for distance_weight, worst in ((0.0, 2e-2), (0.4, 5e-2)):
+        kept = {"opacity_weight": 0.0, "distance_weight": distance_weight}
+        run, found = by_pass(quick, parts, min_gradient=1e-4, **kept)
+        followed, evaluated = run.sample_fractions()
+        assert followed < evaluated < 0.9
+        _, wanted = by_pass(field, parts, **kept)
+        assert_gradients(found, wanted, worst=worst)
 
 
 def test_cells_that_hold_nothing_are_skipped_and_rechecked(kernels):
