@@ -210,12 +210,12 @@ def compare(
 
 
 def look_only(ours: RenderableScene, name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Return the mean and the least share that photos support of what a visitor sees, and draw the views."""
+    """Return the mean and the smallest share that photos support of what a visitor sees, and draw the views."""
     visits = [wander(ours, True, options.size, options.seconds, seed) for seed in range(options.views)]
     known = known_of(ours, visits, options.size)
     if options.sheet:
         draw_sheet(options.sheet / f"{name}_with.png", pictures_of(ours, visits, options.size))
-    return {"known": float(np.mean(known)), "least_known": float(np.min(known))}
+    return {"known": float(np.mean(known)), "min_known": float(np.min(known))}
 
 
 def draw_sheet(path: Path, pictures: Sequence[np.ndarray], count: int = 24, columns: int = 4) -> None:

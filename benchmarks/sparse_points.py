@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.common import Benchmark, HeldOut, Report, write_tabletop
+from benchmarks.common import Benchmark, HeldOut, Report
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
 from smerf.teacher.config import PRESETS
@@ -36,34 +35,33 @@ def train(capture: Capture, steps: int, fraction: float) -> dict[str, float]:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("captures", type=Path, nargs="*", metavar="CAPTURE")
+    parser.add_argument("captures", type=Path, nargs="+", metavar="CAPTURE")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--side", type=int, default=480, help="pixels of the photos' longer side")
 
 
 def measure(options: argparse.Namespace, report: Report) -> None:
     print(f"{'capture':16} {'photos':>6} {'seen':>7} {'without':>8} {'with':>6} {'CPU s':>12}")
-    with tempfile.TemporaryDirectory(prefix="smerf_points_") as temporary:
-        for path in options.captures or [write_tabletop(Path(temporary), views=24, width=160, height=120)]:
-            capture = load_capture(path, max_side=options.side)
-            frames = capture.split("train")
-            seen = sum(len(frame.sees) for frame in frames if frame.sees is not None)
-            without, known = (
-                train(capture, options.steps, fraction)
-                for fraction in (0.0, PRESETS["preview"].distance_fraction)
-            )
-            report.add(
-                f"sparse_points/{path.name}", photos=len(frames), sightings=seen, steps=options.steps, **known,
-                peer="photos alone", peer_psnr=without["psnr"], peer_cpu_seconds=without["cpu_seconds"],
-            )  # fmt: skip
-            seconds = f"{without['cpu_seconds']:.0f} {known['cpu_seconds']:.0f}"
-            print(
-                f"{path.name:16} {len(frames):6d} {seen:7d} {without['psnr']:8.2f} {known['psnr']:6.2f} {seconds:>12}",
-                flush=True,
-            )
+    for path in options.captures:
+        capture = load_capture(path, max_side=options.side)
+        frames = capture.split("train")
+        seen = sum(len(frame.sees) for frame in frames if frame.sees is not None)
+        without, known = (
+            train(capture, options.steps, fraction)
+            for fraction in (0.0, PRESETS["preview"].distance_fraction)
+        )
+        report.add(
+            f"sparse_points/{path.name}", photos=len(frames), sightings=seen, steps=options.steps, **known,
+            peer="photos alone", peer_psnr=without["psnr"], peer_cpu_seconds=without["cpu_seconds"],
+        )  # fmt: skip
+        seconds = f"{without['cpu_seconds']:.0f} {known['cpu_seconds']:.0f}"
+        print(
+            f"{path.name:16} {len(frames):6d} {seen:7d} {without['psnr']:8.2f} {known['psnr']:6.2f} {seconds:>12}",
+            flush=True,
+        )
 
 
-BENCHMARK = Benchmark(__doc__, measure, options, short=["--steps", "60"])
+BENCHMARK = Benchmark(__doc__, measure, options, needs="captures with the points of structure from motion")
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())
