@@ -6,7 +6,7 @@
 Granted time is counted in processor time over the number of processors (``SMERF_CLOCK=processor``), so that other work
 on the machine hardly changes the figures; ``--wall`` counts it by the clock of the wall, as ``smerf run`` does. Quality
 is that of the baked scene at ``--side`` pixels on the longer side, whatever size was trained on. CPU seconds are those
-of the whole command; rays are those of all training steps. As ``data/minutes.json``, the document is the table
+of the whole command; rays are those of all training steps. A document in ``data/minutes`` is a part of the table
 that ``--minutes`` plans with.
 """
 

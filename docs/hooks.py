@@ -10,6 +10,7 @@ import io
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -116,12 +117,22 @@ def _gpu_rates() -> tuple[dict[str, float], str]:
 
 
 def minutes() -> str:
-    """Return what was measured of granted minutes, as a table; its column of a GPU is empty until one was there."""
+    """Return what was measured of granted minutes, a table for each machine, with what a GPU was measured to do."""
     import json
 
     on_gpu, gpu = _gpu_rates()
-    document = json.loads((ROOT / "data" / "minutes.json").read_text(encoding="utf-8"))
+    folder = ROOT / "data" / "minutes"
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    tables = [_minutes_of(document, on_gpu) for document in documents]
+    return "\n\n".join([*tables, f"GPU: {gpu}."] if gpu else tables)
+
+
+def _minutes_of(document: dict[str, Any], on_gpu: dict[str, float]) -> str:
+    device = document["device"]
+    libraries = ", ".join(name.removeprefix("cpu-").upper() for name in device["libraries"])
     lines = [
+        f"`{document['command']}` on {device['name']}, {libraries}, {device['processors']} processors:",
+        "",
         "| capture | minutes | PSNR | SSIM | FLIP | CPU seconds | rays a CPU second | rays a GPU second | page |",
         "|---|" + "---:|" * 8,
     ]
@@ -130,9 +141,6 @@ def minutes() -> str:
         rate = f"{on_gpu[one['capture']]:.0f}" if one["capture"] in on_gpu else "not measured"
         speed = f"{one['rays'] / one['cpu_seconds']:.0f} | {rate} | {one['megabytes']:.1f} MB"
         lines.append(f"| {one['capture']} | {one['minutes']:g} | {figures} | {speed} |")
-    device = document["device"]
-    where = f"`{document['command']}` on {device['name']} ({device['processors']} processors)"
-    lines += ["", f"{where}; {gpu}." if gpu else f"{where}."]
     return "\n".join(lines)
 
 

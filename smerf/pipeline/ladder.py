@@ -13,6 +13,8 @@ from smerf.pipeline.rates import Rates
 
 __all__ = ["LADDER", "Expected", "Rung", "Table", "rung_of"]
 
+_UNIT = "unit.json"
+"""The document of the machine whose minutes are the unit of work."""
 _ALIKE = 1.0
 """Decibels by which captures of a kind differ at most to be promised one figure."""
 _PHOTO_FRACTION = 0.5
@@ -95,34 +97,47 @@ class Expected:
 
 
 class Table:
-    """The points that ``benchmarks.minutes`` measured: whole runs with a grant of time."""
+    """The points that ``benchmarks.minutes`` measured: whole runs with a grant of time.
 
-    def __init__(self, records: Sequence[dict[str, Any]]) -> None:
-        self.records = list(records)
+    Args:
+        records: Points of the machine whose minutes are the unit of work.
+        elsewhere: Points of other machines; their work is their minutes times their speed.
+    """
+
+    def __init__(self, records: Sequence[dict[str, Any]], elsewhere: Sequence[dict[str, Any]] = ()) -> None:
+        self.records = [record | {"work": record["minutes"]} for record in records]
+        self._unit = _by_kind(self.records)
+        for record in elsewhere:
+            speed = self.speed(record["kind"], Rates(**record["rates"]), trains=True)
+            self.records.append(record | {"work": record["minutes"] * speed})
+        self.records.sort(key=lambda record: record["work"])
+        self._points = _by_kind(self.records)
 
     @classmethod
     def load(cls) -> Table:
-        """Return the table that belongs to this version."""
-        return cls(read_json(data_folder() / "minutes.json")["records"])
+        """Return the table that belongs to this version: every document of ``data/minutes``."""
+        folder = data_folder() / "minutes"
+        others = sorted(path for path in folder.glob("*.json") if path.name != _UNIT)
+        elsewhere = [record for path in others for record in read_json(path)["records"]]
+        return cls(read_json(folder / _UNIT)["records"], elsewhere)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return the points of a kind of capture, or all if there are none, by work."""
-        found = [record for record in self.records if record["kind"] == kind] or self.records
-        return sorted(found, key=lambda record: record["minutes"])
+        return self._points.get(kind, self.records)
 
     def speed(self, kind: str, rates: Rates, trains: bool) -> float:
         """Return how fast this machine is on its capture, relative to the table's: harmonic mean over the work."""
         parts = [("query", 0.15), ("student", 0.45)] + ([("teacher", 0.4)] if trains else [])
-        known, total = self.of(kind), 0.0
+        known, total = self._unit.get(kind, self.records), 0.0
         for name, weight in parts:
             usual = _mean([record["rates"][name] for record in known])
             total += weight * getattr(rates, name) / usual
         return sum(weight for _, weight in parts) / max(total, 1e-9)
 
-    def pace(self, kind: str, stage: str, minutes: float) -> float:
+    def pace(self, kind: str, stage: str, work: float) -> float:
         """Return what a ray of a stage costs on average, relative to an early one: steps become cheaper on the way."""
         points = self.of(kind)
-        nearest = min(points, key=lambda record: abs(math.log(record["minutes"] / max(minutes, 0.1))))
+        nearest = min(points, key=lambda record: abs(math.log(record["work"] / max(work, 0.1))))
         return float(nearest[f"{stage}_ray"] / nearest["rates"][stage])
 
     def expected(self, kind: str, work: float) -> Expected:
@@ -134,7 +149,7 @@ class Table:
         points = self.of(kind)
         names = sorted({record["capture"] for record in points})
         series = [[record for record in points if record["capture"] == name] for name in names]
-        least = min(record["minutes"] for record in points)
+        least = points[0]["work"]
         psnr = [_between(one, work, "psnr") for one in series]
         if work < least:
             gained = [_between(one, least**2 / work, "psnr") - _between(one, least, "psnr") for one in series]
@@ -142,8 +157,13 @@ class Table:
         megabytes, memory = (
             _mean([_between(one, work, key) for one in series]) for key in ("megabytes", "memory_mb")
         )
-        beyond = work > points[-1]["minutes"]
+        beyond = work > min(one[-1]["work"] for one in series)
         return Expected(_mean(psnr), (min(psnr), max(psnr)), megabytes, memory, is_beyond=beyond)
+
+
+def _by_kind(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    kinds = sorted({record["kind"] for record in records})
+    return {kind: [record for record in records if record["kind"] == kind] for kind in kinds}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -151,10 +171,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _between(points: list[dict[str, Any]], work: float, key: str) -> float:
-    if work <= points[0]["minutes"]:
+    if work <= points[0]["work"]:
         return float(points[0][key])
     for low, high in itertools.pairwise(points):
-        if work < high["minutes"]:
-            part = math.log(work / low["minutes"]) / math.log(high["minutes"] / low["minutes"])
+        if work < high["work"]:
+            part = math.log(work / low["work"]) / math.log(high["work"] / low["work"])
             return float((1.0 - part) * low[key] + part * high[key])
     return float(points[-1][key])

@@ -92,6 +92,15 @@ def test_captures_that_differ_are_promised_a_range():
     assert "20 to 28" in found.quality and "to" not in TABLE.expected("scene", 2.0).quality.split()
 
 
+def test_minutes_of_another_machine_count_by_its_speed():
+    slow = record(4.0, 24.0, capture="b", rates=vars(slower(4.0)))
+    table = Table(TABLE.records, [slow])
+    assert table.speed("scene", RATES, True) == pytest.approx(1.0)
+    found = table.expected("scene", 1.0)
+    assert found.range == pytest.approx((24.0, 26.0))
+    assert found.word == "about" and table.expected("scene", 2.0).word == "at least"
+
+
 def test_many_held_out_photos_and_a_teacher_from_elsewhere_are_reckoned_with():
     assert plan(4, replace(SCENE, test=60)).rest_seconds > plan(4).rest_seconds
     distillation = plan(4, replace(SCENE, trains=False))
