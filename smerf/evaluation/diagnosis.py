@@ -271,7 +271,8 @@ def _losses(evidence: Evidence) -> Finding | None:
     stage, loss = largest
     last = list(evidence.psnr.values())[-1]
     if stage == "training":
-        if last >= THRESHOLDS["good_db"]:
+        # What only more photos can teach is no matter of time.
+        if last >= THRESHOLDS["good_db"] or _generalisation(evidence) is not None:
             return None
         return Finding(
             "training", "advice", "train longer",

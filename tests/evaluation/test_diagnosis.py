@@ -96,6 +96,13 @@ def test_the_advice_follows_where_the_loss_arose():
     assert fractions["training"] == pytest.approx(10 ** (-3.0) / 10 ** (-2.7))
 
 
+def test_whoever_lacks_photos_is_not_told_to_train_longer():
+    held_out = {f"photo_{i}": replace(GOOD, split="test", residual_db=18.0) for i in range(3)}
+    assert "training" in kinds(diagnose(evidence(psnr=18.0)))
+    found = kinds(diagnose(evidence(psnr=18.0, **held_out)))
+    assert "generalisation" in found and "training" not in found
+
+
 def test_sizes_coverage_and_few_photos_give_advice():
     lacking = replace(
         evidence(count=12), file_size=(4000, 3000), used_size=(640, 480),
