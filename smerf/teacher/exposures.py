@@ -26,7 +26,7 @@ from smerf.fields.ray_bank import RayBank
 from smerf.fields.rays import Rays
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
-from smerf.teacher.residuals import ReducedPhoto, place_cells, reduce_photo, reduction, view_photo
+from smerf.teacher.residuals import ReducedPhoto, affordable, place_cells, reduce_photo, reduction, view_photo
 
 __all__ = ["Evening", "Gains", "Pairs", "save_factors", "solve_gains"]
 
@@ -34,6 +34,8 @@ _MARKS = (0.1, 0.2, 0.35, 0.5)
 """Fractions of the steps after which the photos are compared."""
 _RAYS_SHARE, _MAX_SHARE = 0.02, 0.2
 """A comparison should take so many of the training's rays; where it would take more than the latter, there is none."""
+_MAX_GRANTED_SHARE = 0.06
+"""All comparisons of a training that is granted a time take at most so many: photos are not reduced below a size."""
 _MIN_SIDE = 24
 """Longest side in pixels below which photos are not reduced for that."""
 _MIN_PHOTOS = 8
@@ -209,7 +211,9 @@ class Evening:
             (c.intrinsics.width // factor) * (c.intrinsics.height // factor)
             for c, factor in zip(self.cameras, self.factors)
         )
-        self.is_on = config.exposure == "auto" and len(frames) >= _MIN_PHOTOS and pixels <= _MAX_SHARE * rays
+        share = pixels / rays
+        self.is_on = config.exposure == "auto" and len(frames) >= _MIN_PHOTOS and share <= _MAX_SHARE
+        self.marks = _MARKS if config.minutes is None else affordable(_MARKS, share, _MAX_GRANTED_SHARE)
         self.nearest = _nearest(bank)
         self.looks = 0
         """How often the photos were compared."""
@@ -220,7 +224,7 @@ class Evening:
         self, fraction: float, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None
     ) -> None:
         """Compare the photos if it is time, after a ``fraction`` of the steps."""
-        if not self.is_on or self.looks >= len(_MARKS) or fraction < _MARKS[self.looks]:
+        if not self.is_on or self.looks >= len(self.marks) or fraction < self.marks[self.looks]:
             return
         self.looks += 1
         found = self._compare(teacher, refine)
@@ -243,7 +247,7 @@ class Evening:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from saved ``tensors``."""
         # Trainings that were begun before photos were compared go on without.
-        self.looks = int(tensors["looks"]) if "looks" in tensors else len(_MARKS)
+        self.looks = int(tensors["looks"]) if "looks" in tensors else len(self.marks)
         self.gains = tensors.get("gains")
         self.bank.even(self.gains)
 

@@ -21,7 +21,8 @@ from smerf.kernels.reference.contraction import contract
 from smerf.teacher.model import Teacher
 
 __all__ = [
-    "PhotoScore", "ReducedPhoto", "place_cells", "reduce_photo", "reduction", "score_photos", "view_photo",
+    "PhotoScore", "ReducedPhoto", "affordable", "place_cells", "reduce_photo", "reduction", "score_photos",
+    "view_photo",
 ]  # fmt: skip
 
 _CHUNK = 8192
@@ -71,6 +72,12 @@ def reduction(size: tuple[int, int], photos: int, budget: float, least: int = _M
     while photos * (size[0] // factor) * (size[1] // factor) > budget:
         factor += 1
     return max(1, min(factor, longest // least))
+
+
+def affordable(marks: tuple[float, ...], share: float, most: float) -> tuple[float, ...]:
+    """Return the last of the marks, as many as there may be looks of a ``share`` each for ``most`` in all."""
+    count = min(len(marks), int(most / max(share, 1e-9)))
+    return marks[len(marks) - count :]
 
 
 def reduce_photo(

@@ -19,7 +19,7 @@ from smerf.fields.ray_bank import RayBank
 from smerf.fields.rays import Rays
 from smerf.teacher.config import TeacherConfig
 from smerf.teacher.model import FieldTeacher
-from smerf.teacher.residuals import PhotoScore, reduce_photo, reduction, score_photos
+from smerf.teacher.residuals import PhotoScore, affordable, reduce_photo, reduction, score_photos
 
 __all__ = ["CERTAIN", "Rule", "Watch", "enlarge", "find_moving"]
 
@@ -29,6 +29,8 @@ _EARLY = 0.5
 """Before this fraction a scene's misfits are many, and only much that lasted is taken for moving."""
 _RAYS_SHARE = 0.05
 """A look takes at most so many of the training's rays."""
+_MAX_SHARE = 0.12
+"""All looks of a training that is granted a time take at most so many: photos are not reduced below a size."""
 _MIN_PHOTOS = 8
 """With fewer photos nobody can tell the scene from what moved in it."""
 _MIN_AREA, _MIN_EARLY_AREA = 0.005, 0.02
@@ -107,10 +109,16 @@ class Watch:
         self.config, self.bank = config, bank
         self.cameras = [frame.camera for frame in frames]
         self.sizes = [(c.intrinsics.height, c.intrinsics.width) for c in self.cameras]
+        rays = config.steps * config.rays
         self.factors = [
-            reduction((width, height), len(frames), _RAYS_SHARE * config.steps * config.rays)
-            for height, width in self.sizes
+            reduction((width, height), len(frames), _RAYS_SHARE * rays) for height, width in self.sizes
         ]
+        self.marks = _MARKS
+        if config.minutes is not None:
+            pixels = sum((h // factor) * (w // factor) for (h, w), factor in zip(self.sizes, self.factors))
+            marks = affordable(_MARKS, pixels / rays, _MAX_SHARE)
+            # One look alone has nothing to be compared with.
+            self.marks = marks if len(marks) > 1 or config.robust == "place" else ()
         self.looks = 0
         """How often the photos were looked at."""
         self.found: list[np.ndarray] = []
@@ -123,7 +131,7 @@ class Watch:
     def _is_due(self, fraction: float) -> bool:
         if self.config.robust == "off" or len(self.cameras) < _MIN_PHOTOS:
             return False
-        return self.looks < len(_MARKS) and fraction >= _MARKS[self.looks]
+        return self.looks < len(self.marks) and fraction >= self.marks[self.looks]
 
     def after_step(
         self, fraction: float, teacher: FieldTeacher, refine: Callable[[Rays, Tensor], Rays] | None
@@ -158,7 +166,7 @@ class Watch:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from saved ``tensors``."""
         # Trainings that were begun before there were looks go on without.
-        self.looks = int(tensors["looks"]) if "looks" in tensors else len(_MARKS)
+        self.looks = int(tensors["looks"]) if "looks" in tensors else len(self.marks)
         shapes = [(height // f, width // f) for (height, width), f in zip(self.sizes, self.factors)]
         for name in _STATE:
             setattr(self, name, _shaped(tensors[name], shapes) if name in tensors else [])

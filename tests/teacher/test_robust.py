@@ -14,8 +14,9 @@ from smerf.capture import load_capture, load_mask
 from smerf.capture.masks import read_record, with_masks
 from smerf.fields.ray_bank import RayBank
 from smerf.teacher import stage, train_teacher
-from smerf.teacher.residuals import PhotoScore, reduction
-from smerf.teacher.robust import enlarge, find_moving
+from smerf.teacher.exposures import Evening
+from smerf.teacher.residuals import PhotoScore, affordable, reduction
+from smerf.teacher.robust import Watch, enlarge, find_moving
 from tests.helpers.ball import HEIGHT, WIDTH, write_capture
 from tests.helpers.shrunk_teacher import QUICK, shrunk
 
@@ -68,6 +69,16 @@ def test_a_still_scene_is_used_whole_and_to_the_byte(tmp_path):
     assert not (tmp_path / "auto" / "masks").exists()
     auto, off = (load_file(tmp_path / name / "teacher.safetensors") for name in ("auto", "off"))
     assert all(torch.equal(auto[name], off[name]) for name in off)
+
+
+def test_looks_at_the_photos_do_not_eat_up_a_short_grant(passer):
+    marks = (0.15, 0.3, 0.5, 0.75)
+    assert [affordable(marks, share, 0.12) for share in (0.01, 0.05, 0.5)] == [marks, marks[2:], ()]
+    frames = passer.split("train")
+    bank = RayBank(frames)
+    for minutes, steps, times in ((None, 2, 4), (1.0, 2, 0), (1.0, 100_000, 4)):
+        config = replace(QUICK, robust="auto", exposure="auto", steps=steps, minutes=minutes)
+        assert [len(each(config, frames, bank).marks) for each in (Watch, Evening)] == [times, times]
 
 
 @pytest.mark.parametrize("preset", ["preview", "tiny"])
