@@ -17,6 +17,7 @@ from smerf.capture.types import Frame
 from smerf.errors import InvalidDataError
 
 __all__ = [
+    "is_smaller",
     "load_composited",
     "load_depth",
     "load_image",
@@ -25,6 +26,9 @@ __all__ = [
     "mse_to_psnr",
     "reduce_by_average",
 ]
+
+_SAME_SHAPE = 0.02
+"""Fraction of the height by which a depth map's shape may differ from its photo's."""
 
 
 def load_npy(path: Path) -> np.ndarray:
@@ -100,7 +104,8 @@ def load_mask(frame: Frame) -> np.ndarray | None:
 def load_depth(frame: Frame) -> np.ndarray | None:
     """Return depths along the optical axis in training units, float32 (H, W), or ``None`` without a file.
 
-    0 means unknown. Reducing picks one file pixel a block, as averages across an edge are depths of nothing.
+    0 means unknown. Reducing picks one file pixel a block, as averages across an edge are depths of nothing. A map of
+    fewer pixels than its photo, as phones measure, is spread over it.
 
     Raises:
         InvalidDataError: If the file is damaged or its size does not fit the camera.
@@ -117,13 +122,20 @@ def load_depth(frame: Frame) -> np.ndarray | None:
         raise InvalidDataError(
             f"{path}: expected one depth a pixel, got shape {stored.shape}; export it again"
         )
-    stored, _ = _cover(_upright(stored, frame), frame, path)
+    stored = _upright(stored, frame)
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
+    if not is_smaller((stored.shape[1], stored.shape[0]), (width, height)):
+        stored, _ = _cover(stored, frame, path)
     rows = ((np.arange(height) + 0.5) * stored.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * stored.shape[1] / width).astype(int)
     chosen = stored[np.ix_(rows, columns)].astype(np.float64)
     chosen = np.where(np.isfinite(chosen) & (chosen > 0), chosen, 0.0)
     return (chosen * frame.depth_scale).astype(np.float32)
+
+
+def is_smaller(size: tuple[int, int], photo: tuple[int, int]) -> bool:
+    """Tell whether a depth map of (width, height) has fewer pixels than its photo and shows the same."""
+    return size[0] < photo[0] and abs(size[1] * photo[0] / size[0] - photo[1]) <= _SAME_SHAPE * photo[1]
 
 
 def reduce_by_average(pixels: np.ndarray, factor: int) -> np.ndarray:

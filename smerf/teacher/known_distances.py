@@ -1,4 +1,4 @@
-"""How far things are at some pixels: the sparse points that structure from motion found in the photos.
+"""How far things are at some pixels: the sparse points that structure from motion found in the photos, and depth maps.
 
 Rays through them learn that nothing is before or behind their point (as in DS-NeRF, arXiv 2107.02791): photos alone
 leave that open where few of them look, and a short training shows it as fog.
@@ -13,6 +13,7 @@ from torch import Tensor
 from smerf.capture.rays import project
 from smerf.capture.types import Capture, Frame
 from smerf.fields.ray_bank import RayBank
+from smerf.teacher.measured_depth import measured_pixels
 
 __all__ = ["KnownDistances"]
 
@@ -21,20 +22,19 @@ _MIN_PHOTOS = 3
 
 
 class KnownDistances:
-    """Pixels of the training photos that show a sparse point, and the distance of each."""
+    """Pixels of the training photos that show a sparse point or have a measured depth, and the distance of each."""
 
     def __init__(self, capture: Capture, bank: RayBank) -> None:
         """Find the pixels; ``bank`` holds the training photos."""
         seen = [frame.sees for frame in capture.frames if frame.sees is not None]
         shown = np.bincount(np.concatenate([np.zeros(0, np.int64), *seen]), minlength=len(capture.points))
-        parts = [
+        parts = [measured_pixels(capture, bank)]
+        parts += [
             _pixels(frame, index, capture.points, shown >= _MIN_PHOTOS, bank)
             for index, frame in enumerate(capture.split("train"))
             if frame.sees is not None and len(frame.sees)
         ]
-        rows, distances = (
-            (np.concatenate([np.zeros(0), *values]) for values in zip(*parts)) if parts else ([], [])
-        )
+        rows, distances = (np.concatenate(values) for values in zip(*parts))
         self.rows = torch.tensor(rows, dtype=torch.long, device=bank.centres.device)
         """Where the pixels lie in the bank (T,)."""
         self.distances = torch.tensor(distances, dtype=torch.float32, device=bank.centres.device)

@@ -60,13 +60,14 @@ def write_polycam(root, cameras="corrected_cameras", images="corrected_images", 
 
 def test_polycam(tmp_path, caplog):
     root = write_polycam(tmp_path / "a")
-    photo(root / "keyframes" / "depth" / "100.png", (20, 15))
+    photo(root / "keyframes" / "depth" / "100.png", (20, 20))
     pose, lens, _ = only(root)
     np.testing.assert_allclose(pose, GOLDEN, atol=1e-5)
     assert lens == (35, 36, 19, 16)
-    assert read_source(root).frames[0].depth_path is None  # smaller than the photo
-    photo(root / "keyframes" / "depth" / "100.png", (80, 60))
-    assert read_source(root).frames[0].depth_path.name == "100.png"
+    assert read_source(root).frames[0].depth_path is None  # of another shape
+    for size in ((20, 15), (80, 60)):
+        photo(root / "keyframes" / "depth" / "100.png", size)
+        assert read_source(root).frames[0].depth_path.name == "100.png"
     assert not caplog.records
     np.testing.assert_allclose(only(write_polycam(tmp_path / "b", "cameras", "images"))[0], GOLDEN, atol=1e-5)
     assert "phone measured" in caplog.text

@@ -199,6 +199,21 @@ def test_depth_comes_in_training_units(tmp_path, suffix):
     assert load_depth(capture.frames[0]) is None
 
 
+def test_a_depth_map_of_fewer_pixels_is_spread_over_its_photo(tmp_path):
+    content = transforms()
+    content["frames"][1]["depth_file_path"] = "d.npy"
+    root = write_nerfstudio(tmp_path, content)
+    small = np.arange(1, 1 + HEIGHT // 4 * (WIDTH // 4), dtype=np.float32).reshape(HEIGHT // 4, WIDTH // 4)
+    np.save(root / "d.npy", small)
+    frame = load_capture(root).frames[1]
+    depth = load_depth(frame)
+    assert depth.shape == (HEIGHT, WIDTH)
+    np.testing.assert_allclose(depth, small.repeat(4, 0).repeat(4, 1) * frame.depth_scale, rtol=1e-6)
+    np.save(root / "d.npy", small[:, : WIDTH // 8])
+    with pytest.raises(InvalidDataError, match="make it the size of the photo"):
+        load_depth(frame)
+
+
 def test_exposure_is_read_from_tags(tmp_path):
     root = write_colmap(tmp_path, binary=False)
     path = root / "sparse/0/images.txt"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from smerf.capture.images import is_smaller
 from smerf.capture.pixels import read_header
 from smerf.capture.readers.image_files import find_masks, locate_photos
 from smerf.capture.readers.source import Source, SourceFrame, check_pose
@@ -86,12 +87,13 @@ def _intrinsics(shot: Shot, photo: Path) -> Intrinsics:
 
 
 def _usable_depth(shot: Shot, photo: Path) -> Path | None:
-    """Return the depth file where it is as large as the photo or a multiple; phones measure fewer pixels."""
+    """Return the depth file where it shows what the photo does; phones measure fewer pixels."""
     if shot.depth is None or not shot.depth.is_file() or not photo.is_file():
         return None
     depth, image = read_header(shot.depth).size, shot.size or read_header(photo).size
-    factor = depth[0] // image[0]
-    return shot.depth if factor and depth == (factor * image[0], factor * image[1]) else None
+    factor = max(1, depth[0] // image[0])
+    is_whole = depth == (factor * image[0], factor * image[1])
+    return shot.depth if is_whole or is_smaller(depth, image) else None
 
 
 def rotation_from_quaternion(w: float, x: float, y: float, z: float) -> np.ndarray:
