@@ -26,6 +26,8 @@ from smerf.teacher import load_teacher
 from smerf.teacher.model import Teacher
 
 MARKS = (0.25, 0.5, 0.75, 1.0)
+_STEPS = 10_000
+"""Planned steps, until the first second is over."""
 WARM_UP, TIMED = 4, 12
 
 
@@ -43,7 +45,7 @@ def curve(
     """Distil for some seconds; return time, steps, rays per second and PSNR at each quarter."""
     teacher_images = views.render(teacher.render_image)
     started = time.perf_counter()
-    trainer = StudentTrainer(teacher, capture, replace(config, steps=100_000_000))
+    trainer = StudentTrainer(teacher, capture, replace(config, steps=_STEPS))
     trainer.prepare()
     spent, planned, records = time.perf_counter() - started, 0.0, []
     begun = spent
@@ -55,7 +57,7 @@ def curve(
             if spent >= planned:  # the schedule ends when the time does: steps are planned again every second
                 planned = spent + 1.0
                 left = max(0.0, seconds - spent) * trainer.step / (spent - begun)
-                trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)
+                trainer.schedule = trainer.schedule.ending_at(trainer.step + round(left) + 1, trainer.step)
         trainer.optimizer.complete_grids()
         images = views.render(trainer.student.render_image)
         records.append(

@@ -28,6 +28,8 @@ from smerf.teacher.trainer import TeacherTrainer
 
 MARKS = (0.25, 0.5, 0.75, 1.0)
 WARM_UP, TIMED = 3, 10
+_STEPS = 10_000
+"""Planned steps, until the first second is over."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def make_trainer(capture: Capture, config: TeacherConfig) -> TeacherTrainer:
 
 def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
     """Train for some seconds; return time, steps, rays per second and PSNR at each quarter."""
-    trainer = make_trainer(capture, replace(PRESETS[preset], steps=100_000_000))
+    trainer = make_trainer(capture, replace(PRESETS[preset], steps=_STEPS))
     views, records, spent, planned = HeldOut(capture), [], 0.0, 0.0
     for mark in MARKS:
         while spent < mark * seconds:
@@ -64,7 +66,7 @@ def curve(capture: Capture, preset: str, seconds: float) -> list[dict]:
             if spent >= planned:  # the schedule ends when the time does: steps are planned again every second
                 planned = spent + 1.0
                 left = max(0.0, seconds - spent) * trainer.step / spent
-                trainer.config = replace(trainer.config, steps=trainer.step + round(left) + 1)
+                trainer.schedule = trainer.schedule.ending_at(trainer.step + round(left) + 1, trainer.step)
         records.append(
             {
                 "seconds": spent,

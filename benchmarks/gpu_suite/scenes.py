@@ -63,7 +63,7 @@ def _train(trainer, suite: Suite, most: int, curve) -> tuple[int, float, list[di
     per_step = steps(_PROBE) / _PROBE
     spent += per_step * _PROBE
     total = int(min(most, max(4 * _PROBE, (60.0 * suite.minutes - spent) / per_step)))
-    trainer.config = replace(trainer.config, steps=total)
+    trainer.schedule = trainer.schedule.ending_at(total, trainer.step)
     points = []
     for quarter in (1, 2, 3, 4):
         spent += steps(max(0, total * quarter // 4 - trainer.step))
