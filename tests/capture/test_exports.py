@@ -249,6 +249,9 @@ def test_stray_scanner(tmp_path, lines):
     pose, lens, _ = only(tmp_path)
     np.testing.assert_allclose(pose, GOLDEN, atol=2e-5)
     assert lens == (35, 36, 19, 16)
+    assert read_source(tmp_path).frames[0].depth_path is None
+    photo(tmp_path / "depth" / "000000.png", (20, 15))
+    assert read_source(tmp_path).frames[0].depth_path == tmp_path / "depth" / "000000.png"
 
 
 def test_3d_scanner_app(tmp_path):
@@ -261,6 +264,8 @@ def test_3d_scanner_app(tmp_path):
     pose, lens, _ = only(tmp_path)
     np.testing.assert_allclose(pose, GOLDEN, atol=1e-5)
     assert lens == (35, 36, 19, 16)
+    photo(tmp_path / "depth_00000.png", (20, 15))
+    assert read_source(tmp_path).frames[0].depth_path == tmp_path / "depth_00000.png"
     (tmp_path / "frame_00000.json").write_text(json.dumps(content | {"cameraPoseARFrame": [1, 2]}))
     refused(tmp_path, "frame_00000.json", "16 numbers")
 

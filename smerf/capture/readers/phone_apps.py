@@ -3,8 +3,9 @@
 - Record3D: ``metadata.json`` with ``rgb/N.jpg`` (unpacked ``.r3d``: ``metadata`` with ``rgbd/N.jpg``). A pose is a
   quaternion (x, y, z, w) and a centre, camera-to-world, OpenGL camera axes; ``K`` is column by column.
 - Stray Scanner: ``odometry.csv`` and ``camera_matrix.csv`` beside ``rgb.mp4``, camera-to-world with OpenCV camera axes.
-  The frames of the video have to be in ``rgb/``.
-- 3D Scanner App: ``frame_N.jpg`` with ``frame_N.json``, camera-to-world row by row, OpenGL camera axes.
+  The frames of the video have to be in ``rgb/``; ``depth/N.png`` is measured.
+- 3D Scanner App: ``frame_N.jpg`` with ``frame_N.json``, camera-to-world row by row, OpenGL camera axes, and
+  ``depth_N.png``.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def read_stray(path: Path) -> Source:
                 root / "rgb" / f"{number}.jpg",
                 opengl_pose(pose[:, :3], pose[:, 3]),
                 lens,
+                depth=root / "depth" / f"{number}.png",
             )
         )
     return make_source("stray-scanner", root, path, shots)
@@ -136,7 +138,8 @@ def read_scanner_app(root: Path) -> Source:
         content = read_json(path)
         pose = numbers(content.get("cameraPoseARFrame"), 16, path, "cameraPoseARFrame").reshape(4, 4)[:3]
         fx, _, cx, _, fy, cy, *_ = numbers(content.get("intrinsics"), 9, path, "intrinsics")
-        shots.append(Shot(path.with_suffix(".jpg"), pose, _lens(fx, fy, cx, cy, path)))
+        depth = path.with_name(path.stem.replace("frame_", "depth_") + ".png")
+        shots.append(Shot(path.with_suffix(".jpg"), pose, _lens(fx, fy, cx, cy, path), depth=depth))
     return make_source("3d-scanner-app", root, root, shots)
 
 
