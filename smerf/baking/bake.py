@@ -50,6 +50,8 @@ _ABOVE = 0.3
 """Sine of the angle from above at which lone objects are first seen."""
 _SIDES = 24
 """Photos from about there, of which the one that shows most is the first view."""
+_STOPS, _CANDIDATES = 24, 16
+"""Views that are compared along a walk, and of captures that look at one place."""
 
 
 def scene_params(student: Student) -> SceneParams:
@@ -87,6 +89,23 @@ def lone_order(frames: Sequence[Frame], background: str | None) -> np.ndarray:
     # What is near fills more pixels, and shows no more for it.
     shown = [away[i] / frames[i].camera.intrinsics.fx * _detail(frames[i], background) for i in chosen]
     return chosen[np.argsort(-np.array(shown), kind="stable")]
+
+
+def _order(frames: Sequence[Frame], background: str | None) -> np.ndarray:
+    """Return the indices of photos that the first view may be of, the better ones first."""
+    if background == "white":
+        return lone_order(frames, background)[:_CANDIDATES]
+    if common_target(np.stack([frame.camera.world_from_cam for frame in frames])) is None:
+        return walk_order(frames, background)
+    return _by_typicality(frames)[:_CANDIDATES]
+
+
+def walk_order(frames: Sequence[Frame], background: str | None) -> np.ndarray:
+    """Return the indices of photos along a walk, at most ``_STOPS``; those held level that show most come first."""
+    chosen = np.arange(len(frames))[:: -(-len(frames) // _STOPS)]
+    level = [1.0 - abs(frames[i].camera.world_from_cam[2, 0]) for i in chosen]
+    shown = [_detail(frames[i], background) for i in chosen]
+    return chosen[np.argsort(-np.array(level) * np.array(shown), kind="stable")]
 
 
 def _detail(frame: Frame, background: str | None) -> float:
@@ -165,7 +184,7 @@ class _Baker:
         self.known = KnownCells(self.params, photo_rays(self.scene(0.0), frames), self.student.near)
         # Without a region in the manifest nothing fades, which is right for measuring depths.
         is_alone = capture.background == "white"
-        order = lone_order(frames, capture.background) if is_alone else _by_typicality(frames)
+        order = _order(frames, capture.background)
         far = capture.far if capture.bounded else math.inf
         looks = look_around(self.scene(0.0), self.known, frames, order, far)
         eye = eye_height(looks)

@@ -34,7 +34,6 @@ _WIDE, _PIXELS = 1.3, 64
 _LONGEST = 0.9
 """Largest half extent of the longer side: a field of view of 84 degrees."""
 _NARROWEST = 0.25
-_CANDIDATES = 16
 _KNOWN, _PHOTOS = 0.97, 3
 """Share of a first view that so many photos have to see."""
 _BEYOND = 1.4
@@ -42,7 +41,7 @@ _BEYOND = 1.4
 _OFF_TARGET = 0.5
 """What a view loses, as half extent, for each unit by which its axis misses what the photos look at."""
 _OUTLIER = 0.04
-"""What an unusual photo may gain over the most typical one, as half extent, before it is taken."""
+"""What the last photo of the order may gain over the first one, as half extent, before it is taken."""
 _MARGIN = 1.2
 """Around a lone object; shapes of canvases between the stored ones cut some of it off."""
 _TINY = 0.05
@@ -50,6 +49,8 @@ _FAR = 1e4
 _TOGETHER = 0.9
 """Mean cosine between the cameras' axes and the way to the point that they look at together."""
 _BORDER_PHOTOS = 12
+_NEAR_PART = 0.2
+"""Part of a view's middle that may be nearer than the distance that it is said to show."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Look:
     """What a wide square view from a photo's place shows.
 
     ``is_known`` (P, P) bool: pixels that enough photos see; ``is_solid``: pixels that show something; ``distance`` to
-    what the photos look at together, else to what the middle shows, and how far ``aside`` of the view's axis that
-    lies, as a tangent; ``frame`` is half the photo's own width and height; ``height`` above what lies below the
+    what the photos look at together, else to what most of the middle shows, and how far ``aside`` of the view's axis
+    that lies, as a tangent; ``frame`` is half the photo's own width and height; ``height`` above what lies below the
     camera, 0 where nothing does.
     """
 
@@ -107,10 +108,11 @@ def _look_from(
     cell = ((points + 2.0) * (0.25 * len(counts))).astype(np.int64).clip(0, len(counts) - 1)
     enough = counts[tuple(cell.T)] >= min(_PHOTOS, len(cells.photos))
     is_known = enough & (support(cells.known(k), points, view) > 0.5)
-    # Inside a place, a view into its depth says more than one of the nearest wall.
+    # Inside a place, a view into its depth says more than one of the nearest wall, or past a door's frame.
     quarter = _PIXELS // 4
     middle = depth.reshape(_PIXELS, _PIXELS)[quarter:-quarter, quarter:-quarter]
-    distance, aside = float(np.median(middle[middle > 0.0])) if (middle > 0.0).any() else 1.0, 0.0
+    solid = middle[middle > 0.0]
+    distance, aside = float(np.quantile(solid, _NEAR_PART)) if len(solid) else 1.0, 0.0
     if target is not None:
         right, up, back = (target - pose[:, 3]) @ pose[:, :3]
         distance, aside = float(np.hypot(np.hypot(right, up), back)), float(np.hypot(right, up) / abs(back))
@@ -132,17 +134,17 @@ def _share(wide: Look, half_height: float, half_width: float) -> float:
 def look_around(
     scene: BakedScene, cells: KnownCells, frames: Sequence[Frame], order: np.ndarray, far: float = np.inf
 ) -> list[Look]:
-    """Look about from the places of typical photos; the most typical comes first.
+    """Look about from the places of photos, those first that are taken before others that show as much.
 
     Args:
         scene: The scene as baked.
         cells: Its known region.
         frames: Training photos.
-        order: Their indices, the most typical first.
+        order: Indices of those to look from.
         far: Distance within which all content lies.
     """
     target = common_target(np.stack([frame.camera.world_from_cam for frame in frames]))
-    photos = [frames[i].camera for i in order[:_CANDIDATES]]
+    photos = [frames[i].camera for i in order]
     # Submodel by submodel: only one of them needs to be in memory.
     home = [scene.params.choose_submodel(photo.world_from_cam[:, 3]) for photo in photos]
     by_home = sorted(range(len(photos)), key=home.__getitem__)
@@ -193,7 +195,7 @@ def _best(looks: Sequence[Look], aspect: float) -> RegionStart:
                 # Known well enough is enough; below, more is better.
                 score = (
                     min(share, _KNOWN),
-                    extent - _OFF_TARGET * look.aside - _OUTLIER * rank / _CANDIDATES,
+                    extent - _OFF_TARGET * look.aside - _OUTLIER * rank / len(looks),
                 )
                 if score > best_score:
                     fov = 2.0 * float(np.degrees(np.arctan(half)))

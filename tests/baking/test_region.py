@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from smerf.baking import BakeConfig, bake
-from smerf.baking.bake import lone_order
+from smerf.baking.bake import lone_order, walk_order
 from smerf.baking.known import Sightings, known_grid
 from smerf.baking.starts import Look, choose_mode, choose_starts, known_share
+from smerf.capture.synth import rigs
 from smerf.capture.types import Camera, Frame, Intrinsics
 from smerf.fields.ray_bank import camera_rays
 from smerf.render.march import render_camera, render_depth
@@ -151,6 +152,35 @@ def test_a_lone_object_is_seen_whole_at_first(aspect):
     # The view that cuts it off is not taken.
     assert pose[0, 3] == 1.0
     assert half > 0.8 and half * aspect > 0.3 and min(half / 0.8, half * aspect / 0.3) < 1.35
+
+
+def test_a_walk_begins_where_a_level_photo_shows_much(tmp_path):
+    rng, frames = np.random.default_rng(0), []
+    for i in range(60):
+        # Photo 18 shows most, from a tilted camera; 33 shows things; the others show walls.
+        pixels = np.full((24, 24, 3), 200, np.uint8)
+        if i in (18, 33):
+            pixels[4:20, 4:20] = rng.integers(0, 2, (16, 16, 1)) * (250 if i == 18 else 200)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        eye = np.array([0.1 * i, 0.0, 1.0])
+        pose = rigs.look_at(eye, eye + (0.0, 1.0 if i % 2 else -1.0, 0.0))[:3]
+        if i == 18:
+            pose[:, :2] = np.stack([pose[:, 1], -pose[:, 0]], axis=1)
+        lens = Intrinsics("PINHOLE", 24, 24, 30.0, 30.0, 12.0, 12.0)
+        frames.append(Frame(f"{i}.png", tmp_path / f"{i}.png", Camera(lens, pose), "train"))
+    order = walk_order(frames, None)
+    assert len(order) <= 24 and frames[order[0]].name == "33.png"
+
+
+@pytest.mark.parametrize("aspect", [0.46, 1.8])
+def test_a_walk_does_not_begin_before_a_wall(aspect):
+    whole = np.ones((64, 64), bool)
+    looks = [
+        Look(np.eye(4)[:3] + i, whole, whole, distance, 0.0, (0.6, 0.6), 0.0)
+        for i, distance in enumerate((0.3, 2.0, 1.0, 0.9, 1.1))
+    ]
+    start = choose_start(Region(32, (1.0, 1.0, 1.0), "walk", 1.6, 0.0, choose_starts(looks)), aspect)
+    assert start[0][0, 3] == 1.0
 
 
 def test_a_lone_object_is_seen_from_the_side_that_shows_most(tmp_path):
