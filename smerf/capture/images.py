@@ -24,6 +24,7 @@ __all__ = [
     "load_mask",
     "load_npy",
     "mse_to_psnr",
+    "pick",
     "reduce_by_average",
 ]
 
@@ -126,11 +127,17 @@ def load_depth(frame: Frame) -> np.ndarray | None:
     height, width = frame.camera.intrinsics.height, frame.camera.intrinsics.width
     if not is_smaller((stored.shape[1], stored.shape[0]), (width, height)):
         stored, _ = _cover(stored, frame, path)
-    rows = ((np.arange(height) + 0.5) * stored.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * stored.shape[1] / width).astype(int)
-    chosen = stored[np.ix_(rows, columns)].astype(np.float64)
+    chosen = pick(stored, (height, width)).astype(np.float64)
     chosen = np.where(np.isfinite(chosen) & (chosen > 0), chosen, 0.0)
     return (chosen * frame.depth_scale).astype(np.float32)
+
+
+def pick(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return values (H, W) at another shape, each one of them as it is: between two depths there is nothing."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(shape, values.shape)
+    )
+    return values[np.ix_(rows, columns)]
 
 
 def is_smaller(size: tuple[int, int], photo: tuple[int, int]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from smerf.capture import fingerprint
-from smerf.capture.images import load_depth, load_image
+from smerf.capture.images import load_depth, load_image, pick
 from smerf.capture.rays import pixel_directions
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.engine.folder import RunFolder
@@ -147,10 +147,7 @@ def _own_depth(capture: Capture, path: Path) -> list[Callable[[], np.ndarray]]:
             depth = load_depth(frame)
             assert depth is not None
             small = reduced_camera(frame.camera, _SIDE).intrinsics
-            # Picked, not averaged: between two depths there is nothing.
-            rows = ((np.arange(small.height) + 0.5) * depth.shape[0] / small.height).astype(int)
-            columns = ((np.arange(small.width) + 0.5) * depth.shape[1] / small.width).astype(int)
-            return depth[np.ix_(rows, columns)]
+            return pick(depth, (small.height, small.width))
 
         return read
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from smerf.capture.downscale import scale_intrinsics
-from smerf.capture.images import load_depth
+from smerf.capture.images import load_depth, pick
 from smerf.capture.rays import pixel_rays, project
 from smerf.capture.types import Camera, Capture, Frame
 from smerf.errors import InvalidDataError
@@ -158,13 +158,10 @@ def _surface_pixels(frame: Frame, index: int, depth: np.ndarray) -> tuple[np.nda
 
 
 def _reduced(camera: Camera, depth: np.ndarray) -> _Map:
-    """Pick depths: between two of them there is nothing."""
+    """Return a depth map with fewer pixels, for looking things up."""
     height, width = depth.shape
     ratio = min(1.0, _SIDE / max(height, width))
     small = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(small, (height, width))
-    )
     scale = (small[1] / width, small[0] / height)
     intrinsics = scale_intrinsics(camera.intrinsics, small[1], small[0], scale)
-    return _Map(replace(camera, intrinsics=intrinsics), depth[np.ix_(rows, columns)])
+    return _Map(replace(camera, intrinsics=intrinsics), pick(depth, small))
