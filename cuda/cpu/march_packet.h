@@ -125,7 +125,7 @@ class MarchPacket {
     RegionExits exits;
     for (int r = 0; r < 7; ++r) exits.t[r] = exits_[r][i];
     MarchPiece p = piece(i);
-    active_[i] = next_region(origin_[i], direction_[i], exits, stride_[i], exit_[i], p);
+    active_[i] = next_region(m_, origin_[i], direction_[i], exits, stride_[i], exit_[i], p);
     if (active_[i]) set_piece(i, p, p.enter + 0.5f * stride_[i]);
   }
 

@@ -153,12 +153,14 @@ class Marcher:
         rays = rays[~has_left]
         if not len(rays):
             return
-        # A piece too short for two well separated points is skipped.
+        # A piece too short for two well separated points is skipped: of less than 16 steps in official scenes, of as long
+        # ones where steps are longer.
+        least = min(16.0, max(1.0, self.params.triplane_resolution / 128.0)) * stride[rays]
         piece = self.piece[rays]
         for _ in range(5):
             here = self.exits[rays, piece.clamp_max(6)]
             before = self.exits[rays, piece - 1]
-            is_short = (before >= here - 16.0 * stride[rays]) & (piece < 6)
+            is_short = (before >= here - least) & (piece < 6)
             piece = torch.where(is_short, piece + 1, piece)
         before, here = self.exits[rays, piece - 1], self.exits[rays, piece.clamp_max(6)]
         has_none = ~torch.isfinite(here)

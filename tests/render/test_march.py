@@ -1,5 +1,6 @@
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from smerf.render.camera import near_rays
 from smerf.render.scene import renderable
 from smerf.scene import BakedScene
 from smerf.scene.example import example_camera, example_scene
+from smerf.scene.grids import pack_bits
 from smerf.scene.view import MarchOptions
 
 
@@ -165,3 +167,33 @@ def test_without_the_library_the_reference_draws(monkeypatch):
     expected = reference.render_camera(scene, camera)
     monkeypatch.setattr(march.native, "load_cpu", lambda: None)
     assert np.array_equal(native.render_camera(scene, camera), expected)
+
+
+def test_what_lies_where_a_ray_crosses_a_region_briefly_is_rendered():
+    # A shell about the unit cube's surface: near the cube's edges rays are in a region for a few steps only.
+    scene, size = example_scene(256), 64
+    part = scene.submodel(0)
+    centre = np.abs((np.arange(size) + 0.5) * 4 / size - 2)
+    far = np.maximum.reduce(np.broadcast_arrays(centre[:, None, None], centre[:, None], centre))
+    atlas = np.full_like(part.atlas, 128)
+    atlas[..., 7] = 175
+    shell = replace(
+        part,
+        atlas=atlas,
+        planes=np.full_like(part.planes, 128),
+        block_indices=np.zeros_like(part.block_indices),
+        occupancy={8: pack_bits((far > 0.9) & (far < 1.3))},
+        distance={8: np.zeros_like(part.distance[8])},
+    )
+    scene = BakedScene(scene.params, scene.mlp, scene.manifest, lambda k: shell, cache_size=1)
+    turn = np.linspace(-0.35, 0.35, 401)
+    directions = np.stack([np.ones_like(turn), 1 + turn, 1 - 0.6 * turn], axis=1)
+    directions = (0.3 * directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    origin = np.array([0.25, 0.1, 0.0]) / scene.params.submodel_scale
+    for colours in (
+        native.render_rays(scene, 0, origin, directions),
+        reference.render_rays(scene, 0, origin[None], directions).numpy(),
+    ):
+        assert np.ptp(colours) > 0.02
+        # Passing a region over would show as an edge between neighbouring rays.
+        assert np.abs(np.diff(colours, axis=0)).max() < 0.01

@@ -104,6 +104,8 @@ const int SKIPS_TOGETHER = MAX_STEPS;
 const int SKIPS_TOGETHER = 1;
 #endif
 const float OCCLUSION_STEP = 10.0;
+// Sixteen in official scenes, 2048 texels wide; as long a piece in smaller ones is fewer steps.
+const float LEAST_STEPS = clamp(float(TRIPLANE_RESOLUTION) / 128.0, 1.0, 16.0);
 const float COLOUR_THRESHOLD = 0.25 / 255.0;
 const float VISIBILITY_END = 1.0 / 255.0;
 
@@ -191,8 +193,8 @@ void main() {
         if (is_over) break;
         float t_enter = t_exit;
         t_exit = next_exit(exits, t_enter);
-        // Pieces behind the first that are shorter than sixteen steps (in t) are passed over.
-        for (int skipped = 0; skipped < 5 && !first_piece && t_exit - t_enter <= 16.0 * stride; ++skipped) {
+        // Pieces behind the first that are too short (in t) are passed over.
+        for (int skipped = 0; skipped < 5 && !first_piece && t_exit - t_enter <= LEAST_STEPS * stride; ++skipped) {
           t_enter = t_exit;
           t_exit = next_exit(exits, t_enter);
         }

@@ -53,6 +53,8 @@ const SPARSE_VOXEL = 4.0 / f32(SPARSE_RESOLUTION);
 const BLOCK = SPARSE_VOXEL * f32(BLOCK_SIZE);
 const SKIPS_TOGETHER = 1 + SKIP_TOGETHER * (MAX_STEPS - 1);
 const OCCLUSION_STEP = 10.0;
+// Sixteen in official scenes, 2048 texels wide; as long a piece in smaller ones is fewer steps.
+const LEAST_STEPS = clamp(f32(TRIPLANE_RESOLUTION) / 128.0, 1.0, 16.0);
 const COLOUR_THRESHOLD = 0.25 / 255.0;
 const VISIBILITY_END = 1.0 / 255.0;
 
@@ -135,8 +137,8 @@ fn next_piece(walk: ptr<function, Walk>, ray: Ray) {
   if ((*walk).is_over) { return; }
   var t_enter = (*walk).t_exit;
   var t_exit = next_exit(ray.exits, t_enter);
-  // Pieces behind the first that are shorter than sixteen steps (in t) are passed over.
-  for (var skipped = 0; skipped < 5 && !(*walk).is_first && t_exit - t_enter <= 16.0 * (*walk).stride; skipped++) {
+  // Pieces behind the first that are too short (in t) are passed over.
+  for (var skipped = 0; skipped < 5 && !(*walk).is_first && t_exit - t_enter <= LEAST_STEPS * (*walk).stride; skipped++) {
     t_enter = t_exit;
     t_exit = next_exit(ray.exits, t_enter);
   }
