@@ -1,0 +1,206 @@
+"""What moves in the frames of a video whose cameras are not known: masks, by the model or by what differs alone.
+
+Letters: T frames, H W pixels at which they are compared (``reduced_size``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_closing, binary_dilation, find_objects, label, uniform_filter
+from torch.nn import functional
+
+from smerf.vision.clips import FRAMES, Clips, clip_inputs, half_size
+from smerf.vision.stabilise import REACH, differences
+from smerf.vision.walkers import FORMAT, MODEL_FILE, Walkers
+
+__all__ = [
+    "MotionRule",
+    "doubtful_clips",
+    "find_motion",
+    "motion_scores",
+    "shipped_walkers",
+    "source_of",
+]
+
+_WINDOW = 64
+"""Frames that are compared at once."""
+_STEP = FRAMES // 2
+_log = logging.getLogger(__name__)
+_SQUARE = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class MotionRule:
+    """What counts as moving: connected pixels whose score exceeds ``grown`` and somewhere ``seed``, in two frames in a
+    row.
+    """
+
+    seed: float
+    grown: float
+    min_share: float = 0.002
+    """Smallest component, as a fraction of the frame."""
+    closing: int = 3
+    """Pixels over which gaps are closed: little differs inside of a plain coat."""
+    margin: float = 0.04
+    """Components are dilated by this fraction of their height, at least by a pixel."""
+
+
+BY_DIFFERENCE = MotionRule(seed=0.06, grown=0.025)
+"""For the smallest difference in [0, 1]."""
+BY_MODEL = MotionRule(seed=1.0, grown=-0.5)
+"""For the model's logits."""
+
+
+def motion_scores(frames: np.ndarray, model: Walkers | None) -> np.ndarray:
+    """Return how much each pixel of a video's frames moves, float32 (T, H, W).
+
+    Args:
+        frames: In order, about a tenth of a second apart, uint8 (T, H, W, 3).
+        model: Its logits; without one the smallest difference to the frames around, 3 x 3 mean.
+    """
+    differing = np.concatenate(
+        [
+            _compared(frames, first, min(first + _WINDOW, len(frames)))
+            for first in range(0, len(frames), _WINDOW)
+        ]
+    )
+    alone = int((~differing.any((1, 2, 3))).sum())
+    if 2 * alone > len(frames):
+        _log.warning(
+            "%d of %d frames can't be aligned with those around them, and nothing is found there: "
+            "give the frames of a video, a tenth of a second apart", alone, len(frames),
+        )  # fmt: skip
+    if model is None:
+        return uniform_filter(differing[..., 0], (0, 3, 3))
+    return _by_model(clip_inputs(frames, differing), model, frames.shape[1:3])
+
+
+def _compared(frames: np.ndarray, first: int, last: int) -> np.ndarray:
+    before = min(first, REACH)
+    return differences(frames[first - before : last + REACH])[before : before + last - first]
+
+
+@torch.no_grad()
+def _by_model(inputs: torch.Tensor, model: Walkers, size: tuple[int, int]) -> np.ndarray:
+    """Return logits (T, H, W) of all frames: the mean of the clips that hold a frame."""
+    count = len(inputs)
+    padded = torch.cat([inputs, inputs[-1:].expand(max(0, FRAMES - count), -1, -1, -1)])
+    starts = [*range(0, len(padded) - FRAMES, _STEP), len(padded) - FRAMES]
+    total, seen = torch.zeros(len(padded), *half_size()), torch.zeros(len(padded), 1, 1)
+    for start in starts:
+        clip = padded[start : start + FRAMES].float()[None] / 255.0
+        total[start : start + FRAMES] += model(clip, model.config.sets[-1]).moving[0]
+        seen[start : start + FRAMES] += 1
+    logits = (total / seen)[:count, None]
+    return functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0].numpy()
+
+
+def find_motion(
+    frames: np.ndarray, model: Walkers | None, step: int = 1, rule: MotionRule | None = None
+) -> np.ndarray:
+    """Return which pixels of a video's frames show what moves, bool (T, H, W).
+
+    Args:
+        frames: In order, uint8 (T, H, W, 3).
+        model: As for ``motion_scores``.
+        step: Frames that make about a tenth of a second.
+        rule: What counts; by default that for the scores.
+    """
+    rule = rule or (BY_DIFFERENCE if model is None else BY_MODEL)
+    moving = np.zeros(frames.shape[:3], bool)
+    for phase in range(min(step, len(frames))):
+        found = np.stack([_components(score, rule) for score in motion_scores(frames[phase::step], model)])
+        moving[phase::step] = _lasting(found, rule)
+    return moving
+
+
+def _components(score: np.ndarray, rule: MotionRule) -> np.ndarray:
+    """Return the pixels (H, W) of large components that are certain somewhere."""
+    grown = binary_closing(np.pad(score > rule.grown, rule.closing), _SQUARE, rule.closing)
+    inner = slice(rule.closing, -rule.closing)
+    labels, count = label(grown[inner, inner], _SQUARE)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    kept = np.isin(np.arange(count + 1), labels[score > rule.seed]) & (sizes >= rule.min_share * score.size)
+    kept[0] = False
+    return kept[labels]
+
+
+def _lasting(found: np.ndarray, rule: MotionRule) -> np.ndarray:
+    """Return components (T, H, W) that meet one of the frame before or after, dilated."""
+    result = np.zeros_like(found)
+    for index, frame in enumerate(found):
+        around = np.zeros_like(frame)
+        for other in (index - 1, index + 1):
+            if 0 <= other < len(found):
+                around |= found[other]
+        around = binary_dilation(around, _SQUARE, max(2, round(0.05 * frame.shape[0])))
+        labels, _ = label(frame, _SQUARE)
+        for number, box in enumerate(find_objects(labels), 1):
+            component = labels == number
+            if around[component].any() or len(found) == 1:
+                margin = max(1, round(rule.margin * (box[0].stop - box[0].start)))
+                result[index] |= binary_dilation(component, _SQUARE, margin)
+    return result
+
+
+def doubtful_clips(frames: np.ndarray, people: np.ndarray, step: int = 1) -> Clips:
+    """Return clips of a user's video: moving where people are seen and something differs, still where neither is, and
+    unknown where only one of both says so.
+
+    Args:
+        frames: In order, uint8 (T, H, W, 3), at least eight steps.
+        people: Where they show people, bool (T, H, W).
+        step: Frames that make about a tenth of a second.
+    """
+    clips = []
+    for phase in range(0, step, max(1, step // 2)):
+        numbers = np.arange(phase, len(frames), step)
+        for first in range(0, len(numbers) - FRAMES + 1, _STEP):
+            own = numbers[first : first + FRAMES]
+            differing = differences(frames[own])
+            moves = uniform_filter(differing[..., 0], (0, 3, 3)) > BY_DIFFERENCE.grown
+            clips.append(_doubtful(clip_inputs(frames[own], differing), people[own], moves))
+    return Clips.join(clips)
+
+
+def _doubtful(inputs: torch.Tensor, people: np.ndarray, moves: np.ndarray) -> Clips:
+    both, either = (
+        functional.interpolate(torch.from_numpy(each.astype(np.float32))[:, None], half_size(), mode="area")[
+            :, 0
+        ]
+        for each in (people & moves, people | moves)
+    )
+    moving = torch.full(both.shape, Clips.UNKNOWN, dtype=torch.uint8)
+    moving[either < 0.05] = 0
+    moving[both > 0.5] = 254
+    return Clips(
+        inputs[None],
+        moving[None],
+        torch.zeros(1, FRAMES, 3, 4),
+        torch.zeros(1, FRAMES, 3, dtype=torch.bool),
+        torch.zeros(1, FRAMES, dtype=torch.bool),
+    )
+
+
+def shipped_walkers() -> Path:
+    """Return where the weights of the package are."""
+    try:
+        data = Path(str(resources.files("smerf.data")))
+    except ModuleNotFoundError:
+        # A checkout that is not installed keeps it beside the package.
+        data = Path(__file__).parents[2] / "data"
+    return data / "walkers" / MODEL_FILE
+
+
+def source_of(model: Path | None) -> dict[str, str]:
+    """Return what a record of masks says of a model, or of masks without one."""
+    if model is None:
+        return {"version": "smallest difference"}
+    return {"version": FORMAT, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
