@@ -85,7 +85,9 @@ def clip_inputs(frames: np.ndarray, differing: np.ndarray) -> Tensor:
         differing: What ``differences`` returns for them, (T, H, W, 2).
     """
     colour = torch.from_numpy(frames.astype(np.float32) / 255.0)
-    stacked = torch.cat([colour, torch.from_numpy(differing) * _DIFFERENCE_GAIN], -1).clamp(0.0, 1.0)
+    stacked = torch.cat([colour, torch.from_numpy(differing).nan_to_num(0.0) * _DIFFERENCE_GAIN], -1).clamp(
+        0.0, 1.0
+    )
     return (_reduce(stacked.permute(0, 3, 1, 2), SIZE) * 255.0).round().to(torch.uint8)
 
 

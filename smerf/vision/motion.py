@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,18 @@ import torch
 from scipy.ndimage import binary_closing, binary_dilation, find_objects, label, uniform_filter
 from torch.nn import functional
 
+from smerf.engine.files import data_folder
 from smerf.vision.clips import FRAMES, Clips, clip_inputs, half_size
 from smerf.vision.stabilise import REACH, differences
+from smerf.vision.tubelets import MIN_SCORE, Track, link
 from smerf.vision.walkers import FORMAT, MODEL_FILE, Walkers
 
 __all__ = [
+    "Motion",
     "MotionRule",
     "doubtful_clips",
     "find_motion",
-    "motion_scores",
+    "measure_motion",
     "shipped_walkers",
     "source_of",
 ]
@@ -32,14 +34,15 @@ __all__ = [
 _WINDOW = 64
 """Frames that are compared at once."""
 _STEP = FRAMES // 2
+_LARGER = 0.08
 _log = logging.getLogger(__name__)
 _SQUARE = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
 class MotionRule:
-    """What counts as moving: connected pixels whose score exceeds ``grown`` and somewhere ``seed``, in two frames in a
-    row.
+    """What counts as moving: connected pixels whose score exceeds ``grown``, and somewhere ``seed`` or a track goes
+    through them; in two frames in a row.
     """
 
     seed: float
@@ -58,12 +61,35 @@ BY_MODEL = MotionRule(seed=1.0, grown=-0.5)
 """For the model's logits."""
 
 
-def motion_scores(frames: np.ndarray, model: Walkers | None) -> np.ndarray:
-    """Return how much each pixel of a video's frames moves, float32 (T, H, W).
+@dataclass(frozen=True)
+class Motion:
+    """How much each pixel moves, float32 (T, H, W): logits of the model or the smallest difference; and what the model
+    follows over time, boxes as fractions of the frame.
+    """
+
+    scores: np.ndarray
+    tracks: tuple[Track, ...] = ()
+
+    def followed(self) -> np.ndarray:
+        """Return what lies in the boxes of tracks, made larger by 8 %, bool (T, H, W)."""
+        inside = np.zeros(self.scores.shape, bool)
+        size = np.array(inside.shape[:0:-1])
+        for track in self.tracks:
+            for index, (box, score) in enumerate(zip(track.boxes, track.scores), track.first):
+                if score >= MIN_SCORE and index < len(inside):
+                    half = (0.5 + _LARGER) * box[2:]
+                    low = np.floor((box[:2] - half).clip(0, 1) * size).astype(int)
+                    high = np.ceil((box[:2] + half).clip(0, 1) * size).astype(int)
+                    inside[index, low[1] : high[1], low[0] : high[0]] = True
+        return inside
+
+
+def measure_motion(frames: np.ndarray, model: Walkers | None) -> Motion:
+    """Return how much each pixel of a video's frames moves.
 
     Args:
         frames: In order, about a tenth of a second apart, uint8 (T, H, W, 3).
-        model: Its logits; without one the smallest difference to the frames around, 3 x 3 mean.
+        model: Looks at what differs; without one the 3 x 3 mean of the smallest difference to the frames around.
     """
     differing = np.concatenate(
         [
@@ -71,14 +97,14 @@ def motion_scores(frames: np.ndarray, model: Walkers | None) -> np.ndarray:
             for first in range(0, len(frames), _WINDOW)
         ]
     )
-    alone = int((~differing.any((1, 2, 3))).sum())
+    alone = int(np.isnan(differing).all((1, 2, 3)).sum())
     if 2 * alone > len(frames):
         _log.warning(
             "%d of %d frames can't be aligned with those around them, and nothing is found there: "
             "give the frames of a video, a tenth of a second apart", alone, len(frames),
         )  # fmt: skip
     if model is None:
-        return uniform_filter(differing[..., 0], (0, 3, 3))
+        return Motion(uniform_filter(np.nan_to_num(differing[..., 0]), (0, 3, 3)))
     return _by_model(clip_inputs(frames, differing), model, frames.shape[1:3])
 
 
@@ -88,18 +114,21 @@ def _compared(frames: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _by_model(inputs: torch.Tensor, model: Walkers, size: tuple[int, int]) -> np.ndarray:
-    """Return logits (T, H, W) of all frames: the mean of the clips that hold a frame."""
+def _by_model(inputs: torch.Tensor, model: Walkers, size: tuple[int, int]) -> Motion:
+    """Return the mean logits of the clips that hold a frame, and the tubelets of the clips as tracks."""
     count = len(inputs)
     padded = torch.cat([inputs, inputs[-1:].expand(max(0, FRAMES - count), -1, -1, -1)])
-    starts = [*range(0, len(padded) - FRAMES, _STEP), len(padded) - FRAMES]
+    starts = sorted({*range(0, len(padded) - FRAMES, _STEP), len(padded) - FRAMES})
     total, seen = torch.zeros(len(padded), *half_size()), torch.zeros(len(padded), 1, 1)
+    clips = []
     for start in starts:
-        clip = padded[start : start + FRAMES].float()[None] / 255.0
-        total[start : start + FRAMES] += model(clip, model.config.sets[-1]).moving[0]
+        clip = model(padded[start : start + FRAMES].float()[None] / 255.0, model.config.sets[-1])
+        total[start : start + FRAMES] += clip.moving[0]
         seen[start : start + FRAMES] += 1
+        clips.append((start, clip.found.boxes[0].numpy(), clip.found.logits[0].sigmoid().numpy()))
     logits = (total / seen)[:count, None]
-    return functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0].numpy()
+    whole = functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0].numpy()
+    return Motion(whole, tuple(link(clips)))
 
 
 def find_motion(
@@ -109,25 +138,27 @@ def find_motion(
 
     Args:
         frames: In order, uint8 (T, H, W, 3).
-        model: As for ``motion_scores``.
+        model: As for ``measure_motion``.
         step: Frames that make about a tenth of a second.
         rule: What counts; by default that for the scores.
     """
     rule = rule or (BY_DIFFERENCE if model is None else BY_MODEL)
     moving = np.zeros(frames.shape[:3], bool)
     for phase in range(min(step, len(frames))):
-        found = np.stack([_components(score, rule) for score in motion_scores(frames[phase::step], model)])
-        moving[phase::step] = _lasting(found, rule)
+        motion = measure_motion(frames[phase::step], model)
+        certain = (motion.scores > rule.seed) | motion.followed()
+        found = [_components(score > rule.grown, sure, rule) for score, sure in zip(motion.scores, certain)]
+        moving[phase::step] = _lasting(np.stack(found), rule)
     return moving
 
 
-def _components(score: np.ndarray, rule: MotionRule) -> np.ndarray:
+def _components(moving: np.ndarray, certain: np.ndarray, rule: MotionRule) -> np.ndarray:
     """Return the pixels (H, W) of large components that are certain somewhere."""
-    grown = binary_closing(np.pad(score > rule.grown, rule.closing), _SQUARE, rule.closing)
+    grown = binary_closing(np.pad(moving, rule.closing), _SQUARE, rule.closing)
     inner = slice(rule.closing, -rule.closing)
     labels, count = label(grown[inner, inner], _SQUARE)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    kept = np.isin(np.arange(count + 1), labels[score > rule.seed]) & (sizes >= rule.min_share * score.size)
+    kept = np.isin(np.arange(count + 1), labels[certain]) & (sizes >= rule.min_share * moving.size)
     kept[0] = False
     return kept[labels]
 
@@ -191,12 +222,7 @@ def _doubtful(inputs: torch.Tensor, people: np.ndarray, moves: np.ndarray) -> Cl
 
 def shipped_walkers() -> Path:
     """Return where the weights of the package are."""
-    try:
-        data = Path(str(resources.files("smerf.data")))
-    except ModuleNotFoundError:
-        # A checkout that is not installed keeps it beside the package.
-        data = Path(__file__).parents[2] / "data"
-    return data / "walkers" / MODEL_FILE
+    return data_folder() / "walkers" / MODEL_FILE
 
 
 def source_of(model: Path | None) -> dict[str, str]:

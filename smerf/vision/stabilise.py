@@ -42,7 +42,7 @@ def differences(frames: np.ndarray) -> np.ndarray:
 
     Returns:
         The smallest and the mean difference to up to two frames before and two after, float32 (T, H, W, 2), mean over
-        colours in [0, 1]; 0 where no other frame shows the place or can be aligned.
+        colours in [0, 1]; 0 where no other frame shows the place, nan in frames that can't be aligned with any other.
     """
     count = len(frames)
     grey = frames.astype(np.float32).mean(-1)
@@ -62,7 +62,7 @@ def differences(frames: np.ndarray) -> np.ndarray:
 def _summary(found: Sequence[Tensor], size: Sequence[int]) -> np.ndarray:
     """Return the smallest and the mean (H, W, 2) of differences (H, W), which are nan where nothing is compared."""
     if not found:
-        return np.zeros((*size, 2), np.float32)
+        return np.full((*size, 2), np.nan, np.float32)
     stacked = torch.stack(list(found))
     is_known = stacked.isfinite()
     smallest = stacked.where(is_known, torch.tensor(torch.inf)).amin(0)

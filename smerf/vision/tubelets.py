@@ -17,10 +17,20 @@ from torch.nn import functional
 
 from smerf.vision.blocks import Attention, Block, BlockConfig
 
-__all__ = ["Found", "Track", "Truth", "TubeletDecoder", "box_iou", "link", "match", "tubelet_loss"]
+__all__ = [
+    "MIN_SCORE",
+    "Found",
+    "Track",
+    "Truth",
+    "TubeletDecoder",
+    "box_iou",
+    "link",
+    "match",
+    "tubelet_loss",
+]
 
 _SCORE, _L1, _GIOU = 1.0, 5.0, 2.0
-_MIN_SCORE, _MIN_IOU = 0.3, 0.3
+MIN_SCORE, _MIN_IOU = 0.3, 0.3
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,7 @@ class Track:
 
 def link(
     clips: Sequence[tuple[int, np.ndarray, np.ndarray]],
-    min_score: float = _MIN_SCORE,
+    min_score: float = MIN_SCORE,
     min_iou: float = _MIN_IOU,
 ) -> list[Track]:
     """Join the tubelets of clips that overlap in time into tracks, clip after clip: what was said of a frame stays.

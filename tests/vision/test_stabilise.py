@@ -82,9 +82,9 @@ def test_what_was_hidden_before_does_not_count_as_moving():
     assert np.median(differences(frames)[4, ..., 0][uncovered]) < 0.02
 
 
-def test_a_wall_without_corners_or_another_place_is_not_aligned_and_nothing_differs():
+def test_a_wall_without_corners_or_another_place_is_not_aligned():
     grey = np.full((3, ROWS, COLUMNS, 3), 120, np.uint8)
     assert find_homography(grey[0, ..., 0], grey[1, ..., 0]) is None
-    assert not differences(grey).any()
+    assert np.isnan(differences(grey)).all()
     random = np.random.default_rng(0)
     assert fit_homography(*random.uniform(0, 100, (2, 40, 2)), (COLUMNS, ROWS)) is None
