@@ -66,7 +66,7 @@ class WalkersTraining:
     """Last places of each scene, which are measured on."""
     quotas: tuple[tuple[str, int], ...] = ((ROOMS, 1),)
     """Data sets with their shares of the steps."""
-    steps: int = 500
+    steps: int = 300
     batch: int = 8
     rate: float = 3e-3
     warmup: int = 50
@@ -131,18 +131,31 @@ def losses(seen: Seen, batch: Clips) -> dict[str, Tensor]:
 
 
 def _sample(clips: Clips, count: int, seed: int) -> Clips:
-    """Return some clips, half of them mirrored and half of them backwards."""
+    """Return some clips, half of them mirrored, half of them backwards, and half of them without colours."""
     generator = torch.Generator().manual_seed(seed)
     batch = clips[torch.randint(len(clips), (count,), generator=generator)]
-    mirrored, backwards = torch.rand(2, count, generator=generator) < 0.5
+    mirrored, backwards, colourless = torch.rand(3, count, generator=generator) < 0.5
     boxes = batch.boxes.clone()
     boxes[mirrored, ..., 0] = 1.0 - boxes[mirrored, ..., 0]
-    values = {**vars(batch), "boxes": boxes}
+    values = {**vars(batch), "boxes": boxes, "inputs": _repainted(batch.inputs, colourless, generator)}
     for name in ("inputs", "moving"):
         values[name] = torch.where(_column(mirrored, values[name]), values[name].flip(-1), values[name])
     for name, value in values.items():
         values[name] = torch.where(_column(backwards, value), value.flip(1), value)
     return Clips(**values)
+
+
+def _repainted(inputs: Tensor, colourless: Tensor, generator: torch.Generator) -> Tensor:
+    """Return inputs whose colours trade places, or are grey: figures are not to be told by their paint.
+
+    Differences grow or shrink by up to a half, as they do with contrast.
+    """
+    order = torch.rand(len(inputs), 3, generator=generator).argsort(1)
+    colours = inputs[torch.arange(len(inputs))[:, None], :, order].transpose(1, 2)
+    colours = colours.masked_fill(_column(colourless, colours), 128)
+    gain = 1.5 ** (2.0 * torch.rand(len(inputs), 1, 1, 1, 1, generator=generator) - 1.0)
+    differing = (inputs[:, :, 3:] * gain).clamp_max(255.0).to(torch.uint8)
+    return torch.cat([colours, differing], 2)
 
 
 def _column(flags: Tensor, like: Tensor) -> Tensor:
