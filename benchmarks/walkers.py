@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from torch.nn import functional
 from benchmarks.common import Benchmark, Report
 from smerf.vision.clips import FRAMES, Clips, clip_inputs, half_size, make_clips, reduced_size
 from smerf.vision.figures import draw, person
-from smerf.vision.motion import shipped_walkers
+from smerf.vision.motion import BY_DIFFERENCE, BY_MODEL, mark_motion, measure_motion, shipped_walkers
 from smerf.vision.stabilise import differences
 from smerf.vision.walkers import Walkers, input_score, load_walkers
 
@@ -115,7 +116,35 @@ def _paste(
     return pixels[..., :3], pixels[..., 3:]
 
 
-def real_clips(video: Path, cut: np.ndarray | None, count: int) -> Iterator[tuple[Clips, Clips]]:
+@dataclass(frozen=True)
+class Film:
+    """Frames uint8 (T, H, W, 3), where somebody walks, bool (T, H, W), and what differs once they are aligned."""
+
+    frames: np.ndarray
+    where: np.ndarray
+    differing: np.ndarray
+
+    @classmethod
+    def of(cls, frames: np.ndarray, where: np.ndarray) -> Film:
+        return cls(frames, where, differences(frames))
+
+    def clip(self) -> Clips:
+        moving = functional.interpolate(
+            torch.from_numpy(self.where.astype(np.float32))[:, None],
+            half_size(),
+            mode="bilinear",
+            antialias=True,
+        )
+        return Clips(
+            clip_inputs(self.frames, self.differing)[None],
+            (moving[:, 0] * 254.0).round().to(torch.uint8)[None],
+            torch.zeros(1, FRAMES, 1, 4),
+            torch.zeros(1, FRAMES, 1, dtype=torch.bool),
+            torch.zeros(1, FRAMES, dtype=torch.bool),
+        )
+
+
+def real_films(video: Path, cut: np.ndarray | None, count: int) -> Iterator[tuple[Film, Film]]:
     """Yield clips of a video as it is, and with somebody who walks through."""
     from smerf.prepare.video import extract_frames, probe
 
@@ -133,20 +162,7 @@ def real_clips(video: Path, cut: np.ndarray | None, count: int) -> Iterator[tupl
         random = np.random.default_rng([SEED, number])
         frames = np.stack([known[start + stride * index] for index in range(FRAMES)])
         nobody = np.zeros(frames.shape[:3], bool)
-        yield _clip(frames, nobody), _clip(*walk(frames, HEIGHTS[number % len(HEIGHTS)], random, cut))
-
-
-def _clip(frames: np.ndarray, where: np.ndarray) -> Clips:
-    moving = functional.interpolate(
-        torch.from_numpy(where.astype(np.float32))[:, None], half_size(), mode="bilinear", antialias=True
-    )
-    return Clips(
-        clip_inputs(frames, differences(frames))[None],
-        (moving[:, 0] * 254.0).round().to(torch.uint8)[None],
-        torch.zeros(1, FRAMES, 1, 4),
-        torch.zeros(1, FRAMES, 1, dtype=torch.bool),
-        torch.zeros(1, FRAMES, dtype=torch.bool),
-    )
+        yield Film.of(frames, nobody), Film.of(*walk(frames, HEIGHTS[number % len(HEIGHTS)], random, cut))
 
 
 @torch.no_grad()
@@ -189,6 +205,32 @@ def compare(name: str, still: Clips, walked: Clips, model: Walkers, report: Repo
         print(f"{name:28} {way:10} recall at {figures}", flush=True)
 
 
+def compare_masks(name: str, pairs: list[tuple[Film, Film]], model: Walkers, report: Report) -> None:
+    """Measure the masks that the command would write of the same clips."""
+    for way, own, rule in (("model", model, BY_MODEL), ("its input", None, BY_DIFFERENCE)):
+        still, walked = (
+            [mark_motion(measure_motion(film.frames, film.differing, own), rule) for film in films]
+            for films in zip(*pairs)
+        )
+        where = [pair[1].where for pair in pairs]
+        met = sum(int((found & true).sum()) for found, true in zip(walked, where))
+        measured = {
+            "recall": met / sum(int(true.sum()) for true in where),
+            "recall_of_frames": float(np.mean([
+                (found & true).sum() > 0.5 * true.sum()
+                for clip, places in zip(walked, where) for found, true in zip(clip, places) if true.any()
+            ])),
+            "marked_of_still": float(np.mean(still)),
+        }  # fmt: skip
+        report.add(f"walkers/{name}/masks by {way}", clips=len(pairs), **measured)
+        print(
+            f"{name:28} masks by {way:10} recall {measured['recall']:.3f}, half of whom is masked in "
+            f"{100 * measured['recall_of_frames']:.0f} % of the frames; of still clips "
+            f"{100 * measured['marked_of_still']:.2f} % marked",
+            flush=True,
+        )
+
+
 def measure(options: argparse.Namespace, report: Report) -> None:
     model = load_walkers(options.model or shipped_walkers())
     rendered = Clips.join(list(make_clips(SCENE, range(options.rooms), 4, SEED)))
@@ -198,9 +240,10 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         return
     cuts = {"figure": None} | ({} if options.person is None else {"person": cut_out(options.person)})
     for name, cut in cuts.items():
-        pairs = list(real_clips(options.video, cut, options.clips))
-        still, walked = (Clips.join([pair[k] for pair in pairs]) for k in (0, 1))
+        pairs = list(real_films(options.video, cut, options.clips))
+        still, walked = (Clips.join([pair[k].clip() for pair in pairs]) for k in (0, 1))
         compare(f"{options.video.stem} + {name}", still, walked, model, report)
+        compare_masks(f"{options.video.stem} + {name}", pairs, model, report)
 
 
 BENCHMARK = Benchmark(__doc__, measure, options, short=["--rooms", "4"])

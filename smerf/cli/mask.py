@@ -37,11 +37,11 @@ class Options(Common):
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the run's capture is now, if it has moved."""
     by: Literal["auto", "residual", "people", "motion"] = "auto"
-    """By the teacher's residual, by people that moved, or by both where they can tell; or by motion between frames."""
+    """By the teacher's residual, by people that moved, or both where they can tell; by motion: auto for a video."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None
     """Where the masks of a video go; NAME-masks beside it if not given."""
-    model: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """For --by motion: walkers.safetensors of smerf vision train walkers."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="FILE|shipped|none")] = None
+    """For --by motion: a model of smerf vision train walkers, or none for what differs between frames alone."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     yes: Switch[bool] = False
@@ -55,7 +55,8 @@ def run(options: Options) -> int:
     from smerf.engine.progress import Progress
     from smerf.engine.signals import catch_signals
     from smerf.pipeline.mask import SIDE, mask_capture, open_capture
-    from smerf.pipeline.video_frames import open_frames
+    from smerf.pipeline.video_frames import is_video, open_frames
+    from smerf.vision.motion import choose_model
 
     folder = RunFolder(options.what)
     if options.run is not None or folder.exists():
@@ -63,17 +64,17 @@ def run(options: Options) -> int:
     teacher = folder if folder.exists() else None
     root = None if RunFolder(options.what).exists() else options.what
     device = resolve_device(options.device)
-    choices = {"yes": options.yes, "model": options.model}
+    # What is a video can only be masked so.
+    by = "motion" if options.by == "auto" and is_video(options.what) else options.by
+    choices = {"yes": options.yes, "model": choose_model(options.model) if by == "motion" else None}
     with catch_signals(), Progress("mask", unit="photos", stops=True, quiet=options.quiet) as progress:
         if teacher is None and not has_poses(options.what):
             output = options.output or _folder_of(options.what)
             with open_frames(options.what, output, SIDE) as (capture, step):
-                done = mask_capture(
-                    capture, None, device, options.by, progress=progress.update, step=step, **choices
-                )
+                done = mask_capture(capture, None, device, by, progress=progress.update, step=step, **choices)
         else:
             capture = open_capture(root, teacher, options.data)
-            done = mask_capture(capture, teacher, device, options.by, progress=progress.update, **choices)
+            done = mask_capture(capture, teacher, device, by, progress=progress.update, **choices)
     print(f"masked:  {done.met} of {done.photos} photos, {100.0 * done.share:.1f} % of all pixels")
     print(f"masks:   {done.folder}\nsheet:   {done.sheet}")
     if done.met and not done.has_poses:

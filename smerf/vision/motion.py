@@ -16,21 +16,28 @@ from scipy.ndimage import binary_closing, binary_dilation, find_objects, label, 
 from torch.nn import functional
 
 from smerf.engine.files import data_folder
+from smerf.errors import UsageError
 from smerf.vision.clips import FRAMES, Clips, clip_inputs, half_size
 from smerf.vision.stabilise import REACH, differences
 from smerf.vision.tubelets import MIN_SCORE, Track, link
 from smerf.vision.walkers import FORMAT, MODEL_FILE, Walkers
 
 __all__ = [
+    "BY_DIFFERENCE",
+    "BY_MODEL",
     "Motion",
     "MotionRule",
+    "choose_model",
+    "compare_frames",
     "doubtful_clips",
     "find_motion",
+    "mark_motion",
     "measure_motion",
     "shipped_walkers",
     "source_of",
-]
+]  # fmt: skip
 
+_DEFAULT = "shipped"
 _WINDOW = 64
 """Frames that are compared at once."""
 _STEP = FRAMES // 2
@@ -55,7 +62,7 @@ class MotionRule:
     """Components are dilated by this fraction of their height, at least by a pixel."""
 
 
-BY_DIFFERENCE = MotionRule(seed=0.06, grown=0.025)
+BY_DIFFERENCE = MotionRule(seed=0.08, grown=0.03)
 """For the smallest difference in [0, 1]."""
 BY_MODEL = MotionRule(seed=1.0, grown=-0.5)
 """For the model's logits."""
@@ -84,18 +91,11 @@ class Motion:
         return inside
 
 
-def measure_motion(frames: np.ndarray, model: Walkers | None) -> Motion:
-    """Return how much each pixel of a video's frames moves.
-
-    Args:
-        frames: In order, about a tenth of a second apart, uint8 (T, H, W, 3).
-        model: Looks at what differs; without one the 3 x 3 mean of the smallest difference to the frames around.
-    """
+def compare_frames(frames: np.ndarray) -> np.ndarray:
+    """Return ``differences`` of a video of any length, with a warning where most frames can't be aligned."""
+    windows = range(0, len(frames), _WINDOW)
     differing = np.concatenate(
-        [
-            _compared(frames, first, min(first + _WINDOW, len(frames)))
-            for first in range(0, len(frames), _WINDOW)
-        ]
+        [_compared(frames, first, min(first + _WINDOW, len(frames))) for first in windows]
     )
     alone = int(np.isnan(differing).all((1, 2, 3)).sum())
     if 2 * alone > len(frames):
@@ -103,14 +103,25 @@ def measure_motion(frames: np.ndarray, model: Walkers | None) -> Motion:
             "%d of %d frames can't be aligned with those around them, and nothing is found there: "
             "give the frames of a video, a tenth of a second apart", alone, len(frames),
         )  # fmt: skip
-    if model is None:
-        return Motion(uniform_filter(np.nan_to_num(differing[..., 0]), (0, 3, 3)))
-    return _by_model(clip_inputs(frames, differing), model, frames.shape[1:3])
+    return differing
 
 
 def _compared(frames: np.ndarray, first: int, last: int) -> np.ndarray:
     before = min(first, REACH)
     return differences(frames[first - before : last + REACH])[before : before + last - first]
+
+
+def measure_motion(frames: np.ndarray, differing: np.ndarray, model: Walkers | None) -> Motion:
+    """Return how much each pixel of a video's frames moves.
+
+    Args:
+        frames: In order, about a tenth of a second apart, uint8 (T, H, W, 3).
+        differing: What ``compare_frames`` returns for them.
+        model: Looks at what differs; without one the 3 x 3 mean of the smallest difference to the frames around.
+    """
+    if model is None:
+        return Motion(uniform_filter(np.nan_to_num(differing[..., 0]), (0, 3, 3)))
+    return _by_model(clip_inputs(frames, differing), model, frames.shape[1:3])
 
 
 @torch.no_grad()
@@ -131,25 +142,27 @@ def _by_model(inputs: torch.Tensor, model: Walkers, size: tuple[int, int]) -> Mo
     return Motion(whole, tuple(link(clips)))
 
 
-def find_motion(
-    frames: np.ndarray, model: Walkers | None, step: int = 1, rule: MotionRule | None = None
-) -> np.ndarray:
+def find_motion(frames: np.ndarray, model: Walkers | None, step: int = 1) -> np.ndarray:
     """Return which pixels of a video's frames show what moves, bool (T, H, W).
 
     Args:
         frames: In order, uint8 (T, H, W, 3).
         model: As for ``measure_motion``.
         step: Frames that make about a tenth of a second.
-        rule: What counts; by default that for the scores.
     """
-    rule = rule or (BY_DIFFERENCE if model is None else BY_MODEL)
+    rule = BY_DIFFERENCE if model is None else BY_MODEL
     moving = np.zeros(frames.shape[:3], bool)
     for phase in range(min(step, len(frames))):
-        motion = measure_motion(frames[phase::step], model)
-        certain = (motion.scores > rule.seed) | motion.followed()
-        found = [_components(score > rule.grown, sure, rule) for score, sure in zip(motion.scores, certain)]
-        moving[phase::step] = _lasting(np.stack(found), rule)
+        own = frames[phase::step]
+        moving[phase::step] = mark_motion(measure_motion(own, compare_frames(own), model), rule)
     return moving
+
+
+def mark_motion(motion: Motion, rule: MotionRule) -> np.ndarray:
+    """Return which pixels move by a rule, bool (T, H, W)."""
+    certain = (motion.scores > rule.seed) | motion.followed()
+    found = [_components(score > rule.grown, sure, rule) for score, sure in zip(motion.scores, certain)]
+    return _lasting(np.stack(found), rule)
 
 
 def _components(moving: np.ndarray, certain: np.ndarray, rule: MotionRule) -> np.ndarray:
@@ -223,6 +236,24 @@ def _doubtful(inputs: torch.Tensor, people: np.ndarray, moves: np.ndarray) -> Cl
 def shipped_walkers() -> Path:
     """Return where the weights of the package are."""
     return data_folder() / "walkers" / MODEL_FILE
+
+
+def choose_model(word: str | None) -> Path | None:
+    """Return the file of a model: a path, a folder of a training, ``shipped``, or ``none`` for what differs alone.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    word = word or _DEFAULT
+    if word == "none":
+        return None
+    path = shipped_walkers() if word == "shipped" else Path(word)
+    path = path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: is not there; smerf vision train walkers makes a model, --model none needs none"
+        )
+    return path
 
 
 def source_of(model: Path | None) -> dict[str, str]:

@@ -30,7 +30,7 @@ def test_frames_in_a_folder_get_masks_beside_them_twice_the_same(tmp_path, walke
     frames, where = walked
     for index, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / f"{index}.png")
-    command = ["mask", str(tmp_path), "--by", "motion", "--yes", "-q"]
+    command = ["mask", str(tmp_path), "--by", "motion", "--model", "none", "--yes", "-q"]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "smerf prepare" in said and str(tmp_path / "masks.html") in said
@@ -46,7 +46,7 @@ def test_frames_in_a_folder_get_masks_beside_them_twice_the_same(tmp_path, walke
 def test_a_video_gets_masks_of_the_names_that_its_frames_will_have(tmp_path, walked):
     frames, _ = walked
     iio.imwrite(tmp_path / "hall.mp4", frames[:, :112, :192], fps=10, quality=9, macro_block_size=16)
-    assert main(["mask", str(tmp_path / "hall.mp4"), "--by", "motion", "--yes", "-q"]) == 0
+    assert main(["mask", str(tmp_path / "hall.mp4"), "--model", "none", "--yes", "-q"]) == 0
     masks = tmp_path / "hall-masks" / "masks"
     assert len(list(masks.glob("frame_*.png"))) == 8
     photo = Photo("frame_000004.jpg", str(tmp_path / "hall.mp4"), 0, 0, 4, (192, 112), 0.5, is_video=True)
@@ -61,5 +61,7 @@ def test_without_poses_other_ways_say_what_to_do(tmp_path, walked, capsys):
     assert main(["mask", str(tmp_path), "-q"]) == 2
     assert "--by motion" in capsys.readouterr().err
     Image.fromarray(walked[0][0][:50]).save(tmp_path / "2.png")
-    assert main(["mask", str(tmp_path), "--by", "motion", "-q"]) == 2
+    assert main(["mask", str(tmp_path), "--by", "motion", "--model", "none", "-q"]) == 2
     assert "2.png" in capsys.readouterr().err
+    assert main(["mask", str(tmp_path), "--by", "motion", "--model", "gone", "-q"]) == 2
+    assert "smerf vision train walkers" in capsys.readouterr().err

@@ -47,15 +47,13 @@ def run(options: Options) -> int:
     from smerf.engine.settings import apply_overrides
     from smerf.engine.signals import catch_signals
     from smerf.pipeline.video_frames import own_clips
-    from smerf.vision.motion import shipped_walkers
+    from smerf.vision.motion import choose_model
     from smerf.vision.walkers import MODEL_FILE
     from smerf.vision.walkers_train import OWN, ROOMS, WalkersTraining, train_walkers
 
     quotas = ((ROOMS, 3), (OWN, 1)) if options.own else ((ROOMS, 1),)
     config = apply_overrides(WalkersTraining(quotas=quotas), options.set)
-    start = None if options.start is None else Path(options.start)
-    if options.start == "shipped":
-        start = shipped_walkers()
+    start = None if options.start is None else choose_model(options.start)
     options.output.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(options.output / ".lock")
     lock.acquire()
