@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ import torch
 from smerf.engine.loop import resume, run_steps
 from smerf.vision.clips import FRAMES, SIZE, Clips, half_size, make_clips, reduced_size
 from smerf.vision.figures import Capsule, draw, person
-from smerf.vision.motion import doubtful_clips, find_motion
+from smerf.vision.motion import doubtful_clips, find_motion, shipped_walkers
 from smerf.vision.walkers import Walkers, WalkersConfig, input_score, load_walkers, save_walkers
 from smerf.vision.walkers_train import (
     OWN,
@@ -20,8 +23,10 @@ from smerf.vision.walkers_train import (
     recall_at,
     train_walkers,
 )
+from tests.helpers.imports import ROOT
 from tests.vision.test_stabilise import clip
 
+DATA = ROOT / "data" / "walkers"
 SMALL = WalkersConfig(width=16, heads=2, hidden=16, layers=1, queries=3)
 
 
@@ -166,3 +171,11 @@ def test_clips_are_made_trained_on_and_recorded_in_one_folder(tmp_path):
     kept = train_walkers(tmp_path / "b", config, start=tmp_path / "walkers.safetensors", progress=progress)
     assert "before" in kept and isinstance(kept["trained_weights_kept"], bool)
     assert reduced_size(848, 364) == (254, 109)
+
+
+def test_the_shipped_weights_are_those_of_the_record():
+    record = json.loads((DATA / "record.json").read_text())
+    assert record["sha256"] == hashlib.sha256((DATA / "walkers.safetensors").read_bytes()).hexdigest()
+    assert "smerf vision train walkers" in record["command"]
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 1_000_000
+    assert sum(each.numel() for each in load_walkers(shipped_walkers()).parameters()) == record["parameters"]
