@@ -105,7 +105,7 @@ def find_moving_things(
         UsageError: If there is no run and anything but ``people`` or ``motion`` is asked for.
     """
     if by == "motion":
-        return _by_motion(Masking(capture), step, model)
+        return _by_motion(Masking(capture), step, model, progress)
     if by != "people" and run is None:
         raise UsageError(
             f"{capture.root}: only a trained teacher can tell what moved: name its run with --run RUN; or give "
@@ -181,15 +181,24 @@ def _by_people(
     masking.sources.append({"kind": "people", **shipped_record()})
 
 
-def _by_motion(masking: Masking, step: int, model: Path | None) -> Masking:
+def _by_motion(
+    masking: Masking, step: int, model: Path | None, progress: Callable[[int, int], None] | None
+) -> Masking:
     """Mask what changes between the photos around each after the camera's own motion is taken out."""
     from smerf.pipeline.video_frames import compared_frames
     from smerf.vision.motion import find_motion, source_of
     from smerf.vision.walkers import load_walkers
 
-    found = find_motion(
-        compared_frames(masking.capture), None if model is None else load_walkers(model), step
-    )
+    done, count = 0, len(masking.capture.frames)
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, count)
+
+    frames = compared_frames(masking.capture)
+    found = find_motion(frames, None if model is None else load_walkers(model), step, report)
     for frame, where in zip(masking.capture.frames, found):
         size = (frame.camera.intrinsics.width, frame.camera.intrinsics.height)
         whole = Image.fromarray(where).resize(size, Image.Resampling.NEAREST)

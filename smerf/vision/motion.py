@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 _DEFAULT = "shipped"
-_WINDOW = 64
+_WINDOW = 32
 """Frames that are compared at once."""
 _STEP = FRAMES // 2
 _LARGER = 0.08
@@ -91,12 +92,16 @@ class Motion:
         return inside
 
 
-def compare_frames(frames: np.ndarray) -> np.ndarray:
-    """Return ``differences`` of a video of any length, with a warning where most frames can't be aligned."""
-    windows = range(0, len(frames), _WINDOW)
-    differing = np.concatenate(
-        [_compared(frames, first, min(first + _WINDOW, len(frames))) for first in windows]
-    )
+def compare_frames(frames: np.ndarray, report: Callable[[int], None] = lambda count: None) -> np.ndarray:
+    """Return ``differences`` of a video of any length, with a warning where most frames can't be aligned.
+
+    ``report`` is called with the number of frames of each part that is done.
+    """
+    parts = []
+    for first in range(0, len(frames), _WINDOW):
+        parts.append(_compared(frames, first, min(first + _WINDOW, len(frames))))
+        report(len(parts[-1]))
+    differing = np.concatenate(parts)
     alone = int(np.isnan(differing).all((1, 2, 3)).sum())
     if 2 * alone > len(frames):
         _log.warning(
@@ -142,19 +147,25 @@ def _by_model(inputs: torch.Tensor, model: Walkers, size: tuple[int, int]) -> Mo
     return Motion(whole, tuple(link(clips)))
 
 
-def find_motion(frames: np.ndarray, model: Walkers | None, step: int = 1) -> np.ndarray:
+def find_motion(
+    frames: np.ndarray,
+    model: Walkers | None,
+    step: int = 1,
+    report: Callable[[int], None] = lambda count: None,
+) -> np.ndarray:
     """Return which pixels of a video's frames show what moves, bool (T, H, W).
 
     Args:
         frames: In order, uint8 (T, H, W, 3).
         model: As for ``measure_motion``.
         step: Frames that make about a tenth of a second.
+        report: As for ``compare_frames``.
     """
     rule = BY_DIFFERENCE if model is None else BY_MODEL
     moving = np.zeros(frames.shape[:3], bool)
     for phase in range(min(step, len(frames))):
         own = frames[phase::step]
-        moving[phase::step] = mark_motion(measure_motion(own, compare_frames(own), model), rule)
+        moving[phase::step] = mark_motion(measure_motion(own, compare_frames(own, report), model), rule)
     return moving
 
 
