@@ -8,8 +8,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from smerf.cli.main import main
 from smerf.engine.loop import resume, run_steps
+from smerf.engine.progress import Progress
+from smerf.pipeline.video_frames import own_clips
 from smerf.vision.clips import FRAMES, SIZE, Clips, half_size, make_clips, reduced_size
 from smerf.vision.figures import Capsule, draw, person
 from smerf.vision.motion import doubtful_clips, find_motion, shipped_walkers
@@ -153,22 +157,36 @@ def test_a_figure_hides_what_is_behind_and_is_hidden_by_what_is_before():
     assert (number[20:] == 1).any()
 
 
+def test_your_own_frames_become_clips_and_too_few_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("smerf.vision.people.find_people", lambda photo: np.ones(photo.shape[:2], bool))
+    for index, frame in enumerate(clip(0.6)[0]):
+        Image.fromarray(frame).save(tmp_path / f"{index}.png")
+    own = own_clips([tmp_path], quiet_progress)
+    assert len(own) == 1 and (own.moving == 254).any() and (own.moving == Clips.UNKNOWN).any()
+    assert not own.labelled.any()
+    (tmp_path / "7.png").unlink()
+    command = ["vision", "train", "walkers", "-o", str(tmp_path / "run"), "-q"]
+    assert main([*command, "--own", str(tmp_path)]) == 2 and "7 frames" in capsys.readouterr().err
+    assert main([*command, "--set", "step=3"]) == 2 and "steps" in capsys.readouterr().err
+
+
+def quiet_progress(name, unit, total):
+    return Progress(name, total, unit, quiet=True)
+
+
 @pytest.mark.slow
 def test_clips_are_made_trained_on_and_recorded_in_one_folder(tmp_path):
     pytest.importorskip("embreex", reason="rendering rooms needs embreex")
-    from smerf.engine.progress import Progress
-
-    def progress(name, unit, total):
-        return Progress(name, total, unit, quiet=True)
-
     config = WalkersTraining(SMALL, ("tabletop",), rooms=2, figures=2, held_out=1, steps=3, batch=2)
-    record = train_walkers(tmp_path, config, progress=progress)
+    record = train_walkers(tmp_path, config, progress=quiet_progress)
     assert record["clips"] == {ROOMS: 2} and record["held_out"]["clips"] == 2
     clips = next(make_clips("tabletop", [0], 2, 0))
     again = next(make_clips("tabletop", [0], 2, 0))
     assert torch.equal(clips.inputs, again.inputs) and clips.inputs.shape == (2, FRAMES, 5, *SIZE)
     assert (clips.moving.flatten(2).amax(-1) > 127)[clips.shown.any(-1)].float().mean() > 0.8
-    kept = train_walkers(tmp_path / "b", config, start=tmp_path / "walkers.safetensors", progress=progress)
+    kept = train_walkers(
+        tmp_path / "b", config, start=tmp_path / "walkers.safetensors", progress=quiet_progress
+    )
     assert "before" in kept and isinstance(kept["trained_weights_kept"], bool)
     assert reduced_size(848, 364) == (254, 109)
 

@@ -54,18 +54,20 @@ def run(options: Options) -> int:
     quotas = ((ROOMS, 3), (OWN, 1)) if options.own else ((ROOMS, 1),)
     config = apply_overrides(WalkersTraining(quotas=quotas), options.set)
     start = None if options.start is None else choose_model(options.start)
+
+    def progress(name: str, unit: str, total: float | None) -> Progress:
+        return Progress(f"walkers: {name}", total, unit, stops=True, quiet=options.quiet)
+
     options.output.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(options.output / ".lock")
     lock.acquire()
-    with catch_signals():
-
-        def progress(name: str, unit: str, total: float | None) -> Progress:
-            return Progress(f"walkers: {name}", total, unit, stops=True, quiet=options.quiet)
-
-        own = own_clips(options.own, progress) if options.own else None
-        command = shlex.join(["smerf", *sys.argv[1:]])
-        record = train_walkers(options.output, config, own, start, command, progress=progress)
-    lock.release()
+    try:
+        with catch_signals():
+            own = own_clips(options.own, progress) if options.own else None
+            command = shlex.join(["smerf", *sys.argv[1:]])
+            record = train_walkers(options.output, config, own, start, command, progress=progress)
+    finally:
+        lock.release()
     held_out = record["held_out"]
     print(
         f"found:  {100 * held_out['recall']:.0f} % of what moves where 1 % of the rest is marked, "
