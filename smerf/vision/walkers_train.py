@@ -20,13 +20,15 @@ from torch.nn import functional
 
 from smerf.engine.adam_state import add_prefix, pack_adam, restore_adam, strip_prefix
 from smerf.engine.files import write_json
+from smerf.engine.folder import describe_differences
 from smerf.engine.loop import resume, run_steps
 from smerf.engine.progress import Progress
 from smerf.engine.quotas import quota_order
 from smerf.engine.schedule import Schedule
-from smerf.engine.settings import require, to_dict
+from smerf.engine.settings import load_yaml, require, save_yaml, to_dict
 from smerf.engine.signals import raise_if_stopped
 from smerf.engine.tensors import read_tensors, write_tensors
+from smerf.errors import UsageError
 from smerf.vision.clips import Clips, make_clips
 from smerf.vision.tubelets import Truth, box_iou, match, tubelet_loss
 from smerf.vision.walkers import (
@@ -43,7 +45,7 @@ from smerf.vision.walkers import (
 __all__ = ["OWN", "ROOMS", "WalkersTrainer", "WalkersTraining", "losses", "recall_at", "train_walkers"]
 
 ROOMS, OWN = "rooms", "own"
-_CLIPS_FORMAT = "smerf-clips-1"
+_CLIPS_FORMAT, _KIND = "smerf-clips-1", "walkers"
 _SHARD = 10
 _PIXELS, _BOXES = 4.0, 0.5
 _STILL_SHARE = 0.01
@@ -211,6 +213,19 @@ def _rooms(
     return Clips.join(parts[0]), Clips.join(parts[1])
 
 
+def _keep_config(folder: Path, config: WalkersTraining) -> None:
+    """Write the config, unless the folder's clips and checkpoints are of another."""
+    path = folder / "config.yaml"
+    if path.is_file():
+        known = load_yaml(WalkersTraining, path, _KIND)
+        if differences := describe_differences(to_dict(known), to_dict(config)):
+            changed = ", ".join(differences[:6])
+            raise UsageError(
+                f"{folder}: holds a training of another config: {changed}; give another folder with -o"
+            )
+    save_yaml(path, config, _KIND)
+
+
 def train_walkers(
     folder: Path,
     config: WalkersTraining,
@@ -235,11 +250,17 @@ def train_walkers(
 
     Raises:
         MissingPartError: If embreex is not installed.
+        UsageError: If the folder holds a training of another config, or the quotas don't fit the data.
     """
+    names = tuple(name for name, _ in config.quotas)
+    if (OWN in names) != (own is not None):
+        raise UsageError(
+            f"quotas: name {', '.join(names)}; {OWN} belongs there if clips of yours are given, and only then"
+        )
+    _keep_config(folder, config)
     with progress("clips", "rooms", None) as shown:
         rooms, held_out = _rooms(folder / "clips", config, shown.update)
     sets = {ROOMS: rooms} | ({} if own is None else {OWN: own})
-    names = tuple(name for name, _ in config.quotas)
     torch.manual_seed(config.seed)
     model = Walkers(replace(config.model, sets=names)) if start is None else load_walkers(start, names)
     before = None if start is None else recall_at(model, held_out, ROOMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 
@@ -13,10 +14,12 @@ from PIL import Image
 from smerf.cli.main import main
 from smerf.engine.loop import resume, run_steps
 from smerf.engine.progress import Progress
+from smerf.errors import UsageError
 from smerf.pipeline.video_frames import own_clips
 from smerf.vision.clips import FRAMES, SIZE, Clips, half_size, make_clips, reduced_size
 from smerf.vision.figures import Capsule, draw, person
-from smerf.vision.motion import doubtful_clips, find_motion, shipped_walkers
+from smerf.vision.motion import Motion, doubtful_clips, find_motion, shipped_walkers
+from smerf.vision.tubelets import Track
 from smerf.vision.walkers import Walkers, WalkersConfig, input_score, load_walkers, save_walkers
 from smerf.vision.walkers_train import (
     OWN,
@@ -145,6 +148,19 @@ def test_masks_without_a_model_cover_who_walks_and_leave_the_room():
     assert not find_motion(clip()[0], None).any()
 
 
+def test_boxes_of_a_track_cover_who_moves_in_the_frames_that_are_certain():
+    where = clip(0.6)[1]
+    boxes = []
+    for frame in where:
+        y, x = np.flatnonzero(frame.any(1)), np.flatnonzero(frame.any(0))
+        low, high = np.array([x[0], y[0]]), np.array([x[-1], y[-1]]) + 1
+        boxes.append(np.concatenate([(low + high) / 2, high - low]) / np.tile(frame.shape[::-1], 2))
+    track = Track(0, boxes, [0.9] * 7 + [0.1])
+    followed = Motion(np.zeros(where.shape, np.float32), (track,)).followed()
+    assert followed[:7][where[:7]].mean() >= 0.99 and not followed[7].any()
+    assert followed[:7].mean() < 1.5 * where[:7].mean()
+
+
 def test_a_figure_hides_what_is_behind_and_is_hidden_by_what_is_before():
     y, x = np.mgrid[0:40, 0:40] / 40.0 - 0.5
     rays = np.stack([x, np.ones_like(x), -y], -1)
@@ -167,6 +183,7 @@ def test_your_own_frames_become_clips_and_too_few_are_refused(tmp_path, monkeypa
     (tmp_path / "7.png").unlink()
     command = ["vision", "train", "walkers", "-o", str(tmp_path / "run"), "-q"]
     assert main([*command, "--own", str(tmp_path)]) == 2 and "7 frames" in capsys.readouterr().err
+    assert main([*command, "--set", "quotas=[[rooms,1],[own,1]]"]) == 2 and "own" in capsys.readouterr().err
     assert main([*command, "--set", "step=3"]) == 2 and "steps" in capsys.readouterr().err
 
 
@@ -179,6 +196,8 @@ def test_clips_are_made_trained_on_and_recorded_in_one_folder(tmp_path):
     pytest.importorskip("embreex", reason="rendering rooms needs embreex")
     config = WalkersTraining(SMALL, ("tabletop",), rooms=2, figures=2, held_out=1, steps=3, batch=2)
     record = train_walkers(tmp_path, config, progress=quiet_progress)
+    with pytest.raises(UsageError, match="seed"):
+        train_walkers(tmp_path, dataclasses.replace(config, seed=1), progress=quiet_progress)
     assert record["clips"] == {ROOMS: 2} and record["held_out"]["clips"] == 2
     clips = next(make_clips("tabletop", [0], 2, 0))
     again = next(make_clips("tabletop", [0], 2, 0))
