@@ -1,7 +1,4 @@
-"""Walking figures for captures of ``smerf synth``: where each photo shows one, with exact depth, and in which colour.
-
-A figure is made of capsules in metres, z up. Ray and capsule meet in closed form.
-"""
+"""Walking figures for captures of ``smerf synth``: where each photo shows one, by exact depth, and its colour."""
 
 from __future__ import annotations
 
@@ -13,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from smerf.vision.figures import Capsule, draw, person
+
 __all__ = ["Walk", "write_passers", "write_walkers"]
 
-_LIGHT = np.array([0.4, -0.3, 0.87])
 _PASSER_SHARE, _PASSER_HEIGHT, _PASSER_DISTANCE = 0.2, 1.7, 1.6
 
 
@@ -33,14 +31,6 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class _Capsule:
-    start: np.ndarray
-    end: np.ndarray
-    radius: float
-    colour: np.ndarray
-
-
-@dataclass(frozen=True)
 class _Photo:
     """One photo of a capture: where it lies, its pose (4, 4), and the ray (H, W, 3) of each pixel."""
 
@@ -51,61 +41,10 @@ class _Photo:
     rays: np.ndarray
 
 
-def _figure(
-    foot: np.ndarray, heading: float, stride: float, height: float, clothes: np.ndarray
-) -> list[_Capsule]:
-    """Return a person of a height who stands at ``foot`` and walks along ``heading``."""
-    ahead, up = np.array([np.cos(heading), np.sin(heading), 0.0]), np.array([0.0, 0.0, 1.0])
-    side = np.cross(up, ahead)
-    swing = 0.16 * np.sin(stride)
-    at = lambda forward, left, high: foot + height * (forward * ahead + left * side + high * up)  # noqa: E731
-    skin = np.array([0.78, 0.58, 0.46])
-    parts = [
-        (at(0, 0, 0.54), at(0.01, 0, 0.78), 0.105, clothes[0]),
-        (at(0, 0, 0.91), at(0, 0, 0.93), 0.07, skin),
-    ]
-    for sign in (1.0, -1.0):
-        forward = sign * swing
-        parts.append((at(0, 0.06 * sign, 0.5), at(forward, 0.06 * sign, 0.05), 0.052, clothes[1]))
-        parts.append((at(0, 0.14 * sign, 0.78), at(-forward, 0.16 * sign, 0.46), 0.036, clothes[0]))
-    return [_Capsule(start, end, height * radius, colour) for start, end, radius, colour in parts]
-
-
-def _meet(capsule: _Capsule, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far along ``rays`` (N, 3), in their lengths, a capsule lies (inf: it is missed), and the normals."""
-    axis, offset = capsule.end - capsule.start, origin - capsule.start
-    aa, along, oa = axis @ axis, rays @ axis, offset @ axis
-    found = np.full(len(rays), np.inf)
-    for centre in (capsule.start, capsule.end):  # the round ends
-        to = origin - centre
-        a, b, c = (rays**2).sum(1), rays @ to, to @ to - capsule.radius**2
-        root = b * b - a * c
-        t = np.where(root > 0, (-b - np.sqrt(root.clip(0))) / a, np.inf)
-        found = np.minimum(found, np.where(t > 0, t, np.inf))
-    a = aa * (rays**2).sum(1) - along**2
-    b = aa * (rays @ offset) - oa * along
-    c = aa * (offset @ offset) - oa * oa - capsule.radius**2 * aa
-    root = b * b - a * c
-    t = np.where((root > 0) & (a > 1e-12), (-b - np.sqrt(root.clip(0))) / a.clip(1e-12), np.inf)
-    level = oa + np.where(np.isfinite(t), t, 0.0) * along
-    found = np.minimum(found, np.where((t > 0) & (level > 0) & (level < aa), t, np.inf))
-    points = origin + np.where(np.isfinite(found), found, 0.0)[:, None] * rays
-    share = (((points - capsule.start) @ axis) / aa).clip(0, 1)
-    return found, (points - capsule.start - share[:, None] * axis) / capsule.radius
-
-
-def _draw(photo: _Photo, figures: list[_Capsule], behind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _draw(photo: _Photo, figures: list[list[Capsule]], behind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return colours (H, W, 3) of figures in a photo and where they are nearer than ``behind`` (H, W), in metres."""
-    height, width = behind.shape
-    nearest, colour = behind.reshape(-1).copy(), np.zeros((height * width, 3))
-    hit = np.zeros(height * width, bool)
-    rays = photo.rays.reshape(-1, 3)
-    for capsule in figures:
-        t, normal = _meet(capsule, photo.pose[:3, 3], rays)
-        closer = t < nearest
-        light = 0.55 + 0.45 * (normal[closer] @ _LIGHT).clip(0)
-        colour[closer], nearest[closer], hit[closer] = capsule.colour * light[:, None], t[closer], True
-    return colour.reshape(height, width, 3), hit.reshape(height, width)
+    colour, number = draw(figures, photo.pose[:3, 3], photo.rays, behind)
+    return colour, number >= 0
 
 
 def _photos(capture: Path) -> list[_Photo]:
@@ -127,7 +66,7 @@ def _clothes(random: np.random.Generator) -> np.ndarray:
     return random.uniform(0.08, 0.85, (2, 3))
 
 
-def _walkers(photo: _Photo, index: int, walk: Walk, wardrobe: list[np.ndarray]) -> list[_Capsule]:
+def _walkers(photo: _Photo, index: int, walk: Walk, wardrobe: list[np.ndarray]) -> list[list[Capsule]]:
     """Return three figures as they stand when a photo is taken; each moves by half its height from photo to photo."""
     parts, place = [], photo.pose[:3, 3]
     for number, clothes in enumerate(wardrobe):
@@ -136,11 +75,11 @@ def _walkers(photo: _Photo, index: int, walk: Walk, wardrobe: list[np.ndarray]) 
         centre = place if walk.radius is None else np.zeros(3)
         reach *= 1.0 + 0.25 * np.sin(1.3 * index + number)
         foot = np.array([centre[0] + reach * np.cos(angle), centre[1] + reach * np.sin(angle), walk.floor])
-        parts += _figure(foot, angle + np.pi / 2, 1.9 * index + number, walk.height, clothes)
+        parts.append(person(foot, angle + np.pi / 2, 1.9 * index + number, walk.height, clothes))
     return parts
 
 
-def _passer(photo: _Photo, random: np.random.Generator) -> list[_Capsule]:
+def _passer(photo: _Photo, random: np.random.Generator) -> list[list[Capsule]]:
     """Return one figure in front of the camera, who covers most of the photo's height."""
     forward = -photo.pose[:3, 2] * [1.0, 1.0, 0.0]
     forward /= np.linalg.norm(forward)
@@ -148,7 +87,7 @@ def _passer(photo: _Photo, random: np.random.Generator) -> list[_Capsule]:
     middle = photo.pose[:3, 3] - photo.pose[:3, 2] * _PASSER_DISTANCE
     foot = middle + random.uniform(-0.5, 0.5) * side - [0.0, 0.0, 0.55 * _PASSER_HEIGHT]
     heading = np.arctan2(side[1], side[0])
-    return _figure(foot, heading, random.uniform(0, 6), _PASSER_HEIGHT, _clothes(random))
+    return [person(foot, heading, random.uniform(0, 6), _PASSER_HEIGHT, _clothes(random))]
 
 
 def _copy(capture: Path, output: Path, hidden: dict[str, np.ndarray], colours: dict[str, np.ndarray]) -> None:

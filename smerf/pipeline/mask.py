@@ -1,4 +1,4 @@
-"""Masks of what moved in a capture, as files: by the residual of a run's teacher, and of people.
+"""Masks of what moved in a capture, as files: by the residual of a run's teacher, of people, or by motion in a video.
 
 The segmenter of people takes a table in the foreground for one now and then, so its people are masked only where they
 differ from the scene; where no teacher knows the scene, if they are in three photos in a row, and only when asked for.
@@ -19,16 +19,17 @@ from PIL import Image
 from smerf.capture.masks import FORMAT, MASKS, RECORD, mask_name, read_record, write_mask
 from smerf.engine.files import write_json
 from smerf.errors import InvalidDataError, UsageError
+from smerf.pipeline.video_frames import FRAMES, frames_capture
 
 if TYPE_CHECKING:
     from smerf.capture.types import Capture, Frame
     from smerf.engine.folder import RunFolder
     from smerf.evaluation.mask_sheet import MaskedPhoto
 
-__all__ = ["By", "Masked", "Masking", "find_moving_things", "mask_capture", "open_capture"]
+__all__ = ["SIDE", "By", "Masked", "Masking", "find_moving_things", "mask_capture", "open_capture"]
 
-By = Literal["auto", "residual", "people"]
-_SIDE = 640
+By = Literal["auto", "residual", "people", "motion"]
+SIDE = 640
 """Longest side in pixels at which photos are looked at."""
 _GIVEN = "given"
 """Folder below the masks for those that the capture had before."""
@@ -51,6 +52,7 @@ class Masked:
     photos: int
     met: int
     share: float
+    has_poses: bool = True
 
 
 @dataclass
@@ -83,6 +85,9 @@ def find_moving_things(
     device: str = "cpu",
     by: By = "auto",
     progress: Callable[[int, int], None] | None = None,
+    *,
+    step: int = 1,
+    model: Path | None = None,
 ) -> Masking:
     """Find what moved in a capture.
 
@@ -91,15 +96,20 @@ def find_moving_things(
         run: A run of the same capture whose teacher is trained; without one only people are found.
         device: Where the teacher is asked.
         by: ``residual`` and ``people`` take one of both alone; ``people`` still asks the teacher whether they moved.
+            ``motion`` compares each photo with those before and after it, as frames of a video.
         progress: Called as ``progress(photos, all)``.
+        step: For ``motion``, photos that make about a tenth of a second.
+        model: For ``motion``, the model that looks at what differs.
 
     Raises:
-        UsageError: If there is no run and anything but ``people`` is asked for.
+        UsageError: If there is no run and anything but ``people`` or ``motion`` is asked for.
     """
+    if by == "motion":
+        return _by_motion(Masking(capture), step, model, progress)
     if by != "people" and run is None:
         raise UsageError(
             f"{capture.root}: only a trained teacher can tell what moved: name its run with --run RUN; or give "
-            "--by people, and look at the contact sheet, as that mistakes things for people"
+            "--by motion for the frames of a video, or --by people, and look at the contact sheet: both make mistakes"
         )
     masking = Masking(capture)
     differs = None if run is None else _by_residual(masking, run, device, is_used=by != "people")
@@ -171,6 +181,32 @@ def _by_people(
     masking.sources.append({"kind": "people", **shipped_record()})
 
 
+def _by_motion(
+    masking: Masking, step: int, model: Path | None, progress: Callable[[int, int], None] | None
+) -> Masking:
+    """Mask what changes between the photos around each after the camera's own motion is taken out."""
+    from smerf.pipeline.video_frames import compared_frames
+    from smerf.vision.motion import find_motion, source_of
+    from smerf.vision.walkers import load_walkers
+
+    done, count = 0, len(masking.capture.frames)
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, count)
+
+    frames = compared_frames(masking.capture)
+    found = find_motion(frames, None if model is None else load_walkers(model), step, report)
+    for frame, where in zip(masking.capture.frames, found):
+        size = (frame.camera.intrinsics.width, frame.camera.intrinsics.height)
+        whole = Image.fromarray(where).resize(size, Image.Resampling.NEAREST)
+        masking.add(frame.name, np.asarray(whole), "motion")
+    masking.sources.append({"kind": "motion", **source_of(model)})
+    return masking
+
+
 def _confirmed(people: np.ndarray, differing: np.ndarray) -> np.ndarray:
     """Return the people a third of whom differs from the scene, and a little around them."""
     from scipy.ndimage import binary_dilation, label
@@ -222,7 +258,7 @@ def open_capture(root: Path | None, run: RunFolder | None, data: Path | None = N
     if root is None:
         assert run is not None
         root = load_run_capture(run, load_config(run), data).root
-    return load_capture(root, max_side=_SIDE)
+    return load_capture(root, max_side=SIDE)
 
 
 def mask_capture(
@@ -233,6 +269,8 @@ def mask_capture(
     *,
     yes: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    step: int = 1,
+    model: Path | None = None,
 ) -> Masked:
     """Find what moved (``find_moving_things``), and write masks beside the photos at their own size, ``record.json``,
     and the contact sheet ``masks.html``.
@@ -246,7 +284,10 @@ def mask_capture(
     from smerf.evaluation.mask_sheet import write_mask_sheet
 
     root = capture.root
-    masking = find_moving_things(_with_given_masks(capture), run, device, by, progress)
+    masking = find_moving_things(
+        _with_given_masks(capture), run, device, by, progress, step=step, model=model
+    )
+    root.mkdir(parents=True, exist_ok=True)
     sheet = root / "masks.html"
     write_mask_sheet(sheet, root.name, _shown(masking))
     if masking.share > _MAX_ALL and not yes:
@@ -256,7 +297,8 @@ def mask_capture(
         )
     shares = _write_masks(masking, root / MASKS)
     met = sum(share > 0.0 for share in shares)
-    return Masked(root / MASKS, sheet, len(capture.frames), met, sum(shares) / len(capture.frames))
+    is_posed = capture.kind != FRAMES
+    return Masked(root / MASKS, sheet, len(capture.frames), met, sum(shares) / len(capture.frames), is_posed)
 
 
 def _shown(masking: Masking) -> Iterator[MaskedPhoto]:
@@ -270,17 +312,19 @@ def _shown(masking: Masking) -> Iterator[MaskedPhoto]:
 
 def _write_masks(masking: Masking, folder: Path) -> list[float]:
     """Write masks and record; return the share of each masked photo that is ignored."""
-    from smerf.capture import load_capture, load_mask
+    from smerf.capture import load_mask
     from smerf.teacher.robust import enlarge
 
     photos: dict[str, Any] = {}
     reduced = {frame.name: frame for frame in masking.capture.frames}
     ours = read_record(folder)
-    for frame in load_capture(masking.capture.root).frames:
+    is_video = masking.capture.kind == FRAMES
+    for frame in _whole_frames(masking.capture):
         moving = masking.moving.get(frame.name)
         given = load_mask(_keep(_with_given_mask(frame, folder, ours), folder))
         is_ours = ours is not None and frame.name in ours["photos"]
-        if moving is None and given is None and not is_ours:
+        # Of a video all frames get one: nobody knows yet which of them are chosen.
+        if moving is None and given is None and not is_ours and not (is_video and masking.moving):
             continue
         size = (frame.camera.intrinsics.height, frame.camera.intrinsics.width)
         used = np.ones(size, bool) if given is None else given
@@ -292,6 +336,15 @@ def _write_masks(masking: Masking, folder: Path) -> list[float]:
         record = {"format": FORMAT, "sources": masking.sources, "photos": dict(sorted(photos.items()))}
         write_json(folder / RECORD, record)
     return [photo["share"] for photo in photos.values()]
+
+
+def _whole_frames(capture: Capture) -> tuple[Frame, ...]:
+    """Return the photos of a capture at their own size."""
+    from smerf.capture import load_capture
+
+    if capture.kind != FRAMES:
+        return load_capture(capture.root).frames
+    return frames_capture(capture.root, [frame.image_path for frame in capture.frames]).frames
 
 
 def _with_given_masks(capture: Capture) -> Capture:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smerf.engine.files import read_json
+from smerf.engine.files import data_folder, read_json
 from smerf.engine.tensors import read_tensors
 
 __all__ = ["PeopleFinder", "find_people", "shipped_record"]
@@ -86,12 +85,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _shipped() -> Path:
-    try:
-        data = Path(str(resources.files("smerf.data")))
-    except ModuleNotFoundError:
-        # A checkout that is not installed keeps it beside the package.
-        data = Path(__file__).parents[2] / "data"
-    return data / "people" / "people.safetensors"
+    return data_folder() / "people" / "people.safetensors"
 
 
 def shipped_record() -> dict[str, str]:

@@ -35,12 +35,15 @@ class VivitConfig:
     size: tuple[int, int]
     tubelet: tuple[int, int, int] = (2, 16, 16)
     classes: int = 400
+    """0 for a model whose tokens are read."""
     form: Form = "joint"
     time_layers: int = 4
     pool: Literal["class", "mean"] = "class"
     """A class token, or the mean over tokens; models 3 and 4 have no class token."""
     embedding_norms: bool = False
     """Layer norms before and after the tubelet's linear map."""
+    channels: int = 3
+    """Of a frame."""
 
     def __post_init__(self) -> None:
         if self.form in ("factorised_attention", "factorised_heads") and self.pool == "class":
@@ -62,21 +65,23 @@ class VivitConfig:
 class Tubelets(nn.Module):
     """Blocks of t x h x w pixels through one linear map: a convolution whose stride is its kernel."""
 
-    def __init__(self, width: int, tubelet: tuple[int, int, int], norms: bool = False) -> None:
+    def __init__(
+        self, width: int, tubelet: tuple[int, int, int], norms: bool = False, channels: int = 3
+    ) -> None:
         super().__init__()
-        self.project = nn.Conv3d(3, width, tubelet, tubelet)
-        pixels = 3 * tubelet[0] * tubelet[1] * tubelet[2]
+        self.project = nn.Conv3d(channels, width, tubelet, tubelet)
+        pixels = channels * tubelet[0] * tubelet[1] * tubelet[2]
         self.pixel_norm = nn.LayerNorm(pixels) if norms else nn.Identity()
         self.norm = nn.LayerNorm(width) if norms else nn.Identity()
 
     def forward(self, video: Tensor) -> Tensor:
-        """Turn video (B, frames, 3, H, W) into tokens (B, T, N, D)."""
+        """Turn video (B, frames, C, H, W) into tokens (B, T, N, D)."""
         x = video.transpose(1, 2)
         if isinstance(self.pixel_norm, nn.Identity):
             return self.norm(self.project(x).flatten(3).permute(0, 2, 3, 1))
         for axis, step in enumerate(self.project.stride):
             x = x.unfold(axis + 2, step, step)
-        # (B, 3, T, rows, columns, t, h, w) to pixels in the order of the kernel's.
+        # (B, C, T, rows, columns, t, h, w) to pixels in the order of the kernel's.
         pixels = self.pixel_norm(x.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(2, 3))
         return self.norm(functional.linear(pixels, self.project.weight.flatten(1), self.project.bias))
 
@@ -132,7 +137,7 @@ class Vivit(nn.Module):
         width, is_timed = config.block.width, config.form == "factorised_attention"
         has_class = config.pool == "class"
         self.config = config
-        self.tubelets = Tubelets(width, config.tubelet, config.embedding_norms)
+        self.tubelets = Tubelets(width, config.tubelet, config.embedding_norms, config.channels)
         # Model 1 has one token for the video and a position for it; model 2 one a frame and one for time.
         in_table = config.form == "joint" and has_class
         self.positions = nn.Parameter(torch.randn(config.steps * config.places + in_table, width) * 0.02)
@@ -145,7 +150,7 @@ class Vivit(nn.Module):
             self.time_token = nn.Parameter(torch.zeros(width)) if has_class else None
             self.time_blocks = nn.ModuleList(Block(config.block) for _ in range(config.time_layers))
             self.time_norm = nn.LayerNorm(width, config.block.eps)
-        self.classify = nn.Linear(width, config.classes)
+        self.classify = nn.Linear(width, config.classes) if config.classes else nn.Identity()
 
     def forward(self, video: Tensor) -> Tensor:
         """Return logits (B, classes) of normalised video (B, frames, 3, H, W)."""
@@ -153,18 +158,23 @@ class Vivit(nn.Module):
 
     def encode(self, video: Tensor) -> Tensor:
         """Return one vector a video, (B, D)."""
-        x = self.tubelets(video)
         if self.config.form == "joint":
-            return self._joint(x)
-        x = x + self.positions.view(x.shape[1:])
+            return self._joint(self.tubelets(video))
         if self.config.form == "factorised_encoder":
-            return self._in_two(x)
+            x = self.tubelets(video)
+            return self._in_two(x + self.positions.view(x.shape[1:]))
+        return self.tokens(video).mean((1, 2))
+
+    def tokens(self, video: Tensor) -> Tensor:
+        """Return one vector a tubelet, (B, T, N, D), of the two forms that keep time: models 3 and 4."""
+        x = self.tubelets(video)
+        x = x + self.positions.view(x.shape[1:])
         for block in self.blocks:
             if isinstance(block, TimedBlock):
                 x = block.forward_video(x)
             elif isinstance(block, Block):
                 x = block.refine(x + factorised_heads(block.attention, block.attention_norm(x)))
-        return self.norm(x).mean((1, 2))
+        return self.norm(x)
 
     def _joint(self, x: Tensor) -> Tensor:
         tokens = _prepend(self.class_token, x.flatten(1, 2)) + self.positions

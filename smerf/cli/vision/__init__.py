@@ -6,7 +6,10 @@ from smerf.cli.family import dispatch_family
 
 __all__ = ["COMMANDS", "dispatch"]
 
-COMMANDS = {"plan": "what a transformer of a given size would take to train"}
+COMMANDS = {
+    "plan": "what a transformer of a given size would take to train",
+    "train": "train the model that finds what moves in a video",
+}
 """Every command with its line of help. Each is a module of this package with ``Options`` and ``run``."""
 
 
@@ -16,7 +19,10 @@ def dispatch(words: list[str]) -> int:
     Args:
         words: The words after ``vision``.
     """
-    about = "The transformers behind smerf label and smerf find."
-    return dispatch_family(
-        "vision", COMMANDS, words, about, ["example:", "  smerf vision plan --preset vit-22b"]
-    )
+    about = "The transformers behind smerf label, smerf find and smerf mask."
+    examples = [
+        "examples:",
+        "  smerf vision plan --preset vit-22b",
+        "  smerf vision train walkers -o runs/walkers",
+    ]
+    return dispatch_family("vision", COMMANDS, words, about, examples)
