@@ -153,8 +153,8 @@ class Marcher:
         rays = rays[~has_left]
         if not len(rays):
             return
-        # A piece too short for two well separated points is skipped: one of less than 16 steps in official scenes, one as
-        # long where steps are longer.
+        # A piece too short for two well separated points is skipped: one of less than 16 steps in official scenes, and
+        # one as long where steps are longer.
         least = min(16.0, max(1.0, self.params.triplane_resolution / 128.0)) * stride[rays]
         piece = self.piece[rays]
         for _ in range(5):

@@ -113,7 +113,7 @@ class Watch:
         self.factors = [
             reduction((width, height), len(frames), _RAYS_SHARE * rays) for height, width in self.sizes
         ]
-        self.marks = _MARKS
+        self.marks: tuple[float, ...] = _MARKS
         if config.minutes is not None:
             pixels = sum((h // factor) * (w // factor) for (h, w), factor in zip(self.sizes, self.factors))
             marks = affordable(_MARKS, pixels / rays, _MAX_SHARE)
