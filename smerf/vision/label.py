@@ -141,17 +141,18 @@ def _merge(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
     return packed, sums
 
 
-def name_components(votes: Votes, *, weigh: bool = True) -> Labels:
+def name_components(votes: Votes, *, weigh: bool = True, least: float = _LEAST_VOTE) -> Labels:
     """Make an object of every connected set of voxels with the same winning word.
 
     Args:
         votes: From ``collect_votes``.
-        weigh: Whether words are weighted by size; off only to see what that is for.
+        weigh: Whether words are weighted by size; off for masks, which hold nothing but the thing.
+        least: Votes a view from which a voxel is named.
     """
     weighted = votes.votes * votes.weights() if weigh else votes.votes
     winner = weighted.argmax(1)
     strength = votes.votes[np.arange(len(winner)), winner] if len(winner) else np.zeros(0)
-    named = np.flatnonzero(strength > _LEAST_VOTE)
+    named = np.flatnonzero(strength > least)
     group = _components(votes.keys[named], winner[named])
     objects = []
     for number in range(group.max(initial=-1) + 1):
