@@ -6,7 +6,10 @@ from smerf.cli.family import dispatch_family
 
 __all__ = ["COMMANDS", "dispatch"]
 
-COMMANDS = {"plan": "what a transformer of a given size would take to train"}
+COMMANDS = {
+    "plan": "what a transformer of a given size would take to train",
+    "train": "learn the words that smerf label knows from drawn things",
+}
 """Every command with its line of help. Each is a module of this package with ``Options`` and ``run``."""
 
 
