@@ -1,4 +1,4 @@
-"""Names for what a run shows: from the capture's own instance masks, or from a detector that the user brings."""
+"""Names for what a run shows: from its capture's masks, a detector that the user brings, or the closed vocabulary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,15 +22,20 @@ from smerf.vision.find import DepthPhoto
 from smerf.vision.label import (
     Detection,
     Labels,
+    Votes,
     collect_votes,
     instance_of_voxels,
     name_components,
     name_instances,
 )
 from smerf.vision.label_files import write_labels
+from smerf.vision.names.words import CLOSED, KINDS
 from smerf.vision.words import COCO, match_word, plain_word
 
-__all__ = ["InstanceMasks", "label", "read_instances"]
+if TYPE_CHECKING:
+    from smerf.vision.names.eyes import NameEyes
+
+__all__ = ["InstanceMasks", "closed_votes", "label", "read_instances"]
 
 _THRESHOLD = 0.25
 _Detect = Callable[[int, DepthPhoto], Sequence[Detection]]
@@ -85,26 +90,23 @@ def label(
         output: Folder for ``labels.json`` and ``volume.npz``.
         model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; or the
             ``model.json`` of a TensorFlow.js detector of COCO's names. Without one the names are those of the
-            capture's own instance masks.
-        words: What to look for; with masks or COCO's names, what to keep.
+            capture's own instance masks, or, where it has none, the closed vocabulary's.
+        words: What to look for; with an OWL any words, else what to keep.
         quiet: Show no progress.
 
     Returns:
         The objects as written.
 
     Raises:
-        UsageError: If there is neither a model nor a mask, an OWL without words, or a word that is not known.
+        UsageError: If there is an OWL without words, or a word that is not known.
     """
     masks = read_instances(sight.capture)
     if model is None and masks is None:
-        raise UsageError(
-            f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
-            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, or the model.json of a detector of COCO's names"
-        )
+        return _label_closed(sight, output, words, quiet)
     is_graph = model is not None and model.suffix == ".json"
     if model is not None and not is_graph and not words:
         raise UsageError(f"--model {model}: finds any words; say which with --words sofa,chair")
-    kept = _known_to_coco(words) if is_graph else set()
+    kept = _meant(words, COCO, "the detector's 80 names") if is_graph else set()
     if model is None:
         assert masks is not None
         known, detect, record = _by_masks(masks, words)
@@ -112,14 +114,7 @@ def label(
         known, detect, record = _by_graph(sight, model)
     else:
         known, detect, record = _by_model(sight, model, words)
-    with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
-
-        def photos() -> Iterator[tuple[DepthPhoto, Sequence[Detection]]]:
-            for index, photo in enumerate(sight.photos):
-                yield photo, detect(index, photo)
-                progress.update(index + 1)
-
-        votes = collect_votes(photos(), sight.grid, known)
+    votes = _vote(sight, detect, known, quiet)
     labels: Labels
     if masks is None:
         labels = name_components(votes)
@@ -130,6 +125,49 @@ def label(
     if kept:
         # Only now: what is more likely an orange is no apple, whichever was asked for.
         labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
+    return write_labels(output, labels, record, sight.photos, fingerprint(sight.capture))
+
+
+def _vote(sight: Sight, detect: _Detect, known: Sequence[str], quiet: bool) -> Votes:
+    with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
+
+        def photos() -> Iterator[tuple[DepthPhoto, Sequence[Detection]]]:
+            for index, photo in enumerate(sight.photos):
+                yield photo, detect(index, photo)
+                progress.update(index + 1)
+
+        return collect_votes(photos(), sight.grid, known)
+
+
+def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: bool = True) -> Votes:
+    """Return the votes of the closed vocabulary.
+
+    Lengths count as known where the photos came with depth, which capture files state in metres; ``metres`` off keeps
+    them from the network all the same.
+    """
+    from smerf.vision.names.eyes import measure_ground
+
+    capture = sight.capture
+    has_depth = metres and any(frame.depth_path is not None for frame in capture.frames)
+    ground = measure_ground(sight.photos, capture.training_from_source.scale if has_depth else None)
+
+    def detect(index: int, photo: DepthPhoto) -> Sequence[Detection]:
+        return eyes.detections(load_image(capture.frames[index]), photo, ground)
+
+    return _vote(sight, detect, eyes.words, quiet)
+
+
+def _label_closed(sight: Sight, output: Path, words: Sequence[str], quiet: bool) -> list[dict[str, Any]]:
+    from smerf.vision.names.eyes import NameEyes, accepted
+
+    eyes = NameEyes()
+    kept = _meant(
+        [KINDS.get(word, word) for word in words], eyes.words, f"the {len(eyes.words)} words of smerf"
+    )
+    labels = accepted(closed_votes(sight, eyes, quiet=quiet), eyes.least)
+    if kept:
+        labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
+    record = {"kind": CLOSED, "sha256": eyes.sha256, "least": eyes.least}
     return write_labels(output, labels, record, sight.photos, fingerprint(sight.capture))
 
 
@@ -171,14 +209,14 @@ def _by_model(sight: Sight, model: Path, words: Sequence[str]) -> tuple[list[str
     return known, detect, {"kind": model.name, "sha256": digest}
 
 
-def _known_to_coco(words: Sequence[str]) -> set[str]:
-    """Return the names of COCO that mean the words."""
+def _meant(words: Sequence[str], known: Sequence[str], whose: str) -> set[str]:
+    """Return the known words that mean those asked for."""
     names: set[str] = set()
     for word in words:
-        found, nearest = match_word(word, COCO)
+        found, nearest = match_word(word, known)
         if not found:
             raise UsageError(
-                f"--words {word}: is not among the detector's 80 names; nearest by spelling are {', '.join(nearest)}"
+                f"--words {word}: is not among {whose}; nearest by spelling are {', '.join(nearest)}"
             )
         names.update(found)
     return names
