@@ -17,7 +17,7 @@ from smerf.capture.types import Capture
 from smerf.engine.files import read_json
 from smerf.engine.progress import Progress
 from smerf.errors import InvalidDataError, UsageError
-from smerf.pipeline.sight import Sight
+from smerf.pipeline.sight import Sight, grid_of
 from smerf.vision.find import DepthPhoto
 from smerf.vision.label import (
     Detection,
@@ -29,6 +29,7 @@ from smerf.vision.label import (
     name_instances,
 )
 from smerf.vision.label_files import write_labels
+from smerf.vision.lift import VoxelGrid
 from smerf.vision.names.words import CLOSED, KINDS
 from smerf.vision.words import COCO, match_word, plain_word
 
@@ -128,7 +129,9 @@ def label(
     return write_labels(output, labels, record, sight.photos, fingerprint(sight.capture))
 
 
-def _vote(sight: Sight, detect: _Detect, known: Sequence[str], quiet: bool) -> Votes:
+def _vote(
+    sight: Sight, detect: _Detect, known: Sequence[str], quiet: bool, grid: VoxelGrid | None = None
+) -> Votes:
     with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
 
         def photos() -> Iterator[tuple[DepthPhoto, Sequence[Detection]]]:
@@ -136,7 +139,7 @@ def _vote(sight: Sight, detect: _Detect, known: Sequence[str], quiet: bool) -> V
                 yield photo, detect(index, photo)
                 progress.update(index + 1)
 
-        return collect_votes(photos(), sight.grid, known)
+        return collect_votes(photos(), grid or sight.grid, known)
 
 
 def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: bool = True) -> Votes:
@@ -145,7 +148,7 @@ def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: b
     Lengths count as known where the photos came with depth, which capture files state in metres; ``metres`` off keeps
     them from the network all the same.
     """
-    from smerf.vision.names.eyes import measure_ground
+    from smerf.vision.names.eyes import DIVISIONS, measure_ground
 
     capture = sight.capture
     has_depth = metres and any(frame.depth_path is not None for frame in capture.frames)
@@ -154,7 +157,7 @@ def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: b
     def detect(index: int, photo: DepthPhoto) -> Sequence[Detection]:
         return eyes.detections(load_image(capture.frames[index]), photo, ground)
 
-    return _vote(sight, detect, eyes.words, quiet)
+    return _vote(sight, detect, eyes.words, quiet, grid_of(sight.photos, DIVISIONS))
 
 
 def _label_closed(sight: Sight, output: Path, words: Sequence[str], quiet: bool) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ from smerf.engine.signals import raise_if_stopped
 from smerf.pipeline.sight import grid_of
 from smerf.vision.find import DepthPhoto
 from smerf.vision.label import Detection, Votes, collect_votes, instance_of_voxels
-from smerf.vision.names.eyes import Ground, NameEyes, accepted, measure_ground
+from smerf.vision.names.eyes import DIVISIONS, Ground, NameEyes, accepted, measure_ground
 from smerf.vision.names.network import write_net
-from smerf.vision.names.photos import Photo, photos_of
-from smerf.vision.names.train import HELD_OUT_SEED, NameTrainer, TrainConfig, draw_all
+from smerf.vision.names.photos import Photo
+from smerf.vision.names.train import NameTrainer, TrainConfig, draw_all, draw_held_out
 
 __all__ = ["Judged", "choose_least", "judge", "train_names"]
 
@@ -105,7 +105,7 @@ def judge_drawn(
         for number, scene in enumerate(scenes, 1):
             photos = [DepthPhoto(str(i), each.camera, partial(_depth, each)) for i, each in enumerate(scene)]
             ground = measure_ground(photos, 1.0 if known_metre else None)
-            votes = collect_votes(_seen(eyes, scene, photos, ground), grid_of(photos), eyes.words)
+            votes = collect_votes(_seen(eyes, scene, photos, ground), grid_of(photos, DIVISIONS), eyes.words)
             owner = instance_of_voxels(votes, ((p, s.owner) for p, s in zip(photos, scene)))
             words = {
                 i: eyes.words[word - 1] if word else None
@@ -142,7 +142,7 @@ def train_names(
     Returns:
         The record.
     """
-    with Progress("draw", config.scenes, "scenes", stops=True, quiet=quiet) as progress:
+    with Progress("draw", config.scenes + config.hard_scenes, "scenes", stops=True, quiet=quiet) as progress:
         trainer = NameTrainer(config, draw_all(folder / "scenes", config, progress.update))
     resume(trainer, folder)
     with Progress("train", config.steps, quiet=quiet) as progress:
@@ -155,10 +155,10 @@ def train_names(
     path = folder / "names.safetensors"
     write_net(path, trainer.net, 1.0)
     eyes = NameEyes(path)
-    held_out = [
-        photos_of(folder / "scenes", HELD_OUT_SEED + number, config.held_out_views)
-        for number in range(config.held_out)
-    ]
+    with Progress(
+        "draw", config.held_out + config.held_out_hard, "scenes", stops=True, quiet=quiet
+    ) as progress:
+        held_out = draw_held_out(folder / "scenes", config, progress.update)
     judged = {known: judge_drawn(eyes, held_out, known_metre=known, quiet=quiet) for known in (True, False)}
     # One score for both, so the stricter one.
     least = max(map(choose_least, judged.values()))

@@ -125,15 +125,19 @@ def _sight(capture: Capture, readers: list[Callable[[], np.ndarray]], folder: Pa
     return Sight(capture, photos, grid, folder)
 
 
-def grid_of(photos: Sequence[DepthPhoto]) -> VoxelGrid:
+def grid_of(photos: Sequence[DepthPhoto], divisions: int = 128) -> VoxelGrid:
     """Return the grid in which what photos show is counted.
+
+    Args:
+        photos: Of which 64 at most are looked at.
+        divisions: Voxels along the diagonal; fewer where they would be finer than the pixels.
 
     Raises:
         ValueError: If none sees anything at a known depth.
     """
     chosen = photos[:: max(1, len(photos) // 64)]
     points = [photo.points()[0][::7] for photo in chosen]
-    return fit_grid(points, _FOOTPRINTS * _footprint(chosen, points))
+    return fit_grid(points, _FOOTPRINTS * _footprint(chosen, points), divisions)
 
 
 def _footprint(photos: Sequence[DepthPhoto], points: Sequence[np.ndarray]) -> float:

@@ -19,12 +19,14 @@ from smerf.vision.label import Detection, Labels, Votes, name_components
 from smerf.vision.names.inputs import PATCH, look, mirrored
 from smerf.vision.names.network import NameNet, read_net
 
-__all__ = ["Ground", "NameEyes", "accepted", "likelihoods", "measure_ground", "shipped_names"]
+__all__ = ["DIVISIONS", "Ground", "NameEyes", "accepted", "likelihoods", "measure_ground", "shipped_names"]
 
 _LEVELS = (0.25, 0.4, 0.55, 0.7, 0.85)
 """Scores that a pixel's word is rounded down to."""
 _LEAST_VOTE = 0.25
 """Votes a view from which a voxel belongs to a thing."""
+DIVISIONS = 512
+"""Voxels along the diagonal of a scene: masks, unlike boxes, are worth fine ones, and a cup is small."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from smerf.capture.synth.render import Lens, light_scene, render_view
 from smerf.capture.types import Camera, Intrinsics
 from smerf.engine.files import writing
+from smerf.vision.names.harder import draw_hard_scene
 from smerf.vision.names.inputs import PATCH, look, mirrored
 from smerf.vision.names.scenes import draw_scene
 from smerf.vision.names.words import WORDS
@@ -38,9 +39,9 @@ class Photo:
         return np.asarray(self.words[self.owner])
 
 
-def scene_photos(seed: int, views: int) -> list[Photo]:
-    """Draw and render a scene, in metres."""
-    shots = draw_scene(seed, views)
+def scene_photos(seed: int, views: int, *, is_hard: bool = False) -> list[Photo]:
+    """Draw and render a scene, in metres; hard ones are full of what has no word."""
+    shots = (draw_hard_scene if is_hard else draw_scene)(seed, views)
     lit = light_scene(shots.spec, seed, workers=1, rays=9, cell_scale=2.0)
     rng = np.random.default_rng([seed, 55])
     # As a camera would: what is common becomes a medium grey.
@@ -63,11 +64,11 @@ def _camera(lens: Lens, pose: np.ndarray) -> Camera:
     return Camera(Intrinsics("PINHOLE", lens.width, lens.height, lens.focal, lens.focal, *middle), pose[:3])
 
 
-def photos_of(folder: Path, seed: int, views: int) -> list[Photo]:
+def photos_of(folder: Path, seed: int, views: int, *, is_hard: bool = False) -> list[Photo]:
     """Return the photos of a scene, from its file where it was rendered before."""
-    path = folder / f"{seed:06d}_{views}.npz"
+    path = folder / f"{'hard_' if is_hard else ''}{seed:06d}_{views}.npz"
     if not path.is_file():
-        photos = scene_photos(seed, views)
+        photos = scene_photos(seed, views, is_hard=is_hard)
         folder.mkdir(parents=True, exist_ok=True)
         with writing(path) as aside, aside.open("wb") as stream:
             np.savez(

@@ -13,14 +13,15 @@ from smerf.vision.names.draw import Maker, Thing, Triple
 from smerf.vision.names.furniture import FURNITURE
 from smerf.vision.names.small import OTHERS, OUTSIDE, SMALL
 
-__all__ = ["Shots", "draw_scene"]
+__all__ = ["DRAW", "Layout", "Shots", "cool", "draw_scene", "fill_middle", "fill_wall", "warm"]
 
 _SMALL = tuple(SMALL) + ("book", "fruit", "cup", "bowl")
 _WALL = (
     "bed", "bed", "sofa", "sofa", "shelf", "shelf", "wardrobe", "wardrobe", "table", "table", "chair", "tv", "bench",
     "plant", "lamp", "cabinet", "cabinet",
 )  # fmt: skip
-_DRAW = FURNITURE | SMALL | OUTSIDE | OTHERS
+DRAW = FURNITURE | SMALL | OUTSIDE | OTHERS
+"""What can be drawn, by name."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Shots:
     fields: tuple[float, ...]
 
 
-class _Scene:
+class Layout:
     """Collects what stands where, and keeps things apart by the circles that they fill."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -52,7 +53,7 @@ class _Scene:
         angle, taken = np.radians(turn), list[tuple[float, float, float]]()
         for _ in range(int(m.rng.integers(1, 7))):
             small = m.pick(*_SMALL, "tv", "table_lamp", "plant") if m.chance(0.3) else m.pick(*_SMALL)
-            item = _DRAW[small](m)
+            item = DRAW[small](m)
             reach = max(item.size[:2]) / 2
             if reach > 1.5 * min(x, y):
                 continue
@@ -67,12 +68,21 @@ class _Scene:
             )
             self.put(item, place, turn + m.of(-30, 30) if small == "tv" else m.of(0, 360))
 
-    def background(self, kind: str, paint: str, at: Triple = (0.0, 0.0, 0.0), **shape: Any) -> None:
-        """Add a surface without a word."""
-        self.maker.add(kind, paint, at, **shape)
+    def background(
+        self, kind: str, paint: str, at: Triple = (0.0, 0.0, 0.0), turn: float = 0.0, **shape: Any
+    ) -> None:
+        """Add a surface without a word, turned about z by degrees."""
+        self.maker.add(kind, paint, at, (0.0, 0.0, turn), **shape)
         self.objects.append(replace(self.maker.take("", (0, 0, 0)).placed((0, 0, 0)), instance=False))
 
+    def move(self, first: int, shift: tuple[float, float]) -> None:
+        """Shift the things from number ``first`` on."""
+        for index in range(first, len(self.objects)):
+            x, y, z = self.objects[index].at
+            self.objects[index] = replace(self.objects[index], at=(x + shift[0], y + shift[1], z))
+
     def spec(self, lights: tuple[Light, ...], sky: Sky, exposure: float) -> SceneSpec:
+        """Return the description."""
         return SceneSpec(
             "drawn", "drawn", 0.05, 100.0, True, self.maker.materials, tuple(self.objects), Rig("orbit"), lights,
             sky, exposure=exposure, bounces=1,
@@ -87,7 +97,7 @@ def draw_scene(seed: int, views: int) -> Shots:
         views: Number of cameras.
     """
     rng = np.random.default_rng([seed, 8721])
-    scene = _Scene(rng)
+    scene = Layout(rng)
     draw = _room if rng.random() < 0.47 else _laid_table if rng.random() < 0.55 else _yard
     return draw(scene, views)
 
@@ -103,7 +113,7 @@ def _side_place(side: int, along: float, back: float, wide: float, deep: float) 
     return (x, y, 0.0), 90.0 * side
 
 
-def _room(scene: _Scene, views: int) -> Shots:
+def _room(scene: Layout, views: int) -> Shots:
     m = scene.maker
     wide, deep, high = m.of(3.0, 6.5), m.of(3.0, 6.5), m.of(2.4, 3.0)
     wall = m.paint(m.pick("pale", "pale", "any"), pattern=m.pick("plain", "noise", "stripes"))
@@ -122,16 +132,16 @@ def _room(scene: _Scene, views: int) -> Shots:
         shift = (np.sign(x) * 0.05, np.sign(y) * 0.05)
         scene.background("box", paint, (x + shift[0], y + shift[1], 0.0), size=[*size, high], cell=0.4)
     for side in range(4):
-        _fill_wall(scene, side, wide, deep, high)
+        fill_wall(scene, side, wide, deep, high)
     if m.chance(0.75):
-        _middle(scene, min(wide, deep))
+        fill_middle(scene, min(wide, deep))
     for _ in range(int(m.rng.integers(0, 3))):
         thing = m.pick("ball", "plant", "chair", "lamp", "other", "book")
-        scene.put(_DRAW[thing](m), (m.of(-0.3, 0.3) * wide, m.of(-0.3, 0.3) * deep, 0.0), m.of(0, 360))
+        scene.put(DRAW[thing](m), (m.of(-0.3, 0.3) * wide, m.of(-0.3, 0.3) * deep, 0.0), m.of(0, 360))
     lights = [
         Light(
             "rect",
-            _warm(m),
+            warm(m),
             m.of(2.0, 5.0),
             (m.of(-1, 1), m.of(-1, 1), high - 0.02),
             (0.0, 0.0, 0.0),
@@ -141,7 +151,7 @@ def _room(scene: _Scene, views: int) -> Shots:
     if m.chance(0.6):
         side = m.pick(-1, 1)
         at = (side * (wide / 2 - 0.02), m.of(-1, 1), m.of(1.2, 1.8))
-        lights.append(Light("rect", _cool(m), m.of(2.0, 6.0), at, (0.0, at[1], 1.0), (1.0, 1.2)))
+        lights.append(Light("rect", cool(m), m.of(2.0, 6.0), at, (0.0, at[1], 1.0), (1.0, 1.2)))
     spec = scene.spec(tuple(lights), Sky(), m.of(0.8, 1.6))
     poses, fields = [], []
     for k in range(views):
@@ -156,13 +166,14 @@ def _room(scene: _Scene, views: int) -> Shots:
     return Shots(spec, np.stack(poses), tuple(fields))
 
 
-def _fill_wall(scene: _Scene, side: int, wide: float, deep: float, high: float) -> None:
+def fill_wall(scene: Layout, side: int, wide: float, deep: float, high: float) -> None:
+    """Stand furniture along a wall of a room around the origin, pictures and curtains on it."""
     m = scene.maker
     length = wide if side % 2 == 0 else deep
     along = -length / 2 + m.of(0.5, 0.9)
     while along < length / 2 - 0.5:
         name = m.pick(*_WALL)
-        thing = _DRAW["table" if name == "tv" else name](m)
+        thing = DRAW["table" if name == "tv" else name](m)
         room = thing.size[0]
         if along + room > length / 2 - 0.4:
             along += 0.5
@@ -170,26 +181,26 @@ def _fill_wall(scene: _Scene, side: int, wide: float, deep: float, high: float) 
         at, turn = _side_place(side, along + room / 2, thing.size[1] / 2 + m.of(0.02, 0.15), wide, deep)
         scene.put(thing, at, turn, load=0.0 if name == "tv" else 0.6)
         if name == "tv":
-            screen = _DRAW["tv"](m)
+            screen = DRAW["tv"](m)
             scene.put(screen, (at[0], at[1], thing.size[2]), turn)
         if thing.size[2] < 1.3 and m.chance(0.5):
-            image = _DRAW["picture"](m)
+            image = DRAW["picture"](m)
             place, turn = _side_place(side, along + room / 2, 0.02, wide, deep)
             scene.put(image, (place[0], place[1], min(m.of(1.35, 1.6), high - image.size[2] - 0.1)), turn)
         along += room + m.of(0.1, 1.0)
         if m.chance(0.25) and along + 0.8 < length / 2:
-            hanging = _DRAW["curtain"](m)
+            hanging = DRAW["curtain"](m)
             place, turn = _side_place(side, along + hanging.size[0] / 2, 0.07, wide, deep)
             scene.put(hanging, (place[0], place[1], max(0.02, high - hanging.size[2] - m.of(0.1, 0.4))), turn)
             along += hanging.size[0] + 0.1
 
 
-def _middle(scene: _Scene, space: float) -> None:
+def fill_middle(scene: Layout, space: float) -> None:
     """A table with chairs or sofas around it, perhaps on a rug."""
     m = scene.maker
     if m.chance(0.6):
-        scene.put(_DRAW["rug"](m), (m.of(-0.3, 0.3), m.of(-0.3, 0.3), 0.0), m.pick(0.0, 90.0))
-    thing = _DRAW["table"](m)
+        scene.put(DRAW["rug"](m), (m.of(-0.3, 0.3), m.of(-0.3, 0.3), 0.0), m.pick(0.0, 90.0))
+    thing = DRAW["table"](m)
     turn = m.pick(0.0, 90.0)
     scene.put(thing, (0.0, 0.0, 0.012), turn, load=0.8)
     if max(thing.size[:2]) > space - 2.4 or thing.size[2] < 0.6:
@@ -200,7 +211,7 @@ def _middle(scene: _Scene, space: float) -> None:
             # The chairs of a table are alike.
             after = m.rng.bit_generator.state
             m.rng.bit_generator.state = state
-            seat = _DRAW["chair"](m)
+            seat = DRAW["chair"](m)
             m.rng.bit_generator.state = after
             reach = thing.size[side % 2 == 0] / 2 + seat.size[1] / 2 + m.of(-0.2, 0.25)
             angle = np.radians(turn + 90.0 * side)
@@ -209,7 +220,7 @@ def _middle(scene: _Scene, space: float) -> None:
             )
 
 
-def _laid_table(scene: _Scene, views: int) -> Shots:
+def _laid_table(scene: Layout, views: int) -> Shots:
     m = scene.maker
     side = m.of(1.5, 4.0)
     floor = m.paint("any", pattern=m.pick("planks", "tiles", "noise", "plain"))
@@ -228,9 +239,9 @@ def _laid_table(scene: _Scene, views: int) -> Shots:
     if is_low:
         top, half = 0.0, (0.6, 0.6)
     else:
-        thing = _DRAW["table"](m)
+        thing = DRAW["table"](m)
         while min(thing.size[:2]) < 0.55 or thing.top is None:
-            thing = _DRAW["table"](m)
+            thing = DRAW["table"](m)
         top, half = thing.size[2], thing.top[:2]
         scene.put(thing, (0.0, 0.0, 0.0))
         if m.chance(0.4):
@@ -239,7 +250,7 @@ def _laid_table(scene: _Scene, views: int) -> Shots:
     taken: list[tuple[float, float, float]] = []
     for _ in range(int(m.rng.integers(6, 26))):
         name = m.pick("plant", "table_lamp") if m.chance(0.06) else m.pick(*_SMALL)
-        item = _DRAW[name](m)
+        item = DRAW[name](m)
         reach = max(item.size[:2]) / 2
         x, y = m.of(-1, 1) * min(half[0], 0.55), m.of(-1, 1) * min(half[1], 0.55)
         if any(np.hypot(x - a, y - b) < reach + r for a, b, r in taken):
@@ -247,10 +258,10 @@ def _laid_table(scene: _Scene, views: int) -> Shots:
         taken.append((x, y, reach))
         _set_out(scene, item, (x, y, top + 0.004))
     at = (m.of(-1, 1), m.of(-1, 1), top + m.of(0.9, 1.6))
-    lights = [Light("rect", _warm(m), m.of(3.0, 9.0), at, (0.0, 0.0, top), (m.of(0.4, 1.0), m.of(0.4, 1.0)))]
+    lights = [Light("rect", warm(m), m.of(3.0, 9.0), at, (0.0, 0.0, top), (m.of(0.4, 1.0), m.of(0.4, 1.0)))]
     if m.chance(0.6):
         window = (side * 0.95, m.of(-0.5, 0.5), 1.5)
-        lights.append(Light("rect", _cool(m), m.of(2.0, 6.0), window, (0.0, 0.0, top), (1.0, 1.0)))
+        lights.append(Light("rect", cool(m), m.of(2.0, 6.0), window, (0.0, 0.0, top), (1.0, 1.0)))
     grey = m.of(0.02, 0.25)
     spec = scene.spec(tuple(lights), Sky((grey,) * 3, (grey,) * 3, (grey / 2,) * 3), m.of(0.9, 1.7))
     poses, fields = [], []
@@ -266,29 +277,29 @@ def _laid_table(scene: _Scene, views: int) -> Shots:
     return Shots(spec, np.stack(poses), tuple(fields))
 
 
-def _set_out(scene: _Scene, item: Thing, at: Triple) -> None:
+def _set_out(scene: Layout, item: Thing, at: Triple) -> None:
     """Put a small thing down; books are stacked, bowls filled."""
     m = scene.maker
     scene.put(item, at, m.of(0, 360))
     if item.word == "book" and item.size[2] < 0.1 and m.chance(0.5):
         z = at[2] + item.size[2]
         for _ in range(int(m.rng.integers(1, 4))):
-            more = _DRAW["book"](m)
+            more = DRAW["book"](m)
             if more.size[2] > 0.1:
                 break
             scene.put(more, (at[0] + m.of(-0.02, 0.02), at[1] + m.of(-0.02, 0.02), z), m.of(0, 360))
             z += more.size[2]
         if m.chance(0.3):
-            scene.put(_DRAW[m.pick("fruit", "cup", "ball", "other")](m), (at[0], at[1], z), m.of(0, 360))
+            scene.put(DRAW[m.pick("fruit", "cup", "ball", "other")](m), (at[0], at[1], z), m.of(0, 360))
     elif item.word == "bowl" and m.chance(0.55):
         spread = item.size[0] * 0.22
         for k in range(int(m.rng.integers(1, 5))):
             angle = 1.7 * k
             place = (at[0] + spread * np.cos(angle), at[1] + spread * np.sin(angle), at[2] + 0.02 + 0.01 * k)
-            scene.put(_DRAW[m.pick("fruit", "fruit", "fruit", "ball")](m), place)
+            scene.put(DRAW[m.pick("fruit", "fruit", "fruit", "ball")](m), place)
 
 
-def _yard(scene: _Scene, views: int) -> Shots:
+def _yard(scene: Layout, views: int) -> Shots:
     m = scene.maker
     ground = m.paint(
         m.pick("leaf", "stone", "soil", "any"), pattern=m.pick("noise", "cobbles", "tiles", "plain")
@@ -301,7 +312,7 @@ def _yard(scene: _Scene, views: int) -> Shots:
     )  # fmt: skip
     for _ in range(int(m.rng.integers(20, 45))):
         name = m.pick(*names)
-        thing = _DRAW[name](m)
+        thing = DRAW[name](m)
         radius = 0.5 * float(np.hypot(*thing.size[:2]))
         far = m.of(0.8, 1.6) * reach + radius if name in ("house", "tree") else m.of(0.0, 1.0) * reach
         angle = m.of(0, 2 * np.pi)
@@ -311,7 +322,7 @@ def _yard(scene: _Scene, views: int) -> Shots:
         taken.append((x, y, radius))
         # Backs are turned outwards.
         scene.put(thing, (x, y, 0.0), np.degrees(angle) - 90.0 + m.pick(0.0, 0.0, m.of(-90, 90)), load=0.4)
-    sun = Light("sun", _warm(m), m.of(1.0, 3.0), direction=(m.of(-1, 1), m.of(-1, 1), m.of(0.3, 1.2)))
+    sun = Light("sun", warm(m), m.of(1.0, 3.0), direction=(m.of(-1, 1), m.of(-1, 1), m.of(0.3, 1.2)))
     blue = m.of(0.3, 1.0)
     sky = Sky(
         (0.1 * blue, 0.3 * blue, 0.8 * blue), (0.6, 0.7, 0.8), (0.2, 0.2, 0.2), m.of(0.5, 1.0), m.of(0.0, 1.0)
@@ -331,9 +342,11 @@ def _yard(scene: _Scene, views: int) -> Shots:
     return Shots(spec, np.stack(poses), tuple(fields))
 
 
-def _warm(m: Maker) -> Triple:
+def warm(m: Maker) -> Triple:
+    """Return the colour of a lamp's light."""
     return (1.0, m.of(0.8, 1.0), m.of(0.6, 1.0))
 
 
-def _cool(m: Maker) -> Triple:
+def cool(m: Maker) -> Triple:
+    """Return the colour of a window's light."""
     return (m.of(0.65, 1.0), m.of(0.8, 1.0), 1.0)

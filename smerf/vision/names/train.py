@@ -19,18 +19,21 @@ from smerf.vision.names.network import STEP, NameNet, NetConfig
 from smerf.vision.names.photos import Photo, crop, ground_of, photos_of
 from smerf.vision.names.words import WORDS
 
-__all__ = ["NameTrainer", "TrainConfig", "draw_all"]
+__all__ = ["NameTrainer", "TrainConfig", "draw_all", "draw_held_out"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training: ``scenes`` of ``views`` photos, ``steps`` of ``batch`` crops, and ``held_out`` scenes to judge by."""
+    """A training: scenes of ``views`` photos, ``steps`` of ``batch`` crops, and scenes that are only judged by."""
 
     scenes: int = 440
+    hard_scenes: int = 120
+    """Scenes more that are full of what has no word."""
     views: int = 8
-    held_out: int = 24
+    held_out: int = 20
+    held_out_hard: int = 10
     held_out_views: int = 16
-    steps: int = 3000
+    steps: int = 2600
     batch: int = 6
     rate: float = 2e-3
     decay: float = 0.02
@@ -40,15 +43,33 @@ class TrainConfig:
     net: NetConfig = field(default_factory=lambda: NetConfig(WORDS))
 
 
-HELD_OUT_SEED = 1_000_000
+_HELD_OUT_SEED = 1_000_000
 """Seed of the first scene that is only judged by."""
 
 
-def draw_all(folder: Path, config: TrainConfig, report: Callable[[int], None]) -> list[list[Photo]]:
+def draw_all(
+    folder: Path, config: TrainConfig, report: Callable[[int], None] = lambda done: None
+) -> list[list[Photo]]:
     """Return the photos of the scenes to train on, rendering those that the folder lacks."""
+    return _draw(folder, config.scenes, config.hard_scenes, config.views, config.seed * 10_000, report)
+
+
+def draw_held_out(
+    folder: Path, config: TrainConfig, report: Callable[[int], None] = lambda done: None
+) -> list[list[Photo]]:
+    """Return the photos of the scenes to judge by."""
+    views, seed = config.held_out_views, _HELD_OUT_SEED
+    return _draw(folder, config.held_out, config.held_out_hard, views, seed, report)
+
+
+def _draw(
+    folder: Path, easy: int, hard: int, views: int, seed: int, report: Callable[[int], None]
+) -> list[list[Photo]]:
     scenes = []
-    for number in range(config.scenes):
-        scenes.append(photos_of(folder, config.seed * 100_000 + number, config.views))
+    for number in range(easy + hard):
+        is_hard = number >= easy
+        own = seed + (number - easy if is_hard else number)
+        scenes.append(photos_of(folder, own, views, is_hard=is_hard))
         report(number + 1)
     return scenes
 
