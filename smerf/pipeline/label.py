@@ -27,6 +27,7 @@ from smerf.vision.label import (
     instance_of_voxels,
     name_components,
     name_instances,
+    name_tracks,
 )
 from smerf.vision.label_files import write_labels
 from smerf.vision.lift import VoxelGrid
@@ -107,6 +108,8 @@ def label(
     is_graph = model is not None and model.suffix == ".json"
     if model is not None and not is_graph and not words:
         raise UsageError(f"--model {model}: finds any words; say which with --words sofa,chair")
+    if model is not None and masks is None and not is_graph and _has_decoder(model):
+        return _label_tracks(sight, output, model, words, quiet)
     kept = _meant(words, COCO, "the detector's 80 names") if is_graph else set()
     if model is None:
         assert masks is not None
@@ -164,9 +167,8 @@ def _label_closed(sight: Sight, output: Path, words: Sequence[str], quiet: bool)
     from smerf.vision.names.eyes import NameEyes, accepted
 
     eyes = NameEyes()
-    kept = _meant(
-        [KINDS.get(word, word) for word in words], eyes.words, f"the {len(eyes.words)} words of smerf"
-    )
+    asked = [KINDS.get(word, KINDS.get(word.removesuffix("s"), word)) for word in words]
+    kept = _meant(asked, eyes.words, f"the {len(eyes.words)} words of smerf")
     labels = accepted(closed_votes(sight, eyes, quiet=quiet), eyes.least)
     if kept:
         labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
@@ -207,9 +209,47 @@ def _by_model(sight: Sight, model: Path, words: Sequence[str]) -> tuple[list[str
     def detect(index: int, photo: DepthPhoto) -> list[Detection]:
         return eyes.detections(load_image(sight.capture.frames[index]), _THRESHOLD)
 
-    with (model / WEIGHTS).open("rb") as weights:
-        digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    return known, detect, {"kind": model.name, "sha256": digest}
+    return known, detect, {"kind": model.name, "sha256": _digest(model / WEIGHTS)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _has_decoder(model: Path) -> bool:
+    from smerf.vision.carried import DECODER
+
+    return (model / DECODER).is_file()
+
+
+def _label_tracks(
+    sight: Sight, output: Path, model: Path, words: Sequence[str], quiet: bool
+) -> list[dict[str, Any]]:
+    """Name what a detector follows over the photos, in an order in which they pass for a video."""
+    from smerf.vision.carried import DECODER, order_by_pose
+    from smerf.vision.looking import OwlEyes
+
+    known = sorted(set(words))
+    order = order_by_pose([photo.camera for photo in sight.photos])
+    pixels = (load_image(sight.capture.frames[index]) for index in order)
+    found: dict[int, list[tuple[int, Detection]]] = {}
+    with Progress("label", len(order), "photos", stops=True, quiet=quiet) as progress:
+        for index, tracks in zip(order, OwlEyes(model, known).tracks(pixels, _THRESHOLD)):
+            found[index] = tracks
+            progress.update(len(found))
+    count = 1 + max((row for tracks in found.values() for row, _ in tracks), default=0)
+    seen = [(photo, found[index]) for index, photo in enumerate(sight.photos)]
+    votes = collect_votes(
+        ((photo, [each for _, each in tracks]) for photo, tracks in seen), sight.grid, known
+    )
+    owners = collect_votes(
+        ((photo, [replace(each, word=row) for row, each in tracks]) for photo, tracks in seen),
+        sight.grid,
+        [f"track {number}" for number in range(count)],
+    )
+    record = {"kind": f"{model.name}, carried over photos", "sha256": _digest(model / DECODER)}
+    return write_labels(output, name_tracks(votes, owners), record, sight.photos, fingerprint(sight.capture))
 
 
 def _meant(words: Sequence[str], known: Sequence[str], whose: str) -> set[str]:

@@ -26,6 +26,7 @@ __all__ = [
     "collect_votes",
     "name_components",
     "name_instances",
+    "name_tracks",
 ]
 
 _LEAST_VOTE = 0.1
@@ -178,6 +179,21 @@ def name_instances(votes: Votes, owner: np.ndarray, *, weigh: bool = True) -> La
         if named.score > _LEAST_VOTE:
             objects.append(named)
     return Labels(votes, _ordered(objects))
+
+
+def name_tracks(votes: Votes, tracks: Votes) -> Labels:
+    """Name things that were followed over photos: a voxel belongs to the track with most votes there.
+
+    Args:
+        votes: Of the words.
+        tracks: Of the same photos in the same grid, tracks in place of words.
+    """
+    owner = np.where(tracks.votes.max(1, initial=0.0) > _LEAST_VOTE, tracks.votes.argmax(1) + 1, 0)
+    labels = name_instances(votes, owner)
+    objects = tuple(
+        replace(each, instance=None) for each in labels.objects if len(each.voxels) >= _LEAST_VOXELS
+    )
+    return replace(labels, objects=objects)
 
 
 def instance_of_voxels(votes: Votes, counts: Iterable[tuple[DepthPhoto, np.ndarray]]) -> np.ndarray:
