@@ -24,9 +24,10 @@ from smerf.vision.lift import VoxelGrid
 from smerf.vision.names.draw import Maker
 from smerf.vision.names.eyes import Ground, NameEyes, accepted, likelihoods
 from smerf.vision.names.furniture import FURNITURE
+from smerf.vision.names.harder import draw_hard_scene
 from smerf.vision.names.inputs import CHANNELS, look, mirrored
 from smerf.vision.names.network import NameNet, NetConfig, read_net, write_net
-from smerf.vision.names.photos import scene_photos
+from smerf.vision.names.photos import crop, scene_photos
 from smerf.vision.names.scenes import draw_scene
 from smerf.vision.names.small import OTHERS, OUTSIDE, SMALL
 from smerf.vision.names.train import NameTrainer, TrainConfig
@@ -62,9 +63,21 @@ def test_a_drawn_thing_stands_on_the_ground_within_its_size(name):
 
 def test_every_word_is_drawn_and_a_seed_gives_the_same_scene():
     assert set(WORDS) <= {DRAWN[name](Maker(np.random.default_rng(0))).word for name in DRAWN}
-    first, again, other = draw_scene(5, 3), draw_scene(5, 3), draw_scene(6, 3)
-    assert np.array_equal(first.poses, again.poses) and not np.array_equal(first.poses, other.poses)
-    assert [each.at for each in first.spec.objects] == [each.at for each in again.spec.objects]
+    for draw in (draw_scene, draw_hard_scene):
+        first, again, other = draw(5, 3), draw(5, 3), draw(6, 3)
+        assert np.array_equal(first.poses, again.poses) and not np.array_equal(first.poses, other.poses)
+        assert [each.at for each in first.spec.objects] == [each.at for each in again.spec.objects]
+
+
+def test_a_crop_is_about_the_word_that_it_was_asked_for(scene):
+    rng, photo = np.random.default_rng(0), scene[0]
+    shown = np.unique(photo.target[photo.target > 0])
+    assert len(shown)
+    for word in [*shown.tolist(), 0] * 3:
+        channels, target, (row, column) = crop(photo, 0.0, rng, word)
+        assert channels.shape[1:] == target.shape and (word == 0 or (target == word).any())
+        height, width = target.shape
+        assert 8 * row + height <= photo.target.shape[0] and 8 * column + width <= photo.target.shape[1]
 
 
 def floor(height=32, width=48, up=1.5):

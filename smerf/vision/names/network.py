@@ -39,7 +39,7 @@ class NetConfig:
     layers: int = 4
     stem: tuple[int, int] = (24, 48)
     places: int = 32
-    row: int = 432
+    row: int = 304
 
 
 class NameNet(nn.Module):

@@ -102,16 +102,17 @@ def ground_of(photos: list[Photo]) -> float:
 
 
 def crop(
-    photo: Photo, ground: float, rng: np.random.Generator
+    photo: Photo, ground: float, rng: np.random.Generator, about: int = 0
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Return a part of a photo as channels (C, H, W), its words (H, W), and the place of its first patch.
 
-    Colours, the depth's accuracy, the unit of length and the sides are changed at random.
+    The part shows a pixel of the word ``about``, where that is not 0 and the photo shows it. Colours, the depth's
+    accuracy, the unit of length and the sides are changed at random.
     """
     target = photo.target
     rows, columns = target.shape[0] // PATCH, target.shape[1] // PATCH
-    high, wide = min(rows, int(rng.integers(10, 19))), min(columns, int(rng.integers(10, 25)))
-    row, column = int(rng.integers(rows - high + 1)), int(rng.integers(columns - wide + 1))
+    high, wide = min(rows, int(rng.integers(9, 17))), min(columns, int(rng.integers(9, 20)))
+    row, column = _start(target, about, (high, wide), rng)
     part = (
         slice(row * PATCH, (row + high) * PATCH),
         slice(column * PATCH, (column + wide) * PATCH),
@@ -130,6 +131,22 @@ def crop(
         channels, target = mirrored(channels), target[:, ::-1]
         column = columns - wide - column
     return channels, target, (row, column)
+
+
+def _start(
+    target: np.ndarray, about: int, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Return the first patch of a random part of ``size`` patches that holds a pixel of a word."""
+    spare = [side // PATCH - own for side, own in zip(target.shape, size)]
+    places = np.argwhere(target == about) if about else np.zeros((0, 2), np.int64)
+    if not len(places):
+        row, column = (int(rng.integers(each + 1)) for each in spare)
+        return row, column
+    place = places[int(rng.integers(len(places)))] // PATCH
+    low = [max(0, int(at) - own + 1) for at, own in zip(place, size)]
+    high = [min(each, int(at)) for at, each in zip(place, spare)]
+    row, column = (int(rng.integers(first, max(first, last) + 1)) for first, last in zip(low, high))
+    return row, column
 
 
 def _median(depth: np.ndarray) -> float | None:

@@ -27,22 +27,26 @@ class TrainConfig:
     """A training: scenes of ``views`` photos, ``steps`` of ``batch`` crops, and scenes that are only judged by."""
 
     scenes: int = 440
-    hard_scenes: int = 120
+    hard_scenes: int = 60
     """Scenes more that are full of what has no word."""
     views: int = 8
     held_out: int = 20
     held_out_hard: int = 10
     held_out_views: int = 16
-    steps: int = 2600
+    steps: int = 3200
     batch: int = 6
+    about: float = 0.7
+    """Share of the crops that are about a word, each as often as another; the rest lie anywhere."""
     rate: float = 2e-3
     decay: float = 0.02
     warmup: int = 100
-    final: float = 0.02
+    final: float = 0.04
     seed: int = 0
     net: NetConfig = field(default_factory=lambda: NetConfig(WORDS))
 
 
+_LEAST_PIXELS = 40
+"""Pixels of a word from which a photo shows it."""
 _HELD_OUT_SEED = 1_000_000
 """Seed of the first scene that is only judged by."""
 
@@ -74,6 +78,13 @@ def _draw(
     return scenes
 
 
+def _word_weights(counts: np.ndarray) -> Tensor:
+    """Return a weight for "none" and each word by its pixels, 1 on average over pixels: rare words weigh more."""
+    share = (counts + 1.0) / (counts + 1.0).sum()
+    weights = share**-0.25
+    return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
+
+
 class NameTrainer:
     """The trainer of ``smerf.engine.loop``."""
 
@@ -89,16 +100,22 @@ class NameTrainer:
         self._photos = [
             (photo, ground) for scene in scenes for ground in [ground_of(scene)] for photo in scene
         ]
-        self._weights = self._class_weights()
+        counts = np.stack(
+            [
+                np.bincount(photo.target.ravel(), minlength=len(config.net.words) + 1)
+                for photo, _ in self._photos
+            ]
+        )
+        self._showing = [np.flatnonzero(column >= _LEAST_PIXELS) for column in counts.T]
+        self._weights = _word_weights(counts.sum(0))
 
-    def _class_weights(self) -> Tensor:
-        """Return a weight for each word, one over the root of its share of the pixels, 1 on average over pixels."""
-        counts = np.ones(len(self.config.net.words) + 1)
-        for photo, _ in self._photos:
-            counts += np.bincount(photo.target[::8, ::8].ravel(), minlength=len(counts))
-        share = counts / counts.sum()
-        weights = share**-0.5
-        return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
+    def _choose(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Return a photo's number and the word that its crop is about: most often any word is as likely as another."""
+        word = int(rng.integers(1, len(self._showing))) if rng.random() < self.config.about else 0
+        showing = self._showing[word]
+        if word and len(showing):
+            return int(showing[rng.integers(len(showing))]), word
+        return int(rng.integers(len(self._photos))), 0
 
     def advance(self) -> dict[str, float]:
         """Take one optimiser step on a batch of crops."""
@@ -106,10 +123,8 @@ class NameTrainer:
         rng = np.random.default_rng([config.seed, self.step, 3])
         for group in self._adam.param_groups:
             group["lr"] = config.rate * self._schedule.rate(self.step, config.warmup, config.final)
-        chosen = [
-            self._photos[index] for index in rng.integers(len(self._photos), size=config.batch).tolist()
-        ]
-        crops = [crop(photo, ground, rng) for photo, ground in chosen]
+        chosen = [self._choose(rng) for _ in range(config.batch)]
+        crops = [crop(*self._photos[number], rng, word) for number, word in chosen]
         logits = self.net([torch.from_numpy(each) for each, _, _ in crops], [start for *_, start in crops])
         # The word of the middle of every square of pixels that the network answers for.
         words = [each[STEP // 2 :: STEP, STEP // 2 :: STEP].astype(np.int64) for _, each, _ in crops]
