@@ -90,9 +90,9 @@ def label(
     Args:
         sight: The photos with their depth.
         output: Folder for ``labels.json`` and ``volume.npz``.
-        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; or the
-            ``model.json`` of a TensorFlow.js detector of COCO's names. Without one the names are those of the
-            capture's own instance masks, or, where it has none, the closed vocabulary's.
+        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; the ``model.json``
+            of a TensorFlow.js detector of COCO's names; or the file of a closed vocabulary. Without one the names are
+            those of the capture's own instance masks, or, where it has none, the package's closed vocabulary's.
         words: What to look for; with an OWL any words, else what to keep.
         quiet: Show no progress.
 
@@ -100,11 +100,11 @@ def label(
         The objects as written.
 
     Raises:
-        UsageError: If there is an OWL without words, or a word that is not known.
+        UsageError: If there is nothing to name by, an OWL without words, or a word that is not known.
     """
     masks = read_instances(sight.capture)
-    if model is None and masks is None:
-        return _label_closed(sight, output, words, quiet)
+    if (model is None and masks is None) or (model is not None and model.suffix == ".safetensors"):
+        return _label_closed(sight, output, model, words, quiet)
     is_graph = model is not None and model.suffix == ".json"
     if model is not None and not is_graph and not words:
         raise UsageError(f"--model {model}: finds any words; say which with --words sofa,chair")
@@ -163,10 +163,18 @@ def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: b
     return _vote(sight, detect, eyes.words, quiet, grid_of(sight.photos, DIVISIONS))
 
 
-def _label_closed(sight: Sight, output: Path, words: Sequence[str], quiet: bool) -> list[dict[str, Any]]:
-    from smerf.vision.names.eyes import NameEyes, accepted
+def _label_closed(
+    sight: Sight, output: Path, model: Path | None, words: Sequence[str], quiet: bool
+) -> list[dict[str, Any]]:
+    from smerf.vision.names.eyes import NameEyes, accepted, shipped_names
 
-    eyes = NameEyes()
+    if model is None and not shipped_names().is_file():
+        raise UsageError(
+            f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
+            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, the model.json of a detector of COCO's names, or the "
+            "names.safetensors of smerf vision train"
+        )
+    eyes = NameEyes(model)
     asked = [KINDS.get(word, KINDS.get(word.removesuffix("s"), word)) for word in words]
     kept = _meant(asked, eyes.words, f"the {len(eyes.words)} words of smerf")
     labels = accepted(closed_votes(sight, eyes, quiet=quiet), eyes.least)
