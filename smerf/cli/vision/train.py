@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from smerf.cli.options import Common, Settings
+from smerf.cli.options import Common, Output, Positional, Settings
 
 __all__ = ["Options", "run"]
 
@@ -21,11 +20,13 @@ class Options(Common):
     a name is accepted is chosen on held-out scenes. The same command continues a training that was stopped.
 
     Examples:
-      smerf vision train -o runs/names
-      smerf vision train -o runs/names --set scenes=100 --set steps=500
+      smerf vision train names -o runs/names
+      smerf vision train names -o runs/names --set scenes=100 --set steps=500
     """
 
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
+    what: Positional[Annotated[Literal["names"], tyro.conf.arg(metavar="names")]]
+    """What to train."""
+    output: Output
     """Folder for names.safetensors and record.json; scenes and checkpoints stay there too."""
     set: Settings = ()
     """Change one setting, such as steps=4000; may be repeated."""
@@ -39,7 +40,7 @@ def run(options: Options) -> int:
     from smerf.vision.names.train import TrainConfig
 
     config = apply_overrides(TrainConfig(), tuple(options.set))
-    command = ["smerf", "vision", "train", "-o", options.output.name]
+    command = ["smerf", "vision", "train", options.what, "-o", options.output.name]
     command += [word for each in options.set for word in ("--set", each)]
     with catch_signals():
         record = train_names(options.output, config, command, quiet=options.quiet)
@@ -48,5 +49,6 @@ def run(options: Options) -> int:
             f"{kind}: {figures['right']} of {figures['named']} names right, "
             f"{figures['found']} of {figures['true']} things found, from a score of {record['least']}"
         )
-    print(f"names: {options.output / 'names.safetensors'}")
+    model = options.output / "names.safetensors"
+    print(f"model:  {model}\nnext:   smerf label RUN --model {model}")
     return 0

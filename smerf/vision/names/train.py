@@ -30,10 +30,10 @@ class TrainConfig:
     hard_scenes: int = 60
     """Scenes more that are full of what has no word."""
     views: int = 8
-    held_out: int = 20
-    held_out_hard: int = 10
-    held_out_views: int = 16
-    steps: int = 3200
+    held_out: int = 14
+    held_out_hard: int = 6
+    held_out_views: int = 12
+    steps: int = 2400
     batch: int = 6
     about: float = 0.7
     """Share of the crops that are about a word, each as often as another; the rest lie anywhere."""
