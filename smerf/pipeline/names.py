@@ -82,7 +82,7 @@ def judge(votes: Votes, owner: np.ndarray, words: Mapping[int, str | None]) -> J
         rows = owner == thing
         if word is not None and rows.sum() >= _LEAST_VOXELS:
             total = votes.votes[rows].mean(0)
-            winner = votes.words[int(total.argmax())] if total.sum() > 0.5 else ""
+            winner = votes.words[int(total.argmax())] if total.any() else ""
             true.append((word, winner, best.get(thing, 0.0)))
     return Judged(tuple(named), tuple(true))
 

@@ -33,7 +33,7 @@ class TrainConfig:
     held_out: int = 14
     held_out_hard: int = 6
     held_out_views: int = 12
-    steps: int = 2400
+    steps: int = 3600
     batch: int = 6
     about: float = 0.7
     """Share of the crops that are about a word, each as often as another; the rest lie anywhere."""
