@@ -7,7 +7,7 @@ command prints, and ``right`` those of them whose word is that of the true thing
 walls, floors and things of other words make a name wrong. With ``--no-metres`` the unit of length is kept from the
 network, as with most real photos.
 
-    python -m benchmarks.names captures/flat captures/tabletop captures/courtyard --json FILE
+    python -m benchmarks.names captures/flat captures/tabletop captures/courtyard --model FILE --json FILE
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the captures."""
     parser.add_argument("captures", type=Path, nargs="+", help="captures of built-in scenes")
     parser.add_argument("--no-metres", action="store_true", help="keep the unit of length from the network")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="other weights than those of the package")
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="names.safetensors")
 
 
 def measure(options: argparse.Namespace, report: Report) -> None:
@@ -101,7 +101,9 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         )
 
 
-BENCHMARK = Benchmark(__doc__, measure, options, needs="captures of built-in scenes")
+BENCHMARK = Benchmark(
+    __doc__, measure, options, needs="captures of built-in scenes, and weights of smerf vision train names"
+)
 
 if __name__ == "__main__":
     raise SystemExit(BENCHMARK.main())

@@ -23,9 +23,8 @@ class Options(Common):
 
     Names come from the capture's own instance masks, or from a detector that you bring: a folder of OWL-ViT or OWLv2
     with config.json, model.safetensors, vocab.json and merges.txt, which finds any words; or the model.json of a
-    TensorFlow.js graph that finds the 80 names of COCO; or the names.safetensors of smerf vision train. Without masks
-    and model a closed vocabulary of 22 everyday words is used, which was learned from drawn things. Detections are
-    placed by exact depth and voted over photos.
+    TensorFlow.js graph that finds the 80 names of COCO; or the names.safetensors of smerf vision train
+    names, which knows 22 everyday words. Detections are placed by exact depth and voted over photos.
 
     Examples:
       smerf label runs/tabletop
@@ -36,7 +35,7 @@ class Options(Common):
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder with a baked scene, or a posed capture with depth."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Detector, a folder or a file; the capture's instance masks or the closed vocabulary if not given."""
+    """Detector, a folder or a file; the capture's instance masks if not given."""
     words: Annotated[str, tyro.conf.arg(metavar="WORD,...")] = ""
     """What to look for; without an OWL, what to keep."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None

@@ -92,7 +92,7 @@ def label(
         output: Folder for ``labels.json`` and ``volume.npz``.
         model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; the ``model.json``
             of a TensorFlow.js detector of COCO's names; or the file of a closed vocabulary. Without one the names are
-            those of the capture's own instance masks, or, where it has none, the package's closed vocabulary's.
+            those of the capture's own instance masks.
         words: What to look for; with an OWL any words, else what to keep.
         quiet: Show no progress.
 
@@ -103,7 +103,13 @@ def label(
         UsageError: If there is nothing to name by, an OWL without words, or a word that is not known.
     """
     masks = read_instances(sight.capture)
-    if (model is None and masks is None) or (model is not None and model.suffix == ".safetensors"):
+    if model is None and masks is None:
+        raise UsageError(
+            f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
+            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, the model.json of a detector of COCO's names, or the "
+            "names.safetensors of smerf vision train names"
+        )
+    if model is not None and model.suffix == ".safetensors":
         return _label_closed(sight, output, model, words, quiet)
     is_graph = model is not None and model.suffix == ".json"
     if model is not None and not is_graph and not words:
@@ -164,16 +170,10 @@ def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: b
 
 
 def _label_closed(
-    sight: Sight, output: Path, model: Path | None, words: Sequence[str], quiet: bool
+    sight: Sight, output: Path, model: Path, words: Sequence[str], quiet: bool
 ) -> list[dict[str, Any]]:
-    from smerf.vision.names.eyes import NameEyes, accepted, shipped_names
+    from smerf.vision.names.eyes import NameEyes, accepted
 
-    if model is None and not shipped_names().is_file():
-        raise UsageError(
-            f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
-            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, the model.json of a detector of COCO's names, or the "
-            "names.safetensors of smerf vision train"
-        )
     eyes = NameEyes(model)
     asked = [KINDS.get(word, KINDS.get(word.removesuffix("s"), word)) for word in words]
     kept = _meant(asked, eyes.words, f"the {len(eyes.words)} words of smerf")

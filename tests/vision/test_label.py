@@ -184,7 +184,7 @@ def test_the_command_writes_labels(truth, capsys, tmp_path):
     assert document["objects"][0]["photos"] and len(document["objects"][0]["colour"]) == 3
 
 
-def test_without_masks_a_detector_needs_words(truth, sight, tmp_path):
+def test_without_masks_a_detector_is_asked_for(truth, sight, tmp_path):
     document = json.loads((truth.folder / "transforms.json").read_text())
     for frame in document["frames"]:
         frame.pop("instance_path")
@@ -193,6 +193,8 @@ def test_without_masks_a_detector_needs_words(truth, sight, tmp_path):
     (plain / "transforms.json").write_text(json.dumps(document))
     bare = open_sight(plain, quiet=True)
     assert read_instances(bare.capture) is None and read_instances(sight.capture) is not None
+    with pytest.raises(UsageError, match=r"no instance masks.*--model"):
+        label(bare, tmp_path / "labels", quiet=True)
     with pytest.raises(UsageError, match="--words"):
         label(bare, tmp_path / "labels", model=tmp_path, quiet=True)
 

@@ -13,13 +13,12 @@ import torch
 from torch.nn import functional
 
 from smerf.capture.types import Camera
-from smerf.engine.files import data_folder
 from smerf.vision.find import DepthPhoto
 from smerf.vision.label import Detection, Labels, Votes, name_components
 from smerf.vision.names.inputs import PATCH, look, mirrored
 from smerf.vision.names.network import NameNet, read_net
 
-__all__ = ["DIVISIONS", "Ground", "NameEyes", "accepted", "likelihoods", "measure_ground", "shipped_names"]
+__all__ = ["DIVISIONS", "Ground", "NameEyes", "accepted", "likelihoods", "measure_ground"]
 
 _LEVELS = (0.25, 0.4, 0.55, 0.7, 0.85)
 """Scores that a pixel's word is rounded down to."""
@@ -37,11 +36,6 @@ class Ground:
     metre: float | None
 
 
-def shipped_names() -> Path:
-    """Return the weights that come with the package."""
-    return data_folder() / "names" / "names.safetensors"
-
-
 def measure_ground(photos: Sequence[DepthPhoto], metre: float | None) -> Ground:
     """Return the ground of photos, without the lowest hundredth of what they see."""
     chosen = photos[:: max(1, len(photos) // 32)]
@@ -52,9 +46,9 @@ def measure_ground(photos: Sequence[DepthPhoto], metre: float | None) -> Ground:
 class NameEyes:
     """The network, and how it looks at photos."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Read the weights; those of the package by default."""
-        self.path = path or shipped_names()
+    def __init__(self, path: Path) -> None:
+        """Read the weights that ``smerf vision train names`` wrote."""
+        self.path = path
         self.net, self.least = read_net(self.path)
 
     @cached_property
