@@ -5,7 +5,7 @@ judge. A true thing counts where its word is in the vocabulary: ``wins`` says fo
 votes, and ``found`` for how many a name above the acceptance score stands on it. ``named`` are the things that the
 command prints, and ``right`` those of them whose word is that of the true thing that most of their voxels belong to:
 walls, floors and things of other words make a name wrong. With ``--no-metres`` the unit of length is kept from the
-network, as with most real photos.
+network, as with most real photos. The first record is that of the training, with its held-out drawn scenes.
 
     python -m benchmarks.names captures/flat captures/tabletop captures/courtyard --model FILE --json FILE
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.common import Benchmark, Report
 from smerf.capture.types import Capture
+from smerf.engine.files import read_json
 from smerf.errors import UsageError
 from smerf.pipeline.label import InstanceMasks, closed_votes, read_instances
 from smerf.pipeline.names import judge
@@ -69,6 +70,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace, report: Report) -> None:
     """Label each capture and compare."""
     eyes = NameEyes(options.model)
+    training = read_json(options.model.with_name("record.json"))
+    kept = ("command", "settings", "training_seconds", "parameters", "least", "held_out", "sha256")
+    report.add("training", **{key: training[key] for key in kept})
     print(f"{'capture':12} {'things':>6} {'wins':>5} {'found':>5} {'named':>5} {'right':>5}")
     for path in options.captures:
         sight = open_sight(path, quiet=True)
