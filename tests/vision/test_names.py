@@ -197,7 +197,12 @@ def test_the_command_says_what_it_knows_and_names_nothing_below_its_score(bare, 
     command = ["label", str(bare), "-o", str(out), "--model", str(all_tables), "-q"]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "1  table" in said and "closed vocabulary" in said and ", ".join(WORDS) in said
+    assert (
+        "1  table" in said
+        and "closed vocabulary" in said
+        and "check names in real photos" in said
+        and ", ".join(WORDS) in said
+    )
     document = json.loads((out / "labels.json").read_text())
     assert document["model"]["kind"].startswith("closed vocabulary") and document["model"]["least"] == 0.8
     assert main([*command, "--words", "unicorn"]) == 2
