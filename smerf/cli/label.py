@@ -89,6 +89,7 @@ def _say_closed(output: Path) -> float | None:
         return None
     print(
         f"names:  from a closed vocabulary learned from drawn things, which knows {', '.join(document['words'])}; "
-        f"what scores less than {least} is not named. It was judged by rendered scenes alone: check names in real photos"
+        f"what scores less than {least} is not named. It was judged by rendered scenes alone: check names in "
+        "real photos"
     )
     return float(least)
