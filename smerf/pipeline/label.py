@@ -1,4 +1,4 @@
-"""Names for what a run shows: from the capture's own instance masks, or from a detector that the user brings."""
+"""Names for what a run shows: from its capture's masks, a detector that the user brings, or the closed vocabulary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,20 +17,27 @@ from smerf.capture.types import Capture
 from smerf.engine.files import read_json
 from smerf.engine.progress import Progress
 from smerf.errors import InvalidDataError, UsageError
-from smerf.pipeline.sight import Sight
+from smerf.pipeline.sight import Sight, grid_of
 from smerf.vision.find import DepthPhoto
 from smerf.vision.label import (
     Detection,
     Labels,
+    Votes,
     collect_votes,
     instance_of_voxels,
     name_components,
     name_instances,
+    name_tracks,
 )
 from smerf.vision.label_files import write_labels
+from smerf.vision.lift import VoxelGrid
+from smerf.vision.names.words import CLOSED, KINDS
 from smerf.vision.words import COCO, match_word, plain_word
 
-__all__ = ["InstanceMasks", "label", "read_instances"]
+if TYPE_CHECKING:
+    from smerf.vision.names.eyes import NameEyes
+
+__all__ = ["InstanceMasks", "closed_votes", "label", "read_instances"]
 
 _THRESHOLD = 0.25
 _Detect = Callable[[int, DepthPhoto], Sequence[Detection]]
@@ -83,28 +90,33 @@ def label(
     Args:
         sight: The photos with their depth.
         output: Folder for ``labels.json`` and ``volume.npz``.
-        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; or the
-            ``model.json`` of a TensorFlow.js detector of COCO's names. Without one the names are those of the
-            capture's own instance masks.
-        words: What to look for; with masks or COCO's names, what to keep.
+        model: Folder of an OWL-ViT or OWLv2 model in its public layout, which looks for ``words``; the ``model.json``
+            of a TensorFlow.js detector of COCO's names; or the file of a closed vocabulary. Without one the names are
+            those of the capture's own instance masks.
+        words: What to look for; with an OWL any words, else what to keep.
         quiet: Show no progress.
 
     Returns:
         The objects as written.
 
     Raises:
-        UsageError: If there is neither a model nor a mask, an OWL without words, or a word that is not known.
+        UsageError: If there is nothing to name by, an OWL without words, or a word that is not known.
     """
     masks = read_instances(sight.capture)
     if model is None and masks is None:
         raise UsageError(
             f"{sight.capture.root}: its photos have no instance masks to take names from; give a detector: --model "
-            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, or the model.json of a detector of COCO's names"
+            "FOLDER of OWL-ViT or OWLv2, with --words sofa,chair, the model.json of a detector of COCO's names, or the "
+            "names.safetensors of smerf vision train names"
         )
+    if model is not None and model.suffix == ".safetensors":
+        return _label_closed(sight, output, model, words, quiet)
     is_graph = model is not None and model.suffix == ".json"
     if model is not None and not is_graph and not words:
         raise UsageError(f"--model {model}: finds any words; say which with --words sofa,chair")
-    kept = _known_to_coco(words) if is_graph else set()
+    if model is not None and masks is None and not is_graph and _has_decoder(model):
+        return _label_tracks(sight, output, model, words, quiet)
+    kept = _meant(words, COCO, "the detector's 80 names") if is_graph else set()
     if model is None:
         assert masks is not None
         known, detect, record = _by_masks(masks, words)
@@ -112,14 +124,7 @@ def label(
         known, detect, record = _by_graph(sight, model)
     else:
         known, detect, record = _by_model(sight, model, words)
-    with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
-
-        def photos() -> Iterator[tuple[DepthPhoto, Sequence[Detection]]]:
-            for index, photo in enumerate(sight.photos):
-                yield photo, detect(index, photo)
-                progress.update(index + 1)
-
-        votes = collect_votes(photos(), sight.grid, known)
+    votes = _vote(sight, detect, known, quiet)
     labels: Labels
     if masks is None:
         labels = name_components(votes)
@@ -130,6 +135,52 @@ def label(
     if kept:
         # Only now: what is more likely an orange is no apple, whichever was asked for.
         labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
+    return write_labels(output, labels, record, sight.photos, fingerprint(sight.capture))
+
+
+def _vote(
+    sight: Sight, detect: _Detect, known: Sequence[str], quiet: bool, grid: VoxelGrid | None = None
+) -> Votes:
+    with Progress("label", len(sight.photos), "photos", stops=True, quiet=quiet) as progress:
+
+        def photos() -> Iterator[tuple[DepthPhoto, Sequence[Detection]]]:
+            for index, photo in enumerate(sight.photos):
+                yield photo, detect(index, photo)
+                progress.update(index + 1)
+
+        return collect_votes(photos(), grid or sight.grid, known)
+
+
+def closed_votes(sight: Sight, eyes: NameEyes, *, quiet: bool = False, metres: bool = True) -> Votes:
+    """Return the votes of the closed vocabulary.
+
+    Lengths count as known where the photos came with depth, which capture files state in metres; ``metres`` off keeps
+    them from the network all the same.
+    """
+    from smerf.vision.names.eyes import DIVISIONS, measure_ground
+
+    capture = sight.capture
+    has_depth = metres and any(frame.depth_path is not None for frame in capture.frames)
+    ground = measure_ground(sight.photos, capture.training_from_source.scale if has_depth else None)
+
+    def detect(index: int, photo: DepthPhoto) -> Sequence[Detection]:
+        return eyes.detections(load_image(capture.frames[index]), photo, ground)
+
+    return _vote(sight, detect, eyes.words, quiet, grid_of(sight.photos, DIVISIONS))
+
+
+def _label_closed(
+    sight: Sight, output: Path, model: Path, words: Sequence[str], quiet: bool
+) -> list[dict[str, Any]]:
+    from smerf.vision.names.eyes import NameEyes, accepted
+
+    eyes = NameEyes(model)
+    asked = [KINDS.get(word, KINDS.get(word.removesuffix("s"), word)) for word in words]
+    kept = _meant(asked, eyes.words, f"the {len(eyes.words)} words of smerf")
+    labels = accepted(closed_votes(sight, eyes, quiet=quiet), eyes.least)
+    if kept:
+        labels = replace(labels, objects=tuple(each for each in labels.objects if each.word in kept))
+    record = {"kind": CLOSED, "sha256": eyes.sha256, "least": eyes.least}
     return write_labels(output, labels, record, sight.photos, fingerprint(sight.capture))
 
 
@@ -166,19 +217,57 @@ def _by_model(sight: Sight, model: Path, words: Sequence[str]) -> tuple[list[str
     def detect(index: int, photo: DepthPhoto) -> list[Detection]:
         return eyes.detections(load_image(sight.capture.frames[index]), _THRESHOLD)
 
-    with (model / WEIGHTS).open("rb") as weights:
-        digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    return known, detect, {"kind": model.name, "sha256": digest}
+    return known, detect, {"kind": model.name, "sha256": _digest(model / WEIGHTS)}
 
 
-def _known_to_coco(words: Sequence[str]) -> set[str]:
-    """Return the names of COCO that mean the words."""
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _has_decoder(model: Path) -> bool:
+    from smerf.vision.carried import DECODER
+
+    return (model / DECODER).is_file()
+
+
+def _label_tracks(
+    sight: Sight, output: Path, model: Path, words: Sequence[str], quiet: bool
+) -> list[dict[str, Any]]:
+    """Name what a detector follows over the photos, in an order in which they pass for a video."""
+    from smerf.vision.carried import DECODER, order_by_pose
+    from smerf.vision.looking import OwlEyes
+
+    known = sorted(set(words))
+    order = order_by_pose([photo.camera for photo in sight.photos])
+    pixels = (load_image(sight.capture.frames[index]) for index in order)
+    found: dict[int, list[tuple[int, Detection]]] = {}
+    with Progress("label", len(order), "photos", stops=True, quiet=quiet) as progress:
+        for index, tracks in zip(order, OwlEyes(model, known).tracks(pixels, _THRESHOLD)):
+            found[index] = tracks
+            progress.update(len(found))
+    count = 1 + max((row for tracks in found.values() for row, _ in tracks), default=0)
+    seen = [(photo, found[index]) for index, photo in enumerate(sight.photos)]
+    votes = collect_votes(
+        ((photo, [each for _, each in tracks]) for photo, tracks in seen), sight.grid, known
+    )
+    owners = collect_votes(
+        ((photo, [replace(each, word=row) for row, each in tracks]) for photo, tracks in seen),
+        sight.grid,
+        [f"track {number}" for number in range(count)],
+    )
+    record = {"kind": f"{model.name}, carried over photos", "sha256": _digest(model / DECODER)}
+    return write_labels(output, name_tracks(votes, owners), record, sight.photos, fingerprint(sight.capture))
+
+
+def _meant(words: Sequence[str], known: Sequence[str], whose: str) -> set[str]:
+    """Return the known words that mean those asked for."""
     names: set[str] = set()
     for word in words:
-        found, nearest = match_word(word, COCO)
+        found, nearest = match_word(word, known)
         if not found:
             raise UsageError(
-                f"--words {word}: is not among the detector's 80 names; nearest by spelling are {', '.join(nearest)}"
+                f"--words {word}: is not among {whose}; nearest by spelling are {', '.join(nearest)}"
             )
         names.update(found)
     return names

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from smerf.scene import BakedScene
     from smerf.vision.looking import ClipEyes
 
-__all__ = ["Sight", "open_sight", "photo_vectors"]
+__all__ = ["Sight", "grid_of", "open_sight", "photo_vectors"]
 
 _SIDE = 192
 """Pixels of the longer side at which photos are looked through."""
@@ -118,13 +118,26 @@ def _sight(capture: Capture, readers: list[Callable[[], np.ndarray]], folder: Pa
         DepthPhoto(frame.name, reduced_camera(frame.camera, _SIDE), read)
         for frame, read in zip(capture.frames, readers)
     )
-    chosen = photos[:: max(1, len(photos) // 64)]
     try:
-        points = [photo.points()[0][::7] for photo in chosen]
-        grid = fit_grid(points, _FOOTPRINTS * _footprint(chosen, points))
+        grid = grid_of(photos)
     except ValueError as error:
         raise InvalidDataError(f"{capture.root}: no photo sees anything at a known depth") from error
     return Sight(capture, photos, grid, folder)
+
+
+def grid_of(photos: Sequence[DepthPhoto], divisions: int = 128) -> VoxelGrid:
+    """Return the grid in which what photos show is counted.
+
+    Args:
+        photos: Of which 64 at most are looked at.
+        divisions: Voxels along the diagonal; fewer where they would be finer than the pixels.
+
+    Raises:
+        ValueError: If none sees anything at a known depth.
+    """
+    chosen = photos[:: max(1, len(photos) // 64)]
+    points = [photo.points()[0][::7] for photo in chosen]
+    return fit_grid(points, _FOOTPRINTS * _footprint(chosen, points), divisions)
 
 
 def _footprint(photos: Sequence[DepthPhoto], points: Sequence[np.ndarray]) -> float:

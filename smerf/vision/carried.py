@@ -1,22 +1,32 @@
 """OWL-ViT on videos: queries that are carried from frame to frame, so that a query's number is a track.
 
+``decoder.safetensors`` in a folder of OWL-ViT holds the decoder alone, with its settings in the header.
+
 Source: Video OWL-ViT (Heigold et al. 2023, arXiv 2308.11093), section 3. Its weights are not public.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from smerf.capture.types import Camera
+from smerf.engine.settings import from_dict, to_dict
+from smerf.engine.tensors import read_tensors, write_tensors
+from smerf.errors import InvalidDataError
 from smerf.vision.blocks import Block, BlockConfig
 from smerf.vision.owl import Found, Owl
 
-__all__ = ["CarriedConfig", "VideoOwl", "order_by_pose"]
+__all__ = ["DECODER", "CarriedConfig", "VideoOwl", "order_by_pose", "read_carried", "write_decoder"]
+
+DECODER = "decoder.safetensors"
+_FORMAT = "smerf-carried-1"
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,31 @@ class VideoOwl(nn.Module):
                 None if self.owl.objectness_head is None else self.owl.objectness_head(queries)[..., 0]
             )
             yield Found(boxes, self.owl.class_head(queries, words, used), objectness)
+
+
+def write_decoder(folder: Path, model: VideoOwl, config: CarriedConfig) -> None:
+    """Write the decoder of a model into the folder of its detector."""
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("owl.")}
+    write_tensors(folder / DECODER, own, _FORMAT, {"config": json.dumps(to_dict(config))})
+
+
+def read_carried(folder: Path, owl: Owl) -> VideoOwl:
+    """Return a detector with the decoder of its folder.
+
+    Raises:
+        InvalidDataError: If the decoder is damaged, or belongs to another detector.
+    """
+    path = folder / DECODER
+    tensors, header = read_tensors(path, _FORMAT, "a carried decoder", "remove it")
+    try:
+        model = VideoOwl(owl, from_dict(CarriedConfig, json.loads(header["config"])))
+        missing, unknown = model.load_state_dict(tensors, strict=False)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InvalidDataError(f"{path}: does not fit the detector beside it ({error})") from error
+    lacking = [name for name in missing if not name.startswith("owl.")]
+    if lacking or unknown:
+        raise InvalidDataError(f"{path}: lacks {lacking[:3]}, has {unknown[:3]} that the decoder does not")
+    return model.eval()
 
 
 def order_by_pose(cameras: Sequence[Camera]) -> list[int]:

@@ -26,6 +26,7 @@ __all__ = [
     "collect_votes",
     "name_components",
     "name_instances",
+    "name_tracks",
 ]
 
 _LEAST_VOTE = 0.1
@@ -141,17 +142,18 @@ def _merge(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
     return packed, sums
 
 
-def name_components(votes: Votes, *, weigh: bool = True) -> Labels:
+def name_components(votes: Votes, *, weigh: bool = True, least: float = _LEAST_VOTE) -> Labels:
     """Make an object of every connected set of voxels with the same winning word.
 
     Args:
         votes: From ``collect_votes``.
-        weigh: Whether words are weighted by size; off only to see what that is for.
+        weigh: Whether words are weighted by size; off for masks, which hold nothing but the thing.
+        least: Votes a view from which a voxel is named.
     """
     weighted = votes.votes * votes.weights() if weigh else votes.votes
     winner = weighted.argmax(1)
     strength = votes.votes[np.arange(len(winner)), winner] if len(winner) else np.zeros(0)
-    named = np.flatnonzero(strength > _LEAST_VOTE)
+    named = np.flatnonzero(strength > least)
     group = _components(votes.keys[named], winner[named])
     objects = []
     for number in range(group.max(initial=-1) + 1):
@@ -177,6 +179,21 @@ def name_instances(votes: Votes, owner: np.ndarray, *, weigh: bool = True) -> La
         if named.score > _LEAST_VOTE:
             objects.append(named)
     return Labels(votes, _ordered(objects))
+
+
+def name_tracks(votes: Votes, tracks: Votes) -> Labels:
+    """Name things that were followed over photos: a voxel belongs to the track with most votes there.
+
+    Args:
+        votes: Of the words.
+        tracks: Of the same photos in the same grid, tracks in place of words.
+    """
+    owner = np.where(tracks.votes.max(1, initial=0.0) > _LEAST_VOTE, tracks.votes.argmax(1) + 1, 0)
+    labels = name_instances(votes, owner)
+    objects = tuple(
+        replace(each, instance=None) for each in labels.objects if len(each.voxels) >= _LEAST_VOXELS
+    )
+    return replace(labels, objects=objects)
 
 
 def instance_of_voxels(votes: Votes, counts: Iterable[tuple[DepthPhoto, np.ndarray]]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from smerf.errors import InvalidDataError, UsageError
+from smerf.vision.carried import read_carried
 from smerf.vision.clip import MEAN, STD, Clip
 from smerf.vision.convert import load_public
 from smerf.vision.label import Detection
-from smerf.vision.owl import Owl
+from smerf.vision.owl import Found, Owl
 from smerf.vision.tfjs import GraphModel
 from smerf.vision.words import COCO, Tokeniser
 
@@ -88,6 +89,7 @@ class OwlEyes:
         if not isinstance(model, Owl):
             raise UsageError(f"{folder}: is no OWL-ViT or OWLv2 model")
         self.model = model
+        self.folder = folder
         texts = [_PROMPT.format(word) for word in words]
         ids, used = Tokeniser(folder).batch(texts, model.config.towers.words.length)
         self.queries = model.queries(ids, used)
@@ -95,6 +97,31 @@ class OwlEyes:
     @torch.no_grad()
     def detections(self, pixels: np.ndarray, threshold: float) -> list[Detection]:
         """Find the words in a photo (H, W, 3) uint8, scores above a threshold."""
+        image, reach = self._prepared(pixels)
+        found = self.model.detect(self.model.image_tokens(image), self.queries[None])
+        return [each for _, each in self._above(found, reach, threshold)]
+
+    @torch.no_grad()
+    def tracks(self, photos: Iterable[np.ndarray], threshold: float) -> Iterator[list[tuple[int, Detection]]]:
+        """Find the words in photos that pass for a video, with the decoder beside the detector.
+
+        Yields:
+            For each photo the detections with their tracks: what has the same number is the same thing.
+        """
+        model = read_carried(self.folder, self.model)
+        reaches: list[tuple[float, float]] = []
+
+        def frames() -> Iterator[Tensor]:
+            for pixels in photos:
+                image, reach = self._prepared(pixels)
+                reaches.append(reach)
+                yield image
+
+        for found in model(frames(), self.queries[None]):
+            yield self._above(found, reaches[-1], threshold)
+
+    def _prepared(self, pixels: np.ndarray) -> tuple[Tensor, tuple[float, float]]:
+        """Return what the detector takes, (1, 3, size, size), and how far its boxes reach in units of the photo."""
         height, width = pixels.shape[:2]
         reach = (1.0, 1.0)
         if self.model.config.has_objectness:
@@ -104,8 +131,11 @@ class OwlEyes:
             padded = np.zeros((side, side, 3), np.uint8)
             padded[:height, :width] = pixels[..., :3]
             pixels = padded
-        image = normalised(pixels, self.model.config.towers.image.size)[None]
-        found = self.model.detect(self.model.image_tokens(image), self.queries[None])
+        return normalised(pixels, self.model.config.towers.image.size)[None], reach
+
+    @staticmethod
+    def _above(found: Found, reach: tuple[float, float], threshold: float) -> list[tuple[int, Detection]]:
+        """Return detections above a threshold with their rows."""
         scores, words = torch.sigmoid(found.logits[0]).max(-1)
         result = []
         for row in torch.nonzero(scores > threshold)[:, 0].tolist():
@@ -113,7 +143,7 @@ class OwlEyes:
             box = (
                 (x - w / 2) * reach[0], (y - h / 2) * reach[1], (x + w / 2) * reach[0], (y + h / 2) * reach[1],
             )  # fmt: skip
-            result.append(Detection(int(words[row]), float(scores[row]), box))
+            result.append((row, Detection(int(words[row]), float(scores[row]), box)))
         return result
 
 

@@ -19,6 +19,7 @@ from smerf.vision.label import (
     instance_of_voxels,
     name_components,
     name_instances,
+    name_tracks,
 )
 from smerf.vision.label_files import read_labels
 from smerf.vision.lift import VoxelGrid, pack_keys
@@ -125,6 +126,22 @@ def test_things_of_one_word_that_stand_apart_stay_two(truth, sight):
     labels = name_components(collect_votes(zip(sight.photos, detections), sight.grid, WORDS))
     words = [each.word for each in labels.objects]
     assert words.count("orange") == 2 and words.count("vase") == 1
+
+
+def test_things_of_one_word_that_touch_stay_two_where_they_were_followed():
+    keys = np.argwhere(np.ones((12, 6, 6))).astype(np.int32)
+    grid, seen = VoxelGrid(np.zeros(3), 0.1), np.full(len(keys), 5, np.int32)
+    chairs = Votes(grid, ("chair",), keys, seen, np.full((len(keys), 1), 0.8, np.float32))
+    assert len(name_components(chairs).objects) == 1
+    # Boxes of both reach over each other; the nearer track has more votes. A third saw next to nothing.
+    left = np.clip(1.0 - keys[:, :1] / 12.0, 0.0, 1.0)
+    tracks = Votes(
+        grid, ("0", "1", "2"), keys, seen, np.concatenate([0.9 * left, 0.9 * (1 - left), 0.05 * left], 1)
+    )
+    found = name_tracks(chairs, tracks).objects
+    assert [each.word for each in found] == ["chair", "chair"] and found[0].instance is None
+    assert sorted(round(float(each.centre[0]), 1) for each in found) == pytest.approx([0.35, 0.95], abs=0.11)
+    assert name_tracks(chairs, Votes(grid, ("0",), keys, seen, np.zeros((len(keys), 1)))).objects == ()
 
 
 def test_a_word_that_is_not_there_finds_nothing(sight):

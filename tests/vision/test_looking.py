@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from smerf.cli.main import main
-from smerf.errors import UsageError
+from smerf.errors import InvalidDataError, UsageError
 from smerf.pipeline.find import find
 from smerf.pipeline.sight import open_sight
-from smerf.vision.convert import save_public
+from smerf.vision.blocks import BlockConfig
+from smerf.vision.carried import DECODER, CarriedConfig, VideoOwl, order_by_pose, write_decoder
+from smerf.vision.convert import load_public, save_public
 from smerf.vision.layouts import KINDS
 from smerf.vision.looking import ClipEyes, OwlEyes, squares
 from smerf.vision.owl import Found
@@ -103,3 +105,51 @@ def test_folders_of_another_kind_are_refused(tmp_path):
         ClipEyes(owl)
     with pytest.raises(UsageError, match="is no OWL-ViT"):
         OwlEyes(clip, ["bed"])
+
+
+def write_carried(folder, kind="owlvit"):
+    """Write a detector with a decoder of random weights beside it."""
+    write_model(folder, kind)
+    config = CarriedConfig(6, 1, BlockConfig(32, 4, 64))
+    torch.manual_seed(1)
+    write_decoder(folder, VideoOwl(load_public(folder), config), config)
+    return folder
+
+
+def test_a_decoder_follows_things_over_photos_in_the_order_of_their_poses(truth, tmp_path, monkeypatch):
+    folder = write_carried(tmp_path / "owl")
+    eyes = OwlEyes(folder, ["bed", "chair"])
+    photos = [np.full((30, 60, 3), value, np.uint8) for value in (0, 90, 200)]
+    tracks = list(eyes.tracks(iter(photos), 0.0))
+    assert [[row for row, _ in each] for each in tracks] == [list(range(6))] * 3
+    # What a query saw before decides what it says.
+    again = list(eyes.tracks(iter(photos[2:]), 0.0))
+    assert tracks[2][0][1].box != again[0][0][1].box
+    bare = tmp_path / "bare"
+    write_things(bare, count=6)
+    document = json.loads((bare / "transforms.json").read_text())
+    for frame in document["frames"]:
+        frame.pop("instance_path")
+    (bare / "transforms.json").write_text(json.dumps(document))
+    seen = []
+    monkeypatch.setattr("smerf.pipeline.label.load_image", lambda frame: seen.append(frame.name) or photos[0])
+    monkeypatch.setattr("smerf.pipeline.label._THRESHOLD", 0.0)
+    out = tmp_path / "labels"
+    assert (
+        main(["label", str(bare), "-o", str(out), "--model", str(folder), "--words", "bed,chair", "-q"]) == 0
+    )
+    sight = open_sight(bare, quiet=True)
+    assert seen == [sight.photos[i].name for i in order_by_pose([each.camera for each in sight.photos])]
+    assert "carried over photos" in json.loads((out / "labels.json").read_text())["model"]["kind"]
+
+
+def test_a_decoder_of_another_detector_is_refused(tmp_path):
+    folder = write_carried(tmp_path / "owl")
+    config = CarriedConfig(6, 1, BlockConfig(32, 4, 64))
+    model = VideoOwl(load_public(folder), config)
+    write_decoder(folder, model, dataclasses.replace(config, queries=7))
+    with pytest.raises(InvalidDataError, match="does not fit the detector"):
+        next(OwlEyes(folder, ["bed"]).tracks(iter([np.zeros((8, 8, 3), np.uint8)]), 0.0))
+    (folder / DECODER).write_bytes(b"nothing")
+    with pytest.raises(InvalidDataError, match=r"decoder\.safetensors"):
+        next(OwlEyes(folder, ["bed"]).tracks(iter([np.zeros((8, 8, 3), np.uint8)]), 0.0))

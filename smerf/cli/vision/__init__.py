@@ -8,7 +8,7 @@ __all__ = ["COMMANDS", "dispatch"]
 
 COMMANDS = {
     "plan": "what a transformer of a given size would take to train",
-    "train": "train the model that finds what moves in a video",
+    "train": "train the words of smerf label, or what finds moving things in a video",
 }
 """Every command with its line of help. Each is a module of this package with ``Options`` and ``run``."""
 
