@@ -184,6 +184,8 @@ def test_your_own_frames_become_clips_and_too_few_are_refused(tmp_path, monkeypa
     command = ["vision", "train", "walkers", "-o", str(tmp_path / "run"), "-q"]
     assert main([*command, "--own", str(tmp_path)]) == 2 and "7 frames" in capsys.readouterr().err
     assert main([*command, "--set", "quotas=[[rooms,1],[own,1]]"]) == 2 and "own" in capsys.readouterr().err
+    names = ["vision", "train", "names", "-o", str(tmp_path / "names"), "-q"]
+    assert main([*names, "--own", str(tmp_path)]) == 2 and "of walkers" in capsys.readouterr().err
     assert main([*command, "--set", "step=3"]) == 2 and "steps" in capsys.readouterr().err
 
 
