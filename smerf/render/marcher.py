@@ -155,7 +155,7 @@ class Marcher:
             return
         # A piece too short for two well separated points is skipped: one of less than 16 steps in official scenes, and
         # one as long where steps are longer.
-        least = min(16.0, max(1.0, self.params.triplane_resolution / 128.0)) * stride[rays]
+        least = min(16.0, max(4.0, self.params.triplane_resolution / 128.0)) * stride[rays]
         piece = self.piece[rays]
         for _ in range(5):
             here = self.exits[rays, piece.clamp_max(6)]

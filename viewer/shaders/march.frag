@@ -105,7 +105,7 @@ const int SKIPS_TOGETHER = 1;
 #endif
 const float OCCLUSION_STEP = 10.0;
 // Sixteen in official scenes, 2048 texels wide; as long a piece in smaller ones is fewer steps.
-const float LEAST_STEPS = clamp(float(TRIPLANE_RESOLUTION) / 128.0, 1.0, 16.0);
+const float LEAST_STEPS = clamp(float(TRIPLANE_RESOLUTION) / 128.0, 4.0, 16.0);
 const float COLOUR_THRESHOLD = 0.25 / 255.0;
 const float VISIBILITY_END = 1.0 / 255.0;
 

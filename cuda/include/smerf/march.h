@@ -219,7 +219,7 @@ SMERF_FN MarchPiece first_piece(const MarchScene& m, const Vec3& o, const Vec3& 
 
 // Steps (in t) that a region takes at least, or it is passed over: the 16 of official scenes, 2048 texels wide, and as
 // long a piece in smaller ones, where it is fewer steps.
-SMERF_FN float least_steps(const MarchScene& m) { return fminf(16.0f, fmaxf(1.0f, 0.03125f / m.voxel)); }
+SMERF_FN float least_steps(const MarchScene& m) { return fminf(16.0f, fmaxf(4.0f, 0.03125f / m.voxel)); }
 
 // Sets up the next region that is long enough; false when the ray has left the scene. exit: where the last one ended.
 SMERF_FN bool next_region(const MarchScene& m, const Vec3& o, const Vec3& d, const RegionExits& exits, float stride,

@@ -54,7 +54,7 @@ const BLOCK = SPARSE_VOXEL * f32(BLOCK_SIZE);
 const SKIPS_TOGETHER = 1 + SKIP_TOGETHER * (MAX_STEPS - 1);
 const OCCLUSION_STEP = 10.0;
 // Sixteen in official scenes, 2048 texels wide; as long a piece in smaller ones is fewer steps.
-const LEAST_STEPS = clamp(f32(TRIPLANE_RESOLUTION) / 128.0, 1.0, 16.0);
+const LEAST_STEPS = clamp(f32(TRIPLANE_RESOLUTION) / 128.0, 4.0, 16.0);
 const COLOUR_THRESHOLD = 0.25 / 255.0;
 const VISIBILITY_END = 1.0 / 255.0;
 
