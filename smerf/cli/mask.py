@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from smerf.cli.options import Common, Device, Positional, Switch, resolve_device
+from smerf.errors import UsageError
 
 __all__ = ["Options", "run"]
 
@@ -66,9 +67,16 @@ def run(options: Options) -> int:
     device = resolve_device(options.device)
     # What is a video can only be masked so.
     by = "motion" if options.by == "auto" and is_video(options.what) else options.by
+    has_no_poses = teacher is None and not has_poses(options.what)
+    if options.model is not None and by != "motion":
+        raise UsageError(f"--model {options.model}: is for --by motion")
+    if options.output is not None and not has_no_poses:
+        raise UsageError(
+            "--output: is for videos and their frames; masks of a posed capture lie beside its photos"
+        )
     choices = {"yes": options.yes, "model": choose_model(options.model) if by == "motion" else None}
     with catch_signals(), Progress("mask", unit="photos", stops=True, quiet=options.quiet) as progress:
-        if teacher is None and not has_poses(options.what):
+        if has_no_poses:
             output = options.output or _folder_of(options.what)
             with open_frames(options.what, output, SIDE) as (capture, step):
                 done = mask_capture(capture, None, device, by, progress=progress.update, step=step, **choices)

@@ -11,6 +11,7 @@ from smerf.capture.masks import read_record
 from smerf.cli.main import main
 from smerf.prepare.gather import find_masks
 from smerf.prepare.intake import Photo
+from tests.helpers.ball import write_capture
 from tests.vision.test_stabilise import clip
 
 
@@ -65,3 +66,11 @@ def test_without_poses_other_ways_say_what_to_do(tmp_path, walked, capsys):
     assert "2.png" in capsys.readouterr().err
     assert main(["mask", str(tmp_path), "--by", "motion", "--model", "gone", "-q"]) == 2
     assert "smerf vision train walkers" in capsys.readouterr().err
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path, capsys):
+    root = write_capture(tmp_path / "ball", count=3)
+    assert main(["mask", str(root), "--by", "people", "--model", "none", "-q"]) == 2
+    assert "--by motion" in capsys.readouterr().err
+    assert main(["mask", str(root), "--by", "people", "-o", str(tmp_path / "masks"), "-q"]) == 2
+    assert "beside its photos" in capsys.readouterr().err
