@@ -13,22 +13,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.common import Benchmark, HeldOut, Report, write_tabletop
+from benchmarks.common import Benchmark, Report, write_tabletop
+from benchmarks.sparse_points import train
 from smerf.capture import load_capture, load_depth
 from smerf.capture.rays import pixel_rays
 from smerf.capture.types import Capture, Frame
-from smerf.teacher.config import PRESETS
 from smerf.teacher.model import FieldTeacher
-from smerf.teacher.plan import resolve_config
 from smerf.teacher.residuals import view_photo
-from smerf.teacher.trainer import TeacherTrainer
 
 _FACTOR, _NOISE, _REACH = 4, 0.01, 5.0
 
@@ -71,21 +68,6 @@ def distance_error(teacher: FieldTeacher, frames: tuple[Frame, ...]) -> float:
     return float(np.median(np.concatenate(errors)))
 
 
-def train(capture: Capture, exact: Capture, steps: int) -> dict[str, float]:
-    """Train a teacher; return how good it is on held-out photos and what it took."""
-    config = replace(PRESETS["preview"], steps=steps)
-    trainer = TeacherTrainer(capture, resolve_config(config, capture, "cpu", 1))
-    began = time.process_time()
-    for _ in range(steps):
-        trainer.advance()
-    seconds, views = time.process_time() - began, HeldOut(capture)
-    return {
-        "psnr": views.psnr(views.render(trainer.model.render_image)),
-        "error": distance_error(trainer.model, exact.split("test")[:8]),
-        "cpu_seconds": seconds,
-    }
-
-
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("captures", type=Path, nargs="*", metavar="CAPTURE")
     parser.add_argument("--steps", type=int, default=1500)
@@ -101,7 +83,8 @@ def measure(options: argparse.Namespace, report: Report) -> None:
             kinds = {"none": without_depth(exact), "exact": exact}
             kinds["phone"] = as_a_phone(exact, Path(temporary) / f"phone_{path.name}")
             for kind, capture in kinds.items():
-                found = train(capture, exact, options.steps)
+                teacher, found = train(capture, options.steps)
+                found["error"] = distance_error(teacher, exact.split("test")[:8])
                 report.add(f"depth_maps/{path.name}/{kind}", steps=options.steps, **found)
                 print(
                     f"{path.name:12} {kind:10} {found['psnr']:6.2f} {found['error']:7.4f} {found['cpu_seconds']:6.0f}",

@@ -19,19 +19,23 @@ from benchmarks.common import Benchmark, HeldOut, Report
 from smerf.capture import load_capture
 from smerf.capture.types import Capture
 from smerf.teacher.config import PRESETS
+from smerf.teacher.model import FieldTeacher
 from smerf.teacher.plan import resolve_config
 from smerf.teacher.trainer import TeacherTrainer
 
 
-def train(capture: Capture, steps: int, fraction: float) -> dict[str, float]:
-    """Train a teacher; return how good it is on held-out photos and what it took."""
+def train(
+    capture: Capture, steps: int, fraction: float = PRESETS["preview"].distance_fraction
+) -> tuple[FieldTeacher, dict[str, float]]:
+    """Train a teacher; return it, how good it is on held-out photos, and what it took."""
     config = replace(PRESETS["preview"], steps=steps, distance_fraction=fraction)
     trainer = TeacherTrainer(capture, resolve_config(config, capture, "cpu", 1))
     began = time.process_time()
     for _ in range(steps):
         trainer.advance()
     seconds, views = time.process_time() - began, HeldOut(capture)
-    return {"psnr": views.psnr(views.render(trainer.model.render_image)), "cpu_seconds": seconds}
+    found = {"psnr": views.psnr(views.render(trainer.model.render_image)), "cpu_seconds": seconds}
+    return trainer.model, found
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +51,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
         frames = capture.split("train")
         seen = sum(len(frame.sees) for frame in frames if frame.sees is not None)
         without, known = (
-            train(capture, options.steps, fraction)
+            train(capture, options.steps, fraction)[1]
             for fraction in (0.0, PRESETS["preview"].distance_fraction)
         )
         report.add(
