@@ -24,15 +24,15 @@ _MIN_PHOTOS = 3
 class KnownDistances:
     """Pixels of the training photos that show a sparse point or have a measured depth, and the distance of each."""
 
-    def __init__(self, capture: Capture, bank: RayBank) -> None:
-        """Find the pixels; ``bank`` holds the training photos."""
+    def __init__(self, capture: Capture, bank: RayBank, *, is_used: bool = True) -> None:
+        """Find the pixels, if they are used; ``bank`` holds the training photos."""
         seen = [frame.sees for frame in capture.frames if frame.sees is not None]
         shown = np.bincount(np.concatenate([np.zeros(0, np.int64), *seen]), minlength=len(capture.points))
-        parts = [measured_pixels(capture, bank)]
+        parts = [measured_pixels(capture, bank) if is_used else (np.zeros(0, np.int64), np.zeros(0))]
         parts += [
             _pixels(frame, index, capture.points, shown >= _MIN_PHOTOS, bank)
             for index, frame in enumerate(capture.split("train"))
-            if frame.sees is not None and len(frame.sees)
+            if is_used and frame.sees is not None and len(frame.sees)
         ]
         rows, distances = (np.concatenate(values) for values in zip(*parts))
         self.rows = torch.tensor(rows, dtype=torch.long, device=bank.centres.device)

@@ -60,7 +60,7 @@ class TeacherTrainer:
         self.objective = Objective(config, frames).to(device)
         self.optimiser = TeacherOptimiser(self.model, self.objective, config)
         self.pixels = PixelSampler(len(self.bank), config.uniform_fraction)
-        self.known = KnownDistances(capture, self.bank)
+        self.known = KnownDistances(capture, self.bank, is_used=config.distance_fraction > 0.0)
         self.watch = Watch(config, frames, self.bank)
         self.evening = Evening(config, frames, self.bank)
         self.generator = torch.Generator().manual_seed(config.seed + 1)

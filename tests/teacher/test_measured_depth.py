@@ -56,6 +56,7 @@ def test_pixels_of_surfaces_are_known_as_far_as_they_are(capture):
     np.testing.assert_allclose(away, 1.0, atol=1e-3)
     bank = RayBank(capture.split("train"))
     assert len(KnownDistances(capture, bank)) == len(points)
+    assert len(KnownDistances(capture, bank, is_used=False)) == 0
 
 
 def test_what_one_photo_alone_measured_is_not_believed(capture):
