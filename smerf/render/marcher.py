@@ -154,7 +154,7 @@ class Marcher:
         if not len(rays):
             return
         # A piece too short for two well separated points is skipped: one of less than 16 steps in official scenes, and
-        # one as long where steps are longer.
+        # one as long where steps are longer, but for four, below which rounding would decide what is seen.
         least = min(16.0, max(4.0, self.params.triplane_resolution / 128.0)) * stride[rays]
         piece = self.piece[rays]
         for _ in range(5):

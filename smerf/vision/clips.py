@@ -101,7 +101,7 @@ def make_clips(scene: str, rooms: Iterable[int], figures: int, seed: int) -> Ite
 
     Args:
         scene: As for ``smerf.capture.synth.render_capture``.
-        rooms: Numbers of places where a camera is put, with the materials of the scene dealt out anew.
+        rooms: Numbers of places where a camera is put, with the materials of the scene assigned at random.
         figures: How many clips are made of each, with other figures.
         seed: Decides all.
 
@@ -119,7 +119,7 @@ def make_clips(scene: str, rooms: Iterable[int], figures: int, seed: int) -> Ite
 
 
 def _redecorated(lit: LitScene, random: np.random.Generator) -> LitScene:
-    """Return a lit scene whose textures are dealt out among its materials anew."""
+    """Return a lit scene whose textures are assigned to its materials at random."""
     from smerf.capture.synth.tracer import Shader
 
     materials = lit.world.materials
