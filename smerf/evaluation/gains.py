@@ -25,8 +25,8 @@ def pair_gain(
 ) -> float | None:
     """Return by how many stops points are brighter in their own photo than in another one.
 
-    The median over the points that lie in the other photo and are neither dark nor clipped in either; what occludes
-    a point there is ignored, as the median bears it.
+    The median over the points that lie in the other photo and are neither dark nor clipped in either; a few that are
+    hidden there do no harm.
 
     Args:
         points: Surface points, shape (P, 3).

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smerf.capture import load_composited, load_mask
+from smerf.capture.rays import project
 from smerf.evaluation import photos
 from smerf.evaluation.coverage import pose_distances, reduce_camera
 from smerf.evaluation.evidence import THRESHOLDS, PhotoEvidence
@@ -35,12 +36,25 @@ _SEED = 0
 _NEIGHBOURS, _QUANTILE = 8, 0.7
 _MAX_DEGREES = 60.0
 """Photos farther apart see too little of each other's surfaces."""
+_DEPTH_SIDE, _APART = 24, 0.1
+"""Longer side in pixels of what says how far a photo sees; a point differs from what it sees there by less than this."""
+_MIN_PAIRS = 3
+"""Photos that have to show the same as a photo before anything is said of its exposure."""
+_SAME_SIDE = 0.5
+"""Cosine of the largest angle between the rays of two photos that show the same side of a surface."""
+_SHARP_SIDE, _SUSPECTS, _TYPICAL = 320, 24, 4
+"""Longer side in pixels at which sharpness is compared with what is rendered, of how many suspects, and of how many
+others that say what is usual."""
+_AS_SHARP = 0.5
+"""Part of the usual sharpness from which a photo shows something smooth, and is not blurred."""
 PHOTO_PROTOCOL = {
     "rendered_side": _SIDE,
     "sample": f"of each split at most {_MAX_RENDERED}, suspects first, the others at random, seed {_SEED}",
     "sharpness": "variance of the Laplacian over the variance, at the trained size, over the "
-    f"{_QUANTILE:g} quantile of the {_NEIGHBOURS} most similar photos",
-    "gain": "median log2 ratio of linear luma at the same surface points, photo over photo, medians over all pairs",
+    f"{_QUANTILE:g} quantile of the {_NEIGHBOURS} most similar photos; of suspects at most {_SHARP_SIDE} pixels, "
+    "over the rendered image's, if that says more",
+    "gain": "median log2 ratio of linear luma at the same visible surface points, photo over photo, medians over all "
+    "pairs",
     "gain_jump": f"gain less the median of the {_NEIGHBOURS} photos whose axes are nearest",
     "residual": "PSNR against the rendered image after the median gain of each channel",
     "match": "correlation of 16x12 thumbnails with the rendered image of this and of every other camera",
@@ -76,6 +90,7 @@ def photo_evidence(capture: Capture, render: Render, surfaces: Surfaces | None) 
     cameras = [photo.camera for photo in small]
     degrees, distances = pose_distances(cameras, cameras)
     sharpness, scores = _against_similar(small, degrees)
+    sharpness = _beside_rendered(small, sharpness, capture.background, render)
     checked = [
         own[chosen]
         for split in ("train", "test")
@@ -159,6 +174,32 @@ def _against_similar(small: Sequence[_SmallPhoto], degrees: np.ndarray) -> tuple
     return photos.relative_to_neighbours(sharpness, alike, _QUANTILE), np.stack([look, jump], axis=1)
 
 
+def _beside_rendered(
+    small: Sequence[_SmallPhoto], sharpness: np.ndarray, background: str | None, render: Render
+) -> np.ndarray:
+    """Return the sharpness (N,) of photos, 1 for suspects that are as sharp as what is rendered at their cameras.
+
+    Photos that look alike at a glance may show a plain wall and a bookcase. NaN for suspects that are too many to tell.
+    """
+    suspects = np.flatnonzero(sharpness < THRESHOLDS["blurred_below"])
+    others = np.flatnonzero(sharpness >= THRESHOLDS["blurred_below"])
+    if not len(suspects) or not len(others):
+        return sharpness
+
+    def share(i: int) -> float:
+        camera = reduce_camera(small[i].frame.camera, _SHARP_SIDE)
+        size = (camera.intrinsics.height, camera.intrinsics.width)
+        own = photos.sharpness(photos.shrink(load_composited(small[i].frame, background), size))
+        return own / max(photos.sharpness(np.asarray(render(camera), np.float32)), 1e-9)
+
+    usual = float(np.median([share(i) for i in others[:: -(-len(others) // _TYPICAL)].tolist()]))
+    found, suspects = sharpness.copy(), suspects[np.argsort(sharpness[suspects], kind="stable")]
+    found[suspects[_SUSPECTS:]] = np.nan
+    for i in suspects[:_SUSPECTS].tolist():
+        found[i] = 1.0 if share(i) >= _AS_SHARP * usual else found[i]
+    return found
+
+
 def _against_renderings(
     small: Sequence[_SmallPhoto], checked: Sequence[int], render: Render
 ) -> dict[int, dict[str, Any]]:
@@ -179,6 +220,39 @@ def _against_renderings(
     return found
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """How far a photo sees, (h, w) at the size of its camera here, infinite where it meets nothing."""
+
+    camera: Camera
+    distance: np.ndarray
+
+    @classmethod
+    def of(cls, camera: Camera, surfaces: Surfaces) -> _Reach:
+        small = reduce_camera(camera, _DEPTH_SIDE)
+        points, _, is_met = surfaces(small)
+        distance = np.full(len(is_met), np.inf)
+        distance[is_met] = np.linalg.norm(points - small.world_from_cam[:, 3], axis=1)
+        return cls(small, distance.reshape(small.intrinsics.height, small.intrinsics.width))
+
+    def sees(self, points: np.ndarray, eye: np.ndarray) -> np.ndarray:
+        """Tell which points (P, 3) seen from ``eye`` the photo shows, bool (P,).
+
+        They are where it sees a surface, and are seen from the same side of it: walls are thin.
+        """
+        places, depth = project(self.camera, points)
+        height, width = self.distance.shape
+        with np.errstate(invalid="ignore"):
+            inside = (depth > 0.0) & ((places >= 0.0) & (places < (width, height))).all(axis=1)
+        columns, rows = np.where(inside[:, None], places, 0.0).astype(int).T
+        rays, other = points - self.camera.world_from_cam[:, 3], points - eye
+        away = np.linalg.norm(rays, axis=1)
+        is_here = np.abs(self.distance[rows, columns] - away) < _APART * away
+        return np.asarray(
+            inside & is_here & ((rays * other).sum(1) > _SAME_SIDE * away * np.linalg.norm(other, axis=1))
+        )
+
+
 def _gains(
     small: Sequence[_SmallPhoto],
     checked: Sequence[int],
@@ -186,21 +260,27 @@ def _gains(
     surfaces: Surfaces,
     placed: np.ndarray,
 ) -> np.ndarray:
-    """Return the gain of every photo that is ``placed`` in stops (N,), NaN where no other sees the same."""
+    """Return the gain of every photo that is ``placed`` in stops (N,), NaN where too few others see the same."""
     sources = [i for i in checked if placed[i]]
     ratios = np.full((len(sources), len(small)), np.nan)
+    reaches = [_Reach.of(photo.frame.camera, surfaces) for photo in small] if sources else []
     for row, i in enumerate(sources):
         points, _, is_met = surfaces(small[i].camera)
+        eye = small[i].camera.world_from_cam[:, 3]
         colours, mask = small[i].image.reshape(-1, 3)[is_met], small[i].mask
         if mask is not None:
             used = mask.ravel()[is_met]
             points, colours = points[used], colours[used]
         for j in np.flatnonzero(placed & (degrees[i] < _MAX_DEGREES)).tolist():
             if i != j:
-                other = small[j]
-                gain = pair_gain(points, colours, other.camera, other.image, other.mask)
+                other, seen = small[j], reaches[j].sees(points, eye)
+                gain = pair_gain(points[seen], colours[seen], other.camera, other.image, other.mask)
                 ratios[row, j] = np.nan if gain is None else gain
-    return solve_gains(ratios, np.array(sources))
+    gains = solve_gains(ratios, np.array(sources))
+    pairs = np.isfinite(ratios).sum(0)
+    np.add.at(pairs, np.array(sources, int), np.isfinite(ratios).sum(1))
+    gains[pairs < _MIN_PAIRS] = np.nan
+    return gains
 
 
 def _steps(gains: np.ndarray, degrees: np.ndarray) -> np.ndarray:
