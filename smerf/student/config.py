@@ -144,8 +144,8 @@ class StudentConfig:
     """Fraction of the steps after which the threshold stays."""
     view_interpolation: float | None = None
     """Fraction of the teacher rays from cameras between the training cameras, rotated like one near by: what a
-    visitor sees and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and 0
-    where K = 1: teachers are often wrong where no photo looks."""
+    visitor sees and no photo does. If not given, 0.25 where K > 1, since few photos are from any one cell, and where
+    photos look about, as in rooms; 0 where they circle one place: teachers are often wrong where no photo looks."""
     random_rotation: float = 0.5
     """Fraction of the interpolated views with a uniformly random rotation."""
     photo_fraction: float = 0.0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from smerf.capture.bounds import visible_depths
-from smerf.capture.types import Capture
+from smerf.capture.types import Capture, Frame
 from smerf.student.partition import Partition
 
-__all__ = ["Division", "divide"]
+__all__ = ["Division", "divide", "looks_about"]
 
 _INWARD = 0.6
 """Mean cosine between where cameras look and where the middle of the scene is, from which they circle it."""
@@ -45,9 +46,8 @@ def divide(capture: Capture, max_submodels: int | None = None) -> Division:
     if len(frames) < 2 * _PHOTOS:
         return Division(1, 1, f"{len(frames)} photos")
     poses = np.stack([frame.camera.world_from_cam for frame in frames])
-    centres, views = poses[:, :, 3], -poses[:, :, 2]
-    inward = -centres / np.maximum(np.linalg.norm(centres, axis=-1, keepdims=True), 1e-9)
-    if float((inward * views).sum(-1).mean()) > _INWARD:
+    centres = poses[:, :, 3]
+    if _circles(poses):
         return Division(1, 1, "the cameras circle one place")
     depth = _typical_depth(capture)
     extent = float(np.ptp(centres, axis=0).max())
@@ -55,6 +55,20 @@ def divide(capture: Capture, max_submodels: int | None = None) -> Division:
     if limit == 1:
         return Division(1, 1, "the cameras stay in one room")
     return _finest(centres, limit, max_submodels)
+
+
+def looks_about(frames: Sequence[Frame]) -> bool:
+    """Tell whether enough photos look about, and not all at one place, for views between them to be worth teaching."""
+    return len(frames) >= 2 * _PHOTOS and not _circles(
+        np.stack([frame.camera.world_from_cam for frame in frames])
+    )
+
+
+def _circles(poses: np.ndarray) -> bool:
+    """Tell whether cameras (N, 3, 4) circle one place: most look towards the middle of the scene."""
+    centres, views = poses[:, :, 3], -poses[:, :, 2]
+    inward = -centres / np.maximum(np.linalg.norm(centres, axis=-1, keepdims=True), 1e-9)
+    return float((inward * views).sum(-1).mean()) > _INWARD
 
 
 def _typical_depth(capture: Capture) -> float | None:

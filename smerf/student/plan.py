@@ -12,6 +12,7 @@ from smerf.capture.types import Capture
 from smerf.engine.device import scope
 from smerf.fields.ray_bank import RayBank
 from smerf.student.config import StudentConfig
+from smerf.student.division import looks_about
 from smerf.student.model import grid_spec
 from smerf.student.partition import Partition
 from smerf.student.ray_pool import TeacherRays, shown_exposure
@@ -22,7 +23,7 @@ __all__ = ["choose_partition", "is_resolved", "resolve_config"]
 
 _RAYS = 131072
 _INTERPOLATION = 0.25
-"""Fraction of interpolated views where cells are so small that few photos are from any one."""
+"""Fraction of interpolated views where visitors go between photos, or cells are so small that few are from any one."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +51,8 @@ def resolve_config(
     if scale is None:
         scale = float(teacher.scene_scale) if is_alone else config.partition * config.cell_fill
     if between is None:
-        between = 0.0 if is_alone else _INTERPOLATION
+        many = capture.background is None and looks_about(capture.split("train"))
+        between = _INTERPOLATION if many or not is_alone else 0.0
     limit = config.max_blocks
     own = config.photo_fraction if _shows_photos(teacher) and config.patch == 1 else 0.0
     config = replace(

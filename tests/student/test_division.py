@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from smerf.capture.types import Camera, Capture, Frame, Intrinsics, Similarity
-from smerf.student.division import divide
+from smerf.student.division import divide, looks_about
 
 LENS = Intrinsics("PINHOLE", 64, 48, 40.0, 40.0, 32.0, 24.0)
 
@@ -71,3 +71,9 @@ def test_a_walk_within_one_room_gets_one_submodel():
 def test_little_time_allows_few_submodels_and_says_so(most):
     found = divide(capture(*walk(900)), most)
     assert found.submodels <= most and "time" in found.reason
+
+
+def test_photos_of_a_walk_look_about_and_those_of_an_orbit_do_not():
+    assert looks_about(capture(*walk()).frames)
+    assert not looks_about(capture(*walk(24)).frames)
+    assert not looks_about(capture(*orbit()).frames)
