@@ -19,10 +19,10 @@ from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, SceneParams
 
 __all__ = ["KnownCells", "Sightings", "photo_rays", "region_cells", "standing_reach"]
 
-_CELLS = (32, 128)
-"""Fewest and most cells per axis."""
-_TEXELS = 16
-"""Texels of a cell's edge in between."""
+_CELLS, _ENOUGH = (32, 128), 64
+"""Fewest and most cells per axis, and how many are enough where planes are not large: things hide in larger cells."""
+_TEXELS = (8, 16)
+"""Texels of a cell's edge where there are no more cells than enough, and where there are."""
 _MAX_PHOTOS = 200
 _BEHIND = 2
 """Half cells behind a surface that its photo still counts for: samples of the surface lie in both."""
@@ -37,7 +37,8 @@ _FAR = 1e4
 
 def region_cells(params: SceneParams) -> int:
     """Return the edge of the known region's grid."""
-    return min(_CELLS[1], max(_CELLS[0], params.triplane_resolution // _TEXELS))
+    few, many = (params.triplane_resolution // texels for texels in _TEXELS)
+    return min(_CELLS[1], max(_CELLS[0], min(few, _ENOUGH), many))
 
 
 @dataclass(frozen=True)

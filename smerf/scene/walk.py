@@ -130,6 +130,14 @@ class Place:
         nearest = float(np.square(self.stands - (x, y, z)).sum(-1).min())
         return nearest <= self.reach * self.reach
 
+    def sees(self, where: np.ndarray) -> np.ndarray:
+        """Return whether photos look into the cells at contracted points (P, 3), bool (P,)."""
+        if self.known is None:
+            return np.ones(len(where), bool)
+        cells = len(self.known)
+        i, j, k = np.clip(np.floor((where + 2.0) * 0.25 * cells).astype(np.int64), 0, cells - 1).T
+        return np.asarray(self.known[i, j, k, 3] >= 255.0 * _KNOWN)
+
     def cast(self, origin: np.ndarray, direction: np.ndarray, reach: float) -> float | None:
         """Return the distance at which a ray (unit direction) meets something, within ``reach``."""
         steps = math.ceil(reach / (0.5 * self.grain))

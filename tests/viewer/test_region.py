@@ -7,12 +7,19 @@ import json
 import numpy as np
 import pytest
 
+from smerf.export.desktop import desktop_viewer
 from smerf.render.march import render_camera
 from smerf.scene.example import example_camera, example_scene
 from smerf.scene.view import MarchOptions
+from smerf.scene.walk import Place
 from smerf.scene.write import write_scene
+from tests.helpers.example_regions import unseen_beside
 from tests.helpers.tiny_scene import look_at
 from tests.helpers.walk_room import VECTORS
+
+desktop_viewer("visitor")
+
+from smerf.viewer.desktop.visitor import look  # noqa: E402
 
 FLOOR = -0.62
 
@@ -67,6 +74,48 @@ def test_the_camera_comes_back_from_what_nobody_photographed(visit, scene_dir):
     # Photos look as far as x = 0.1 and all along y; without the region four seconds would lead far beyond.
     assert -0.5 < sidestep(page) < 0.4
     assert "photographed" in page.page.locator("#notice").inner_text()
+
+
+def test_the_page_judges_views_as_the_window_does(visit, scene, scene_dir):
+    """Nobody looks through what no photo looked into: it may hold anything."""
+    page, place = visit(scene_dir, "ui=0"), Place.of(scene, 0)
+    basis = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    places = [[-0.4, -0.4, 0.0], [-0.3, -0.5, 0.0], [-0.4, -0.4, 0.1], [-0.2, -0.5, 0.0]]
+    shares = []
+    for known in (place.known, unseen_beside(place.known, place.scale)):
+        place.known = known
+        expected = [look(place, np.array(each), tuple(basis), (0.6, 0.6))[0] for each in places]
+        found = page.page.evaluate(
+            """async ({ module, places, scale, solid, known }) => {
+                const { Visitor } = await import(module);
+                const grid = ({ cells, bytes }) => ({ cells, data: Uint8Array.from(bytes) });
+                const level = { k: 0, solid: grid(solid), region: grid(known) };
+                const scene = {
+                  params: { submodel_scale: scale }, assets: {}, region: { reach: 0 }, centre: () => [0, 0, 0],
+                };
+                const fov = (2 * Math.atan(0.6) * 180) / Math.PI;
+                const visitor = new Visitor({ scene, level: () => level, fov: () => fov, aspect: () => 1, tell() {} });
+                const basis = { right: [1, 0, 0], up: [0, 0, 1], forward: [0, 1, 0] };
+                return places.map((origin) => visitor.look(origin, basis).share);
+            }""",
+            {
+                "module": page.page.evaluate(
+                    "new URL('visitor.js', document.querySelector('script[src]').src).href"
+                ),
+                "places": places,
+                "scale": place.scale,
+                "solid": grid_of(place.occupancy),
+                "known": grid_of(known),
+            },
+        )
+        assert found == pytest.approx(expected, abs=1e-5)
+        shares.append(expected)
+    assert shares[0][0] > 0.95 and shares[1][0] < 0.7
+
+
+def grid_of(array):
+    """Return a grid [x, y, z] as the page keeps it: x fastest."""
+    return {"cells": len(array), "bytes": array.swapaxes(0, 2).ravel().tolist()}
 
 
 def test_a_setting_lets_the_camera_go(visit, scene_dir):

@@ -13,7 +13,7 @@ from smerf.scene.walk import Body, Place, Walker
 
 __all__ = ["Visitor", "look"]
 
-_ENOUGH = 0.8
+_ENOUGH = 0.85
 _RETURN_SECONDS = 0.15
 _RAYS = (-0.9, -0.45, 0.0, 0.45, 0.9)
 _REACH, _FAR = 8.0, 1e4
@@ -49,12 +49,15 @@ def look(
     solid[:, -1] = True
     first = solid.argmax(1)
     ends = where.reshape(len(rays), -1, 3)[np.arange(len(rays)), first]
+    # What no photo looked into may hold anything.
+    between = (np.arange(len(distances)) < first[:, None]) & (distances > place.reach)
+    is_clear = (place.sees(where).reshape(between.shape) | ~between).all(1)
     nearest = float((distances[first] / lengths[:, 0]).min())
     eye = [float(c) for c in origin]
     # Nobody looks about inside of things.
     if place.is_solid(*eye) or not place.is_known(*eye):
         return 0.0, nearest
-    return float(support(place.known, ends, rays @ VIEWER_FROM_TRAINING.T).mean()), nearest
+    return float((is_clear * support(place.known, ends, rays @ VIEWER_FROM_TRAINING.T)).mean()), nearest
 
 
 def _distances(grain: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import { support } from "./region.js";
 import { Place, Walker, bodyOfEye } from "./walk.js";
 
 // Share of a view that photos have to support, and how quickly a visitor is brought back where they do not.
-const ENOUGH = 0.8;
+const ENOUGH = 0.85;
 const RETURN_SECONDS = 0.15;
 // A view is judged by rays at these parts of its half width and height.
 const RAYS = [-0.9, -0.45, 0, 0.45, 0.9];
@@ -185,10 +185,14 @@ export class Visitor {
 function lookAlong(place, origin, ray) {
   const at = (/** @type {number} */ t) => add(origin, scale(ray, t));
   let t = place.grain;
+  // What no photo looked into may hold anything.
+  let isClear = true;
   for (; t < REACH; t += Math.max(0.5 * place.grain, 0.01 * t)) {
     const [x, y, z] = at(t);
     if (place.isSolid(x, y, z)) break;
+    isClear &&= t <= place.stands.reach || place.isSeen(x, y, z);
   }
   const distance = t < REACH ? t : FAR;
-  return { share: support(place.known, place.contracted(at(distance)), swapAxes(ray)), distance };
+  const share = isClear ? support(place.known, place.contracted(at(distance)), swapAxes(ray)) : 0;
+  return { share, distance };
 }

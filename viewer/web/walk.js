@@ -49,11 +49,16 @@ export class Place {
     return ((byte >> (4 * (i & 1) + 2 * (j & 1) + (k & 1))) & 1) === 1;
   }
 
-  isKnown(x, y, z) {
+  // Whether photos look into the cell at a point.
+  isSeen(x, y, z) {
     if (!this.known) return true;
     const { cells: n, data } = this.known;
     const [i, j, k] = cellOf(this.contracted([x, y, z]), n);
-    if (data[4 * ((k * n + j) * n + i) + 3] >= 255 * KNOWN) return true;
+    return data[4 * ((k * n + j) * n + i) + 3] >= 255 * KNOWN;
+  }
+
+  isKnown(x, y, z) {
+    if (this.isSeen(x, y, z)) return true;
     const { points, reach } = this.stands;
     return points.some((p) => (p[0] - x) ** 2 + (p[1] - y) ** 2 + (p[2] - z) ** 2 <= reach * reach);
   }

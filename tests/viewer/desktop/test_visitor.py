@@ -14,6 +14,7 @@ desktop_viewer("controls")
 from smerf.viewer.desktop.camera import look_at  # noqa: E402
 from smerf.viewer.desktop.controls import Controls  # noqa: E402
 from smerf.viewer.desktop.visitor import Visitor, look  # noqa: E402
+from tests.helpers.example_regions import unseen_beside  # noqa: E402
 
 DT = 1 / 30
 EYE = 0.55
@@ -53,6 +54,17 @@ def test_views_are_known_where_photos_look_along_them(controls):
     origin = np.array([-0.5, -0.4, 0.0])
     assert look(place, origin, ahead, (0.4, 0.3))[0] > 0.8 > 0.2 > look(place, origin, back, (0.4, 0.3))[0]
     assert look(place, origin + [2.0, 0.0, 0.0], ahead, (0.4, 0.3))[0] == 0.0
+
+
+def test_nobody_looks_through_what_no_photo_looked_into(controls):
+    place = controls.visitor.place
+    ahead, beside = controls.heading.basis(np.pi / 2, 0.0, 0.0), np.array([-0.4, -0.4, 0.0])
+    before = look(place, beside, ahead, (0.4, 0.3))[0]
+    # Right of x = -0.4 may stand what no photo shows.
+    place.known = unseen_beside(place.known, place.scale)
+    assert before > 0.8 and 0.3 < look(place, beside, ahead, (0.4, 0.3))[0] < 0.85 * before
+    controls.set_pose(look_at(np.array([-0.8, -0.4, 0.0]), np.array([-0.8, 0.5, 0.0])))
+    assert -0.8 < hold(controls, "D", 4.0)[0] < -0.4
 
 
 def test_the_camera_does_not_stay_inside_of_things(controls):
