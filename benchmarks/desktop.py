@@ -55,7 +55,7 @@ def counting_renderer(scene: BakedScene) -> Any | None:
     shaders, module = desktop_viewer("shaders"), desktop_viewer("renderer")
     renderer = module.Renderer(scene)
     defines = shaders.scene_defines(
-        scene, renderer.options.step_multiplier, bool(renderer.exposure), renderer.unknown_colour is not None
+        scene, renderer.options.step_multiplier, bool(renderer.exposure), renderer.unknown_colours is not None
     )
     source = shaders.assemble("march.frag", {**defines, "COUNT": 1})
     try:

@@ -37,7 +37,8 @@ class ShadePacket {
         for (int i = 0; i < kPacket; ++i) rgb_[c][i] = light_up(rgb_[c][i], c, packet.lit(i));
     if (m_.known)
       for (int c = 0; c < 3; ++c)
-        for (int i = 0; i < kPacket; ++i) rgb_[c][i] += packet.unknown(i) * (m_.unknown_colour[c] - rgb_[c][i]);
+        for (int i = 0; i < kPacket; ++i)
+          rgb_[c][i] += packet.unknown(i) * (calm_colour(m_, c, view_direction(packet.direction(i)).z) - rgb_[c][i]);
     return rgb_;
   }
 

@@ -16,7 +16,7 @@ from smerf.baking.coarse import coarse_files
 from smerf.baking.config import BakeConfig
 from smerf.baking.known import KnownCells, photo_rays, region_cells, standing_reach
 from smerf.baking.starts import (
-    calm_colour,
+    calm_colours,
     choose_mode,
     choose_starts,
     common_target,
@@ -190,7 +190,7 @@ class _Baker:
         eye = eye_height(looks)
         region = Region(
             cells=region_cells(self.params),
-            colour=calm_colour(frames, capture.background),
+            colours=calm_colours(frames, capture.background),
             mode=choose_mode(np.stack([frame.camera.world_from_cam for frame in frames]), eye),
             eye=eye,
             reach=standing_reach(np.stack([frame.camera.world_from_cam[:, 3] for frame in frames])),

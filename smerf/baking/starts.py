@@ -13,12 +13,12 @@ from smerf.capture.rays import pixel_directions
 from smerf.capture.types import Camera, Frame, Intrinsics
 from smerf.render.camera import to_submodel
 from smerf.render.march import render_depth
-from smerf.scene.region import RegionStart, contract, support
+from smerf.scene.region import RGB, RegionStart, contract, support
 from smerf.scene.types import BakedScene, SceneParams
 
 __all__ = [
     "Look",
-    "calm_colour",
+    "calm_colours",
     "choose_mode",
     "choose_starts",
     "common_target",
@@ -48,7 +48,11 @@ _TINY = 0.05
 _FAR = 1e4
 _TOGETHER = 0.9
 """Mean cosine between the cameras' axes and the way to the point that they look at together."""
-_BORDER_PHOTOS = 12
+_BORDER_PHOTOS = 24
+_COMMON = (0.1, 0.9)
+"""Quantiles of the borders' colours between which that of unknown places lies."""
+_DOUBT = 0.005
+"""Weight of the median colour against that of the borders' pixels."""
 _NEAR_PART = 0.2
 """Part of a view's middle that may be nearer than the distance that it is said to show."""
 
@@ -217,14 +221,30 @@ def _height(scene: BakedScene, pose: np.ndarray) -> float:
     return float(np.median(render_depth(scene, _square(down, 0.1, 3))))
 
 
-def calm_colour(frames: Sequence[Frame], background: str | None) -> tuple[float, float, float]:
-    """Return the median colour of the photos' borders: what unknown places fade into."""
-    pixels = []
+def calm_colours(frames: Sequence[Frame], background: str | None) -> tuple[RGB, RGB, RGB]:
+    """Return what unknown places fade into ahead, straight up and straight down: what the photos' borders show there.
+
+    Where they look nowhere near, and before a background, that is the median of all of them.
+    """
+    pixels, directions = [], []
     for frame in frames[:: -(-len(frames) // _BORDER_PHOTOS)]:
         photo = load_composited(frame, background)
+        rays = pixel_directions(frame.camera).reshape(photo.shape)
         pixels += [photo[0], photo[-1], photo[:, 0], photo[:, -1]]
-    red, green, blue = np.median(np.concatenate(pixels), 0)
-    return float(red), float(green), float(blue)
+        directions += [rays[0], rays[-1], rays[:, 0], rays[:, -1]]
+    colours, rays = np.concatenate(pixels), np.concatenate(directions)
+    typical = np.median(colours, 0)
+    found, low, high = np.tile(typical, (3, 1)), typical, typical
+    if background is None:
+        up = rays[:, 2] / np.linalg.norm(rays, axis=1)
+        steep = np.abs(up) * (2.0 - np.abs(up))
+        parts = np.stack([1.0 - steep, np.where(up > 0.0, steep, 0.0), np.where(up > 0.0, 0.0, steep)], 1)
+        doubt = _DOUBT * len(up) * np.eye(3)
+        # Farther up than photos look, what they show does not go on getting brighter.
+        low, high = np.quantile(colours, _COMMON, axis=0)
+        found += np.linalg.solve(parts.T @ parts + doubt, parts.T @ (colours - typical))
+    ahead, above, below = ((float(r), float(g), float(b)) for r, g, b in found.clip(low, high))
+    return ahead, above, below
 
 
 def choose_mode(poses: np.ndarray, eye: float | None) -> str:

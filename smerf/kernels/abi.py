@@ -47,7 +47,7 @@ STRUCTURES = {
     " texels:int num_blocks:int block_size:int cells:int known_cells:int hidden:int*2 is_gated:int has_coarse:int"
     " is_relu:int is_vfr:int is_exposed:int is_enlarging:int max_steps:int voxel:float sparse_voxel:float step:float"
     " near:float density_low:float density_scale:float feature_low:float feature_scale:float inv_submodel_scale:float"
-    " visibility_delay:float log_exposure:float background:float*3 unknown_colour:float*3 spent_count:int"
+    " visibility_delay:float log_exposure:float background:float*3 unknown_colours:float*9 spent_count:int"
     " spent:float*8",
     "RadianceWidths": "features:int density:int geometry:int colour:int",
     "TeacherField": "levels:tensor table:tensor half_table:tensor? density_params:tensor colour_params:tensor"

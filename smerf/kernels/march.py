@@ -53,7 +53,7 @@ class MarchSettings:
     step_multiplier: int = 1
     enlarge_steps_when_occluded: bool = False
     visibility_delay: float = 0.99
-    unknown_colour: tuple[float, float, float] | None = None
+    unknown_colours: tuple[tuple[float, float, float], ...] | None = None
     spent: tuple[float, ...] = ()
     hidden: frozenset[int] = frozenset()
     lit: frozenset[int] = frozenset()
@@ -88,7 +88,7 @@ def _scene(
         "distance": (submodel.distance[8], (cells, cells, cells)),
         "occupancy": (submodel.occupancy[8], (cells, cells, cells)),
     }
-    fades = settings.unknown_colour is not None
+    fades = settings.unknown_colours is not None
     if fades:
         cells_known = len(submodel.known)
         assets["known"] = (submodel.known, (cells_known, cells_known, cells_known, 4))
@@ -136,7 +136,7 @@ def _scene(
         visibility_delay=settings.visibility_delay,
         log_exposure=math.log(settings.exposure) if settings.exposure else 0.0,
         background=(red, green, blue),
-        unknown_colour=settings.unknown_colour or (0.0, 0.0, 0.0),
+        unknown_colours=sum(settings.unknown_colours or (), ()) or (0.0,) * 9,
         spent_count=len(settings.spent),
         spent=(settings.spent + (0.0,) * MAX_DEPTHS)[:MAX_DEPTHS],
     )

@@ -37,7 +37,7 @@ _NEIGHBOURS, _QUANTILE = 8, 0.7
 _MAX_DEGREES = 60.0
 """Photos farther apart see too little of each other's surfaces."""
 _DEPTH_SIDE, _APART = 24, 0.1
-"""Longer side in pixels of what says how far a photo sees; a point differs from what it sees there by less than this."""
+"""Longer side in pixels of what says how far a photo sees; a point differs from that by less than this fraction."""
 _MIN_PAIRS = 3
 """Photos that have to show the same as a photo before anything is said of its exposure."""
 _SAME_SIDE = 0.5

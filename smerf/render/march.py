@@ -18,7 +18,7 @@ from smerf.render import reference
 from smerf.render.camera import near_rays, to_submodel
 from smerf.scene.supersample import draw_supersampled
 from smerf.scene.types import BakedScene, SceneParams, lattice_mlp_at
-from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colours
 
 __all__ = [
     "DeviceRenderer",
@@ -178,10 +178,9 @@ def _settings(
     background: tuple[float, float, float] | None,
 ) -> march.MarchSettings:
     options = options or MarchOptions()
-    colour = unknown_colour(scene, options)
     return replace(
         march_settings(scene.params, options, near, choose_background(scene, background)),
-        unknown_colour=colour,
+        unknown_colours=unknown_colours(scene, options),
         hidden=options.hidden,
         lit=options.lit,
     )

@@ -26,7 +26,7 @@ from smerf.scene.view import (
     choose_background,
     choose_exposure,
     choose_near,
-    unknown_colour,
+    unknown_colours,
 )
 
 __all__ = [
@@ -144,9 +144,12 @@ def render_rays(
             choose_exposure(params, options),
         )
     result += marched.lit[:, None] * (result.new_tensor(HIGHLIGHT) - result)
-    calm = unknown_colour(scene, options)
+    calm = unknown_colours(scene, options)
     if calm is not None:
-        result += marched.unknown[:, None] * (result.new_tensor(calm) - result)
+        up = torch.from_numpy(directions[:, 2:] / np.linalg.norm(directions, axis=1, keepdims=True))
+        ahead, above, below = result.new_tensor(calm)
+        fading = ahead + up.abs() * (2.0 - up.abs()) * (torch.where(up > 0.0, above, below) - ahead)
+        result += marched.unknown[:, None] * (fading - result)
     return result
 
 

@@ -194,7 +194,13 @@ def _occupied(params: SceneParams, k: int) -> np.ndarray:
 
 def _example_region() -> Region:
     start = RegionStart(1.0, example_camera().world_from_cam, 60.0, 0.98)
-    return Region(_KNOWN_CELLS, (0.35, 0.5, 0.6), mode="walk", eye=0.55, starts=(start,))
+    return Region(
+        _KNOWN_CELLS,
+        ((0.35, 0.5, 0.6), (0.6, 0.8, 0.9), (0.4, 0.3, 0.2)),
+        mode="walk",
+        eye=0.55,
+        starts=(start,),
+    )
 
 
 def _example_objects() -> tuple[SceneObject, ...]:

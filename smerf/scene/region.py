@@ -18,6 +18,7 @@ from smerf.scene.fields import Fields
 
 __all__ = [
     "MODES",
+    "RGB",
     "Region",
     "RegionStart",
     "choose_start",
@@ -28,7 +29,9 @@ __all__ = [
     "uncontract",
 ]
 
+RGB = tuple[float, float, float]
 MODES = ("orbit", "walk", "fly")
+_COLOURS = ("colour", "above", "below")
 _MARGIN, _RAMP = 1.7, 5.0
 """As ``kKnownMargin`` and ``kKnownRamp`` of ``cuda/include/smerf/march.h``."""
 
@@ -51,14 +54,15 @@ class RegionStart:
 class Region:
     """What the manifest says of the known region.
 
-    ``cells`` is the edge of ``known_grid``, ``colour`` the RGB in [0, 1] that unknown places fade into, ``mode`` how a
+    ``cells`` is the edge of ``known_grid``, ``colours`` are the RGB in [0, 1] that unknown places fade into ahead,
+    straight up and straight down (between them by u (2 - u), u being the direction's upward part), ``mode`` how a
     visitor of such a capture moves at first, ``eye`` the height of the photos' cameras above the floor in training
     units (``None`` where no floor was found), ``reach`` how far around the photos' cameras a visitor may stand even
     where no photo looks.
     """
 
     cells: int
-    colour: tuple[float, float, float]
+    colours: tuple[RGB, RGB, RGB]
     mode: str = "orbit"
     eye: float | None = None
     reach: float = 0.0
@@ -125,7 +129,7 @@ def region_to_json(region: Region) -> dict[str, Any]:
     """Return the manifest's entry."""
     return {
         "cells": region.cells,
-        "colour": [float(c) for c in region.colour],
+        **{name: [float(c) for c in colour] for name, colour in zip(_COLOURS, region.colours, strict=True)},
         "mode": region.mode,
         "eye": region.eye,
         "reach": region.reach,
@@ -151,10 +155,11 @@ def parse_region(entry: Fields, starts: list[Fields]) -> Region:
     eye = None if entry.value.get("eye") is None else entry.number("eye")
     if eye is not None and eye <= 0.0:
         raise InvalidDataError(f"{entry.where}: 'eye' must be positive, got {eye:g}")
-    red, green, blue = entry.array("colour", (3,)).tolist()
+    found = [entry.array(name if name in entry.value else "colour", (3,)).tolist() for name in _COLOURS]
+    ahead, above, below = ((red, green, blue) for red, green, blue in found)
     reach = entry.number("reach", 0.0)
     views = tuple(_parse_start(start) for start in starts)
-    return Region(int(cells), (red, green, blue), mode, eye, reach, views)
+    return Region(int(cells), (ahead, above, below), mode, eye, reach, views)
 
 
 def _parse_start(entry: Fields) -> RegionStart:

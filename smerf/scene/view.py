@@ -20,7 +20,7 @@ __all__ = [
     "choose_exposure",
     "choose_near",
     "fit_camera",
-    "unknown_colour",
+    "unknown_colours",
 ]
 
 DEFAULT_NEAR = 0.2
@@ -97,12 +97,17 @@ def choose_exposure(params: SceneParams, options: MarchOptions) -> float | None:
     return params.default_exposure or options.exposure
 
 
-def unknown_colour(scene: BakedScene, options: MarchOptions) -> tuple[float, float, float] | None:
-    """Return what unknown places fade into, or ``None`` where all is drawn as it is (and always with vfr)."""
+def unknown_colours(
+    scene: BakedScene, options: MarchOptions
+) -> tuple[tuple[float, float, float], ...] | None:
+    """Return what unknown places fade into ahead, above and below.
+
+    ``None`` where all is drawn as it is (and always with vfr).
+    """
     region = scene.manifest.region
     if region is None or not options.fade_unknown or scene.params.deferred_rendering_mode == "vfr":
         return None
-    return region.colour
+    return region.colours
 
 
 def fit_camera(camera: Camera, width: int, height: int) -> Camera:

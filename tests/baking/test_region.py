@@ -12,7 +12,7 @@ from PIL import Image
 from smerf.baking import BakeConfig, bake
 from smerf.baking.bake import lone_order, walk_order
 from smerf.baking.known import Sightings, known_grid
-from smerf.baking.starts import Look, choose_mode, choose_starts, known_share
+from smerf.baking.starts import Look, calm_colours, choose_mode, choose_starts, known_share
 from smerf.capture.synth import rigs
 from smerf.capture.types import Camera, Frame, Intrinsics
 from smerf.fields.ray_bank import camera_rays
@@ -24,6 +24,7 @@ from tests.baking.test_bake import mark
 from tests.helpers.imports import ROOT
 from tests.helpers.toy_room import CONFIG, Room, look_at, make_capture, make_student
 
+WHITE = ((1.0, 1.0, 1.0),) * 3
 FLOATER = np.array([0.0, 0.0, 0.98])
 """Above the heads of the photos, none of which looks up."""
 
@@ -115,9 +116,24 @@ def test_unknown_views_have_one_calm_colour(toy):
     lens = Intrinsics("PINHOLE", 24, 24, 20.0, 20.0, 12.0, 12.0)
     # Outward, above the heads of all photos.
     outside = render_camera(scene, Camera(lens, look_away([0.1, 0.8, 0.9])))
-    assert np.abs(outside - np.array(scene.manifest.region.colour)).max() < 0.08
+    assert np.abs(outside - np.array(scene.manifest.region.colours[0])).max() < 0.08
     # The grey photos of this capture: their colour is what unknown places fade into.
-    assert np.allclose(scene.manifest.region.colour, 128 / 255, atol=0.01)
+    assert np.allclose(scene.manifest.region.colours, 128 / 255, atol=0.01)
+
+
+def test_what_is_unknown_is_bright_above_and_dark_below(tmp_path):
+    frames = []
+    for i in range(8):
+        eye = np.zeros(3)
+        pose = rigs.look_at(eye, np.array([np.cos(i), np.sin(i), 0.0]))[:3]
+        lens = Intrinsics("PINHOLE", 32, 32, 16.0, 16.0, 16.0, 16.0)
+        pixels = np.full((32, 32, 3), 128, np.uint8)
+        pixels[:8], pixels[24:] = 230, 40
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        frames.append(Frame(f"{i}.png", tmp_path / f"{i}.png", Camera(lens, pose), "train"))
+    ahead, above, below = np.array(calm_colours(frames, None)).mean(1)
+    assert above > 0.8 > 0.6 > ahead > 0.4 > 0.25 > below
+    assert np.ptp(calm_colours(frames, "white"), axis=0).max() == 0.0
 
 
 def test_floaters_that_no_photo_confirms_are_pruned(toy):
@@ -146,7 +162,7 @@ def test_a_lone_object_is_seen_whole_at_first(aspect):
         Look(np.eye(4)[:3] + i, mask, mask, 1.0, 0.0, (0.4, 0.4), 0.0) for i, mask in enumerate((cut, solid))
     ]
     starts = choose_starts(looks, is_alone=True)
-    region = Region(32, (1.0, 1.0, 1.0), "orbit", None, 0.0, starts)
+    region = Region(32, WHITE, "orbit", None, 0.0, starts)
     pose, fov = choose_start(region, aspect)
     half = np.tan(np.radians(0.5 * fov))
     # The view that cuts it off is not taken.
@@ -179,7 +195,7 @@ def test_a_walk_does_not_begin_before_a_wall(aspect):
         Look(np.eye(4)[:3] + i, whole, whole, distance, 0.0, (0.6, 0.6), 0.0)
         for i, distance in enumerate((0.3, 2.0, 1.0, 0.9, 1.1))
     ]
-    start = choose_start(Region(32, (1.0, 1.0, 1.0), "walk", 1.6, 0.0, choose_starts(looks)), aspect)
+    start = choose_start(Region(32, WHITE, "walk", 1.6, 0.0, choose_starts(looks)), aspect)
     assert start[0][0, 3] == 1.0
 
 

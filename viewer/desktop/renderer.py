@@ -16,7 +16,7 @@ from smerf.scene import Camera, Intrinsics
 from smerf.scene.objects import id_words
 from smerf.scene.supersample import draw_supersampled
 from smerf.scene.types import VIEWER_FROM_TRAINING, BakedScene, lattice_mlp_at
-from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colour
+from smerf.scene.view import MarchOptions, choose_background, choose_exposure, choose_near, unknown_colours
 
 from .context import gl, is_software
 from .shaders import Program, assemble, network_widths, scene_defines, weight_count
@@ -120,8 +120,8 @@ class Renderer:
             raise MissingPartError(
                 f"the appearance network takes {self._block_bytes} bytes, this graphics device allows {limit}"
             )
-        self.unknown_colour = unknown_colour(scene, self.options)
-        fades = self.unknown_colour is not None
+        self.unknown_colours = unknown_colours(scene, self.options)
+        fades = self.unknown_colours is not None
         self._samplers = (*_SAMPLERS, "known") if fades else _SAMPLERS
         if fades or scene.manifest.objects:
             self.blended_names = (*self.blended_names, "unknown")
@@ -137,7 +137,7 @@ class Renderer:
     def _compile(self, objects: bool) -> tuple[Program, Program]:
         """Compile the march and the shading, with or without a look at the objects of voxels."""
         GL = gl()
-        fades = self.unknown_colour is not None
+        fades = self.unknown_colours is not None
         defines = scene_defines(self.scene, self.options.step_multiplier, bool(self.exposure), fades, objects)
         defines["GROWING_STEPS"] = str(int(self._occlusion_delay < 1.0))
         if is_software():
@@ -273,8 +273,8 @@ class Renderer:
         GL.glUniformMatrix3fv(shade.at("u_camera_rotation"), 1, GL.GL_FALSE, rotation)
         GL.glUniform4f(shade.at("u_lens"), *lens_values)
         GL.glUniform3f(shade.at("u_background"), *self.background)
-        if self.unknown_colour is not None:
-            GL.glUniform3f(shade.at("u_unknown_colour"), *self.unknown_colour)
+        if self.unknown_colours is not None:
+            GL.glUniform3fv(shade.at("u_unknown_colours[0]"), 3, np.array(self.unknown_colours, np.float32))
         if self.exposure:
             GL.glUniform1f(shade.at("u_log_exposure"), math.log(self.exposure))
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)

@@ -61,6 +61,9 @@
 #if KNOWN_REGION
 #include "chunks/known.glsl"
 #endif
+#if FUSED_APPEARANCE && KNOWN_REGION
+#include "chunks/calm.glsl"
+#endif
 #if OBJECTS
 #include "chunks/objects.glsl"
 #endif
@@ -354,7 +357,7 @@ void main() {
   shown = mix(shown, HIGHLIGHT, lit);
 #endif
 #if KNOWN_REGION
-  shown = mix(shown, u_unknown_colour, unknown);
+  shown = mix(shown, calm_colour(d.y), unknown);
 #endif
   o_colour = vec4(shown, 1.0);
 #else

@@ -22,7 +22,7 @@ uniform sampler2D u_coarse_features;
 uniform sampler2D u_unknown;
 #endif
 #if KNOWN_REGION
-uniform vec3 u_unknown_colour;  // what no photo supports fades into it
+#include "chunks/calm.glsl"
 #endif
 uniform float u_see_through;     // 1: alpha says how much of the pixel the scene covers, and the rest is black
 uniform mat3 u_camera_rotation;  // viewer axes from camera axes
@@ -46,7 +46,7 @@ void main() {
   shown = mix(shown, HIGHLIGHT, texelFetch(u_unknown, pixel, 0).g);
 #endif
 #if KNOWN_REGION
-  shown = mix(shown, u_unknown_colour, texelFetch(u_unknown, pixel, 0).r);
+  shown = mix(shown, calm_colour(d.y), texelFetch(u_unknown, pixel, 0).r);
 #endif
   float cover = 1.0 - colour.a;
 #if KNOWN_REGION

@@ -47,8 +47,8 @@ export class Backend {
     this.objects = { hidden: new Uint32Array(ID_WORDS), lit: new Uint32Array(ID_WORDS) };
     /** Whether what is behind the page is seen where the scene has nothing. */
     this.isSeeThrough = false;
-    /** @type {number[] | null} */
-    this.unknownColour = null;
+    /** What no photo supports fades into: ahead, above, below. @type {number[][] | null} */
+    this.unknownColours = null;
     this.hasObjects = false;
   }
 
@@ -58,7 +58,7 @@ export class Backend {
     this.occlusionDelay = occlusionDelay;
     this.background = background;
     this.exposure = exposure;
-    this.unknownColour = hasRoom && scene.fades ? scene.region.colour : null;
+    this.unknownColours = hasRoom && scene.fades ? scene.region.colours : null;
     this.hasObjects = hasRoom && scene.objects.length > 0;
     this.targets = {};
   }
@@ -66,7 +66,7 @@ export class Backend {
   // `looks`: whether the march asks whose each sample is. Without anything hidden or lit it has no need to.
   defines(params, looks) {
     const settings = {
-      EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, KNOWN_REGION: this.unknownColour ? 1 : 0,
+      EXPOSURE: this.exposure ? 1 : 0, GROWING_STEPS: this.occlusionDelay < 1 ? 1 : 0, KNOWN_REGION: this.unknownColours ? 1 : 0,
       OBJECTS: looks ? 1 : 0,
     };
     return { ...this.scene.defines(params), ...settings, ...this.extra };
@@ -74,7 +74,7 @@ export class Backend {
 
   // Names of the textures that a march reads.
   samplers(looks) {
-    return [...SAMPLERS, ...(this.unknownColour ? ["known"] : []), ...(looks ? ["atlas_ids"] : [])];
+    return [...SAMPLERS, ...(this.unknownColours ? ["known"] : []), ...(looks ? ["atlas_ids"] : [])];
   }
 
   // Levels of different resolutions need programs of their own.

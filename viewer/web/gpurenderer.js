@@ -14,10 +14,10 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 4000;
 const TRIES = 8;
 // In floats; where they stand is march.wgsl's struct Frame.
-const FRAME_SIZE = 52;
+const FRAME_SIZE = 60;
 const FRAME = {
   rotation: [0, 4, 8], position: 12, near: 15, lens: 16, atlasSize: 20, scale: 23, background: 24, occlusionDelay: 27,
-  unknownColour: 28, logExposure: 31, size: 32, rows: 34, hidden: 36, lit: 44,
+  unknown: [28, 32, 36], logExposure: 31, size: 40, rows: 42, hidden: 44, lit: 52,
 };
 
 /** @typedef {import("./backend.js").Drawing} Drawing */
@@ -200,7 +200,7 @@ export class GpuRenderer extends Backend {
     numbers[FRAME.scale] = scale;
     numbers.set(this.background, FRAME.background);
     numbers[FRAME.occlusionDelay] = this.occlusionDelay;
-    numbers.set(this.unknownColour ?? [0, 0, 0], FRAME.unknownColour);
+    this.unknownColours?.forEach((colour, i) => numbers.set(colour, FRAME.unknown[i]));
     numbers[FRAME.logExposure] = this.exposure ? Math.log(this.exposure) : 0;
     words.set([target.width, target.height], FRAME.size);
     words.set([low, high], FRAME.rows);

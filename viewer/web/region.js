@@ -12,7 +12,7 @@ const RAMP = 5;
 /**
  * @typedef {object} Region
  * @property {number} cells edge of known_grid
- * @property {number[]} colour what unknown places fade into
+ * @property {number[][]} colours what unknown places fade into ahead, above and below
  * @property {string} mode how visitors move at first
  * @property {number | null} eye height of the photos' cameras above the floor
  * @property {number} reach how far around the photos' cameras a visitor may stand even where no photo looks
@@ -23,9 +23,10 @@ const RAMP = 5;
 export function readRegion(value) {
   if (!value) return null;
   const fail = () => new LoadError("manifest.json: region is not one that this viewer reads.");
-  const { cells, colour, mode = "orbit", eye = null, reach = 0, starts = [] } = value;
-  const isColour = Array.isArray(colour) && colour.length === 3 && colour.every(Number.isFinite);
-  if (!Number.isInteger(cells) || cells < 2 || cells > 256 || !isColour || !Array.isArray(starts)) throw fail();
+  const { cells, colour, above = colour, below = colour, mode = "orbit", eye = null, reach = 0, starts = [] } = value;
+  const colours = [colour, above, below];
+  const areColours = colours.every((each) => Array.isArray(each) && each.length === 3 && each.every(Number.isFinite));
+  if (!Number.isInteger(cells) || cells < 2 || cells > 256 || !areColours || !Array.isArray(starts)) throw fail();
   if (!MODES.includes(mode) || (eye !== null && !(eye > 0 && Number.isFinite(eye)))) throw fail();
   try {
     const views = starts.map(({ aspect, world_from_cam, fov_degrees: fov }) => {
@@ -33,7 +34,7 @@ export function readRegion(value) {
       if (!(aspect > 0)) throw fail();
       return { aspect, matrix: parseMatrix(world_from_cam), fov };
     });
-    return { cells, colour, mode, eye, reach: Number.isFinite(reach) ? reach : 0, starts: views };
+    return { cells, colours, mode, eye, reach: Number.isFinite(reach) ? reach : 0, starts: views };
   } catch {
     throw fail();
   }

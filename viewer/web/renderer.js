@@ -28,7 +28,7 @@ export class GlRenderer extends Backend {
     this.take(scene, settings, hasRoom);
     this.hasFloatTargets = !!gl.getExtension("EXT_color_buffer_float");
     this.blended = scene.hasCoarseSum ? BLENDED : BLENDED.slice(0, 3);
-    if (this.unknownColour || this.hasObjects) this.blended = [...this.blended, "unknown"];
+    if (this.unknownColours || this.hasObjects) this.blended = [...this.blended, "unknown"];
     const size = 16 * scene.widths.weightCount;
     if (size > gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE)) throw new Error(t("This device cannot draw the scene."));
     this.parallel = gl.getExtension("KHR_parallel_shader_compile");
@@ -138,7 +138,7 @@ export class GlRenderer extends Backend {
     gl.bindFramebuffer(gl.FRAMEBUFFER, isFused ? target.pixelFrame : target.blendedFrame);
     const looks = this.looksAt(level, picks);
     // Drawing to what the shader does not write is an error.
-    const isWritten = (/** @type {string} */ name) => name !== "unknown" || looks || this.unknownColour !== null;
+    const isWritten = (/** @type {string} */ name) => name !== "unknown" || looks || this.unknownColours !== null;
     if (!isFused) gl.drawBuffers(this.blended.map((name, i) => (isWritten(name) ? gl.COLOR_ATTACHMENT0 + i : gl.NONE)));
     const marches = this.#march(level.params, looks);
     const march = this.#finishMarch(marches);
@@ -183,7 +183,9 @@ export class GlRenderer extends Backend {
     const { gl, isSeeThrough } = this;
     const black = [0, 0, 0];
     gl.uniform3fv(program.at("u_background"), isSeeThrough ? black : this.background);
-    if (this.unknownColour) gl.uniform3fv(program.at("u_unknown_colour"), isSeeThrough ? black : this.unknownColour);
+    if (this.unknownColours) {
+      gl.uniform3fv(program.at("u_unknown_colours[0]"), this.unknownColours.flatMap((each) => (isSeeThrough ? black : each)));
+    }
     gl.uniform1f(program.at("u_see_through"), isSeeThrough ? 1 : 0);
     if (this.exposure) this.gl.uniform1f(program.at("u_log_exposure"), Math.log(this.exposure));
   }

@@ -6,7 +6,7 @@ import { t } from "./language.js";
 
 const FILES = [
   "prologue_web.glsl", "screen.vert", "march.frag", "shade.frag", "box.frag",
-  "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl", "chunks/known.glsl",
+  "chunks/appearance.glsl", "chunks/contract.glsl", "chunks/regions.glsl", "chunks/known.glsl", "chunks/calm.glsl",
   "chunks/objects.glsl", "wgsl/march.wgsl", "wgsl/screen.wgsl", "wgsl/contract.wgsl", "wgsl/regions.wgsl", "wgsl/known.wgsl",
   "wgsl/objects.wgsl", "wgsl/appearance.wgsl",
 ];

@@ -44,9 +44,9 @@ struct MarchScene {
   float visibility_delay;    // of the running visibility that enlarges steps
   float log_exposure;
   float background[3];
-  float unknown_colour[3];  // what no photo supports fades into it
-  int32_t spent_count;      // depths of a ray
-  float spent[kMaxSpent];   // visibilities at which they are taken
+  float unknown_colours[9];  // what no photo supports fades into: ahead, above, below
+  int32_t spent_count;       // depths of a ray
+  float spent[kMaxSpent];    // visibilities at which they are taken
 };
 
 // Where a sample reads: the record of its lowest corner in the atlas and in each plane, and weights. The atlas is

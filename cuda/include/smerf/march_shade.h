@@ -47,6 +47,12 @@ SMERF_FN void encode_view(const Vec3& d, float* x) {
   for (int c = 0; c < 3; ++c) encode_axis(v[c], c, x);
 }
 
+// A channel of what unknown places fade into, by how far up a unit direction points.
+SMERF_FN float calm_colour(const MarchScene& m, int c, float up) {
+  const float ahead = m.unknown_colours[c], steep = fabsf(up) * (2.0f - fabsf(up));
+  return ahead + steep * (m.unknown_colours[(up > 0.0f ? 3 : 6) + c] - ahead);
+}
+
 // Colour of a pixel, not clamped.
 SMERF_FN void shade(const MarchScene& m, const MarchResult& r, const Vec3& d, float* rgb) {
   float x[kAppearanceInputs];
@@ -72,7 +78,7 @@ SMERF_FN void shade(const MarchScene& m, const MarchResult& r, const Vec3& d, fl
   if (m.object_ids)
     for (int c = 0; c < 3; ++c) rgb[c] = light_up(rgb[c], c, r.lit);
   if (m.known)
-    for (int c = 0; c < 3; ++c) rgb[c] += r.unknown * (m.unknown_colour[c] - rgb[c]);
+    for (int c = 0; c < 3; ++c) rgb[c] += r.unknown * (calm_colour(m, c, view_direction(d).z) - rgb[c]);
 }
 
 }  // namespace smerf

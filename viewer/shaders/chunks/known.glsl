@@ -1,8 +1,5 @@
 // The known region: what photos support, and from which directions (smerf/scene/region.py, cuda/include/smerf/march.h).
 
-#if FUSED_APPEARANCE
-uniform vec3 u_unknown_colour;
-#endif
 uniform sampler3D u_known;  // mean direction of the photos' rays as (r + 1) / 2, support
 
 const float KNOWN_MARGIN = 1.7;

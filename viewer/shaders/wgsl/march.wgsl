@@ -16,8 +16,10 @@ struct Frame {
   submodel_scale: f32,       // submodel units per world unit
   background: vec3f,
   occlusion_delay: f32,      // GROWING_STEPS: smoothing of the visibility that enlarges steps; 1 switches it off
-  unknown_colour: vec3f,     // what no photo supports fades into it
+  unknown_ahead: vec3f,      // what no photo supports fades into it, by how far up a pixel looks
   log_exposure: f32,         // used with EXPOSURE only
+  unknown_above: vec3f,
+  unknown_below: vec3f,
   size: vec2u,               // pixels of the target
   rows: vec2u,               // the first and the one behind the last that are drawn, counted from below
   // 256 bits each: that of id i is bit (i & 31) of word i >> 5.
@@ -332,6 +334,12 @@ fn begin() -> Walk {
   return walk;
 }
 
+// As chunks/calm.glsl.
+fn calm_colour(up: f32) -> vec3f {
+  let steep = abs(up) * (2.0 - abs(up));
+  return mix(frame.unknown_ahead, select(frame.unknown_below, frame.unknown_above, up > 0.0), steep);
+}
+
 @compute @workgroup_size(8, 8)
 fn main(@builtin(global_invocation_id) at: vec3u) {
   let row = frame.rows.x + at.y;
@@ -345,9 +353,10 @@ fn main(@builtin(global_invocation_id) at: vec3u) {
   var walk = begin();
   var owners = Owners();
   let seen = march(&walk, ray, &owners);
-  var shown = appearance(seen, normalize(towards));
+  let view = normalize(towards);
+  var shown = appearance(seen, view);
   if (OBJECTS == 1) { shown = mix(shown, HIGHLIGHT, seen.lit); }
-  if (KNOWN_REGION == 1) { shown = mix(shown, frame.unknown_colour, seen.unknown); }
+  if (KNOWN_REGION == 1) { shown = mix(shown, calm_colour(view.y), seen.unknown); }
 
   let opacity = 1.0 - seen.visibility;
   let away = select(0.0, seen.depth / max(opacity, 1e-9), opacity > 0.05);
