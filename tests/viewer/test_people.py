@@ -115,7 +115,7 @@ def test_a_path_plays_to_its_end_pauses_loops_and_yields_to_the_user(still, scen
     page = still(scene_dir)
     tab = page.page
     keyframes = [{"matrix": matrix.ravel().tolist(), "fov": 40} for matrix in (FRONT, SIDE)]
-    tab.evaluate("(path) => smerf.setPath(path)", {"keyframes": keyframes, "seconds": 0.6})
+    tab.evaluate("(path) => smerf.setPath(path)", {"keyframes": keyframes, "seconds": 1.5})
     tab.evaluate("smerf.play()")
     assert attribute(page, "#button-play", "aria-label") == "Pause"
     tab.wait_for_function("document.querySelector('#button-play').getAttribute('aria-label') === 'Play'")
@@ -125,7 +125,7 @@ def test_a_path_plays_to_its_end_pauses_loops_and_yields_to_the_user(still, scen
     tab.click("#path-loop")
     tab.focus("#view")
     tab.keyboard.press("Space")
-    tab.wait_for_timeout(900)
+    tab.wait_for_timeout(2000)
     assert attribute(page, "#button-play", "aria-label") == "Pause"
     tab.mouse.move(300, 100)
     tab.mouse.down()
