@@ -51,8 +51,8 @@ PHOTO_PROTOCOL = {
     "rendered_side": _SIDE,
     "sample": f"of each split at most {_MAX_RENDERED}, suspects first, the others at random, seed {_SEED}",
     "sharpness": "variance of the Laplacian over the variance, at the trained size, over the "
-    f"{_QUANTILE:g} quantile of the {_NEIGHBOURS} most similar photos; of suspects at most {_SHARP_SIDE} pixels, "
-    "over the rendered image's, if that says more",
+    f"{_QUANTILE:g} quantile of the {_NEIGHBOURS} most similar photos; 1 for suspects whose sharpness over the "
+    f"rendered image's, at {_SHARP_SIDE} pixels at most, is {_AS_SHARP:g} of the usual or more",
     "gain": "median log2 ratio of linear luma at the same visible surface points, photo over photo, medians over all "
     "pairs",
     "gain_jump": f"gain less the median of the {_NEIGHBOURS} photos whose axes are nearest",

@@ -8,6 +8,7 @@ import numpy as np
 
 from smerf.capture.types import Camera, Intrinsics
 from smerf.errors import UsageError
+from smerf.scene.region import RGB
 from smerf.scene.types import BakedScene, SceneParams
 
 __all__ = [
@@ -97,9 +98,7 @@ def choose_exposure(params: SceneParams, options: MarchOptions) -> float | None:
     return params.default_exposure or options.exposure
 
 
-def unknown_colours(
-    scene: BakedScene, options: MarchOptions
-) -> tuple[tuple[float, float, float], ...] | None:
+def unknown_colours(scene: BakedScene, options: MarchOptions) -> tuple[RGB, RGB, RGB] | None:
     """Return what unknown places fade into ahead, above and below.
 
     ``None`` where all is drawn as it is (and always with vfr).
